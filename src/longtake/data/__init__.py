@@ -1,0 +1,1 @@
+"""Videos to train on and to measure against."""

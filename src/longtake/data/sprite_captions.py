@@ -1,0 +1,212 @@
+"""Captions of sprite worlds: a small grammar with synonyms, and a reader for free prompts."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from longtake.data.sprite_names import MOTIONS, OBJECTS, SCENES, Shot, all_shots
+
+# The first word of every list is the canonical one.
+_OBJECTS: dict[str, tuple[str, ...]] = {
+    "rocket": ("rocket", "spaceship", "space rocket"),
+    "car": ("car", "red car", "automobile"),
+    "sailboat": ("sailboat", "sailing boat", "yacht"),
+    "fish": ("fish", "yellow fish", "striped fish"),
+    "duck": ("duck", "mallard"),
+    "balloon": ("balloon", "red balloon"),
+    "butterfly": ("butterfly", "orange butterfly"),
+    "cat": ("cat", "kitten", "kitty"),
+    "penguin": ("penguin", "little penguin"),
+    "frog": ("frog", "green frog"),
+    "octopus": ("octopus", "pink octopus"),
+    "robot": ("robot", "android"),
+    "panda": ("panda", "panda bear"),
+    "whale": ("whale", "blue whale"),
+    "pumpkin": ("pumpkin", "orange pumpkin"),
+    "helicopter": ("helicopter", "chopper", "yellow helicopter"),
+}
+# scene -> (phrases for travelling, phrases for staying)
+_SCENES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "night sky": (
+        ("through the night sky", "across the starry night sky", "under the moon"),
+        ("in the night sky", "before the starry night sky", "under the moon"),
+    ),
+    "sea": (("across the sea", "over the sea", "over the ocean"), ("at sea", "over the sea", "over the ocean")),
+    "underwater": (
+        ("under water", "through the underwater world", "below the waves"),
+        ("under water", "in the underwater world", "below the waves"),
+    ),
+    "desert": (
+        ("through the desert", "across the desert", "over the dunes"),
+        ("in the desert", "before the dunes", "in the hot desert"),
+    ),
+    "meadow": (
+        ("across the meadow", "over the green meadow", "through a field of flowers"),
+        ("in the meadow", "on the green meadow", "in a field of flowers"),
+    ),
+    "city": (
+        ("through the city", "across the town", "past the skyscrapers"),
+        ("in the city", "in the town", "before the skyscrapers"),
+    ),
+    "snowy mountains": (
+        ("through the snowy mountains", "across the snow", "past the snowy peaks"),
+        ("in the snowy mountains", "in the snow", "before the snowy peaks"),
+    ),
+    "forest": (
+        ("through the forest", "through the woods", "past the trees"),
+        ("in the forest", "in the woods", "between the trees"),
+    ),
+    "beach": (
+        ("along the beach", "across the beach", "past the palm trees"),
+        ("at the beach", "on the beach", "under the palm trees"),
+    ),
+    "space": (
+        ("through space", "through outer space", "past the planets"),
+        ("in space", "in outer space", "among the planets"),
+    ),
+}
+_MOTIONS: dict[str, tuple[str, ...]] = {
+    "drives right": ("drives right", "moves right", "travels to the right", "glides to the right"),
+    "sails left": ("sails left", "moves left", "travels to the left", "glides to the left"),
+    "flies up": ("flies up", "rises", "climbs up", "soars upwards"),
+    "dives down": ("dives down", "sinks", "falls down", "descends"),
+    "circles": ("circles", "flies in circles", "goes round and round"),
+    "bounces": ("bounces", "hops", "jumps up and down"),
+    "swings": ("swings", "sways to and fro", "rocks from side to side"),
+    "spins": ("spins", "rotates", "turns like a wheel"),
+    "pulses": ("pulses", "grows and shrinks", "throbs"),
+    "rests": ("rests", "stays still", "does not move"),
+}
+_TRAVELS = MOTIONS[:4]
+_FRAMES = ("{a} {o} {m} {s}", "{s} {a} {o} {m}", "the {o} {m} {s}", "{a} {o} that {m} {s}", "{s}, {a} {o} {m}")
+
+
+def caption(shot: Shot, variant: int = 0) -> str:
+    """A caption of the shot in lower case; variant 0 is the canonical one, every other number picks a paraphrase.
+
+    The same variant always gives the same words ("a rocket flies up through the night sky").
+    """
+    assert variant >= 0, variant
+    choice = [0] * 4 if variant == 0 else list(hashlib.sha256(f"{variant}".encode()).digest()[:4])
+    noun = _pick(_OBJECTS[shot.object], choice[0])
+    motion = _pick(_MOTIONS[shot.motion], choice[1])
+    place = _pick(_SCENES[shot.scene][shot.motion not in _TRAVELS], choice[2])
+    article = "an" if noun[0] in "aeiou" else "a"
+    return _FRAMES[0 if choice[3] < 128 else choice[3] % len(_FRAMES)].format(a=article, o=noun, m=motion, s=place)
+
+
+def _pick(options: tuple[str, ...], number: int) -> str:
+    return options[number % len(options)]
+
+
+def grammar_corpus(num_variants: int = 4) -> Iterator[str]:
+    """Captions of every triple, the canonical one and `num_variants` - 1 paraphrases each (for a tokenizer)."""
+    for number, shot in enumerate(all_shots()):
+        yield caption(shot)
+        for turn in range(1, num_variants):
+            yield caption(shot, number * num_variants + turn)
+
+
+def _vocabulary() -> tuple[str, ...]:
+    phrases = [*_FRAMES, "an", "a"]
+    for group in (_OBJECTS, _MOTIONS):
+        phrases += [phrase for options in group.values() for phrase in options]
+    phrases += [phrase for pair in _SCENES.values() for options in pair for phrase in options]
+    words = re.findall(r"[a-z]+", re.sub(r"\{.\}", " ", " ".join(phrases)))
+    return tuple(sorted(set(words)))
+
+
+VOCABULARY = _vocabulary()
+"""Every word that a caption can contain, sorted."""
+
+# Words of free prompts beyond the grammar, tried in this order after the phrases of the grammar.
+_MORE_OBJECTS = {
+    "ship": "sailboat",
+    "boat": "sailboat",
+    "bear": "panda",
+    "bird": "duck",
+    "toad": "frog",
+    "squid": "octopus",
+    "airship": "balloon",
+}
+_MORE_SCENES = {
+    "underwater": "underwater",
+    "undersea": "underwater",
+    "night": "night sky",
+    "stars": "night sky",
+    "starry": "night sky",
+    "moon": "night sky",
+    "ocean": "sea",
+    "sea": "sea",
+    "waves": "sea",
+    "dunes": "desert",
+    "sand": "desert",
+    "field": "meadow",
+    "grass": "meadow",
+    "flowers": "meadow",
+    "town": "city",
+    "street": "city",
+    "skyscrapers": "city",
+    "snow": "snowy mountains",
+    "snowy": "snowy mountains",
+    "mountains": "snowy mountains",
+    "woods": "forest",
+    "palm": "beach",
+    "trees": "forest",
+    "shore": "beach",
+    "planets": "space",
+    "galaxy": "space",
+}
+_MORE_MOTIONS = {
+    "right": "drives right",
+    "left": "sails left",
+    "jumps": "bounces",
+    "jumping": "bounces",
+    "round": "circles",
+    "sways": "swings",
+    "rocks": "swings",
+    "turns": "spins",
+    "grows": "pulses",
+    "shrinks": "pulses",
+    "still": "rests",
+    "rising": "flies up",
+    "falling": "dives down",
+    "up": "flies up",
+    "upwards": "flies up",
+    "down": "dives down",
+}
+
+
+def _phrases(names: tuple[str, ...], grammar: dict[str, tuple[str, ...]], more: dict[str, str]) -> dict[str, str]:
+    """Phrase -> name, longest phrases first, the looser words last."""
+    exact = {name: name for name in names} | {word: name for name, words in grammar.items() for word in words}
+    exact |= {_stem(word): name for word, name in exact.items() if " " not in word}
+    ordered = dict(sorted(exact.items(), key=lambda item: -len(item[0])))
+    return ordered | {word: name for word, name in more.items() if word not in ordered}
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if word.endswith("s") else word
+
+
+@lru_cache
+def _readers() -> tuple[dict[str, str], ...]:
+    places = {name: travel + still for name, (travel, still) in _SCENES.items()}
+    return (
+        _phrases(OBJECTS, _OBJECTS, _MORE_OBJECTS),
+        _phrases(SCENES, places, _MORE_SCENES),
+        _phrases(MOTIONS, _MOTIONS, _MORE_MOTIONS),
+    )
+
+
+def parse_caption(text: str) -> Shot | None:
+    """The shot that a prompt asks for, or None where object, scene or motion cannot be told (keywords, best effort)."""
+    words = " ".join(re.findall(r"[a-z]+", text.lower()))
+    found = []
+    for reader in _readers():
+        match = next((name for phrase, name in reader.items() if re.search(rf"\b{phrase}(ing|s|es)?\b", words)), None)
+        if match is None:
+            return None
+        found.append(match)
+    return Shot(object=found[0], scene=found[1], motion=found[2])

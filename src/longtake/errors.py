@@ -1,0 +1,50 @@
+"""Errors that a user can cause, each one line: what happened, why, and what to do.
+
+    LongtakeError
+    |-- InputError          a setting, a prompt or a name that cannot be used
+    |-- CapabilityError     this sampler needs something that this model does not offer
+    |-- OutputError         a file or folder that cannot be written, or belongs to another run
+    |-- CheckpointError     weights or saved state that are missing, damaged or of another shape
+    `-- MissingExtraError   an optional package that is not installed
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LongtakeError(Exception):
+    """Base of every error that longtake raises on purpose; the command line prints it as one line, exit status 2."""
+
+
+class InputError(LongtakeError):
+    """A setting, a prompt or a name that cannot be used."""
+
+
+class CapabilityError(LongtakeError):
+    """The sampler needs something that the model does not offer."""
+
+
+class OutputError(LongtakeError):
+    """A file or folder that cannot be written, or that belongs to another run."""
+
+
+class CheckpointError(LongtakeError):
+    """Weights or saved state that are missing, damaged or of another shape."""
+
+
+class MissingExtraError(LongtakeError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; it comes with: pip install 'longtake[{extra}]'")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for an unknown name, with the nearest known one suggested.
+
+    `kind` is the word for the thing ("sampler"), `known` the names that exist.
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return InputError(f"there is no {kind} {name!r}; {hint}known: {', '.join(names)}")

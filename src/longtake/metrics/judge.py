@@ -1,0 +1,129 @@
+"""The judge of sprite videos: a small classifier that says what a clip shows, or that it shows nothing real.
+
+It was trained on ground truth alone (longtake.train.judge) and is frozen: no generated video ever reached it.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES
+from longtake.errors import CheckpointError
+
+CLIP_FRAMES = 16
+HEADS = {"object": OBJECTS, "scene": SCENES, "motion": MOTIONS}
+"""Head -> its classes; after them each head has one more, which rejects the clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the judge sees in one clip of 16 frames; None where it sees nothing that it knows."""
+
+    object: str | None
+    """Name from OBJECTS, or None: unrecognisable."""
+    scene: str | None
+    """Name from SCENES, or None: unrecognisable."""
+    motion: str | None
+    """Name from MOTIONS, or None: unnatural (frozen, looped, shuffled)."""
+    probabilities: dict[str, NDArray[np.float32]]
+    """Head -> probability of each class, the rejecting class last."""
+
+
+class JudgeNetwork(nn.Module):
+    """Three heads over a clip: object and scene from pooled frames, motion from a coarse grid over time.
+
+    Letters: B clips, T frame pairs, C channels, H and W rows and columns.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = nn.Sequential(
+            _stage(6, 24, kernel=5, stride=2),
+            _stage(24, 32, kernel=3, stride=2),
+            _stage(32, 64, kernel=3, stride=2),
+            _stage(64, 64, kernel=3, stride=1),
+        )
+        self.grid = nn.Sequential(nn.Conv2d(64, 24, 1), nn.AvgPool2d(2))
+        self.time = nn.Sequential(
+            nn.Conv1d(24 * 16, 128, 3, padding=1),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
+            nn.Conv1d(128, 128, 3, stride=2, padding=1),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
+            nn.Conv1d(128, 128, 3, padding=1),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
+        )
+        self.object = nn.Linear(128, len(OBJECTS) + 1)
+        self.scene = nn.Linear(128, len(SCENES) + 1)
+        self.motion = nn.Linear(256, len(MOTIONS) + 1)
+
+    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+        """Logits of each head for uint8 or float clips in 0 to 255, (clips, 16, 64, 64, 3)."""
+        x_BTCHW = clips.float().permute(0, 1, 4, 2, 3) / 127.5 - 1
+        pairs = torch.cat([x_BTCHW[:, :-1], 2 * (x_BTCHW[:, 1:] - x_BTCHW[:, :-1])], dim=2)
+        batch, times = pairs.shape[:2]
+        features = self.frames(pairs.flatten(0, 1))
+        looks = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1).unflatten(0, (batch, times)).mean(1)
+        moves_BCT = self.grid(features).flatten(1).unflatten(0, (batch, times)).transpose(1, 2)
+        moves = self.time(moves_BCT)
+        motion = self.motion(torch.cat([moves.mean(2), moves.amax(2)], dim=1))
+        return {"object": self.object(looks), "scene": self.scene(looks), "motion": motion}
+
+
+def _stage(inputs: int, outputs: int, *, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Judge:
+    """Reads clips; made by `Judge.load`."""
+
+    def __init__(self, network: JudgeNetwork) -> None:
+        self._network = network.eval()
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> "Judge":
+        """The judge of this package, or the one at `path` (.safetensors); CheckpointError where that is damaged."""
+        source = path if path is not None else Path(str(files("longtake.metrics").joinpath("assets/judge.safetensors")))
+        try:
+            config = json.loads(source.with_suffix(".json").read_text())
+            weights = load_file(source)
+            network = JudgeNetwork()
+            network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the judge {source} cannot be read ({error}); train one anew") from error
+        if any(tuple(config[head]) != names for head, names in HEADS.items()):
+            raise CheckpointError(f"the judge {source} knows other names than the sprite worlds; train one anew")
+        return cls(network)
+
+    def read(self, frames: NDArray[np.uint8]) -> Reading:
+        """What one clip shows; uint8 (16, 64, 64, 3)."""
+        return self.read_batch(frames[None])[0]
+
+    @torch.inference_mode()
+    def read_batch(self, clips: NDArray[np.uint8], batch_size: int = 16) -> list[Reading]:
+        """What each clip shows; uint8 (clips, 16, 64, 64, 3)."""
+        assert clips.shape[1:] == (CLIP_FRAMES, 64, 64, 3), clips.shape
+        readings = []
+        for start in range(0, len(clips), batch_size):
+            logits = self._network(torch.from_numpy(np.ascontiguousarray(clips[start : start + batch_size])))
+            tables = {head: values.softmax(-1).numpy() for head, values in logits.items()}
+            readings += [
+                _reading({head: table[row] for head, table in tables.items()}) for row in range(len(tables["object"]))
+            ]
+        return readings
+
+
+def _reading(probabilities: dict[str, NDArray[np.float32]]) -> Reading:
+    winners = {head: int(values.argmax()) for head, values in probabilities.items()}
+    names = {head: (*HEADS[head], None)[winner] for head, winner in winners.items()}
+    return Reading(**names, probabilities=probabilities)

@@ -1,0 +1,89 @@
+"""Models by name. A row costs nothing until it is used: what it names is imported then."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtake.errors import InputError, unknown_name
+from longtake.model import VideoModel, VideoSpec
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = Path(__file__).parent / "sprites" / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """Where a model comes from."""
+
+    spec: str
+    """module:function that returns the spec; neither it nor its module may import torch."""
+    load: str
+    """module:function that returns the model, given keywords device and dtype."""
+    folder: Path | None = None
+    """Passed to both, where the functions read a folder."""
+    summary: str
+    """A line for people who choose."""
+
+
+MODELS: dict[str, ModelEntry] = {
+    "sprites": ModelEntry(
+        spec="longtake.models.diffusers.folder:folder_spec",
+        load="longtake.models.diffusers.unet:load_unet",
+        folder=WEIGHTS / "sprites",
+        summary="embedded; 64x64 sprite worlds, trained with a noise level for every frame",
+    ),
+    "sprites-uniform": ModelEntry(
+        spec="longtake.models.diffusers.folder:folder_spec",
+        load="longtake.models.diffusers.unet:load_unet",
+        folder=WEIGHTS / "sprites-uniform",
+        summary="embedded; the same with one noise level per clip, as ordinary models are trained",
+    ),
+    "toy": ModelEntry(
+        spec="longtake.models.toy_spec:toy_spec",
+        load="longtake.models.toy:Toy",
+        summary="analytic, every capability, known answers; for tests and examples",
+    ),
+}
+
+
+def resolve(target: str) -> Any:
+    """Import what "module:name" names."""
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def model_spec(name: str) -> VideoSpec:
+    """Return what is known of a model, by name or by the path of a folder in the hub layout, without loading weights.
+
+    Raises InputError for an unknown name.
+    """
+    entry = _entry(name)
+    return resolve(entry.spec)(entry.folder) if entry.folder else resolve(entry.spec)()
+
+
+def load_model(name: str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None) -> VideoModel:
+    """Load a model by name or by the path of a folder in the hub layout.
+
+    `dtype` is float32 unless given. Raises InputError for an unknown name, CheckpointError for damaged weights.
+    """
+    import torch
+
+    entry, dtype = _entry(name), dtype or torch.float32
+    if entry.folder:
+        return resolve(entry.load)(entry.folder, device=device, dtype=dtype)
+    return resolve(entry.load)(device=device, dtype=dtype)
+
+
+def _entry(name: str) -> ModelEntry:
+    if name in MODELS:
+        return MODELS[name]
+    folder = Path(name).expanduser()
+    if (folder / "model_index.json").is_file():
+        reader, loader = MODELS["sprites"].spec, MODELS["sprites"].load
+        return ModelEntry(spec=reader, load=loader, folder=folder, summary="a folder in the hub layout")
+    if folder.exists():
+        raise InputError(f"{name} holds no model_index.json; give a folder in the hub layout, as diffusers saves it")
+    raise unknown_name("model", name, MODELS)

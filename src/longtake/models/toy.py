@@ -1,0 +1,113 @@
+"""A model whose right answers are known: the exact denoiser of a Gaussian process over time.
+
+A clean video is, cell by cell, a colour that its prompt decides plus a smooth wander: x0 ~ N(mu(prompt), K) with
+K[i, j] = VARIANCE exp(-|i - j| / CORRELATION). Given noisy frames x = A x0 + S eps, with a level for every frame,
+E[x0 | x] = mu + K A (A K A + S^2)^-1 (x - A mu). Clean frames are levels with S = 0, so infill and continuation are exact, too.
+Tests, docs and examples use it; it needs no weights.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
+from longtake.model import (
+    Condition,
+    Continuation,
+    Infill,
+    PerFrameNoise,
+    TemporalHooks,
+    TemporalLayer,
+)
+from longtake.models.clean_frames import denoise_after, denoise_between
+from longtake.models.toy_spec import TOY
+from longtake.schedule import Schedule, Spacing, discrete_schedule
+
+VARIANCE = 0.25
+CORRELATION = 8.0
+
+
+def covariance(num_frames: int) -> Float[Tensor, "frames frames"]:
+    """Return K, the covariance of a clean video over time."""
+    time = torch.arange(num_frames, dtype=torch.float64)
+    return VARIANCE * torch.exp(-(time[:, None] - time[None, :]).abs() / CORRELATION)
+
+
+def colour(prompt: str) -> Float[Tensor, "3"]:
+    """Return mu, the mean latent colour of a prompt, each channel in [-1, 1]; no prompt is grey."""
+    if not prompt:
+        return torch.zeros(3, dtype=torch.float64)
+    digest = hashlib.blake2b(prompt.encode(), digest_size=3).digest()
+    return torch.tensor([value / 127.5 - 1 for value in digest], dtype=torch.float64)
+
+
+class Mix(nn.Module):
+    """The one layer of the toy that mixes frames."""
+
+    def forward(self, x: Latents, gain: Float[Tensor, "windows frames frames"]) -> Latents:
+        """Return every frame as a weighted sum of all frames of its window."""
+        return torch.einsum("wfg,wcghv->wcfhv", gain, x)
+
+
+class Toy(PerFrameNoise, TemporalHooks, Infill, Continuation):
+    """The analytic model, with every capability."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        self.spec = TOY
+        self.digest = "toy-1"
+        self.device, self.dtype = torch.device(device), dtype
+        self.mix = Mix()
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return a mean colour per prompt."""
+        return Condition(torch.stack([colour(prompt) for prompt in prompts]).to(self.device))
+
+    def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
+        """Return levels of Stable Diffusion's betas, rescaled to end in pure noise where they end in N - 1."""
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        root = torch.cumprod(1 - betas, 0).sqrt()
+        rescaled = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        return discrete_schedule(rescaled, num_levels, spacing, "sample")
+
+    def denoise(
+        self,
+        x: Latents,
+        level: FrameLevels | Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+    ) -> Latents:
+        """Return E[x0 | x], exactly."""
+        level = level if level.ndim == 2 else level[:, None].expand(x.shape[0], x.shape[2])
+        now = schedule.now(level)
+        a, s = now.alpha.to(self.device), now.sigma.to(self.device)
+        k = covariance(x.shape[2]).to(self.device)
+        noisy = a[:, :, None] * k * a[:, None, :] + torch.diag_embed(s**2)
+        gain = torch.linalg.solve(noisy, a[:, :, None] * k).mT
+        mu = condition.table[prompt_index].permute(0, 2, 1)[..., None, None]
+        x0 = mu + self.mix(x.double() - a[:, None, :, None, None] * mu, gain)
+        return x0.to(x.dtype)
+
+    def denoise_between(self, x, level, schedule, condition, prompt_index, first, last) -> Tensor:  # noqa: ANN001
+        """Return E[x0 | x, first, last], exactly."""
+        return denoise_between(self, x, level, schedule, condition, prompt_index, first, last)
+
+    def denoise_after(self, x, level, schedule, condition, prompt_index, previous) -> Tensor:  # noqa: ANN001
+        """Return E[x0 | x, previous], exactly."""
+        return denoise_after(self, x, level, schedule, condition, prompt_index, previous)
+
+    def decode(self, latents: LatentFrames, state: Any) -> tuple[Frames, Any]:
+        """Return latents as colours: 0 is mid-grey, +-2 the ends."""
+        return (0.5 + latents.permute(1, 0, 2, 3) / 4).clamp(0, 1), state
+
+    def encode_frames(self, frames: Frames) -> LatentFrames:
+        """Return the latents of pixels."""
+        return ((frames - 0.5) * 4).permute(1, 0, 2, 3)
+
+    def temporal_layers(self) -> Sequence[TemporalLayer]:
+        """Return the one layer that mixes frames."""
+        return [TemporalLayer("attention", self.mix, frame_axis=2)]

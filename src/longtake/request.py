@@ -1,0 +1,71 @@
+"""What is wanted, independent of model and sampler."""
+
+import bisect
+from dataclasses import dataclass
+
+from longtake.errors import InputError
+
+
+@dataclass(frozen=True)
+class PromptTimeline:
+    """Which prompt is meant when: `texts[i]` holds from frame `starts[i]` up to the next start (the last for ever)."""
+
+    starts: tuple[int, ...]
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raise InputError unless the first prompt starts at frame 0, starts rise and no text is empty."""
+        if not self.texts or len(self.texts) != len(self.starts):
+            raise InputError("there is no prompt; write what the video should show")
+        if self.starts[0] != 0:
+            raise InputError(f"the first prompt starts at frame {self.starts[0]}; one must start at frame 0")
+        for i, (start, text) in enumerate(zip(self.starts, self.texts, strict=True)):
+            if not text.strip():
+                raise InputError(f"the prompt at frame {start} is empty; write what the video should show")
+            if i and start <= self.starts[i - 1]:
+                raise InputError(f"the prompt at frame {start} does not come after the one at {self.starts[i - 1]}")
+
+    @classmethod
+    def constant(cls, text: str) -> "PromptTimeline":
+        """Return the timeline of one prompt."""
+        return cls((0,), (text,))
+
+    def at(self, frame: int) -> int:
+        """Return the index into `texts` of the prompt meant at `frame`; frames before 0 count as 0."""
+        return bisect.bisect_right(self.starts, max(frame, 0)) - 1
+
+    def spans(self, frames: int | None) -> list[tuple[int, int | None, str]]:
+        """Return (start, stop, text) for every prompt that is reached within `frames` (None: endless)."""
+        stops: list[int | None] = [*self.starts[1:], frames]
+        spans = zip(self.starts, stops, self.texts, strict=True)
+        return [
+            (start, stop if frames is None or stop is None else min(stop, frames), text)
+            for start, stop, text in spans
+            if frames is None or start < frames
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A video that somebody wants."""
+
+    prompts: PromptTimeline
+    frames: int | None
+    """Pixel frames to make; None runs until it is stopped."""
+    seed: int = 0
+    """The same request with the same seed on the same machine gives the same file."""
+    guidance: float | None = None
+    """How strongly the prompt is enforced (classifier-free guidance); 1 is off; the model's own value if not given."""
+    negative_prompt: str = ""
+    """What guidance moves away from."""
+    steps: int | None = None
+    """Denoising steps; samplers that fix the number themselves refuse it."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for numbers that no video can have."""
+        if self.frames is not None and self.frames < 1:
+            raise InputError(f"{self.frames} frames cannot be made; ask for 1 or more, or for 'endless'")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"{self.steps} steps cannot denoise anything; ask for 1 or more")
+        if self.guidance is not None and not 0 <= self.guidance <= 100:
+            raise InputError(f"a guidance of {self.guidance} is out of range; use 0 to 100, usually 1 to 12")

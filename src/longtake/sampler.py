@@ -1,0 +1,79 @@
+"""A sampler turns a request into a plan, by index arithmetic alone, and a plan into chunks of video."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from longtake.model import VideoModel, VideoSpec
+from longtake.request import Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longtake.noise import Noise
+    from longtake.world import World
+
+State = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The next frames of the video, and what it takes to go on from here."""
+
+    start: int
+    """Number of the first of these frames in the video."""
+    frames: np.ndarray
+    """uint8 (frames, height, width, 3); no frames at all is a chance to commit in the middle of a computation."""
+    state: Callable[[], State]
+    """Called when the sink commits: named tensors with which `run` continues after this chunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a sampler is going to do: counts that are true of the run, known without weights."""
+
+    request: Request
+    spec: VideoSpec
+    forwards: int | None
+    """Network evaluations in all, each window and guidance branch one; None for an endless run."""
+    forwards_per_frame: float
+    """The same per frame of video, once the run is under way."""
+    tasks: int | None
+    """Clips, windows or tree nodes in all; None for an endless run."""
+    decoded: int | None
+    """Latent frames decoded in all; None for an endless run."""
+    window_batch: int
+    """Windows in one call of the network."""
+    held_frames: int
+    """Latent frames in memory at any time."""
+
+    @property
+    def guidance(self) -> float:
+        """Return the guidance that holds: the request's, else the model's."""
+        return self.spec.guidance if self.request.guidance is None else self.request.guidance
+
+
+class Sampler(ABC):
+    """A method that makes long videos. Implementations are frozen keyword-only dataclasses: their fields are the settings."""
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[type[VideoModel], ...]]
+    """Capabilities that the model must have."""
+
+    @abstractmethod
+    def plan(self, request: Request, spec: VideoSpec) -> Plan:
+        """Work out what will be done. Raises InputError for settings that do not fit the model or each other."""
+
+    @abstractmethod
+    def run(
+        self,
+        model: VideoModel,
+        plan: Plan,
+        noise: "Noise",
+        world: "World",
+        resume: State | None,
+    ) -> Iterator[Chunk]:
+        """Make the video, from its start or from the state of an earlier chunk."""

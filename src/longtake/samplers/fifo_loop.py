@@ -1,0 +1,270 @@
+"""The loop of FIFO-Diffusion over tensors (arXiv 2405.11473, Alg. 1, with the lookahead of sec. 4.3); fifo.py explains the queue.
+
+Windows of one iteration never read what another has written, so one big batch, any order or separate devices give the same numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longtake.arrays import LatentFrames, Latents
+from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.guidance import guided
+from longtake.model import Condition, PerFrameNoise
+from longtake.noise import Noise
+from longtake.sampler import Chunk, State
+from longtake.samplers.fifo import Compat, FifoPlan
+from longtake.samplers.windows import Window
+from longtake.schedule import Clip, Schedule, Spacing, step
+
+SPACING: dict[Compat, Spacing] = {"off": "trailing", "videocrafter2": "linspace", "opensora": "leading"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What stays the same during a run."""
+
+    model: PerFrameNoise
+    plan: FifoPlan
+    noise: Noise
+    condition: Condition
+    schedule: Schedule
+
+    def level(self, slot: int) -> int:
+        """Return the noise level that a slot really has (the authors leave their head at the cleanest noisy level)."""
+        return max(self.plan.level(slot), 0 if self.plan.settings.compat == "off" else 1)
+
+    def label(self, slot: int) -> int:
+        """Return the level that the network is told: a head only counts as clean for a network that has seen clean frames."""
+        return max(self.level(slot), 0 if self.plan.spec.clean_frames else 1)
+
+    def prompt(self, iteration: int, slot: int) -> int:
+        """Return the row of the prompt table for a slot: that of its own frame (the authors switch all slots at once)."""
+        frame = self.plan.frame(iteration, slot)
+        if self.plan.settings.compat != "off":
+            frame = self.plan.frame(iteration, self.plan.head)
+        return 1 + self.plan.request.prompts.at(frame)
+
+    def draw(self, stream: str, *key: int) -> Float[Tensor, "channels height width"]:
+        """Return the noise of one frame."""
+        channels, _, height, width = self.plan.spec.latent_shape
+        return self.noise((channels, height, width), stream, *key).to(self.model.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """What changes: enough to go on from."""
+
+    frames: LatentFrames
+    """Head, then body, cleanest first."""
+    iteration: int
+    """The next one to compute."""
+    first: LatentFrames
+    """Frame 0 of the base clip, of which the warm-up frames are copies."""
+    finished: LatentFrames
+    """Emitted latents that are not decoded yet."""
+    decoded: int
+    """Latents of the video that are."""
+    decoder: Any
+
+    def state(self) -> dict[str, Tensor]:
+        """Return this as named tensors."""
+        counters = {"iteration": torch.tensor(self.iteration), "decoded": torch.tensor(self.decoded)}
+        tensors = {"frames": self.frames, "first": self.first, "finished": self.finished}
+        return {**tensors, **counters, **pack_decoder(self.decoder)}
+
+    @classmethod
+    def restored(cls, state: State, device: torch.device) -> "Queue":
+        """Return the queue that `state` was made from."""
+        return cls(
+            frames=state["frames"].to(device),
+            first=state["first"].to(device),
+            finished=state["finished"].to(device),
+            iteration=int(state["iteration"]),
+            decoded=int(state["decoded"]),
+            decoder={name: tensor.to(device) for name, tensor in unpack_decoder(state).items()} or None,
+        )
+
+
+def run_fifo(model: PerFrameNoise, plan: FifoPlan, noise: Noise, resume: State | None) -> Iterator[Chunk]:
+    """Yield the video. A chunk's state is the queue: a run that goes on from it makes the same frames."""
+    setting = prepare(model, plan, noise)
+    queue = Queue.restored(resume, model.device) if resume else fill(setting, base_clip(setting))
+    while plan.iterations is None or queue.iteration < plan.iterations:
+        updated, emitted = advance(setting, queue)
+        queue = shift(setting, queue, updated, emitted)
+        is_last = queue.iteration == plan.iterations
+        if is_last or queue.finished.shape[1] >= plan.settings.decode_batch:
+            queue, chunk = decode(setting, queue)
+            yield chunk
+        elif queue.decoded == 0 and queue.iteration % plan.spec.num_frames == 0:
+            yield _chunk(plan, queue, 0, _no_pixels(plan))
+
+
+def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise) -> Setting:
+    """Encode the prompts and fix the noise levels."""
+    schedule = model.schedule(plan.num_levels, SPACING[plan.settings.compat])
+    if plan.settings.compat == "videocrafter2":
+        schedule = _without_scale(schedule)
+    condition = model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
+    return Setting(model=model, plan=plan, noise=noise, condition=condition, schedule=schedule)
+
+
+def base_clip(setting: Setting) -> LatentFrames:
+    """Sample the first f frames by ordinary DDIM over the same T levels."""
+    model, plan, schedule = setting.model, setting.plan, setting.schedule
+    clip_shape = plan.spec.latent_shape
+    dtype = torch.promote_types(model.dtype, torch.float32)
+    x = setting.noise(clip_shape, "base").to(model.device, dtype)[None]
+    frames = range(clip_shape[1])
+    prompts = torch.tensor([[1 + plan.request.prompts.at(frame) for frame in frames]], device=model.device)
+    if plan.settings.compat == "opensora":
+        prompts = torch.ones_like(prompts)
+    for level in range(plan.num_levels, 0, -1):
+        levels = torch.full_like(prompts, level)
+        x0 = guided(model, x, levels, schedule, setting.condition, prompts, plan.guidance)
+        at = torch.tensor(level)
+        z = setting.noise(clip_shape, "base_step", level).to(model.device)[None] if plan.settings.eta else None
+        x = step(x, x0, schedule.now(at), schedule.next(at), plan.settings.eta, z, _clip(plan))
+        if plan.settings.compat == "videocrafter2":
+            x = x + _scale_correction(model.schedule(plan.num_levels, "linspace"), schedule, level) * x0
+    return x[0]
+
+
+def fill(setting: Setting, base: LatentFrames) -> Queue:
+    """Fill the queue from the base clip: its frames at the noisy end, noised copies of frame 0 in front of them."""
+    plan = setting.plan
+    frames = [
+        _noised(setting, base[:, max(plan.frame(0, slot), 0)], slot, setting.draw("queue", slot))
+        for slot in range(plan.queue_length)
+    ]
+    return Queue(
+        frames=torch.stack(frames, dim=1),
+        iteration=0,
+        first=base[:, :1],
+        finished=base[:, :0],
+        decoded=0,
+        decoder=None,
+    )
+
+
+def advance(setting: Setting, queue: Queue) -> tuple[LatentFrames, LatentFrames]:
+    """Denoise every computed slot by one level; return the frames after it, and the latents emitted."""
+    plan, iteration = setting.plan, queue.iteration
+    frames = _copies_renoised(setting, queue) if plan.settings.short_warmup else queue.frames
+    updated = frames.clone()
+    emitted = None
+    for batch in plan.batches(iteration):
+        windows = [plan.windows[index] for index in batch]
+        x0 = _denoised(setting, frames, windows, iteration, plan.guidance if plan.guided(batch[0]) else 1.0)
+        for window, x0_window in zip(windows, x0, strict=True):
+            kept = slice(window.keep_start, window.keep_stop)
+            updated[:, kept] = _stepped(setting, frames, x0_window, window, iteration, kept)
+            if plan.settings.compat == "opensora" and window.start == 0:
+                emitted = _stepped(setting, frames, x0_window, window, iteration, slice(0, 1))
+    if emitted is None:
+        emitted = updated[:, plan.head : plan.head + plan.settings.frames_per_level]
+    return updated, emitted
+
+
+def shift(setting: Setting, queue: Queue, updated: LatentFrames, emitted: LatentFrames) -> Queue:
+    """Move the queue on: what was emitted joins the head, fresh noise enters at the end."""
+    plan, k = setting.plan, setting.plan.settings.frames_per_level
+    entering = [plan.frame(queue.iteration + 1, slot) for slot in range(plan.queue_length - k, plan.queue_length)]
+    fresh = torch.stack([setting.draw("enqueue", frame) for frame in entering], dim=1).to(updated)
+    leaving = [plan.frame(queue.iteration, plan.head + i) for i in range(k)]
+    last = plan.latent_frames
+    wanted = [i for i, frame in enumerate(leaving) if frame >= 0 and (last is None or frame < last)]
+    return replace(
+        queue,
+        frames=torch.cat([updated[:, k:], fresh], dim=1),
+        iteration=queue.iteration + 1,
+        finished=torch.cat([queue.finished, emitted[:, wanted]], dim=1),
+    )
+
+
+def decode(setting: Setting, queue: Queue) -> tuple[Queue, Chunk]:
+    """Decode the finished latents and wrap them up."""
+    plan = setting.plan
+    truncate = plan.settings.compat != "off"
+    pixels, decoder = decode_pixels(setting.model, queue.finished, queue.decoder, truncate)
+    start = plan.spec.pixel_frames(queue.decoded)
+    if plan.request.frames is not None:
+        pixels = pixels[: plan.request.frames - start]
+    decoded = queue.decoded + queue.finished.shape[1]
+    after = replace(queue, finished=queue.finished[:, :0], decoded=decoded, decoder=decoder)
+    return after, _chunk(plan, after, start, pixels)
+
+
+def _chunk(plan: FifoPlan, queue: Queue, start: int, pixels: np.ndarray) -> Chunk:
+    return Chunk(start=start, frames=pixels, state=queue.state)
+
+
+def _no_pixels(plan: FifoPlan) -> np.ndarray:
+    return np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8)
+
+
+def _denoised(
+    setting: Setting, frames: LatentFrames, windows: list[Window], iteration: int, guidance: float
+) -> Latents:
+    """Return x0 of the windows, in one batch."""
+    slots = [range(window.start, window.stop) for window in windows]
+    device = setting.model.device
+    level = torch.tensor([[setting.label(slot) for slot in window] for window in slots], device=device)
+    prompt = torch.tensor([[setting.prompt(iteration, slot) for slot in window] for window in slots], device=device)
+    x = torch.stack([frames[:, window.start : window.stop] for window in windows])
+    return guided(setting.model, x, level, setting.schedule, setting.condition, prompt, guidance)
+
+
+def _stepped(
+    setting: Setting, frames: LatentFrames, x0: LatentFrames, window: Window, iteration: int, kept: slice
+) -> LatentFrames:
+    """Return the `kept` slots of the queue one level lower, given x0 of the whole window."""
+    plan, slots = setting.plan, range(kept.start, kept.stop)
+    levels = [setting.level(slot) for slot in slots]
+    at: Int[Tensor, "frames 1 1"] = torch.tensor(levels)[:, None, None]
+    z = None
+    if plan.settings.eta:
+        named = [(plan.frame(iteration, slot), level) for slot, level in zip(slots, levels, strict=True)]
+        z = torch.stack([setting.draw("step", *name) for name in named], dim=1)
+    x0 = x0[:, kept.start - window.start : kept.stop - window.start]
+    now, next = setting.schedule.now(at), setting.schedule.next(at)
+    return step(frames[:, kept], x0, now, next, plan.settings.eta, z, _clip(plan))
+
+
+def _noised(setting: Setting, x0: Tensor, slot: int, z: Tensor) -> Tensor:
+    """Noise one clean frame to the level of a slot (the authors' clean frames still carry the noise of abar[0])."""
+    return setting.schedule.now(torch.tensor(setting.level(slot))).mix(x0, z)
+
+
+def _copies_renoised(setting: Setting, queue: Queue) -> LatentFrames:
+    """Return the queue with its warm-up copies noised to their levels once more, instead of denoised."""
+    plan, frames = setting.plan, queue.frames.clone()
+    for slot in range(plan.queue_length):
+        frame = plan.frame(queue.iteration, slot)
+        if frame < 0:
+            frames[:, slot] = _noised(setting, queue.first[:, 0], slot, setting.draw("queue", frame))
+    return frames
+
+
+def _clip(plan: FifoPlan) -> Clip | None:
+    return "x0_and_eps" if plan.settings.compat == "opensora" else None
+
+
+def _without_scale(schedule: Schedule) -> Schedule:
+    """Return the schedule with alpha^2 + sigma^2 = 1, as the authors' queue uses it even where training scaled x0."""
+    alpha, alpha_next = (1 - schedule.sigma**2).sqrt(), (1 - schedule.sigma_next**2).sqrt()
+    return replace(schedule, alpha=alpha, alpha_next=alpha_next)
+
+
+def _scale_correction(scaled: Schedule, plain: Schedule, level: int) -> Tensor:
+    """Return what the authors' base clip adds to a plain step, per x0: they rescale x0 there, and only there."""
+    at = torch.tensor(level)
+    ratio = scaled.next(at).alpha / scaled.now(at).alpha * plain.now(at).alpha
+    return (ratio - plain.next(at).alpha).to(scaled.alpha.dtype)
+

@@ -1,0 +1,78 @@
+"""A folder of numbered PNG files: lossless, and every frame can be looked at while the run goes on."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from longtake.errors import CheckpointError
+from longtake.video import durable, points
+from longtake.video.format import VideoFormat
+from longtake.video.paths import frame_files, state_folder
+from longtake.video.writer import Mark, Writer
+
+_COMPRESSION = 6
+
+
+class PngFolder(Writer):
+    """Writes 000000.png, 000001.png ... Each file appears complete or not at all. Its mark: `frames`."""
+
+    def __init__(self, path: Path, video: VideoFormat) -> None:
+        self._path = path
+        self._video = video
+
+    def start(self) -> Mark:
+        """Create the folder, or remove the frames in it."""
+        self._path.mkdir(exist_ok=True)
+        self.cut({"frames": 0})
+        durable.sync_folder(self._path.absolute().parent)
+        return {"frames": 0}
+
+    def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
+        """Look for every frame up to the mark; their content is not read."""
+        numbers = frame_files(self._path) if self._path.is_dir() else {}
+        missing = next((frame for frame in range(mark["frames"]) if frame not in numbers), None)
+        if missing is not None or (complete and len(numbers) != num_frames):
+            wrong = f"lacks frame {missing}" if missing is not None else f"does not hold just {num_frames} frames"
+            raise CheckpointError(
+                f"{self._path} {wrong}, so the run cannot continue; nothing was touched: bring the "
+                "frames back, give another -o, or start again with --overwrite"
+            )
+
+    def cut(self, mark: Mark) -> None:
+        """Remove the files of later frames."""
+        for frame, file in frame_files(self._path).items():
+            if frame >= mark["frames"]:
+                file.unlink()
+
+    def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
+        """Write one file per frame."""
+        scale = self._video.scale
+        for index, frame in enumerate(frames):
+            packed = io.BytesIO()
+            large = frame.repeat(scale, axis=0).repeat(scale, axis=1)
+            Image.fromarray(large).save(packed, "PNG", compress_level=_COMPRESSION)
+            points.reach("segment-encoded")
+            # Beside the folder, so that a kill leaves nothing in it but frames.
+            temporary = state_folder(self._path) / "frame.png.new"
+            durable.write_durable(temporary, packed.getvalue())
+            os.replace(temporary, self._path / f"{first_frame + index:06d}.png")
+            points.reach("bytes-written")
+        return {"frames": first_frame + len(frames)}
+
+    def close_at(self, num_frames: int) -> None:
+        """Do nothing: a folder has no length field."""
+
+    def sync(self) -> None:
+        """Make the names of the files durable; their content already is."""
+        durable.sync_folder(self._path)
+
+    def encoder(self) -> str:
+        """Name and version of the PNG encoder."""
+        return f"pillow {PIL.__version__}"
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""

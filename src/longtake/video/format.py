@@ -1,0 +1,62 @@
+"""What a video file looks like: rate, size, quality. Free of torch and av, so that bad values are refused at once."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from longtake.errors import InputError
+
+LARGEST_RATE_DENOMINATOR = 1001
+
+
+def exact_rate(fps: float) -> Fraction:
+    """Return the frame rate as the fraction that the file stores, so that frame times never drift.
+
+    `fps` is in frames per second; 24000 / 1001 gives Fraction(24000, 1001). Raises InputError for a rate that is not
+    positive or that is no fraction with a denominator up to 1001 (a file could only store it rounded).
+    """
+    if not 0 < fps <= 1000:
+        raise InputError(f"fps {fps} cannot be stored; give a rate above 0 and up to 1000")
+    rate = Fraction(fps).limit_denominator(LARGEST_RATE_DENOMINATOR)
+    if float(rate) != fps:
+        raise InputError(f"fps {fps} cannot be stored exactly; the nearest rate that can is {float(rate)!r} ({rate})")
+    return rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFormat:
+    """How frames are stored. Raises InputError when the values cannot make a video."""
+
+    rate: Fraction
+    """Frames per second."""
+    height: int
+    """Height of the frames as they arrive, in pixels."""
+    width: int
+    """Width of the frames as they arrive, in pixels."""
+    scale: int
+    """Each pixel becomes a square of scale x scale pixels."""
+    crf: int
+    """Quality of H.264: 0 is nearly lossless, 18 looks clean, 51 is the worst. Only MP4 uses it."""
+    segment: int
+    """Frames per segment; each segment is encoded on its own, and the run can restart at its end."""
+    comment: str
+    """Text stored in the file's metadata."""
+
+    def __post_init__(self) -> None:
+        if self.scale < 1:
+            raise InputError(f"scale {self.scale} is below 1; frames can only be enlarged by a whole number")
+        if not 0 <= self.crf <= 51:
+            raise InputError(f"crf {self.crf} is outside 0 to 51; 18 looks clean, larger is smaller and coarser")
+        if not 1 <= self.segment <= 10_000:
+            raise InputError(f"segment {self.segment} is outside 1 to 10000 frames")
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Height and width in the file, in pixels."""
+        return self.height * self.scale, self.width * self.scale
+
+
+def check_even(video: VideoFormat) -> None:
+    """Raise InputError when H.264 with half-size colour cannot store the size of these frames."""
+    height, width = video.stored_size
+    if height % 2 or width % 2:
+        raise InputError(f"MP4 needs an even height and width, not {height}x{width}; use --scale 2, or -o with .mkv")

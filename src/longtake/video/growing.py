@@ -1,0 +1,97 @@
+"""A file that only grows: header first, then segments, with a running checksum."""
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from longtake.errors import CheckpointError
+from longtake.video import durable, points
+from longtake.video.container import Container
+from longtake.video.writer import Mark, Writer
+
+_BLOCK = 1 << 20
+
+
+class GrowingFile(Writer):
+    """Writes a container's bytes to one file. Its mark: `bytes` from the start, `crc32` of those after the header."""
+
+    def __init__(self, path: Path, container: Container) -> None:
+        self._path = path
+        self._container = container
+        self._descriptor = -1
+
+    def start(self) -> Mark:
+        """Create or empty the file and write the header."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        header = self._container.header(0)
+        durable.write_all(self._descriptor, header)
+        points.reach("header-written")
+        os.fsync(self._descriptor)
+        durable.sync_folder(self._path.absolute().parent)
+        return {"bytes": len(header), "crc32": 0}
+
+    def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
+        """Compare header, length and checksum."""
+        if not self._path.exists():
+            raise self._unlike("is gone")
+        self._descriptor = os.open(self._path, os.O_RDWR)
+        size = os.fstat(self._descriptor).st_size
+        if size < mark["bytes"] or (complete and size != mark["bytes"]):
+            raise self._unlike(f"has {size} bytes where its run wrote {mark['bytes']}")
+        header = self._container.header(num_frames if complete else 0)
+        found = bytearray(os.pread(self._descriptor, len(header), 0))
+        if not complete:
+            # An interrupted run has left its own number of frames there.
+            field = self._container.length_field()
+            found[field] = header[field]
+        if found != header:
+            raise self._unlike("has another beginning than this version of longtake and its encoder would write")
+        if self._checksum(len(header), mark["bytes"]) != mark["crc32"]:
+            raise self._unlike("was changed since its run wrote it")
+
+    def cut(self, mark: Mark) -> None:
+        """Shorten the file to the mark and forget its number of frames."""
+        os.ftruncate(self._descriptor, mark["bytes"])
+        os.pwrite(self._descriptor, self._container.header(0), 0)
+
+    def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
+        """Encode one segment and write it at the end."""
+        data = self._container.segment(first_frame, frames)
+        points.reach("segment-encoded")
+        os.lseek(self._descriptor, mark["bytes"], os.SEEK_SET)
+        durable.write_all(self._descriptor, data)
+        points.reach("bytes-written")
+        return {"bytes": mark["bytes"] + len(data), "crc32": zlib.crc32(data, mark["crc32"])}
+
+    def close_at(self, num_frames: int) -> None:
+        """Put the length into the header, in place."""
+        os.pwrite(self._descriptor, self._container.header(num_frames), 0)
+        points.reach("length-written")
+
+    def sync(self) -> None:
+        """Wait for the disk."""
+        os.fsync(self._descriptor)
+
+    def encoder(self) -> str:
+        """Name and version of the encoder."""
+        return self._container.encoder()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _checksum(self, start: int, stop: int) -> int:
+        value = 0
+        for place in range(start, stop, _BLOCK):
+            value = zlib.crc32(os.pread(self._descriptor, min(_BLOCK, stop - place), place), value)
+        return value
+
+    def _unlike(self, how: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self._path} {how}, so the run cannot continue; nothing was touched: bring the file "
+            "back, give another -o, or start again with --overwrite"
+        )

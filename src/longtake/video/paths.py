@@ -1,0 +1,106 @@
+"""Where a video may be written: checked before any work, without torch or av."""
+
+import enum
+import os
+import re
+from pathlib import Path
+
+from longtake.errors import OutputError
+
+FRAME_FILE = re.compile(r"\d{6,}\.png")
+RECORD_FILE = "state.json"
+
+
+class Kind(enum.StrEnum):
+    """The sorts of output, told apart by the ending of the path."""
+
+    MP4 = "mp4"
+    MKV = "mkv"
+    PNG = "png"
+
+
+def state_folder(path: str | Path) -> Path:
+    """Return the folder beside the output that holds what a killed run continues from."""
+    return Path(f"{Path(path)}.state")
+
+
+def output_kind(path: str | Path) -> Kind:
+    """Tell by its ending what is written at `path`: .mp4, .mkv, or a folder of PNG files.
+
+    A path that ends with a slash, has no ending, or is a folder already means PNG files. Raises OutputError for another
+    ending.
+    """
+    text, path = str(path), Path(path)
+    ending = path.suffix.lower()
+    if text.endswith(("/", os.sep)) or not ending or (path.is_dir() and ending not in (".mp4", ".mkv")):
+        return Kind.PNG
+    if ending in (".mp4", ".mkv"):
+        return Kind(ending[1:])
+    stem = path.with_suffix("")
+    raise OutputError(
+        f"cannot write {path}: unknown ending {ending!r}; use {stem}.mp4 (H.264), {stem}.mkv (lossless) "
+        f"or {stem}/ (PNG files)"
+    )
+
+
+def check_output(path: str | Path, *, overwrite: bool = False) -> Kind:
+    """Return what would be written at `path`, or raise before any work is done. Touches nothing.
+
+    Raises OutputError for: an unknown ending, a missing or unwritable parent, a folder where a file is meant and the
+    other way round, a file or folder that belongs to no longtake run (a file is fine with `overwrite`, a folder that
+    holds anything but numbered PNG files never is).
+    """
+    kind, path = output_kind(path), Path(path)
+    _check_parent(path)
+    if kind is Kind.PNG:
+        _check_folder(path, overwrite=overwrite)
+    else:
+        _check_file(path, overwrite=overwrite)
+    state = state_folder(path)
+    if state.exists() and not state.is_dir():
+        raise OutputError(f"cannot write {path}: {state} is a file, but it must be a folder; move it away")
+    if state.is_dir() and not os.access(state, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {state}")
+    return kind
+
+
+def frame_files(folder: Path) -> dict[int, Path]:
+    """Return the numbered PNG files of a folder by frame number, in order."""
+    found = {int(entry.stem): entry for entry in folder.iterdir() if FRAME_FILE.fullmatch(entry.name)}
+    return dict(sorted(found.items()))
+
+
+def _check_parent(path: Path) -> None:
+    parent = path.absolute().parent
+    if not parent.exists():
+        raise OutputError(f"cannot write {path}: the folder {parent} does not exist; create it first")
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {path}: {parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {parent}")
+
+
+def _check_file(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder, but its ending means a file; choose another name")
+    if not path.exists():
+        return
+    if not os.access(path, os.W_OK):
+        raise OutputError(f"cannot write {path}: no permission to change this file")
+    if not overwrite and not (state_folder(path) / RECORD_FILE).exists():
+        raise OutputError(f"{path} exists and belongs to no longtake run; choose another name, or --overwrite it")
+
+
+def _check_folder(path: Path, *, overwrite: bool) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"cannot write PNG files to {path}: it is a file, but its name means a folder")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in this folder")
+    names = [entry.name for entry in path.iterdir()]
+    foreign = sorted(name for name in names if not FRAME_FILE.fullmatch(name))
+    if foreign:
+        raise OutputError(f"cannot write PNG files to {path}: it holds other files ({foreign[0]}); use an empty folder")
+    if names and not overwrite and not (state_folder(path) / RECORD_FILE).exists():
+        raise OutputError(f"{path} holds frames of no longtake run; choose another folder, or --overwrite them")

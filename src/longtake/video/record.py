@@ -1,0 +1,103 @@
+"""The record of a run: one small JSON file that says what the output belongs to and how far it is. Free of torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from longtake.errors import CheckpointError, OutputError
+from longtake.video import durable, paths
+
+LAYOUT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How far a run is. The file is renamed into place only after everything it speaks of is on the disk."""
+
+    settings: dict[str, object]
+    """Everything that determines the frames and the file, flat: nested names are joined by dots."""
+    environment: dict[str, str]
+    """Versions, threads and machine that made the frames; another one may round differently."""
+    next_frame: int
+    """The frame that the sampler makes next."""
+    stored: int
+    """Frames in the output that never change again; the others below `next_frame` lie in the tensors."""
+    mark: dict[str, int]
+    """How far the output is valid, in the terms of its writer."""
+    tensors: str | None
+    """Name of the file that holds the sampler's tensors; None before the first."""
+    tensors_sha256: str | None
+    """Checksum of that file."""
+    finished: bool
+    """Whether the output is complete."""
+
+
+def flat_settings(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return settings as JSON would read them back, nested mappings flattened to names with dots."""
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.loads(json.dumps(value))
+    return flat
+
+
+def read_record(path: str | Path) -> Record | None:
+    """Read how far the run that writes `path` is; None when there is none.
+
+    Raises CheckpointError when the record is damaged; the output itself is never touched.
+    """
+    file = paths.state_folder(path) / paths.RECORD_FILE
+    try:
+        content = json.loads(file.read_bytes())
+        if content["layout"] != LAYOUT or content["sha256"] != _digest(content["record"]):
+            raise ValueError("checksum")
+        return Record(**content["record"])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise damaged(path, file) from None
+
+
+def write_record(path: str | Path, record: Record) -> None:
+    """Replace the record of the run that writes `path`, in one step that survives a kill."""
+    content = asdict(record)
+    text = json.dumps({"layout": LAYOUT, "sha256": _digest(content), "record": content}, indent=1)
+    durable.replace_durable(paths.state_folder(path) / paths.RECORD_FILE, text.encode())
+
+
+def check_settings(path: str | Path, record: Record, settings: Mapping[str, object]) -> None:
+    """Raise OutputError that names every setting in which `settings` (flat) differs from the run that made `path`."""
+    names = [name for name in {**record.settings, **settings} if record.settings.get(name) != settings.get(name)]
+    if names:
+        changes = ", ".join(
+            f"{name} was {_short(record.settings, name)} and is now {_short(settings, name)}" for name in names
+        )
+        raise OutputError(
+            f"{path} was begun with other settings: {changes}; use the old ones, another -o, "
+            "or --overwrite to start again"
+        )
+
+
+def damaged(path: str | Path, file: Path) -> CheckpointError:
+    """Return the error for a state file that cannot be trusted."""
+    return CheckpointError(
+        f"the saved state {file} is damaged, so the run cannot continue; {path} itself is untouched: "
+        "copy it if you want to keep it, then start again with --overwrite"
+    )
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _short(settings: Mapping[str, object], name: str) -> str:
+    if name not in settings:
+        return "not set"
+    text = json.dumps(settings[name])
+    return text if len(text) <= 60 else f"{text[:57]}..."

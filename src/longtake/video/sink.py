@@ -1,0 +1,283 @@
+"""Stores the frames of a run as they are made, so that after any kill the same command ends in the same bytes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+
+from longtake.sampler import Chunk
+from longtake.video import durable, points
+from longtake.video.folder import PngFolder
+from longtake.video.growing import GrowingFile
+from longtake.video.lock import Lock
+from longtake.video.mkv import Mkv
+from longtake.video.mp4 import Mp4
+from longtake.video.paths import Kind, state_folder
+from longtake.video.record import Record, write_record
+from longtake.video.state import environment, load_tensors, remove_tensors, save_tensors
+from longtake.video.target import Target, earlier_run, make_target
+from longtake.video.writer import Mark, Writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """From where the sampler continues."""
+
+    next_frame: int
+    """The first frame that it has to make."""
+    state: dict[str, torch.Tensor]
+    """What `Chunk.state` returned when the frames before were stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Position:
+    """Where the output stands. Replaced as a whole, so that an interrupt sees the old one or the new one."""
+
+    mark: Mark
+    stored: int
+    pending: np.ndarray
+
+    @property
+    def next_frame(self) -> int:
+        return self.stored + len(self.pending)
+
+
+class Sink:
+    """An open output. Use it in `with`: leaving it early stores the frames that wait for their segment to fill.
+
+    Frames are encoded in segments that start at multiples of `segment` and depend on nothing else. After the segments
+    that a chunk fills, the state is saved: first the bytes reach the disk, then the tensors, then the record that
+    refers to both. What a kill leaves behind after that is cut off by the next run. Once the run is finished, the
+    state folder holds only the record (settings, length and checksum of the output) and the lock.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._path = target.path
+        self._writer = _writer(target)
+        self._cut_done = False
+        self._received = False
+        self.warnings: list[str] = []
+        """What the user should know: differences from the machine that began the run, a tail that was lost."""
+        self.restart: Restart | None = None
+        """From where the sampler continues; None when it starts from nothing."""
+        with self._explained(safe_frames=0):
+            state_folder(self._path).mkdir(exist_ok=True)
+            self._lock = Lock(state_folder(self._path) / "lock", self._path)
+        try:
+            with self._explained(safe_frames=0):
+                self._open(earlier_run(target))
+        except BaseException:
+            self._writer.close()
+            self._lock.close()
+            raise
+
+    @property
+    def finished(self) -> bool:
+        """Whether the output is complete, so that there is nothing to do."""
+        return self._record.finished
+
+    @property
+    def next_frame(self) -> int:
+        """The frame that the next chunk starts with."""
+        return self._position.next_frame
+
+    def append(self, chunk: Chunk) -> None:
+        """Take the next frames; saves the state when they fill a segment, and for every chunk without frames.
+
+        Raises OutputError when the disk is full or refuses; what was stored before stays valid and playable.
+        """
+        assert not self.finished and chunk.start == self.next_frame
+        assert chunk.frames.dtype == np.uint8
+        assert chunk.frames.shape[1:] == (self._target.video.height, self._target.video.width, 3)
+        with self._explained(safe_frames=self._record.next_frame):
+            position = self._position
+            self._position = replace(position, pending=np.concatenate([position.pending, chunk.frames]))
+            self._received |= len(chunk.frames) > 0
+            full = self.next_frame // self._target.video.segment * self._target.video.segment
+            if full > self._record.stored:
+                self._store(full)
+            if full > self._record.stored or not len(chunk.frames):
+                self._commit(chunk.state())
+
+    def finish(self) -> None:
+        """Store the last frames and close the output for good; the state that a restart needs is removed."""
+        assert not self.finished and self.next_frame == (self._target.total or self.next_frame)
+        with self._explained(safe_frames=self._record.next_frame):
+            self._store(self.next_frame)
+            points.reach("finalise-start")
+            self._writer.close_at(self.next_frame)
+            self._writer.sync()
+            points.reach("finalise-synced")
+            self._write_record(finished=True)
+            points.reach("finalise-recorded")
+            remove_tensors(self._path)
+            points.reach("finalise-end")
+
+    def __enter__(self) -> Self:
+        """Return the sink; it is open already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave a playable output with all frames so far, and let go of it."""
+        try:
+            if self._received and not self.finished:
+                self._store_tail()
+        finally:
+            self._writer.close()
+            self._lock.close()
+
+    def _open(self, record: Record | None) -> None:
+        here = environment(self._writer.encoder())
+        # A record without a mark was left by a kill before the output existed.
+        if record is None or not record.mark:
+            self._begin(here)
+            return
+        self._record = record
+        if not record.finished:
+            self.warnings += [
+                f"{self._path} was begun with {name} {was}, here it is {here.get(name)}: later frames may "
+                "differ from those of an uninterrupted run"
+                for name, was in record.environment.items()
+                if was != here.get(name)
+            ]
+        self._writer.verify(record.mark, record.next_frame, complete=record.finished)
+        video = self._target.video
+        pending = np.empty((0, video.height, video.width, 3), np.uint8)
+        if record.tensors is not None:
+            state, pending = load_tensors(self._path, record)
+            self.restart = Restart(next_frame=record.next_frame, state=state)
+        self._position = _Position(mark=record.mark, stored=record.stored, pending=pending)
+        assert self.next_frame == record.next_frame
+
+    def _begin(self, here: dict[str, str]) -> None:
+        # The record comes first: from then on, whatever lies at the path is ours.
+        video = self._target.video
+        self._record = Record(
+            settings=dict(self._target.settings),
+            environment=here,
+            next_frame=0,
+            stored=0,
+            mark={},
+            tensors=None,
+            tensors_sha256=None,
+            finished=False,
+        )
+        write_record(self._path, self._record)
+        points.reach("run-claimed")
+        remove_tensors(self._path)
+        self._position = _Position(
+            mark=self._writer.start(), stored=0, pending=np.empty((0, video.height, video.width, 3), np.uint8)
+        )
+        self._write_record()
+        points.reach("run-begun")
+
+    def _store(self, stop: int) -> None:
+        """Store the pending frames before `stop`, segment by segment."""
+        segment = self._target.video.segment
+        if not self._cut_done:
+            # What an earlier run left after its last saved state; it stays watchable until now.
+            self._writer.cut(self._position.mark)
+            self._cut_done = True
+        while self._position.stored < stop:
+            position = self._position
+            count = min(segment, stop - position.stored)
+            mark = self._writer.append(position.mark, position.stored, position.pending[:count])
+            self._position = _Position(mark=mark, stored=position.stored + count, pending=position.pending[count:])
+
+    def _commit(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._writer.sync()
+        points.reach("bytes-synced")
+        name, digest = save_tensors(self._path, self._record.tensors, state, self._position.pending)
+        self._write_record(tensors=name, digest=digest)
+        points.reach("state-committed")
+        remove_tensors(self._path, keep=name)
+
+    def _write_record(self, *, tensors: str | None = None, digest: str | None = None, finished: bool = False) -> None:
+        position = self._position
+        record = replace(
+            self._record,
+            next_frame=position.next_frame,
+            stored=position.stored,
+            mark=position.mark,
+            tensors=tensors,
+            tensors_sha256=digest,
+            finished=finished,
+        )
+        write_record(self._path, record)
+        self._record = record
+
+    def _store_tail(self) -> None:
+        """Store the pending frames as a short segment, which the next run cuts off again."""
+        position = self._position
+        try:
+            self._writer.cut(position.mark)
+            if len(position.pending):
+                self._writer.append(position.mark, position.stored, position.pending)
+            self._writer.close_at(position.next_frame)
+            self._writer.sync()
+        except OSError as error:
+            self.warnings.append(
+                f"the last {len(position.pending)} frames could not be stored ({error.strerror}); "
+                "the next run makes them again"
+            )
+            with suppress(OSError):
+                self._writer.cut(position.mark)
+
+    @contextmanager
+    def _explained(self, safe_frames: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise durable.failed_write(error, self._path, safe_frames) from error
+
+
+def open_sink(
+    path: str | Path,
+    *,
+    settings: Mapping[str, object],
+    fps: float,
+    crf: int,
+    scale: int,
+    segment: int,
+    total: int | None,
+    size: tuple[int, int],
+    comment: str,
+    overwrite: bool,
+) -> Sink:
+    """Open an output for a new run, or continue the one that these settings began.
+
+    Arguments and errors as in `make_target`, and: OutputError naming the settings in which the run at `path` differs,
+    or the process that is writing it; CheckpointError when the saved state or the output are damaged.
+    """
+    return Sink(
+        make_target(
+            path,
+            settings=settings,
+            fps=fps,
+            crf=crf,
+            scale=scale,
+            segment=segment,
+            total=total,
+            size=size,
+            comment=comment,
+            overwrite=overwrite,
+        )
+    )
+
+
+def _writer(target: Target) -> Writer:
+    match target.kind:
+        case Kind.MP4:
+            return GrowingFile(target.path, Mp4(target.video))
+        case Kind.MKV:
+            return GrowingFile(target.path, Mkv(target.video))
+        case Kind.PNG:
+            return PngFolder(target.path, target.video)
