@@ -47,12 +47,16 @@ def _glyph(emoji: str, mirrored: bool, degrees: float, font: ImageFont.FreeTypeF
         canvas = canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     canvas = _largest_part(canvas) if emoji == GLYPHS["rocket"][0] else canvas
     canvas = canvas.rotate(degrees, Image.Resampling.BICUBIC)
-    return canvas.crop(canvas.getchannel("A").point(lambda a: 255 * (a > 40)).getbbox())
+    return canvas.crop(_solid(canvas, 255).getbbox())
+
+
+def _solid(glyph: Image.Image, value: int) -> Image.Image:
+    return Image.fromarray(np.where(np.asarray(glyph.getchannel("A")) > 40, value, 0).astype(np.uint8))
 
 
 def _largest_part(glyph: Image.Image) -> Image.Image:
     """Drop the stars around the rocket: they would become clutter at 32 pixels."""
-    mask = glyph.getchannel("A").point(lambda a: 128 * (a > 40))
+    mask = _solid(glyph, 128).copy()
     ImageDraw.floodfill(mask, (glyph.width // 2, glyph.height // 2), 255)
     kept = np.asarray(glyph).copy()
     kept[np.asarray(mask) != 255] = 0

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from longtake.errors import CapabilityError
 from longtake.model import VideoModel, VideoSpec
-from longtake.noise import seeded_noise
 from longtake.request import Request
 from longtake.sampler import Plan, Sampler
-from longtake.video.sink import open_sink
 from longtake.world import ALONE, World
 
 SEGMENT = 32
@@ -56,9 +54,14 @@ def generate(
 ) -> Result:
     """Make the video that is asked for, writing frames as they are made.
 
-    The same call after any interruption continues; on a finished file it does nothing. `progress` is told the number of frames so
-    far, and warnings, after every chunk. Raises CapabilityError, InputError or OutputError before any work is done.
+    The same call after any interruption continues; on a finished file it does nothing. `progress` is told the number of
+    frames so far, and warnings, after every chunk. Raises CapabilityError, InputError or OutputError before any work is
+    done.
     """
+    # Both import torch, which a plan must not wait for.
+    from longtake.noise import seeded_noise
+    from longtake.video.sink import open_sink
+
     plan = checked_plan(model.spec, request, sampler)
     with open_sink(
         output.path,
@@ -93,7 +96,8 @@ def generate(
 
 
 def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler) -> Plan:
-    """Return the plan; CapabilityError where the model lacks what the sampler needs, InputError for settings that clash."""
+    """Return the plan; CapabilityError where the model lacks what the sampler needs, InputError for settings that
+    clash."""
     missing = [capability.__name__ for capability in sampler.requires if capability not in spec.capabilities]
     if missing:
         raise CapabilityError(

@@ -18,7 +18,8 @@ def guided(
 ) -> Tensor:
     """Return x0 = u + scale (c - u), c under each frame's prompt and u under row 0; one branch where scale is 1 or 0.
 
-    At a given x, x0 is affine in epsilon and in v with the same coefficients for both branches: guiding any of them is the same.
+    At a given x, x0 is affine in epsilon and in v with the same coefficients for both branches: guiding any of them is
+    the same.
     """
     if scale == 0:
         return model.denoise(x, level, schedule, condition, torch.zeros_like(prompt_index))

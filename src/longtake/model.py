@@ -109,7 +109,8 @@ class VideoModel(ABC):
 
     @abstractmethod
     def decode(self, latents: "LatentFrames", state: Any) -> tuple["Frames", Any]:
-        """Decode the next latents of a stream. `state` is None at the start of a video, then what the last call returned:
+        """Decode the next latents of a stream. `state` is None at the start of a video, then what the last call
+        returned:
 
         a dict of tensors, empty for a decoder without memory.
         """
@@ -156,7 +157,8 @@ class Infill(VideoModel):
         first: "Tensor",
         last: "Tensor",
     ) -> "Latents":
-        """Return x0 of windows whose first and last frames (windows, channels, height, width) are known; one level a window."""
+        """Return x0 of windows whose first and last frames (windows, channels, height, width) are known; one level a
+        window."""
 
 
 class Continuation(VideoModel):

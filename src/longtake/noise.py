@@ -1,7 +1,8 @@
 """Noise as a function of what it is for, so that there is no generator state to save or to share out.
 
-A draw is named by a seed, a stream and a key: `("enqueue", frame)`, `("step", frame, level)`. The same name gives the same numbers
-in any order, on any rank, before and after a resume. The stream name keeps a re-noised frame from meeting the noise it was made from.
+A draw is named by a seed, a stream and a key: `("enqueue", frame)`, `("step", frame, level)`. The same name gives the
+same numbers in any order, on any rank, before and after a resume. The stream name keeps a re-noised frame from meeting
+the noise it was made from.
 """
 
 import hashlib

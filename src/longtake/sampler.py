@@ -57,7 +57,8 @@ class Plan:
 
 
 class Sampler(ABC):
-    """A method that makes long videos. Implementations are frozen keyword-only dataclasses: their fields are the settings."""
+    """A method that makes long videos. Implementations are frozen keyword-only dataclasses: their fields are the
+    settings."""
 
     name: ClassVar[str]
     requires: ClassVar[tuple[type[VideoModel], ...]]

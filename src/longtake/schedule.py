@@ -33,7 +33,8 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The levels of a run, cleanest first. Entry 0 is what a finished frame has; a step goes from `level` to `level - 1`.
+    """The levels of a run, cleanest first. Entry 0 is what a finished frame has; a step goes from `level` to `level -
+    1`.
 
     The pair (now, next) is stored for every level because a library's next level need not be its next timestep
     (diffusers' DDIM steps to t - 1000 // steps).
@@ -71,9 +72,10 @@ def chained(alpha: Table, sigma: Table, timestep: Tensor) -> Schedule:
 def discrete_schedule(alphas_cumprod: Table, num_levels: int, spacing: Spacing, prediction: Prediction) -> Schedule:
     """Choose `num_levels` timesteps of a training schedule (`alphas_cumprod`, cleanest first).
 
-    trailing: t = round(level N / T) - 1, landing on clean (the choice to make). linspace: round(linspace(0, N - 1, T)), whose last
-    step stays where it is (FIFO-Diffusion's code on VideoCrafter2). leading: (level - 1) (N // T), landing on clean (DDPM in diffusers).
-    Raises InputError where a level count does not fit, or where epsilon would be divided by alpha = 0.
+    trailing: t = round(level N / T) - 1, landing on clean (the choice to make). linspace: round(linspace(0, N - 1, T)),
+    whose last step stays where it is (FIFO-Diffusion's code on VideoCrafter2). leading: (level - 1) (N // T), landing
+    on clean (DDPM in diffusers). Raises InputError where a level count does not fit, or where epsilon would be divided
+    by alpha = 0.
     """
     num_train = len(alphas_cumprod)
     if not 1 <= num_levels <= num_train:
@@ -126,11 +128,12 @@ def step(
     noise: Tensor | None = None,
     clip: Clip | None = None,
 ) -> Tensor:
-    """Move x from level `now` to level `next`, given the model's x0 (DDIM eq. 12 for any alpha and sigma, a level per frame).
+    """Move x from level `now` to level `next`, given the model's x0 (DDIM eq. 12 for any alpha and sigma, a level per
+    frame).
 
     x' = alpha' x0 + sqrt(sigma'^2 - c^2) eps + c z  with  eps = (x - alpha x0) / sigma  and
-    c = eta sigma' sqrt(1 - (sigma' alpha / (sigma alpha'))^2). eta = 0 is DDIM or the flow's Euler step, eta = 1 is DDPM.
-    `clip` bounds x0 to [-1, 1]: "x0" keeps the old eps (as PVDM does), "x0_and_eps" recomputes it (as DDPM does).
+    c = eta sigma' sqrt(1 - (sigma' alpha / (sigma alpha'))^2). eta = 0 is DDIM or the flow's Euler step, eta = 1 is
+    DDPM. `clip` bounds x0 to [-1, 1]: "x0" keeps the old eps (as PVDM does), "x0_and_eps" recomputes it (as DDPM does).
     Levels must broadcast against x; sigma must be above 0. Needs `noise` (z) exactly if eta > 0.
     """
     wide = torch.promote_types(x.dtype, torch.float32)

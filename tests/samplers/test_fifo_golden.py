@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from longtake.model import Condition, PerFrameNoise
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request

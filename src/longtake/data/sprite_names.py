@@ -21,6 +21,7 @@ MOTIONS = (
     "bounces", "swings", "spins", "pulses", "rests",
 )  # fmt: skip
 
+
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """What a stretch of video shows: one object, in one scene, in one motion. InputError for unknown names."""

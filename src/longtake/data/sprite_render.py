@@ -1,4 +1,4 @@
-"""Paste an object of the sprite sheet into a frame at any place, size and angle."""
+"""Draw one frame of a sprite world: its scenery, and before it the object at any place, size and angle."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from longtake.data.sprite_names import OBJECTS
-from longtake.data.sprite_scenes import SIZE
+from longtake.data.sprite_paint import MARGIN, PERIOD, SIZE, Floats, Layer
+from longtake.data.sprite_scenes import scene
 
 CELL = 64
 GLYPH = 57.6
@@ -52,3 +53,35 @@ def paste(
     pixels = np.asarray(drawn, dtype=np.float32)
     picture *= 1 - pixels[..., 3:] / 255
     picture += pixels[..., :3] * np.asarray(tint, dtype=np.float32)
+
+
+def _window(layer: Layer, frame: int, camera_x: float, camera_y: float, lower: float) -> Floats:
+    """The layer's 64x64 premultiplied RGBA at this camera position, moved by fractions of a pixel."""
+    wave = np.sin(2 * np.pi * frame / 20 + layer.phase)
+    x = (camera_x * layer.speed - layer.drift[0] * frame + layer.sway * wave) % PERIOD
+    if layer.endless_y:
+        y = (camera_y * layer.speed - layer.drift[1] * frame) % PERIOD
+    else:
+        y = min(max(MARGIN - (lower if layer.speed else 0.0), 0.0), 2.0 * MARGIN)
+    column, row = int(x), int(y)
+    part = layer.texture[row : row + SIZE + 1, column : column + SIZE + 1]
+    part = part[:, :-1] + np.float32(x - column) * (part[:, 1:] - part[:, :-1])
+    part = part[:-1] + np.float32(y - row) * (part[1:] - part[:-1])
+    if layer.twinkle:
+        part *= np.float32(1 - layer.twinkle * (0.5 + 0.5 * np.sin(2 * np.pi * frame / 18 + layer.phase)))
+    return part.astype(np.float32, copy=False)
+
+
+def draw_scene(name: str, frame: int, camera: tuple[float, float], lower: float, light: tuple[float, ...]) -> Floats:
+    """Paint a scene, float32 (64, 64, 3) in 0 to 255.
+
+    `camera` is the place on the map in pixels (right, down), `lower` moves the horizon down by so many pixels,
+    `light` multiplies red, green and blue.
+    """
+    place = scene(name)
+    picture = np.repeat(place.sky, SIZE, axis=1)
+    for layer in place.layers:
+        part = _window(layer, frame, camera[0], camera[1], lower)
+        picture *= 1 - part[..., 3:]
+        picture += part[..., :3]
+    return picture * np.asarray(light, dtype=np.float32)

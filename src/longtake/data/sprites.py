@@ -26,8 +26,8 @@ from longtake.data.sprite_names import (
     is_held_out,
     training_shots,
 )
-from longtake.data.sprite_render import paste
-from longtake.data.sprite_scenes import SIZE, draw_scene
+from longtake.data.sprite_paint import SIZE
+from longtake.data.sprite_render import draw_scene, paste
 from longtake.errors import InputError
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 A clean video is, cell by cell, a colour that its prompt decides plus a smooth wander: x0 ~ N(mu(prompt), K) with
 K[i, j] = VARIANCE exp(-|i - j| / CORRELATION). Given noisy frames x = A x0 + S eps, with a level for every frame,
-E[x0 | x] = mu + K A (A K A + S^2)^-1 (x - A mu). Clean frames are levels with S = 0, so infill and continuation are exact, too.
-Tests, docs and examples use it; it needs no weights.
+E[x0 | x] = mu + K A (A K A + S^2)^-1 (x - A mu). Clean frames are levels with S = 0, so infill and continuation are
+exact, too. Tests, docs and examples use it; it needs no weights.
 """
 
 import hashlib

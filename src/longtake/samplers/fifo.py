@@ -1,8 +1,9 @@
 """FIFO-Diffusion: endless video from a queue of frames at rising noise levels (Kim et al., 2024, arXiv 2405.11473).
 
-This file holds the settings and the index arithmetic; fifo_loop.py holds the loop over tensors. Symbols are the paper's: f frames a
-window, n partitions, T levels, h head frames of lookahead. One queue holds h finished frames and then f n frames whose level rises
-from 1 to T. An iteration denoises every frame by one level, emits the cleanest and enqueues noise.
+This file holds the settings and the index arithmetic; fifo_loop.py holds the loop over tensors. Symbols are the
+paper's: f frames a window, n partitions, T levels, h head frames of lookahead. One queue holds h finished frames and
+then f n frames whose level rises from 1 to T. An iteration denoises every frame by one level, emits the cleanest and
+enqueues noise.
 """
 
 from collections.abc import Iterator
@@ -66,8 +67,8 @@ class FifoPlan(Plan):
     def computed(self, iteration: int) -> range:
         """Return the windows that an iteration computes, as indices.
 
-        Near the end only those that can still reach an emitted frame (exact); with `short_warmup`, at the start only those that
-        hold a frame of the video (approximate).
+        Near the end only those that can still reach an emitted frame (exact); with `short_warmup`, at the start only
+        those that hold a frame of the video (approximate).
         """
         first = 0
         if self.settings.short_warmup:
@@ -119,7 +120,8 @@ class Fifo(Sampler):
     decode_batch: int = 8
     """Finished latent frames that are decoded together."""
     frames_per_level: int = 1
-    """Neighbouring frames that share a level, k: T = f n / k steps and k frames an iteration. Above 1 is beyond the paper."""
+    """Neighbouring frames that share a level, k: T = f n / k steps and k frames an iteration. Above 1 is beyond the
+    paper."""
     guided_windows: int | None = None
     """Apply guidance only to this many of the noisiest windows. Beyond the paper; by default to all."""
     plain_partitions: int = 0

@@ -1,6 +1,8 @@
-"""The loop of FIFO-Diffusion over tensors (arXiv 2405.11473, Alg. 1, with the lookahead of sec. 4.3); fifo.py explains the queue.
+"""The loop of FIFO-Diffusion over tensors (arXiv 2405.11473, Alg. 1, with the lookahead of sec. 4.3); fifo.py explains
+the queue.
 
-Windows of one iteration never read what another has written, so one big batch, any order or separate devices give the same numbers.
+Windows of one iteration never read what another has written, so one big batch, any order or separate devices give the
+same numbers.
 """
 
 from collections.abc import Iterator
@@ -40,11 +42,13 @@ class Setting:
         return max(self.plan.level(slot), 0 if self.plan.settings.compat == "off" else 1)
 
     def label(self, slot: int) -> int:
-        """Return the level that the network is told: a head only counts as clean for a network that has seen clean frames."""
+        """Return the level that the network is told: a head only counts as clean for a network that has seen clean
+        frames."""
         return max(self.level(slot), 0 if self.plan.spec.clean_frames else 1)
 
     def prompt(self, iteration: int, slot: int) -> int:
-        """Return the row of the prompt table for a slot: that of its own frame (the authors switch all slots at once)."""
+        """Return the row of the prompt table for a slot: that of its own frame (the authors switch all slots at
+        once)."""
         frame = self.plan.frame(iteration, slot)
         if self.plan.settings.compat != "off":
             frame = self.plan.frame(iteration, self.plan.head)
@@ -265,6 +269,5 @@ def _without_scale(schedule: Schedule) -> Schedule:
 def _scale_correction(scaled: Schedule, plain: Schedule, level: int) -> Tensor:
     """Return what the authors' base clip adds to a plain step, per x0: they rescale x0 there, and only there."""
     at = torch.tensor(level)
-    ratio = scaled.next(at).alpha / scaled.now(at).alpha * plain.now(at).alpha
-    return (ratio - plain.next(at).alpha).to(scaled.alpha.dtype)
-
+    scale = torch.where(plain.alpha > 0, scaled.alpha / plain.alpha, 1.0)
+    return plain.next(at).alpha * (scale[level - 1] / scale[level] - 1)

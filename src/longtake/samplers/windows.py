@@ -21,9 +21,11 @@ def partition_windows(f: int, partitions: int, first: int = 0) -> list[Window]:
 
 
 def lookahead_windows(f: int, partitions: int) -> list[Window]:
-    """Return two windows per partition that keep their noisier part only and read the cleaner part (FIFO-Diffusion, sec. 4.3).
+    """Return two windows per partition that keep their noisier part only and read the cleaner part (FIFO-Diffusion,
+    sec. 4.3).
 
-    Windows begin at 0, h, f, f + h, ... with h = f // 2. The kept parts tile frames h to h + f * partitions, for odd f too.
+    Windows begin at 0, h, f, f + h, ... with h = f // 2. The kept parts tile frames h to h + f * partitions, for odd f
+    too.
     """
     h = f // 2
     windows = []

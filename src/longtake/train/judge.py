@@ -1,6 +1,6 @@
 """Train the judge of sprite videos on ground truth: real clips, and real clips spoilt on purpose.
 
-    python -m longtake.train.judge OUT_FOLDER
+python -m longtake.train.judge OUT_FOLDER
 """
 
 import json
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from longtake.data.sprite_scenes import draw_scene
+from longtake.data.sprite_render import draw_scene
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, SpriteWorld, light, random_world
 from longtake.metrics.controls import CONTROLS, blur
 from longtake.metrics.judge import CLIP_FRAMES, HEADS, JudgeNetwork
@@ -56,13 +56,14 @@ def train_judge(out: Path, settings: JudgeTraining) -> None:
             group["lr"] = settings.learning_rate * _pace(step, settings.steps)
         clips, labels = _batch(rng, settings)
         logits = network(clips)
-        loss = sum(F.cross_entropy(logits[head], labels[head], label_smoothing=0.02) for head in HEADS)
+        losses = [F.cross_entropy(logits[head], labels[head], label_smoothing=0.02) for head in HEADS]
+        loss = torch.stack(losses).sum()
         optimiser.zero_grad()
-        loss.backward()  # pyright: ignore[reportAttributeAccessIssue]
+        loss.backward()
         optimiser.step()
         if step % 25 == 0:
             right = {head: _accuracy(logits[head], labels[head]) for head in HEADS}
-            print(f"step {step} loss {float(loss):.3f} {right} {time.time() - began:.0f} s", flush=True)
+            print(f"step {step} loss {loss.item():.3f} {right} {time.time() - began:.0f} s", flush=True)
     _save(network, out, settings)
 
 

@@ -46,7 +46,9 @@ def replace_durable(path: Path, data: bytes) -> None:
 
 def failed_write(error: OSError, path: Path, safe_frames: int) -> OutputError:
     """Return the error for a write that the system refused; `safe_frames` frames are on the disk and stay there."""
-    safe = f"{safe_frames} frames are safe and the same command continues from them"
+    safe = f"{safe_frames} frames are safe and the same command continues after them"
+    if not safe_frames:
+        safe = "then give the same command again"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"the disk is full while writing {path}; free some space: {safe}")
+        return OutputError(f"the disk is full while writing {path}; free some space; {safe}")
     return OutputError(f"cannot write {path}: {error.strerror or error}; {safe}")

@@ -8,10 +8,10 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from longtake.errors import CheckpointError
 from longtake.video import durable, points
 from longtake.video.format import VideoFormat
-from longtake.video.paths import frame_files, state_folder
+from longtake.video.paths import frame_file, state_folder
+from longtake.video.record import unlike
 from longtake.video.writer import Mark, Writer
 
 _COMPRESSION = 6
@@ -32,21 +32,18 @@ class PngFolder(Writer):
         return {"frames": 0}
 
     def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
-        """Look for every frame up to the mark; their content is not read."""
-        numbers = frame_files(self._path) if self._path.is_dir() else {}
-        missing = next((frame for frame in range(mark["frames"]) if frame not in numbers), None)
-        if missing is not None or (complete and len(numbers) != num_frames):
-            wrong = f"lacks frame {missing}" if missing is not None else f"does not hold just {num_frames} frames"
-            raise CheckpointError(
-                f"{self._path} {wrong}, so the run cannot continue; nothing was touched: bring the "
-                "frames back, give another -o, or start again with --overwrite"
-            )
+        """Look for every frame up to the mark, and for further ones when complete; their content is not read."""
+        for frame in range(mark["frames"]):
+            if not frame_file(self._path, frame).exists():
+                raise unlike(self._path, f"lacks frame {frame}")
+        if complete and frame_file(self._path, num_frames).exists():
+            raise unlike(self._path, f"holds more than {num_frames} frames")
 
     def cut(self, mark: Mark) -> None:
         """Remove the files of later frames."""
-        for frame, file in frame_files(self._path).items():
-            if frame >= mark["frames"]:
-                file.unlink()
+        later = [file for file in self._path.iterdir() if int(file.stem) >= mark["frames"]]
+        for file in later:
+            file.unlink()
 
     def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
         """Write one file per frame."""
@@ -59,7 +56,7 @@ class PngFolder(Writer):
             # Beside the folder, so that a kill leaves nothing in it but frames.
             temporary = state_folder(self._path) / "frame.png.new"
             durable.write_durable(temporary, packed.getvalue())
-            os.replace(temporary, self._path / f"{first_frame + index:06d}.png")
+            os.replace(temporary, frame_file(self._path, first_frame + index))
             points.reach("bytes-written")
         return {"frames": first_frame + len(frames)}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from longtake.errors import CheckpointError
 from longtake.video import durable, points
 from longtake.video.container import Container
+from longtake.video.record import unlike
 from longtake.video.writer import Mark, Writer
 
 _BLOCK = 1 << 20
@@ -33,13 +33,8 @@ class GrowingFile(Writer):
         return {"bytes": len(header), "crc32": 0}
 
     def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
-        """Compare header, length and checksum."""
-        if not self._path.exists():
-            raise self._unlike("is gone")
+        """Compare the header and the checksum."""
         self._descriptor = os.open(self._path, os.O_RDWR)
-        size = os.fstat(self._descriptor).st_size
-        if size < mark["bytes"] or (complete and size != mark["bytes"]):
-            raise self._unlike(f"has {size} bytes where its run wrote {mark['bytes']}")
         header = self._container.header(num_frames if complete else 0)
         found = bytearray(os.pread(self._descriptor, len(header), 0))
         if not complete:
@@ -47,9 +42,9 @@ class GrowingFile(Writer):
             field = self._container.length_field()
             found[field] = header[field]
         if found != header:
-            raise self._unlike("has another beginning than this version of longtake and its encoder would write")
+            raise unlike(self._path, "has another beginning than this version of longtake and its encoder would write")
         if self._checksum(len(header), mark["bytes"]) != mark["crc32"]:
-            raise self._unlike("was changed since its run wrote it")
+            raise unlike(self._path, "was changed since its run wrote it")
 
     def cut(self, mark: Mark) -> None:
         """Shorten the file to the mark and forget its number of frames."""
@@ -89,9 +84,3 @@ class GrowingFile(Writer):
         for place in range(start, stop, _BLOCK):
             value = zlib.crc32(os.pread(self._descriptor, min(_BLOCK, stop - place), place), value)
         return value
-
-    def _unlike(self, how: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self._path} {how}, so the run cannot continue; nothing was touched: bring the file "
-            "back, give another -o, or start again with --overwrite"
-        )

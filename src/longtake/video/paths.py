@@ -64,10 +64,9 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Kind:
     return kind
 
 
-def frame_files(folder: Path) -> dict[int, Path]:
-    """Return the numbered PNG files of a folder by frame number, in order."""
-    found = {int(entry.stem): entry for entry in folder.iterdir() if FRAME_FILE.fullmatch(entry.name)}
-    return dict(sorted(found.items()))
+def frame_file(folder: Path, frame: int) -> Path:
+    """Return the path of one frame in a folder of PNG files."""
+    return folder / f"{frame:06d}.png"
 
 
 def _check_parent(path: Path) -> None:
@@ -98,9 +97,9 @@ def _check_folder(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write PNG files to {path}: it is a file, but its name means a folder")
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to write in this folder")
-    names = [entry.name for entry in path.iterdir()]
-    foreign = sorted(name for name in names if not FRAME_FILE.fullmatch(name))
-    if foreign:
-        raise OutputError(f"cannot write PNG files to {path}: it holds other files ({foreign[0]}); use an empty folder")
-    if names and not overwrite and not (state_folder(path) / RECORD_FILE).exists():
+    names = (entry.name for entry in path.iterdir())
+    foreign = next((name for name in names if not FRAME_FILE.fullmatch(name)), None)
+    if foreign is not None:
+        raise OutputError(f"cannot write PNG files to {path}: it holds other files ({foreign}); use an empty folder")
+    if any(path.iterdir()) and not overwrite and not (state_folder(path) / RECORD_FILE).exists():
         raise OutputError(f"{path} holds frames of no longtake run; choose another folder, or --overwrite them")

@@ -1,7 +1,7 @@
 """Frames of a video file or folder, a few at a time, whatever its length."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import av
@@ -11,7 +11,7 @@ from av.video.reformatter import Interpolation
 from PIL import Image
 
 from longtake.errors import InputError
-from longtake.video.paths import frame_files
+from longtake.video.paths import frame_file
 
 _FRAMES_AT_ONCE = 16
 _ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -33,13 +33,14 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None, scale
 
 
 def _folder_frames(path: Path, start: int) -> Iterator[np.ndarray]:
-    files = frame_files(path)
-    if not files:
-        raise InputError(f"{path} holds no numbered PNG files")
-    for frame, file in files.items():
-        if frame >= start:
-            with Image.open(file) as image:
-                yield np.asarray(image.convert("RGB"))
+    if not frame_file(path, 0).exists():
+        raise InputError(f"{path} holds no frames: there is no {frame_file(path, 0).name}")
+    for frame in count(start):
+        file = frame_file(path, frame)
+        if not file.exists():
+            return
+        with Image.open(file) as image:
+            yield np.asarray(image.convert("RGB"))
 
 
 def _conversion(scale: int) -> Interpolation:

@@ -84,6 +84,23 @@ def check_settings(path: str | Path, record: Record, settings: Mapping[str, obje
         )
 
 
+def check_length(path: Path, record: Record) -> None:
+    """Raise CheckpointError when the file at `path` cannot hold what its run stored; a folder must exist."""
+    if record.mark and not path.exists():
+        raise unlike(path, "is gone")
+    expected = record.mark.get("bytes", 0)
+    if expected and (path.stat().st_size < expected or (record.finished and path.stat().st_size != expected)):
+        raise unlike(path, f"has {path.stat().st_size} bytes where its run wrote {expected}")
+
+
+def unlike(path: Path, how: str) -> CheckpointError:
+    """Return the error for an output that is not what its run left there."""
+    return CheckpointError(
+        f"{path} {how}, so its run cannot go on from there; nothing was touched: bring it back, give another -o, "
+        "or start again with --overwrite"
+    )
+
+
 def damaged(path: str | Path, file: Path) -> CheckpointError:
     """Return the error for a state file that cannot be trusted."""
     return CheckpointError(

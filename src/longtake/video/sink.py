@@ -149,6 +149,7 @@ class Sink:
                 if was != here.get(name)
             ]
         self._writer.verify(record.mark, record.next_frame, complete=record.finished)
+        remove_tensors(self._path, keep=record.tensors)
         video = self._target.video
         pending = np.empty((0, video.height, video.width, 3), np.uint8)
         if record.tensors is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from longtake.errors import InputError
 from longtake.video.format import VideoFormat, check_even, exact_rate
 from longtake.video.paths import Kind, check_output
-from longtake.video.record import Record, check_settings, flat_settings, read_record
+from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
 
 class Standing(enum.StrEnum):
@@ -52,9 +52,10 @@ def make_target(
 ) -> Target:
     """Check an output and how it will be stored, before any work. Touches nothing.
 
-    `settings` are the run's own, values as JSON has them, mappings nested as one likes; `segment` is in frames, `size`
-    (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska. For
-    the errors see `check_output`, `exact_rate` and `VideoFormat`; InputError for odd sizes in MP4.
+    `settings` are the run's own, values as JSON has them, mappings nested as one likes; fps, scale, segment, frames,
+    size and, for MP4, crf are added to them here. `segment` is in frames, `size` (height, width) of the frames as they
+    arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and must follow from the settings. For the
+    errors see `check_output`, `exact_rate` and `VideoFormat`; InputError for odd sizes in MP4.
     """
     kind = check_output(path, overwrite=overwrite)
     if total is not None and total < 1:
@@ -66,33 +67,33 @@ def make_target(
     if kind is Kind.MP4:
         check_even(video)
         stored["crf"] = crf
-    if kind is not Kind.PNG:
-        stored["comment"] = comment
     return Target(
         path=Path(path),
         kind=kind,
         video=video,
         total=total,
         overwrite=overwrite,
-        settings=flat_settings(settings) | flat_settings(stored, "output."),
+        settings=flat_settings(settings) | flat_settings(stored),
     )
 
 
 def earlier_run(target: Target) -> Record | None:
     """Return the record of the run that this one continues; None when it starts from nothing.
 
-    Raises OutputError that names the settings that have changed, CheckpointError for a damaged record.
+    Raises OutputError that names the settings that have changed, CheckpointError for a damaged record and for
+    an output that is gone or too short.
     """
     if target.overwrite:
         return None
     record = read_record(target.path)
     if record is not None:
         check_settings(target.path, record, target.settings)
+        check_length(target.path, record)
     return record
 
 
 def standing(target: Target) -> Standing:
-    """Tell whether the run is new, unfinished or finished, from its record alone; raises as `earlier_run` does."""
+    """Tell whether the run is new, unfinished or finished, without reading the output; raises as `earlier_run` does."""
     record = earlier_run(target)
     if record is None:
         return Standing.NEW

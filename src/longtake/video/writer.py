@@ -16,9 +16,9 @@ class Writer(ABC):
 
     @abstractmethod
     def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
-        """Open the output and check it up to the mark, `num_frames` frames; change nothing.
+        """Open the output, which is there, and check it up to the mark, `num_frames` frames; change nothing.
 
-        With `complete`, check too that nothing follows. Raises CheckpointError when it is not what was written.
+        `complete` tells a finished output. Raises CheckpointError when it is not what was written.
         """
 
     @abstractmethod

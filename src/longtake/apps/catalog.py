@@ -1,0 +1,119 @@
+"""`longtake models` and `longtake samplers`: what there is, and what runs with what."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff
+
+from longtake.apps.arguments import parse_arguments
+from longtake.errors import LongtakeError
+from longtake.model import VideoModel
+from longtake.models import MODELS, model_spec
+from longtake.samplers import SAMPLERS, sampler_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsSettings:
+    """List the models, and the samplers that run on them."""
+
+    json: Annotated[bool, FlagCreatePairsOff] = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplersSettings:
+    """List the samplers, what they need, and the models that have it."""
+
+    json: Annotated[bool, FlagCreatePairsOff] = False
+    """Print one JSON object."""
+
+
+def models_command(arguments: Sequence[str]) -> int:
+    """List the models."""
+    settings = parse_arguments(ModelsSettings, "models", arguments)
+    models = {name: _model(name) for name in MODELS}
+    if settings.json:
+        print(json.dumps({"models": models}, indent=2))
+        return 0
+    rows = [
+        (
+            name,
+            f"{model['width']}x{model['height']}, {model['num_frames']} frames a window, {model['fps']:g} frames/s"
+            if model["ready"]
+            else model["problem"],
+            f"{model['parameters'] / 1e6:.1f} M" if model["ready"] else "-",
+            ", ".join(model["samplers"]) or "-",
+            model["summary"],
+        )
+        for name, model in models.items()
+    ]
+    _print_table(("model", "video", "weights", "samplers", "what it is"), rows)
+    return 0
+
+
+def samplers_command(arguments: Sequence[str]) -> int:
+    """List the samplers."""
+    settings = parse_arguments(SamplersSettings, "samplers", arguments)
+    models = {name: _model(name) for name in MODELS}
+    samplers = {name: _sampler(name, models) for name in SAMPLERS}
+    if settings.json:
+        print(json.dumps({"samplers": samplers}, indent=2))
+        return 0
+    rows = [
+        (name, ", ".join(sampler["requires"]) or "nothing", ", ".join(sampler["models"]) or "-", sampler["summary"])
+        for name, sampler in samplers.items()
+    ]
+    _print_table(("sampler", "needs of a model", "runs on", "what it is"), rows)
+    return 0
+
+
+def _model(name: str) -> dict[str, Any]:
+    summary = MODELS[name].summary
+    try:
+        spec = model_spec(name)
+    except LongtakeError as error:
+        return {"ready": False, "problem": str(error), "samplers": [], "summary": summary}
+    return {
+        "ready": True,
+        "problem": None,
+        "width": spec.width,
+        "height": spec.height,
+        "num_frames": spec.num_frames,
+        "fps": spec.fps,
+        "guidance": spec.guidance,
+        "parameters": spec.parameters,
+        "capabilities": _names(spec.capabilities),
+        "samplers": [key for key in SAMPLERS if set(sampler_class(key).requires) <= spec.capabilities],
+        "summary": summary,
+    }
+
+
+def _sampler(name: str, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    sampler = sampler_class(name)
+    settings = {
+        field.name: field.default
+        for field in fields(sampler)  # pyright: ignore[reportArgumentType]
+        if field.default is not MISSING
+    }
+    return {
+        "requires": _names(sampler.requires),
+        "models": [key for key, model in models.items() if name in model["samplers"]],
+        "settings": settings,
+        "summary": (sampler.__doc__ or "").strip().splitlines()[0],
+    }
+
+
+def _names(capabilities: Sequence[type[VideoModel]] | frozenset[type[VideoModel]]) -> list[str]:
+    return sorted(capability.__name__ for capability in capabilities)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    Console(highlight=False).print(table)

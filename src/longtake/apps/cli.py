@@ -1,0 +1,106 @@
+"""The command `longtake`. A command's code is imported when it is called, so that help and mistakes cost nothing."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from longtake import __version__
+from longtake.errors import LongtakeError, unknown_name
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: where its code is, and a line for the list."""
+
+    function: str
+    """module:function, given the arguments after the command's name; returns the exit status."""
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "generate": Command("longtake.apps.make:generate_command", "make a video, or continue an interrupted one"),
+    "plan": Command("longtake.apps.make:plan_command", "say what that takes: windows, forwards, memory, disk, time"),
+    "models": Command("longtake.apps.catalog:models_command", "list the models, and the samplers that run on them"),
+    "samplers": Command("longtake.apps.catalog:samplers_command", "list the samplers, and what they need"),
+    "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
+    "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
+    "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
+    "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
+}
+
+EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --scale 4 -o rocket.mp4'
+
+
+def main() -> None:
+    """Run the command line; exits with 0, 2 for a mistake of the user, 130 after Ctrl-C, 143 after SIGTERM."""
+    sys.exit(_status(sys.argv[1:]))
+
+
+def _status(arguments: Sequence[str]) -> int:
+    try:
+        return _run(arguments)
+    except LongtakeError as error:
+        return _complain(str(error))
+    except BrokenPipeError:
+        # The reader of our output has seen enough; Python must not complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("longtake: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+
+
+def _complain(problem: str) -> int:
+    print(f"longtake: {' '.join(problem.split())}", file=sys.stderr)
+    return 2
+
+
+def _run(arguments: Sequence[str]) -> int:
+    match arguments:
+        case [] | ["-h" | "--help" | "help", *_]:
+            print(_help(COMMANDS))
+            return 0
+        case ["--version", *_]:
+            print(__version__)
+            return 0
+        case [first, *_]:
+            name, rest = _command(first, arguments[1:])
+    if name not in COMMANDS:
+        print(_help({full: command for full, command in COMMANDS.items() if full.startswith(f"{name} ")}))
+        return 0
+    module, function = COMMANDS[name].function.split(":")
+    run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+    return run(rest)
+
+
+def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the name of the command and its arguments; a group alone, such as `evaluate`, returns the group."""
+    if first in COMMANDS:
+        return first, rest
+    members = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
+    if not members:
+        raise unknown_name("command", first, {name.split()[0] for name in COMMANDS})
+    if not rest or rest[0] in ("-h", "--help"):
+        return first, ()
+    if rest[0] not in members:
+        raise unknown_name(f"command '{first} ...'", rest[0], members)
+    return f"{first} {rest[0]}", rest[1:]
+
+
+def _help(commands: Mapping[str, Command]) -> str:
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in commands.items()]
+    return "\n".join(
+        [
+            "longtake makes long video from short-clip diffusion models.",
+            "",
+            *lines,
+            "",
+            f"for example: {EXAMPLE}",
+            "'longtake COMMAND --help' shows the settings of a command.",
+        ]
+    )

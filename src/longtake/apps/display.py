@@ -1,0 +1,105 @@
+"""What a person sees while a video is made: a live bar in a terminal, a line now and then elsewhere. On standard error."""
+
+import sys
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from longtake.apps.machine import memory_now
+from longtake.apps.words import duration, size
+from longtake.request import PromptTimeline
+
+# Long enough to even out chunks, short enough to follow a machine that changes its pace.
+PACE_SECONDS = 30.0
+LINE_SECONDS = 10.0
+
+
+class Pace:
+    """Frames per second over the last half minute."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def add(self, frames: int, now: float) -> None:
+        """Note that so many frames exist at a time in seconds."""
+        self._marks.append((now, frames))
+        while len(self._marks) > 2 and now - self._marks[1][0] > PACE_SECONDS:
+            self._marks.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Frames per second; 0 while that is not known."""
+        (begin, first), (end, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (end - begin) if end > begin else 0.0
+
+
+class Display:
+    """Shows how far a run is; use it in `with`."""
+
+    def __init__(self, prompts: PromptTimeline, frames: int | None) -> None:
+        self._prompts, self._total = prompts, frames
+        self._console = Console(stderr=True, highlight=False)
+        self._live = self._console.is_terminal
+        self._pace = Pace()
+        self._line_at = 0.0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task("starting", total=frames, figures="", visible=self._live)
+
+    def __enter__(self) -> Self:
+        """Start the bar, in a terminal."""
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away; the lines stay."""
+        if self._live:
+            self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._live:
+            self._console.print(Text(line))
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def show(self, frames: int) -> None:
+        """Show that so many frames exist."""
+        now = time.monotonic()
+        self._pace.add(frames, now)
+        figures = self.figures(frames)
+        if self._live:
+            prompt = self._prompts.texts[self._prompts.at(frames)]
+            shown = prompt if len(prompt) <= 28 else prompt[:25] + "..."
+            # Brackets in a prompt are no markup.
+            self._progress.update(self._task, completed=frames, description=shown.replace("[", r"\["), figures=figures)
+        elif now - self._line_at >= LINE_SECONDS:
+            self._line_at = now
+            self.say(f"{figures}; {self._prompts.texts[self._prompts.at(frames)]}")
+
+    def figures(self, frames: int) -> str:
+        """Return frames made, pace, time left and memory in words."""
+        of = "" if self._total is None else f"/{self._total}"
+        parts = [f"{frames}{of} frames"]
+        rate = self._pace.rate
+        if rate:
+            parts.append(f"{rate:.1f} frames/s")
+            if self._total is not None:
+                parts.append(f"{duration((self._total - frames) / rate)} left")
+        elif not frames:
+            parts.append("warming up")
+        return ", ".join([*parts, size(memory_now())])

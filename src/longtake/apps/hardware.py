@@ -1,0 +1,35 @@
+"""Where to compute and in which number format; the choice of auto, and why."""
+
+from dataclasses import dataclass
+
+import torch
+
+from longtake.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """A device and a number format."""
+
+    device: str
+    dtype: torch.dtype
+    dtype_name: str
+    reason: str
+    """Both in words, with why auto chose them."""
+
+
+def choose_hardware(device: str, dtype: str) -> Hardware:
+    """Resolve auto. Raises InputError for a GPU that is not there."""
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise InputError("there is no GPU that torch can use (torch.cuda.is_available() is false); use --device cpu")
+    chosen = device
+    why = "as asked"
+    if device == "auto":
+        chosen, why = ("cuda", "auto: torch finds a GPU") if found else ("cpu", "auto: torch finds no GPU")
+    name, reason = dtype, "as asked"
+    if dtype == "auto":
+        name, reason = ("float32", "auto: the CPU's own") if chosen == "cpu" else ("float16", "auto: half the memory")
+    return Hardware(
+        device=chosen, dtype=getattr(torch, name), dtype_name=name, reason=f"{chosen} ({why}), {name} ({reason})"
+    )

@@ -1,0 +1,128 @@
+"""What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtake.apps.report import Order, check_sidecars, read_order
+from longtake.apps.settings import VideoSettings
+from longtake.errors import InputError
+from longtake.generate import SEGMENT, Output, checked_plan
+from longtake.model import VideoSpec
+from longtake.models import MODELS, model_spec
+from longtake.models.diffusers.folder import unknown_words
+from longtake.prompts import parse_prompts
+from longtake.request import PromptTimeline, Request
+from longtake.sampler import Plan, Sampler
+from longtake.video.paths import Kind
+from longtake.video.target import make_target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One video to make, or to plan."""
+
+    order: Order
+    """Device and dtype may be auto here."""
+    spec: VideoSpec
+    output: Output
+    kind: Kind
+    plan: Plan
+    warnings: tuple[str, ...] = ()
+    """What the user should know before the start."""
+
+
+def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
+    """Resolve and check a command line. `given`: the options in it.
+
+    Raises InputError, CapabilityError, OutputError or CheckpointError; touches nothing.
+    """
+    if settings.repeat is not None:
+        _refuse_changes(settings, given)
+        order = read_order(settings.repeat)
+        return _checked(order, settings.output, settings.overwrite, prompts_file=None)
+    spec = model_spec(settings.model)
+    fps = settings.fps or spec.fps
+    frames = None if settings.frames == "endless" else settings.frames
+    if settings.fps is not None and settings.fps <= 0:
+        raise InputError(f"{settings.fps} frames per second is no rate; give a number above 0")
+    if frames is not None and frames < 1:
+        raise InputError(f"{frames} frames cannot be made; ask for 1 or more, or for 'endless'")
+    order = Order(
+        model=settings.model if settings.model in MODELS else str(Path(settings.model).expanduser().resolve()),
+        digest=None,
+        request=Request(
+            prompts=_timeline(settings, frames, fps),
+            frames=frames,
+            seed=settings.seed,
+            guidance=settings.guidance,
+            negative_prompt=settings.negative_prompt,
+            steps=settings.steps,
+        ),
+        sampler=settings.method,
+        device=settings.device,
+        dtype=settings.dtype,
+        fps=settings.fps,
+        crf=settings.crf,
+        scale=settings.scale,
+    )
+    return _checked(order, settings.output, settings.overwrite, settings.prompts)
+
+
+def _refuse_changes(settings: VideoSettings[Sampler], given: list[str]) -> None:
+    allowed = {"--from", "-o", "--output", "--overwrite", "--json", "--dry-run"}
+    extra = [option for option in given if option not in allowed] + ["PROMPT"] * (settings.prompt is not None)
+    if extra:
+        raise InputError(f"--from repeats a run as it was, so {extra[0]} has no place beside it; leave it out")
+
+
+def _timeline(settings: VideoSettings[Sampler], frames: int | None, fps: float) -> PromptTimeline:
+    if settings.prompts is None:
+        if settings.prompt is None:
+            raise InputError("there is no prompt; write what the video should show, in quotes, or give --prompts")
+        return PromptTimeline.constant(settings.prompt)
+    if settings.prompt is not None:
+        raise InputError("there are both a prompt and --prompts; give one of them")
+    return parse_prompts(settings.prompts, frames, fps)
+
+
+def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None) -> Job:
+    spec, request = model_spec(order.model), order.request
+    output = Output(path=Path(path), fps=order.fps, crf=order.crf, scale=order.scale, overwrite=overwrite)
+    target = make_target(
+        path,
+        settings={},
+        fps=output.fps or spec.fps,
+        crf=output.crf,
+        scale=output.scale,
+        segment=SEGMENT,
+        total=request.frames,
+        size=(spec.height, spec.width),
+        comment="",
+        overwrite=overwrite,
+    )
+    check_sidecars(output.path, overwrite=overwrite, prompts_file=prompts_file)
+    return Job(
+        order=order,
+        spec=spec,
+        output=output,
+        kind=target.kind,
+        plan=checked_plan(spec, request, order.sampler),
+        warnings=tuple(_warnings(spec, request)),
+    )
+
+
+def _warnings(spec: VideoSpec, request: Request) -> list[str]:
+    texts = request.prompts.texts
+    unknown = unknown_words(spec, " ".join([*texts, request.negative_prompt]))
+    warnings = []
+    if unknown:
+        warnings.append(
+            f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
+            f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
+        )
+    late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
+    if late:
+        warnings.append(
+            f"the video ends at frame {request.frames}; the prompts from frame {late[0]} on are not reached"
+        )
+    return warnings

@@ -1,0 +1,110 @@
+"""Writes what a run did beside its output: the report (out.json) and the prompts as subtitles (out.vtt)."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from longtake.apps.job import Job
+from longtake.apps.machine import peak_memory, processor
+from longtake.apps.plan_view import plan_content
+from longtake.apps.report import LAYOUT, belongs, order_content, report_path, subtitle_path
+from longtake.model import VideoModel
+from longtake.video.durable import replace_durable
+from longtake.video.record import read_record
+from longtake.video.vtt import webvtt
+
+SAVE_SECONDS = 10.0
+# The scores compare 16 x 16 tiles, and a video with itself.
+SMALLEST_MEASURED = 16
+
+
+class Journal:
+    """The report of a run that is under way. Seconds and peak memory add up over the interruptions of a run."""
+
+    def __init__(self, job: Job, model: VideoModel, device: str, dtype: str) -> None:
+        self._job, self._output = job, job.output.path
+        self._order = replace(job.order, digest=model.digest, device=device, dtype=dtype)
+        self.earlier: Mapping[str, Any] = {}
+        """The report that an earlier process of this run has left."""
+        if not job.output.overwrite and read_record(self._output) is not None and belongs(self._output):
+            self.earlier = json.loads(report_path(self._output).read_bytes())
+        self._begin = self._saved = time.monotonic()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the report of the finished video is there already."""
+        return self.earlier.get("complete") is True and subtitle_path(self._output).exists()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this process and of those before it."""
+        return self.seconds_here + _earlier_number(self.earlier, "seconds")
+
+    @property
+    def seconds_here(self) -> float:
+        """Seconds of this process."""
+        return time.monotonic() - self._begin
+
+    def note(self, frames: int) -> None:
+        """Save the report now and then, so that a kill loses little of it."""
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._save(self._content(frames, complete=False, warnings=(), quality=None))
+
+    def close(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
+        """Write the report and the subtitles; return the report."""
+        quality = _quality(self._job) if complete else {"reason": "the video is not complete"}
+        content = self._content(frames, complete=complete, warnings=warnings, quality=quality)
+        self._save(content)
+        spans = [(start, stop or frames, text) for start, stop, text in self._order.request.prompts.spans(frames)]
+        text = webvtt(spans, self._job.output.fps or self._job.spec.fps)
+        if not complete:
+            note = f"NOTE The video is not complete: {frames} frames so far; the same command continues it."
+            text = text.replace("WEBVTT\n", f"WEBVTT\n\n{note}\n", 1)
+        replace_durable(subtitle_path(self._output), text.encode())
+        return content
+
+    def _save(self, content: Mapping[str, Any]) -> None:
+        replace_durable(report_path(self._output), (json.dumps(content, indent=2) + "\n").encode())
+        self._saved = time.monotonic()
+
+    def _content(
+        self, frames: int, *, complete: bool, warnings: tuple[str, ...], quality: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        record = read_record(self._output)
+        plan = plan_content(self._job)
+        return {
+            "longtake": LAYOUT,
+            "complete": complete,
+            "frames": frames,
+            **order_content(self._order, self._output),
+            "plan": {name: plan[name] for name in ("forwards", "forwards_per_frame", "tasks", "guidance")},
+            "run": {
+                "seconds": round(self.seconds, 3),
+                "frames_per_second": round(frames / max(self.seconds, 1e-9), 3),
+                "peak_memory_bytes": max(peak_memory(), int(_earlier_number(self.earlier, "peak_memory_bytes"))),
+                "processes": 1 + int(_earlier_number(self.earlier, "processes")),
+            },
+            "environment": {**(record.environment if record else {}), "processor": processor()},
+            "quality": quality,
+            "warnings": list(warnings),
+        }
+
+
+def _earlier_number(report: Mapping[str, Any], name: str) -> float:
+    run = report.get("run")
+    value = run.get(name) if isinstance(run, dict) else None
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _quality(job: Job) -> dict[str, Any]:
+    """Return drift and seam figures of the delivered file, read back once."""
+    if min(job.spec.height, job.spec.width) < SMALLEST_MEASURED:
+        return {"reason": f"frames below {SMALLEST_MEASURED} pixels are not measured"}
+    from longtake.metrics.consistency import consistency
+    from longtake.video.read import read_frames
+
+    # Where one window's work could meet the next: a sampler that hides its windows has a ratio near 1 there.
+    seams = range(job.spec.num_frames, job.order.request.frames or job.spec.num_frames, job.spec.num_frames)
+    return asdict(consistency(read_frames(job.output.path, scale=job.output.scale), seams=seams))

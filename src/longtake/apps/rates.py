@@ -1,0 +1,60 @@
+"""How fast this machine runs a model, remembered from one run to the next."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from longtake.apps.machine import processor
+from longtake.sampler import Plan
+
+
+def work(plan: Plan) -> int | None:
+    """Return the floating-point operations of a plan; None for endless runs and models that do not say."""
+    spec = plan.spec
+    if plan.forwards is None or plan.decoded is None or spec.forward_flops is None:
+        return None
+    return plan.forwards * spec.forward_flops + plan.decoded * (spec.decode_flops or 0)
+
+
+def work_per_frame(plan: Plan) -> float | None:
+    """Return the floating-point operations for a frame once a run is under way; None for models that do not say."""
+    spec = plan.spec
+    if spec.forward_flops is None:
+        return None
+    return plan.forwards_per_frame * spec.forward_flops + (spec.decode_flops or 0) / spec.temporal_stride
+
+
+def remembered_rate(model: str, device: str, dtype: str) -> float | None:
+    """Return floating-point operations per second of the last run like this on this machine; None without one."""
+    rate = _rates().get(_key(model, device, dtype))
+    return rate if isinstance(rate, int | float) and rate > 0 else None
+
+
+def remember_rate(model: str, device: str, dtype: str, rate: float) -> None:
+    """Keep a rate in the user's cache; a cache that cannot be written is no reason to fail a finished run."""
+    path, rates = _path(), _rates()
+    rates[_key(model, device, dtype)] = rate
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"rates.{os.getpid()}.json")
+        temporary.write_text(json.dumps(rates, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def _path() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "longtake" / "rates.json"
+
+
+def _key(model: str, device: str, dtype: str) -> str:
+    # Small models are bound by overhead and large ones by arithmetic, so that a rate holds for its own model only.
+    return f"{processor()} | {device} | {dtype} | {model}"
+
+
+def _rates() -> dict[str, object]:
+    try:
+        rates = json.loads(_path().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return rates if isinstance(rates, dict) else {}

@@ -1,0 +1,133 @@
+"""Makes the video of a checked job: loads the model, shows the progress, keeps the report, ends in good order."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longtake.apps.display import Display
+from longtake.apps.hardware import Hardware, choose_hardware
+from longtake.apps.job import Job
+from longtake.apps.provenance import Journal
+from longtake.apps.rates import remember_rate, work, work_per_frame
+from longtake.apps.report import report_path
+from longtake.apps.stopping import Stop, StoppedError, stoppable
+from longtake.apps.words import duration, size
+from longtake.errors import CheckpointError
+from longtake.generate import Result, generate
+from longtake.model import VideoModel
+from longtake.models import load_model
+
+# Over fewer frames than this, overhead drowns the rate.
+FEWEST_FRAMES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    status: int
+    """Exit status of the process."""
+    line: str
+    """The same in words."""
+    report: Mapping[str, Any]
+    """What was written beside the output."""
+
+
+def run_job(job: Job, say: Callable[[str], None]) -> Outcome:
+    """Make, continue or find finished the video of a job. `say` prints a line before the display takes over."""
+    hardware = choose_hardware(job.order.device, job.order.dtype)
+    say(f"device   {hardware.reason}")
+    with stoppable() as stop:
+        try:
+            model = load_model(job.order.model, hardware.device, hardware.dtype)
+        except StoppedError as stopped:
+            return Outcome(status=stopped.status, line=f"{stopped}: nothing was made yet", report={})
+        _check_weights(job, model)
+        return _Run(job, model, hardware, stop).outcome()
+
+
+def _check_weights(job: Job, model: VideoModel) -> None:
+    if job.order.digest not in (None, model.digest):
+        raise CheckpointError(
+            f"the run was made with other weights of {job.spec.name}: {job.order.digest}, here {model.digest}; "
+            "get those weights, or give the settings themselves in place of --from"
+        )
+
+
+class _Run:
+    """One process's share of a run."""
+
+    def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop) -> None:
+        self._job, self._model, self._hardware, self._stop = job, model, hardware, stop
+        self._journal = Journal(job, model, hardware.device, hardware.dtype_name)
+        self._display = Display(job.order.request.prompts, job.order.request.frames)
+        self._first: int | None = None
+        self._frames = 0
+        self._warnings: list[str] = list(job.warnings)
+
+    def outcome(self) -> Outcome:
+        job = self._job
+        try:
+            with self._display:
+                order = job.order
+                result = generate(self._model, order.request, order.sampler, job.output, progress=self._progress)
+        except StoppedError as stopped:
+            return self._stopped(stopped)
+        if result.finished_before and self._journal.complete:
+            return Outcome(
+                status=0,
+                line=f"{job.output.path} is already complete ({result.frames} frames); nothing to do",
+                report=self._journal.earlier,
+            )
+        return self._finished(result)
+
+    def _progress(self, frames: int, warnings: tuple[str, ...]) -> None:
+        if self._first is None:
+            self._first = frames
+            for warning in warnings:
+                self._warnings.append(warning)
+                self._display.say(f"warning: {warning}")
+            if frames:
+                self._display.say(f"resume   from frame {frames}")
+        self._frames = frames
+        self._display.show(frames)
+        self._journal.note(frames)
+        self._stop.check()
+
+    def _stopped(self, stopped: StoppedError) -> Outcome:
+        report: Mapping[str, Any] = {}
+        kept = "nothing was made yet; the same command starts again"
+        # Without a first progress the output was never opened, and is not ours to describe.
+        if self._first is not None:
+            report = self._journal.close(self._frames, complete=False, warnings=tuple(self._warnings))
+            kept = f"{self._job.output.path} holds {self._frames} frames and plays; the same command continues it"
+        return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
+
+    def _finished(self, result: Result) -> Outcome:
+        job, journal = self._job, self._journal
+        seconds = journal.seconds_here
+        if not result.finished_before:
+            self._remember(result, seconds)
+        for warning in result.warnings:
+            if warning not in self._warnings:
+                self._warnings.append(warning)
+        report = journal.close(result.frames, complete=True, warnings=tuple(self._warnings))
+        made = result.frames - result.resumed_from
+        pace = f", {made / seconds:.1f} frames/s" if made else ""
+        return Outcome(
+            status=0,
+            line=(
+                f"done     {job.output.path}: {result.frames} frames in {duration(report['run']['seconds'])}{pace}, "
+                f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(job.output.path).name} says how"
+            ),
+            report=report,
+        )
+
+    def _remember(self, result: Result, seconds: float) -> None:
+        made = result.frames - result.resumed_from
+        total, steady = work(result.plan), work_per_frame(result.plan)
+        if made < FEWEST_FRAMES or steady is None:
+            return
+        # A whole run counts its warm-up; what continues one has none.
+        operations = total if total is not None and not result.resumed_from else made * steady
+        remember_rate(self._job.order.model, self._hardware.device, self._hardware.dtype_name, operations / seconds)

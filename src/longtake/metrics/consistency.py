@@ -1,0 +1,175 @@
+"""Figures of a whole video, read once from start to end in flat memory: change, seams, drift, freezes, loops."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.data.sprites import Shot, SpriteWorld
+
+Frames = NDArray[np.uint8]
+
+_LAGS = 48
+_SIGNATURE = 16
+_STILL = 0.05
+_LOOP_SCORE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency:
+    """What a pass over a video finds; grey levels are 0 to 255."""
+
+    num_frames: int
+    """Frames read."""
+    mean_step: float
+    """Mean absolute change from frame to frame, in grey levels."""
+    seam_ratio: float | None
+    """Change across the seams over the change elsewhere (1: invisible); None without seams."""
+    colour_drift: float
+    """Distance of the mean colour of the last block from that of the first, in grey levels."""
+    contrast_ratio: float
+    """Standard deviation of the last block over that of the first."""
+    sharpness_ratio: float
+    """Mean difference of neighbouring pixels of the last block over that of the first."""
+    step_ratio: float
+    """Frame-to-frame change of the last block over that of the first."""
+    longest_freeze: int
+    """Most frames in a row that repeat the one before."""
+    loop_score: float
+    """Least mean change over 2 to 48 frames, over the change from frame to frame (0: a perfect loop)."""
+    loop_period: int | None
+    """Frames after which the video repeats itself; None where it does not."""
+
+
+@dataclass(kw_only=True)
+class _Block:
+    """Running sums over the frames of one block."""
+
+    frames: int = 0
+    colour: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    contrast: float = 0.0
+    sharpness: float = 0.0
+    step: float = 0.0
+
+    def add(self, frame: NDArray[np.float32], step: float | None) -> None:
+        self.frames += 1
+        self.colour += frame.mean((0, 1), dtype=np.float64)
+        self.contrast += float(frame.std())
+        self.sharpness += float(np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean())
+        self.step += step or 0.0
+
+    def joined(self, other: "_Block") -> "_Block":
+        return _Block(
+            frames=self.frames + other.frames,
+            colour=self.colour + other.colour,
+            contrast=self.contrast + other.contrast,
+            sharpness=self.sharpness + other.sharpness,
+            step=self.step + other.step,
+        )
+
+
+class _Loops:
+    """Mean change over every lag, from small grey signatures of the last frames."""
+
+    def __init__(self) -> None:
+        self.past: deque[NDArray[np.float32]] = deque(maxlen=_LAGS)
+        self.sums = np.zeros(_LAGS + 1)
+        self.counts = np.zeros(_LAGS + 1)
+
+    def add(self, frame: NDArray[np.float32]) -> None:
+        rows, columns = frame.shape[0] // _SIGNATURE, frame.shape[1] // _SIGNATURE
+        cut = frame[: rows * _SIGNATURE, : columns * _SIGNATURE]
+        now = cut.reshape(_SIGNATURE, rows, _SIGNATURE, columns, 3).mean((1, 3))
+        if self.past:
+            lags = np.arange(1, len(self.past) + 1)
+            self.sums[lags] += np.abs(np.stack(self.past)[::-1] - now).mean((1, 2, 3))
+            self.counts[lags] += 1
+        self.past.append(now)
+
+    def best(self) -> tuple[float, int | None]:
+        lags = [lag for lag in range(2, _LAGS + 1) if self.counts[lag] >= lag]
+        step = self.sums[1] / max(self.counts[1], 1)
+        if not lags or step < _STILL:
+            return 1.0, None
+        scores = {lag: self.sums[lag] / self.counts[lag] / step for lag in lags}
+        score = min(scores.values())
+        period = next(lag for lag in lags if scores[lag] <= 1.2 * score + 1e-9)
+        return float(score), period if score < _LOOP_SCORE else None
+
+
+def consistency(chunks: Iterable[Frames], seams: Collection[int] = (), block: int = 64) -> Consistency:
+    """Read a video once and give its figures; memory does not grow with its length.
+
+    `chunks` are consecutive frames, uint8 (n, height, width, 3), at least 16 pixels high and wide; `seams` are the
+    numbers of the frames that start a new piece of work; the first and the last `block` frames are compared.
+    """
+    seam_frames = frozenset(seams)
+    first, loops = _Block(), _Loops()
+    # The last block is the sum of the last eight parts; a part is an eighth of a block.
+    parts: deque[_Block] = deque([_Block()], maxlen=9)
+    steps = {False: [0.0, 0], True: [0.0, 0]}
+    freeze = longest = num_frames = 0
+    previous = None
+    for frame in (frame.astype(np.float32) for chunk in chunks for frame in chunk):
+        step = None if previous is None else float(np.abs(frame - previous).mean())
+        if step is not None:
+            total = steps[num_frames in seam_frames]
+            total[0] += step
+            total[1] += 1
+            freeze = freeze + 1 if step < _STILL else 0
+            longest = max(longest, freeze)
+        if num_frames < block:
+            first.add(frame, step)
+        if parts[-1].frames >= max(block // 8, 1):
+            parts.append(_Block())
+        parts[-1].add(frame, step)
+        loops.add(frame)
+        previous, num_frames = frame, num_frames + 1
+    return _figures(first, _last(parts, block), loops, steps, longest, num_frames)
+
+
+def _last(parts: deque[_Block], block: int) -> _Block:
+    last = _Block()
+    for part in reversed(parts):
+        if last.frames < block:
+            last = last.joined(part)
+    return last
+
+
+def _figures(
+    first: _Block, last: _Block, loops: _Loops, steps: dict[bool, list], longest: int, num_frames: int
+) -> Consistency:
+    assert num_frames > 0, "no frames"
+    inner, across = (steps[kind][0] / max(steps[kind][1], 1) for kind in (False, True))
+    score, period = loops.best()
+    # The first frame has no step before it.
+    first_step, last_step = first.step / max(first.frames - 1, 1), last.step / max(last.frames, 1)
+    return Consistency(
+        num_frames=num_frames,
+        mean_step=(steps[False][0] + steps[True][0]) / max(num_frames - 1, 1),
+        seam_ratio=across / max(inner, 1e-6) if steps[True][1] else None,
+        colour_drift=float(np.linalg.norm(last.colour / last.frames - first.colour / first.frames)),
+        contrast_ratio=(last.contrast / last.frames) / max(first.contrast / first.frames, 1e-6),
+        sharpness_ratio=(last.sharpness / last.frames) / max(first.sharpness / first.frames, 1e-6),
+        step_ratio=last_step / max(first_step, 1e-6),
+        longest_freeze=longest,
+        loop_score=score,
+        loop_period=period,
+    )
+
+
+def real_step(timeline: Mapping[int, Shot], num_frames: int, num_worlds: int = 4) -> float:
+    """Mean frame-to-frame change of real videos of this timeline, in grey levels (what `mean_step` is compared with).
+
+    Averages `num_worlds` worlds, and of each at most 256 frames, spread over its shots in runs of 16.
+    """
+    starts = sorted({int(start) for start in np.linspace(0, max(num_frames - 16, 0), 16)})
+    changes = []
+    for seed in range(num_worlds):
+        world = SpriteWorld(seed, timeline)
+        for start in starts:
+            clip = world.frames(start, min(start + 16, max(num_frames, 2))).astype(np.float32)
+            changes.append(np.abs(np.diff(clip, axis=0)).mean())
+    return float(np.mean(changes))

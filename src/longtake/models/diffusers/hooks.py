@@ -1,0 +1,122 @@
+"""A noise level and a prompt per frame for a network that was made for one of each per clip, for the length of one call.
+
+UNet3DConditionModel repeats its time embedding and its text over the frames. Both are put in its place already repeated: the embedding
+through a stand-in for the layer that makes it, the text through attention processors that know its keys and values.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet3DConditionModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+FrameEmbedding = Float[Tensor, "windows_x_frames width"]
+Text = Float[Tensor, "prompts tokens width"]
+TextTable = Float[Tensor, "prompts entries"]
+HeadedText = Float[Tensor, "texts tokens heads headwidth"]
+
+
+@dataclass(frozen=True)
+class RepeatedEmbedding:
+    """An embedding that is per frame already: what UNet3DConditionModel does to one per clip leaves it as it is."""
+
+    frames: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """Return the shape of which the UNet multiplies the first number by that of the frames."""
+        return self.frames.shape
+
+    def repeat_interleave(self, num_frames: int, dim: int, output_size: int) -> Tensor:
+        """Return the embedding of every frame of every clip."""
+        return self.frames
+
+
+class GivenEmbedding(nn.Module):
+    """Stands in for `unet.time_embedding` and answers with an embedding per frame."""
+
+    def __init__(self, frames: FrameEmbedding) -> None:
+        super().__init__()
+        self.answer = RepeatedEmbedding(frames)
+
+    def forward(self, projected: Tensor, condition: Tensor | None = None) -> RepeatedEmbedding:
+        """Return the given embedding, whatever the timesteps."""
+        return self.answer
+
+
+@dataclass(frozen=True)
+class TextAttention:
+    """Attention processor of a layer whose keys and values are known beforehand: those of every frame, or one text for all.
+
+    One text lets the queries of all frames go through as a single long sequence.
+    """
+
+    keys: HeadedText
+    values: HeadedText
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the layer adds. The text that the UNet hands on is ignored."""
+        texts, _, heads, width = self.keys.shape
+        query = attn.to_q(hidden_states).view(texts, -1, heads, width)
+        query, keys, values = (tensor.transpose(1, 2) for tensor in (query, self.keys, self.values))
+        mixed = scaled_dot_product_attention(query, keys, values).transpose(1, 2)
+        return attn.to_out[0](mixed.reshape(len(hidden_states), -1, heads * width))
+
+
+def text_layers(unet: UNet3DConditionModel) -> list[Attention]:
+    """Return the layers that attend to the text."""
+    transformers = [module for module in unet.modules() if isinstance(module, Transformer2DModel)]
+    return [block.attn2 for transformer in transformers for block in transformer.transformer_blocks]
+
+
+def text_table(layers: Sequence[Attention], text: Text) -> TextTable:
+    """Return a row per prompt: the keys and values of its tokens in all the layers, one after the other."""
+    projections = [projection for layer in layers for projection in (layer.to_k, layer.to_v)]
+    return torch.cat([projection(text).flatten(1) for projection in projections], dim=1)
+
+
+@contextmanager
+def frame_conditions(
+    unet: UNet3DConditionModel,
+    layers: Sequence[Attention],
+    embedding: FrameEmbedding,
+    table: TextTable,
+    rows: Int[Tensor, "windows_x_frames"],
+) -> Iterator[None]:
+    """Give every frame its own time embedding and its own row of a `text_table` while the context lasts."""
+    first = int(rows[0])
+    chosen = table[first : first + 1] if bool((rows == first).all()) else table[rows]
+    widths = [layer.inner_kv_dim for layer in layers]
+    num_tokens = chosen.shape[1] // (2 * sum(widths))
+    columns = chosen.split([num_tokens * width for width in widths for _ in range(2)], dim=1)
+    with ExitStack() as stack:
+        stack.enter_context(swapped(unet, "time_embedding", GivenEmbedding(embedding)))
+        for i, layer in enumerate(layers):
+            keys, values = (part.view(len(chosen), num_tokens, layer.heads, -1) for part in columns[2 * i : 2 * i + 2])
+            stack.enter_context(swapped(layer, "processor", TextAttention(keys, values)))
+        yield
+
+
+@contextmanager
+def swapped(owner: nn.Module, name: str, replacement: Any) -> Iterator[None]:
+    """Put `replacement` in the place of an attribute while the context lasts."""
+    original = getattr(owner, name)
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)

@@ -1,0 +1,143 @@
+"""Folders in the hub's layout, as files: where the parts lie, how large they are, what identifies them. Loads no weights.
+
+Everything here is data from outside: JSON and safetensors only, and no name in it may lead out of the folder.
+"""
+
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from longtake.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100_000_000
+CACHED_FROM_BYTES = 64_000_000
+"""Files from this size on have their hash remembered between runs."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises CheckpointError where it is missing, no JSON or no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); a model folder must hold it") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the model again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object; fetch the model again")
+    return content
+
+
+def plain_name(name: object, where: Path) -> str:
+    """Return a file or folder name found in the file `where`. Raises CheckpointError for one that leads elsewhere."""
+    if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\\0:"):
+        raise CheckpointError(f"{where} names {name!r}, which leads out of the folder; only plain names are allowed")
+    return name
+
+
+def variant(folder: Path, stem: str) -> str | None:
+    """Return "fp16" where a part has only half-precision weights, None where it has plain ones.
+
+    `stem` is the library's name of a weight file without its ending. Raises CheckpointError where there is no safetensors file.
+    """
+    for name, found in ((f"{stem}.safetensors", None), (f"{stem}.fp16.safetensors", "fp16")):
+        if (folder / name).is_file() or (folder / _index_name(name)).is_file():
+            return found
+    if any(folder.glob("*.bin")):
+        raise CheckpointError(f"{folder} holds pickled weights (.bin), which can run code; convert them to safetensors")
+    raise CheckpointError(f"{folder} holds no {stem}.safetensors; fetch the model again")
+
+
+def weight_files(folder: Path, stem: str) -> list[Path]:
+    """Return the safetensors files of a part, shards included. Raises CheckpointError where one is missing."""
+    suffix = variant(folder, stem)
+    name = f"{stem}.{suffix}.safetensors" if suffix else f"{stem}.safetensors"
+    index = folder / _index_name(name)
+    if not index.is_file():
+        return [folder / name]
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f"{index} holds no weight_map; fetch the model again")
+    files = [folder / shard for shard in sorted({plain_name(shard, index) for shard in shards.values()})]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing; fetch the model again")
+    return files
+
+
+def _index_name(name: str) -> str:
+    """Return what the libraries call the list of shards of a weight file (they put the variant before the ending)."""
+    stem, *variants = name.removesuffix(".safetensors").split(".")
+    return ".".join([stem, "safetensors", "index", *variants, "json"])
+
+
+def num_parameters(file: Path) -> int:
+    """Return how many numbers a safetensors file holds, from its header alone. Raises CheckpointError for a damaged one."""
+    try:
+        with file.open("rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            if size > min(MAX_HEADER_BYTES, file.stat().st_size):
+                raise ValueError("its header is longer than the file")
+            header = json.loads(stream.read(size))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        return sum(math.prod(entry["shape"]) for entry in tensors)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, struct.error) as error:
+        raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
+
+
+def digest(parts: Iterable[Path]) -> str:
+    """Return a hash of everything in these folders that decides what a model makes: weights, settings, vocabulary.
+
+    Names count relative to their part. Hashes of large files are kept in the user's cache, by path, size and time of change.
+    """
+    whole = hashlib.sha256()
+    for part in parts:
+        for file in _relevant(part):
+            whole.update(f"{part.name}/{file.name} {_file_hash(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def _relevant(part: Path) -> Iterator[Path]:
+    return (file for file in sorted(part.iterdir()) if file.suffix in (".safetensors", ".json", ".txt"))
+
+
+def _file_hash(file: Path) -> str:
+    found = file.stat()
+    if found.st_size < CACHED_FROM_BYTES:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    key = f"{file.resolve()} {found.st_size} {found.st_mtime_ns}"
+    known = _remembered()
+    if key not in known:
+        with file.open("rb") as stream:
+            known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        _remember(known)
+    return known[key]
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "longtake" / "digests.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        content = json.loads(_cache().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(known: dict[str, str]) -> None:
+    """Write the cache; where that is impossible the next run computes again."""
+    cache = _cache()
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        draft = cache.with_name(f"{cache.name}.{os.getpid()}")
+        draft.write_text(json.dumps(known), encoding="utf-8")
+        draft.replace(cache)
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""Building, assembling and describing the model inside the package."""

@@ -1,0 +1,1 @@
+"""Settings that are known to work, as functions that return them in full."""

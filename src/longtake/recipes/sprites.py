@@ -1,0 +1,48 @@
+"""How the embedded model was trained: every stage in full. Times are for one CPU core."""
+
+from longtake.train.levels import LevelMixture
+from longtake.train.loop import FitSettings
+from longtake.train.sprite_cache import CacheSettings
+from longtake.train.sprite_text import TextSettings
+from longtake.train.sprite_unet import DenoiserSettings
+from longtake.train.sprite_vae import VaeSettings
+
+MAX_TOKENS = 20
+"""Length of a prompt in tokens, start and end included; captions have up to 16."""
+
+
+def vae() -> tuple[VaeSettings, FitSettings]:
+    """The picture autoencoder."""
+    fit = FitSettings(
+        num_steps=4_500, learning_rate=1.5e-3, decay_steps=3_000, weight_decay=0.0, ema_decay=0.995, sample_minutes=2
+    )
+    return VaeSettings(num_frames=10_000), fit
+
+
+def text() -> tuple[TextSettings, FitSettings]:
+    """The text encoder, about a minute."""
+    return TextSettings(), FitSettings(num_steps=1_500, learning_rate=1e-3, decay_steps=1_000, ema_decay=0.99)
+
+
+def cache() -> CacheSettings:
+    """Latents of 96,000 frames."""
+    return CacheSettings()
+
+
+def images() -> tuple[DenoiserSettings, FitSettings]:
+    """The denoiser on single pictures."""
+    fit = FitSettings(num_steps=10_000, learning_rate=1.5e-3, warmup_steps=200, ema_decay=0.999)
+    return DenoiserSettings(batch_size=32, num_frames=1), fit
+
+
+def uniform() -> tuple[DenoiserSettings, FitSettings]:
+    """`sprites-uniform`: clips of 16 frames with one noise level each."""
+    fit = FitSettings(num_steps=1_500, learning_rate=6e-4, warmup_steps=50, decay_steps=500, ema_decay=0.998)
+    return DenoiserSettings(batch_size=4, num_frames=16), fit
+
+
+def mixture() -> tuple[DenoiserSettings, FitSettings]:
+    """`sprites`: a noise level for every frame."""
+    levels = LevelMixture(uniform=0.3, independent=0.1, diagonal=0.45, past=0.1, ends=0.05)
+    fit = FitSettings(num_steps=2_500, learning_rate=6e-4, warmup_steps=50, decay_steps=1_000, ema_decay=0.998)
+    return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit

@@ -1,0 +1,99 @@
+"""Latents of many sprite worlds and embeddings of all captions, computed once: the data of the denoiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from longtake.data.sprites import random_world, training_shots
+from longtake.train.sprite_text import NUM_VARIANTS, captions_of, tokens_of
+from longtake.train.sprite_vae import to_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """How much video is drawn."""
+
+    num_worlds: int = 2000
+    """Worlds, one shot each."""
+    num_frames: int = 48
+    """Frames in a row of every world."""
+    first_seed: int = 2_000_000
+    """Seed of the first world; the others count up."""
+    worlds_per_file: int = 250
+    """Worlds in one file; a broken-off run continues at the file it was writing."""
+
+
+@torch.no_grad()
+def encode_worlds(
+    vae: AutoencoderKL, settings: CacheSettings, folder: Path, stop: Callable[[int], bool] = lambda start: False
+) -> None:
+    """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept.
+    `stop(world)` is asked before every file.
+
+    Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = {shot: number for number, shot in enumerate(training_shots())}
+    for start in range(0, settings.num_worlds, settings.worlds_per_file):
+        path = folder / f"worlds_{start:06d}.safetensors"
+        if path.exists():
+            continue
+        if stop(start):
+            return
+        latents, shots = [], []
+        num_worlds = min(settings.worlds_per_file, settings.num_worlds - start)
+        for seed in range(settings.first_seed + start, settings.first_seed + start + num_worlds):
+            world = random_world(seed)
+            first = int(np.random.default_rng([seed, 2]).integers(0, 2000))
+            frames = torch.from_numpy(world.frames(first, first + settings.num_frames)).permute(0, 3, 1, 2)
+            with torch.autocast("cpu", torch.bfloat16):
+                mean = vae.encode(to_model(frames)).latent_dist.mean
+            latents.append((mean.float() * vae.config.scaling_factor).half())
+            shots.append(numbers[world.shot(first)])
+        save_file({"latents": torch.stack(latents), "shots": torch.tensor(shots)}, path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+
+
+@torch.no_grad()
+def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, path: Path) -> None:
+    """Write `table` (shots, variants, tokens, width), float16, and `empty` (tokens, width) for no prompt."""
+    rows = [encoder(tokens_of(tokenizer, captions_of(shot))).last_hidden_state for shot in training_shots()]
+    empty = encoder(tokens_of(tokenizer, [""])).last_hidden_state[0]
+    save_file({"table": torch.stack(rows).half(), "empty": empty.half()}, path)
+
+
+class LatentClips:
+    """Random windows of the cached worlds with their captions' embeddings."""
+
+    def __init__(self, folder: Path, captions: Path) -> None:
+        """Read all files of `folder` into memory, and the embeddings."""
+        latents, shots = [], []
+        for path in sorted(folder.glob("worlds_*.safetensors")):
+            with safe_open(path, "pt") as file:
+                latents.append(file.get_tensor("latents"))
+                shots.append(file.get_tensor("shots"))
+        self.latents, self.shots = torch.cat(latents), torch.cat(shots)
+        with safe_open(captions, "pt") as file:
+            self.table, self.empty = file.get_tensor("table"), file.get_tensor("empty")
+
+    def draw(
+        self, num_clips: int, num_frames: int, drop_text: float, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "clips channels frames height width"], Float[Tensor, "clips tokens width"]]:
+        """Clips and texts; a share `drop_text` of the texts is the empty prompt's."""
+        world = torch.randint(len(self.latents), (num_clips,), generator=generator)
+        last = self.latents.shape[1] - num_frames + 1
+        starts = torch.randint(last, (num_clips,), generator=generator).tolist()
+        variant = torch.randint(NUM_VARIANTS, (num_clips,), generator=generator)
+        dropped = torch.rand(num_clips, generator=generator) < drop_text
+        clips = [self.latents[w, s : s + num_frames] for w, s in zip(world.tolist(), starts, strict=True)]
+        text = torch.where(dropped[:, None, None], self.empty, self.table[self.shots[world], variant])
+        return torch.stack(clips).float().transpose(1, 2), text.float()

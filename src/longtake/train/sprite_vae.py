@@ -1,0 +1,92 @@
+"""Training the picture autoencoder of the embedded model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from longtake.data.sprites import random_world
+from longtake.train.task import Scalars, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeSettings:
+    """Data and loss of the autoencoder."""
+
+    num_frames: int = 16_000
+    """Frames that are drawn before the first step, two per world."""
+    batch_size: int = 8
+    """Frames per step."""
+    kl_weight: float = 2e-4
+    """Weight of the divergence from a unit Gaussian, per latent number."""
+    square_weight: float = 2.0
+    """Weight of the squared error beside the absolute one; it makes colours right early."""
+    edge_weight: float = 0.5
+    """Weight of the difference of neighbouring pixels, which keeps outlines sharp."""
+    seed: int = 1_000_000
+    """World of the first frame; further frames count up."""
+
+
+def draw_frames(num_frames: int, seed: int) -> UInt8[Tensor, "frames 3 64 64"]:
+    """Random frames of training worlds, two a world."""
+    rng = np.random.default_rng([seed, 1])
+    frames = []
+    for number in range((num_frames + 1) // 2):
+        world = random_world(seed + number)
+        frames += [world.frames(start, start + 1) for start in rng.integers(0, 2000, 2).tolist()]
+    return torch.from_numpy(np.concatenate(frames)[:num_frames]).permute(0, 3, 1, 2).contiguous()
+
+
+def to_model(frames: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Bytes to the range [-1, 1] that the autoencoder works in."""
+    return frames.float() / 127.5 - 1
+
+
+class VaeTask(Task):
+    """Reconstruct single frames."""
+
+    def __init__(self, vae: AutoencoderKL, settings: VaeSettings) -> None:
+        """Draw the frames; `vae` is trained in place."""
+        self.vae = vae
+        self.settings = settings
+        self.frames = draw_frames(settings.num_frames, settings.seed)
+        self.fixed = draw_frames(32, settings.seed - 16)
+
+    def module(self) -> nn.Module:
+        """The autoencoder."""
+        return self.vae
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Absolute error of pixels and of their differences, plus a small divergence."""
+        pick = torch.randint(len(self.frames), (self.settings.batch_size,), generator=generator)
+        frames = to_model(self.frames[pick])
+        posterior = self.vae.encode(frames).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        difference = decoded - frames
+        square = difference.square().mean()
+        error = difference.abs().mean() + self.settings.square_weight * square
+        edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+        divergence = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = error + self.settings.edge_weight * edges + self.settings.kl_weight * divergence
+        return loss, {"psnr": float(-10 * torch.log10(square.detach() / 4)), "kl": float(divergence.detach())}
+
+    def sample(self) -> Tensor:
+        """Frames above, their reconstructions below."""
+        frames = to_model(self.fixed)
+        decoded = self.vae.decode(self.vae.encode(frames).latent_dist.mean).sample
+        rows = [row for pair in zip(frames.chunk(4), decoded.chunk(4), strict=True) for row in pair]
+        grid = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
+        return functional.interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0].clamp(0, 1)
+
+    def save(self, folder: Path) -> None:
+        """Write the autoencoder with `scaling_factor` = 1 / std of its latents."""
+        with torch.no_grad():
+            latents = self.vae.encode(to_model(self.frames[:1024])).latent_dist.mean
+        self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
+        self.vae.save_pretrained(folder)

@@ -1,0 +1,69 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from longtake.data.sprites import Shot, SpriteWorld
+from longtake.metrics.consistency import consistency, real_step
+
+SHOT = Shot(object="fish", scene="sea", motion="circles")
+VIDEO = SpriteWorld(2, {0: SHOT}).frames(0, 200)
+
+
+def test_a_real_video_has_no_fault():
+    figures = consistency([VIDEO], seams=range(16, 200, 16))
+    assert figures.num_frames == 200
+    assert figures.seam_ratio == pytest.approx(1, abs=0.15)
+    assert figures.longest_freeze == 0 and figures.loop_period is None
+    assert figures.colour_drift < 25
+    assert 0.8 < figures.contrast_ratio < 1.2 and 0.8 < figures.sharpness_ratio < 1.2
+    assert 0.8 < figures.step_ratio < 1.25
+    assert 0.7 < figures.mean_step / real_step({0: SHOT}, 200) < 1.4
+
+
+def test_figures_do_not_depend_on_the_chunks():
+    whole = consistency([VIDEO])
+    assert whole == consistency(VIDEO[start : start + 7] for start in range(0, 200, 7))
+
+
+def test_mean_step_is_exact():
+    flat = np.zeros((5, 16, 16, 3), np.uint8)
+    flat[2:] = 40
+    assert consistency([flat]).mean_step == pytest.approx(10)
+
+
+def test_a_seam_is_seen():
+    other = SpriteWorld(9, {0: SHOT}).frames(0, 100)
+    cut = np.concatenate([VIDEO[:100], other])
+    assert (consistency([cut], seams=[100]).seam_ratio or 0) > 2
+    assert consistency([cut]).seam_ratio is None
+
+
+def test_drift_of_colour_contrast_and_sharpness_is_seen():
+    fade = np.linspace(1, 0.5, 200)[:, None, None, None]
+    figures = consistency([(VIDEO * fade + 60 * (1 - fade)).astype(np.uint8)])
+    assert figures.colour_drift > 30
+    assert figures.contrast_ratio < 0.7 and figures.sharpness_ratio < 0.7 and figures.step_ratio < 0.8
+
+
+def test_a_freeze_is_seen():
+    video = VIDEO.copy()
+    video[50:71] = video[50]
+    assert consistency([video]).longest_freeze == 20
+
+
+@pytest.mark.parametrize("period", [2, 3, 24])
+def test_a_loop_is_seen(period: int):
+    figures = consistency([VIDEO[np.arange(200) % period]])
+    assert figures.loop_period == period and figures.loop_score < 0.01
+
+
+def test_memory_does_not_grow_with_the_length():
+    def peak(length: int) -> int:
+        tracemalloc.start()
+        consistency(VIDEO[:10] for _ in range(length // 10))
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(1500) < 1.1 * peak(300)

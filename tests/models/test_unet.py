@@ -1,0 +1,180 @@
+"""The adapter for UNet3DConditionModel against diffusers itself, on tiny real components."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import TextToVideoSDPipeline
+from longtake.model import Condition, TemporalLayer
+from longtake.models.diffusers.unet import UNetModel, load_unet
+from longtake.noise import seeded_noise
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.fifo import Fifo
+from longtake.samplers.fifo_loop import base_clip, prepare
+from longtake.schedule import to_x0
+from torch import Tensor
+
+PROMPTS = ["", "a red car", "a blue boat at sea"]
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> UNetModel:
+    return load_unet(folder, "cpu", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def exact(folder: Path) -> UNetModel:
+    """The model in double precision, so that any difference is one of meaning."""
+    return load_unet(folder, "cpu", torch.float64)
+
+
+@pytest.fixture(scope="module")
+def condition(model: UNetModel) -> Condition:
+    return model.encode(PROMPTS)
+
+
+def latents(windows: int, seed: int = 0) -> Tensor:
+    return torch.randn((windows, 4, FRAMES, 8, 8), generator=torch.Generator().manual_seed(seed))
+
+
+def stock_x0(model: UNetModel, x: Tensor, level: Sequence[int], rows: Sequence[int]) -> Tensor:
+    """The plain path: diffusers' forward, a timestep and a text per window."""
+    schedule = model.schedule(10)
+    levels = torch.tensor(level)
+    text = model.text_states(PROMPTS)[list(rows)].to(model.dtype)
+    with torch.no_grad():
+        prediction = model.parts.unet(x, schedule.timestep[levels], text).sample
+    return to_x0(prediction, x, schedule.now(levels[:, None, None, None, None]), "v_prediction")
+
+
+@pytest.mark.parametrize(
+    ("levels", "rows"), [([4], [1]), ([10, 3], [1, 1]), ([2, 9, 1], [0, 2, 1])], ids=["one", "one prompt", "mixed"]
+)
+def test_equals_the_stock_forward_where_frames_agree(exact, levels, rows) -> None:
+    model, condition, x = exact, exact.encode(PROMPTS), latents(len(levels)).double()
+    prompt_index = torch.tensor(rows)[:, None].expand(-1, FRAMES)
+    expected = stock_x0(model, x, levels, rows)
+    per_frame = torch.tensor(levels)[:, None].expand(-1, FRAMES)
+    for level in (torch.tensor(levels), per_frame):
+        x0 = model.denoise(x, level, model.schedule(10), condition, prompt_index)
+        torch.testing.assert_close(x0, expected, atol=1e-9, rtol=0)
+
+
+def test_a_level_and_a_prompt_belong_to_their_frame(exact) -> None:
+    """Layers for space see a frame alone: with those for time made idle, frames are as in windows of their own level and prompt."""
+    model, condition, x = exact, exact.encode(PROMPTS), latents(1).double()
+    level, rows = torch.arange(1, FRAMES + 1)[None], torch.tensor([[0, 1, 2, 1, 0, 2, 2, 1]])
+    idle = [layer.module for layer in model.temporal_layers() if layer.kind == "convolution"]
+    idle += [module.proj_out for name, module in model.parts.unet.named_modules() if is_temporal_transformer(name)]
+    saved = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for module in idle]
+    try:
+        for module in idle:
+            module.weight.data.zero_()
+            module.bias.data.zero_()
+        x0 = model.denoise(x, level, model.schedule(10), condition, rows)
+        for frame in range(FRAMES):
+            expected = stock_x0(model, x, [int(level[0, frame])], [int(rows[0, frame])])
+            torch.testing.assert_close(x0[:, :, frame], expected[:, :, frame], atol=1e-9, rtol=0)
+    finally:
+        for module, state in zip(idle, saved, strict=True):
+            module.load_state_dict(state)
+
+
+def is_temporal_transformer(name: str) -> bool:
+    return name == "transformer_in" or name.split(".")[-2:-1] == ["temp_attentions"]
+
+
+def test_hooks_leave_no_trace_even_after_an_error(model, condition) -> None:
+    before = {name: id(module) for name, module in model.parts.unet.named_modules()}
+    processors = dict(model.parts.unet.attn_processors)
+    with pytest.raises(RuntimeError):
+        model.denoise(
+            latents(1)[:, :3], torch.ones(1, FRAMES).long(), model.schedule(10), condition, torch.ones(1, FRAMES).long()
+        )
+    assert {name: id(module) for name, module in model.parts.unet.named_modules()} == before
+    assert model.parts.unet.attn_processors == processors
+
+
+def test_sampling_equals_the_stock_pipeline(model, folder) -> None:
+    pipeline = TextToVideoSDPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    request = Request(prompts=PromptTimeline.constant("a red car"), frames=FRAMES, negative_prompt="a blue boat")
+    noise = seeded_noise(5)
+    expected = pipeline(
+        "a red car",
+        negative_prompt="a blue boat",
+        num_frames=FRAMES,
+        num_inference_steps=FRAMES,
+        guidance_scale=3.0,
+        latents=noise((4, FRAMES, 8, 8), "base")[None],
+        output_type="pt",
+    ).frames[0]
+    clip = base_clip(prepare(model, Fifo().plan(request, model.spec), noise))
+    frames, state = model.decode(clip, None)
+    torch.testing.assert_close(frames, expected, atol=1e-4, rtol=0)
+    assert state == {}
+
+
+def test_decoding_is_the_same_in_any_batch(model) -> None:
+    clip = latents(1)[0]
+    frames, _ = model.decode(clip, None)
+    single = torch.cat([model.decode(clip[:, i : i + 1], None)[0] for i in range(FRAMES)])
+    torch.testing.assert_close(frames, single, atol=1e-6, rtol=0)
+    assert frames.shape == (FRAMES, 3, 16, 16) and frames.min() >= 0 and frames.max() <= 1
+
+
+def test_encoding_gives_latents_of_the_right_scale(model) -> None:
+    frames = torch.rand(5, 3, 16, 16)
+    expected = model.parts.vae.encode(frames * 2 - 1).latent_dist.mean * 0.7
+    torch.testing.assert_close(model.encode_frames(frames), expected.transpose(0, 1))
+
+
+def test_temporal_layers_come_in_the_order_of_execution_with_their_frame_axis(model) -> None:
+    layers = model.temporal_layers()
+    names = {id(module): name for name, module in model.parts.unet.named_modules()}
+    places = [names[id(layer.module)].split(".")[0] for layer in layers]
+    assert list(dict.fromkeys(places)) == ["transformer_in", "down_blocks", "mid_block", "up_blocks"]
+    seen: dict[str, set[int]] = {}
+
+    def note(layer: TemporalLayer) -> Callable[..., None]:
+        def hook(module, inputs) -> None:
+            seen.setdefault(layer.kind, set()).add(inputs[0].shape[layer.frame_axis])
+
+        return hook
+
+    handles = [layer.module.register_forward_pre_hook(note(layer)) for layer in layers]
+    rows = torch.zeros((1, FRAMES), dtype=torch.long)
+    model.denoise(latents(1), rows + 1, model.schedule(10), model.encode([""]), rows)
+    for handle in handles:
+        handle.remove()
+    assert seen == {"convolution": {FRAMES}, "norm": {FRAMES}, "attention": {FRAMES}}
+
+
+def test_known_frames_are_put_in_as_clean(model, condition) -> None:
+    x, level, rows = latents(1), torch.tensor([6]), torch.ones((1, FRAMES), dtype=torch.long)
+    schedule, known = model.schedule(10), latents(1, seed=1)
+    between = model.denoise_between(x, level, schedule, condition, rows, known[:, :, 0], known[:, :, 1])
+    after = model.denoise_after(x[:, :, 3:], level, schedule, condition, rows[:, 3:], known[:, :, :3])
+    assert between.shape == x.shape and after.shape[2] == FRAMES - 3
+
+
+def test_half_precision_stays_close(folder, model, condition) -> None:
+    half = load_unet(folder, "cpu", torch.bfloat16)
+    x, level, rows = latents(1), torch.full((1, FRAMES), 5), torch.ones((1, FRAMES), dtype=torch.long)
+    reference = model.denoise(x, level, model.schedule(10), condition, rows)
+    close = half.denoise(x, level, half.schedule(10), half.encode(PROMPTS), rows)
+    assert close.dtype == torch.float32
+    assert (close - reference).pow(2).mean().sqrt() < 0.05 * reference.std()
+
+
+def test_the_digest_depends_on_the_weights(folder, model, tmp_path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert load_unet(copy, "cpu", torch.float32).digest == model.digest
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert load_unet(copy, "cpu", torch.float32).digest != model.digest

@@ -1,0 +1,92 @@
+"""What every sampler promises, row by row of the table, on the toy model."""
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.models.toy import Toy
+from longtake.noise import seeded_noise
+from longtake.request import PromptTimeline, Request
+from longtake.samplers import SAMPLERS, sampler_class
+from longtake.world import ALONE
+
+PROMPTS = PromptTimeline((0, 13), ("a", "b"))
+
+
+def planned(name, frames=37, seed=5):
+    model, sampler = Toy(), sampler_class(name)()
+    return model, sampler, sampler.plan(Request(prompts=PROMPTS, frames=frames, seed=seed), model.spec)
+
+
+def chunks(name, resume=None, **request):
+    model, sampler, plan = planned(name, **request)
+    return sampler.run(model, plan, seeded_noise(plan.request.seed), ALONE, resume)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_frame_comes_once_and_in_order(name):
+    next_frame = 0
+    for chunk in chunks(name):
+        assert chunk.start == next_frame
+        assert chunk.frames.dtype == np.uint8 and chunk.frames.shape[1:] == (8, 8, 3)
+        next_frame += len(chunk.frames)
+    assert next_frame == 37
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_going_on_from_any_chunk_gives_the_same_frames(name):
+    whole, states = [], []
+    for chunk in chunks(name):
+        whole.append(chunk.frames)
+        states.append({key: value.clone() for key, value in chunk.state().items()})
+    for index in range(len(states) - 1):
+        rest = [chunk.frames for chunk in chunks(name, resume=states[index])]
+        assert np.array_equal(np.concatenate(rest), np.concatenate(whole[index + 1 :]))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_seed_decides(name):
+    def video(seed):
+        return np.concatenate([chunk.frames for chunk in chunks(name, seed=seed)])
+
+    assert np.array_equal(video(5), video(5))
+    assert not np.array_equal(video(5), video(6))
+
+
+@pytest.mark.parametrize("frames", [1, 8, 37])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
+    model, sampler, plan = planned(name, frames=frames)
+    denoised, decoded = [], []
+    denoise, decode = model.denoise, model.decode
+    monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
+    monkeypatch.setattr(model, "decode", lambda z, state: decoded.append(z.shape[1]) or decode(z, state))
+    for _ in sampler.run(model, plan, seeded_noise(5), ALONE, None):
+        pass
+    assert sum(denoised) == plan.forwards
+    assert sum(decoded) == plan.decoded
+    assert max(denoised) <= plan.window_batch
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_endless_run_goes_on_with_as_much_memory(name):
+    stream = chunks(name, frames=None)
+    sizes = set()
+    for chunk in stream:
+        if len(chunk.frames):
+            sizes.add(sum(tensor.numel() for tensor in chunk.state().values()))
+        if chunk.start > 300:
+            break
+    assert len(sizes) == 1
+    assert planned(name, frames=None)[2].forwards is None
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_prompt_in_force_shows(name):
+    """The toy paints its prompt's colour: after the change of prompt the video has to move to the other colour."""
+    video = np.concatenate([chunk.frames for chunk in chunks(name, frames=60)]).astype(float)
+    colours = Toy(torch.float64).encode(["a", "b"]).table.numpy()
+    target_a, target_b = (127.5 + colour * 255 / 4 for colour in colours)
+    first, last = video[:13].mean((0, 1, 2)), video[30:].mean((0, 1, 2))
+    assert np.abs(first - target_a).sum() < np.abs(first - target_b).sum()
+    assert np.abs(last - target_b).sum() < np.abs(last - target_a).sum()

@@ -1,0 +1,125 @@
+"""What players and readers find in a finished file."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from longtake.errors import InputError
+from longtake.sampler import Chunk
+from longtake.video.read import read_frames
+from longtake.video.sink import open_sink
+
+RATES = [8.0, 24.0, 24000 / 1001, 23.976, 30000 / 1001, 60.0, 0.5]
+
+
+def opened(path: Path) -> tuple[Any, Any, list[Any]]:
+    container = av.open(str(path))
+    return container, container.streams.video[0], list(container.decode(video=0))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("fps", RATES)
+def test_length_rate_and_frame_times_are_exact(new_run: Callable[..., Any], name: str, fps: float) -> None:
+    run = new_run(name, fps=fps)
+    run.finish()
+    container, stream, frames = opened(run.path)
+    rate = Fraction(fps).limit_denominator(1001)
+    assert stream.average_rate == rate
+    assert abs(container.duration / 1e6 - 44 / rate) < 1e-3
+    assert len(frames) == 44 and stream.start_time == 0
+    # One nanosecond is the grain of Matroska's clock.
+    times = [frame.pts * frame.time_base for frame in frames]
+    assert all(abs(time - index / rate) <= index * 5e-10 * (name == "a.mkv") for index, time in enumerate(times))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_metadata_hold_what_was_asked_and_nothing_else(new_run: Callable[..., Any], name: str) -> None:
+    run = new_run(name, comment="a red car & \u00fc")
+    run.finish()
+    metadata = {key.lower(): value for key, value in opened(run.path)[0].metadata.items()}
+    brands = {"major_brand", "minor_version", "compatible_brands"}
+    assert metadata.pop("comment") == "a red car & \u00fc"
+    assert {key: value for key, value in metadata.items() if key not in brands} in (
+        {},
+        {"encoder": "longtake", "fps": "8"},
+    )
+
+
+def test_mp4_is_made_for_every_player(new_run: Callable[..., Any]) -> None:
+    run = new_run()
+    run.finish()
+    container, stream, frames = opened(run.path)
+    context = stream.codec_context
+    assert (context.name, context.pix_fmt, context.profile) == ("h264", "yuv420p", "High")
+    assert (context.colorspace, context.color_range, context.color_primaries, context.color_trc) == (1, 1, 1, 1)
+    packets = [packet for packet in av.open(str(run.path)).demux(video=0) if packet.dts is not None]
+    assert all(packet.pts == packet.dts and packet.duration == packets[0].duration for packet in packets)
+    assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 8, 16, 24, 32, 40]
+    data = run.path.read_bytes()
+    assert b"elst" not in data
+    duration = data.index(b"mehd") + 8
+    assert int.from_bytes(data[duration : duration + 8], "big") == 5500
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "frames"])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_lossless_files_give_back_every_pixel(new_run: Callable[..., Any], name: str, scale: int) -> None:
+    run = new_run(name, scale=scale)
+    run.finish()
+    frames = np.concatenate(list(read_frames(run.path)))
+    np.testing.assert_array_equal(frames, run.truth().repeat(scale, axis=1).repeat(scale, axis=2))
+    np.testing.assert_array_equal(np.concatenate(list(read_frames(run.path, scale=scale))), run.truth())
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_mp4_gives_back_the_colours(tmp_path: Path, scale: int) -> None:
+    patches = np.random.default_rng(0).integers(20, 236, (1, 4, 4, 3), dtype=np.uint8)
+    frames = patches.repeat(24, axis=0).repeat(16, axis=1).repeat(16, axis=2)
+    settings: dict[str, Any] = {
+        "settings": {},
+        "fps": 8.0,
+        "crf": 18,
+        "segment": 8,
+        "total": 24,
+        "size": (64, 64),
+        "comment": "",
+    }
+    with open_sink(tmp_path / "a.mp4", scale=scale, overwrite=False, **settings) as sink:
+        sink.append(Chunk(start=0, frames=frames, state=dict))
+        sink.finish()
+    # Away from the borders of the patches, where two colours share a chroma sample or a block.
+    inner = np.arange(64) % 16 % 15 > 3
+    error = (np.concatenate(list(read_frames(tmp_path / "a.mp4", scale=scale))).astype(int) - frames)[:, inner][
+        :, :, inner
+    ]
+    assert np.abs(error).mean() < 1.5
+    assert np.abs(error.mean(axis=(0, 1, 2))).max() < 0.7
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "frames"])
+def test_any_range_can_be_read(new_run: Callable[..., Any], name: str) -> None:
+    run = new_run(name, fps=24000 / 1001)
+    run.finish()
+    batches = list(read_frames(run.path))
+    assert [len(batch) for batch in batches] == [16, 16, 12]
+    frames = np.concatenate(batches)
+    for start, stop in [(0, 1), (1, 2), (7, 9), (8, 16), (30, None), (43, 44), (40, 99)]:
+        part = np.concatenate(list(read_frames(run.path, start, stop)))
+        np.testing.assert_array_equal(part, frames[start:stop])
+    assert list(read_frames(run.path, 44)) == list(read_frames(run.path, 5, 5)) == []
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path, new_run: Callable[..., Any]) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    for path, message in [("no.mp4", "does not exist"), ("text.mp4", "cannot read"), ("", "there is no 000000.png")]:
+        with pytest.raises(InputError, match=message):
+            list(read_frames(tmp_path / path))
+    run = new_run(scale=1)
+    run.finish()
+    with pytest.raises(InputError, match="scale 5 does not divide"):
+        list(read_frames(run.path, scale=5))

@@ -1,0 +1,155 @@
+"""Which outputs are refused before any work."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.errors import InputError, LongtakeError, OutputError
+from longtake.video.format import exact_rate
+from longtake.video.paths import Kind, check_output
+from longtake.video.target import Standing, Target, make_target, standing
+
+
+def test_the_ending_tells_the_kind(tmp_path: Path) -> None:
+    kinds = {"a.mp4": Kind.MP4, "a.MP4": Kind.MP4, "a.mkv": Kind.MKV, "frames": Kind.PNG, "v1.5/": Kind.PNG}
+    assert {name: check_output(f"{tmp_path}/{name}") for name in kinds} == kinds
+
+
+def foreign_file(folder: Path) -> Path:
+    (folder / "a.mp4").write_bytes(b"holiday")
+    return folder / "a.mp4"
+
+
+def foreign_folder(folder: Path) -> Path:
+    (folder / "frames").mkdir()
+    (folder / "frames" / "thesis.doc").touch()
+    return folder / "frames"
+
+
+def foreign_frames(folder: Path) -> Path:
+    (folder / "frames").mkdir()
+    (folder / "frames" / "000000.png").touch()
+    return folder / "frames"
+
+
+def folder_named_like_a_file(folder: Path) -> Path:
+    (folder / "a.mkv").mkdir()
+    return folder / "a.mkv"
+
+
+def file_named_like_a_folder(folder: Path) -> Path:
+    (folder / "frames").touch()
+    return folder / "frames"
+
+
+def state_is_a_file(folder: Path) -> Path:
+    (folder / "a.mp4.state").touch()
+    return folder / "a.mp4"
+
+
+def parent_is_a_file(folder: Path) -> Path:
+    (folder / "b").touch()
+    return folder / "b" / "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (foreign_file, "belongs to no longtake run; .*--overwrite"),
+        (foreign_folder, r"holds other files \(thesis.doc\)"),
+        (foreign_frames, "holds frames of no longtake run"),
+        (folder_named_like_a_file, "is a folder, but its ending means a file"),
+        (file_named_like_a_folder, "is a file, but its name means a folder"),
+        (state_is_a_file, "must be a folder"),
+        (parent_is_a_file, "is a file, not a folder"),
+        (lambda folder: folder / "no" / "a.mp4", "no does not exist; create it"),
+        (lambda folder: folder / "a.gif", "unknown ending '.gif'; use .*/a.mp4 .*/a.mkv .*/a/ "),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_one_line(
+    tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    path = make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=message) as refused:
+        check_output(path)
+    assert "\n" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_overwrite_takes_a_foreign_file_but_never_a_folder_with_other_files(tmp_path: Path) -> None:
+    assert check_output(foreign_file(tmp_path), overwrite=True) is Kind.MP4
+    with pytest.raises(OutputError, match="thesis"):
+        check_output(foreign_folder(tmp_path), overwrite=True)
+
+
+def test_missing_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(OutputError, match="no permission to write in"):
+        check_output(tmp_path / "a.mp4")
+
+
+def test_rates_are_exact_or_refused() -> None:
+    assert [str(exact_rate(fps)) for fps in (8, 23.976, 24000 / 1001, 0.5)] == ["8", "2997/125", "24000/1001", "1/2"]
+    for fps in (0.0, -1.0, 3.14159265, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="cannot be stored"):
+            exact_rate(fps)
+
+
+GOOD: dict[str, Any] = {
+    "settings": {},
+    "fps": 8.0,
+    "crf": 18,
+    "scale": 1,
+    "segment": 32,
+    "total": 64,
+    "size": (64, 64),
+    "comment": "",
+}
+
+
+def target(path: Path, change: dict[str, Any]) -> Target:
+    settings: dict[str, Any] = GOOD | change
+    return make_target(path, overwrite=False, **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": (64, 63)}, "even height and width, not 64x63"),
+        ({"crf": 52}, "crf 52 is outside"),
+        ({"scale": 0}, "scale 0 is below 1"),
+        ({"segment": 0}, "segment 0 is outside"),
+        ({"total": 0}, "0 frames is no video"),
+        ({"fps": 0.0}, "fps 0.0 cannot be stored"),
+    ],
+)
+def test_values_that_make_no_video_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(LongtakeError, match=message):
+        target(tmp_path / "a.mp4", change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_sizes_are_fine_without_colour_subsampling(tmp_path: Path) -> None:
+    target(tmp_path / "a.mkv", {"size": (63, 63)})
+    target(tmp_path / "a.mp4", {"size": (63, 63), "scale": 2})
+
+
+def test_a_quality_that_has_no_effect_is_no_setting(tmp_path: Path) -> None:
+    targets = [target(tmp_path / "a.mkv", {"crf": crf}) for crf in (18, 30)]
+    assert targets[0].settings == targets[1].settings
+
+
+def test_a_new_output_is_new(tmp_path: Path) -> None:
+    assert standing(target(tmp_path / "a.mp4", {})) is Standing.NEW
+
+
+def test_checks_load_nothing_heavy() -> None:
+    code = "import sys, longtake.video.target, longtake.video.vtt; print({'torch', 'av', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
