@@ -66,9 +66,7 @@ def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline
         case _ if "|" in given.text:
             spans = _from_equal_parts(given, frames)
         case _:
-            raise given.error(
-                start, f"this is neither a file nor a timeline ({_HELP}); a single prompt for all frames is {\"0\": \"text\"}"
-            )
+            raise given.error(start, f"this is neither a file nor a timeline; {_HELP}")
     return _timeline(given, spans, frames)
 
 

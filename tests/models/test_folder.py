@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
@@ -52,7 +54,8 @@ def test_a_folder_without_extras_has_the_stock_pipelines_defaults(copy: Path) ->
 
 def test_reading_a_folder_loads_no_torch(folder: Path) -> None:
     code = "import sys; from pathlib import Path; from longtake.models.diffusers.folder import folder_spec;"
-    code += f"folder_spec(Path({str(folder)!r})); assert not {{'torch', 'diffusers', 'transformers'}} & set(sys.modules)"
+    code += f"folder_spec(Path({str(folder)!r}));"
+    code += "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -112,7 +115,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "part missing": (lambda folder: shutil.rmtree(folder / "vae"), CheckpointError, "vae is missing"),
     "size missing": (lambda f: edit(f / "unet" / "config.json", sample_size=...), CheckpointError, "sample_size"),
     "channels odd": (lambda f: edit(f / "vae" / "config.json", block_out_channels=3), CheckpointError, "block_out"),
-    "weights missing": (lambda folder: (folder / WEIGHTS).unlink(), CheckpointError, "holds no diffusion_pytorch_model"),
+    "weights missing": (lambda folder: (folder / WEIGHTS).unlink(), CheckpointError, "holds no diffusion_"),
     "weights pickled": (lambda f: (f / WEIGHTS).rename(f / "unet" / "weights.bin"), CheckpointError, "can run code"),
     "weights cut": (lambda folder: cut(folder / WEIGHTS), CheckpointError, "unet.*fetch"),
     "weights empty": (lambda folder: (folder / WEIGHTS).write_bytes(b""), CheckpointError, "safetensors"),
@@ -160,8 +163,6 @@ def test_a_shard_may_not_lie_elsewhere(copy: Path) -> None:
 
 
 def test_missing_tensors_are_not_made_up(copy: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(copy / WEIGHTS)
     del tensors["conv_in.weight"]
     save_file(tensors, copy / WEIGHTS)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import TextToVideoSDPipeline
+from torch import Tensor
+
 from longtake.model import Condition, TemporalLayer
 from longtake.models.diffusers.unet import UNetModel, load_unet
 from longtake.noise import seeded_noise
@@ -14,7 +16,6 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import base_clip, prepare
 from longtake.schedule import to_x0
-from torch import Tensor
 
 PROMPTS = ["", "a red car", "a blue boat at sea"]
 FRAMES = 8
@@ -64,7 +65,7 @@ def test_equals_the_stock_forward_where_frames_agree(exact, levels, rows) -> Non
 
 
 def test_a_level_and_a_prompt_belong_to_their_frame(exact) -> None:
-    """Layers for space see a frame alone: with those for time made idle, frames are as in windows of their own level and prompt."""
+    """With the layers for time made idle, a frame is as in a window that has its level and prompt throughout."""
     model, condition, x = exact, exact.encode(PROMPTS), latents(1).double()
     level, rows = torch.arange(1, FRAMES + 1)[None], torch.tensor([[0, 1, 2, 1, 0, 2, 2, 1]])
     idle = [layer.module for layer in model.temporal_layers() if layer.kind == "convolution"]

@@ -63,7 +63,7 @@ def test_counts_of_the_authors_defaults():
 
 @pytest.mark.parametrize("settings", [{}, {"partitions": 3}, {"partitions": 3, "lookahead": False}])
 def test_leaving_out_windows_at_the_end_changes_nothing(settings):
-    """A run of 20 frames is the start of a run of 60, bit for bit, although its last iterations compute fewer windows."""
+    """A run of 20 frames is the start of a run of 60, bit for bit, although it leaves out windows at its end."""
     short, long = video(settings, 20), video(settings, 60)
     assert np.array_equal(short, long[:20])
     request = Request(prompts=PromptTimeline.constant("a"), frames=20)
@@ -94,7 +94,7 @@ def test_a_finished_frame_is_clean_and_the_authors_frame_is_not():
 
 
 def test_every_frame_takes_its_prompt_along():
-    """A frame has its own prompt from the day it enters the queue; the authors switch the whole queue at once, so it lags."""
+    """A frame keeps its own prompt from the start; the authors switch the whole queue at once, so theirs lag."""
     prompts = PromptTimeline((0, 20), ("red", "blue"))
     model = Toy(torch.float64)
     request = Request(prompts=prompts, frames=40)

@@ -100,7 +100,7 @@ class Tape:
         return self.plan.queue_length + (iteration + 1) * self.per_iteration - 1
 
     def step(self, frame, level):
-        """Windows from the noisy end to the clean end, the slots of each in order, level-0 draws left out where they were."""
+        """Windows from the noisy end to the clean end, slots in order, without the draws that were left out."""
         iteration = frame + self.plan.warmup_frames - (level - 1)
         slot = self.plan.head + level - 1
         mine = next((i for i, w in enumerate(self.plan.windows) if w.keep_start <= slot < w.keep_stop), 0)

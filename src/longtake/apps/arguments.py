@@ -1,4 +1,4 @@
-"""Command lines into settings: a dataclass is the configuration, its defaults and the text under a field are the help."""
+"""Command lines into settings: a dataclass is the configuration, its defaults and its field docstrings the help."""
 
 import contextlib
 import io

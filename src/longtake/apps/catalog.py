@@ -44,7 +44,7 @@ def models_command(arguments: Sequence[str]) -> int:
             name,
             f"{model['width']}x{model['height']}, {model['num_frames']} frames a window, {model['fps']:g} frames/s"
             if model["ready"]
-            else model["problem"],
+            else "not here",
             f"{model['parameters'] / 1e6:.1f} M" if model["ready"] else "-",
             ", ".join(model["samplers"]) or "-",
             model["summary"],
@@ -52,6 +52,9 @@ def models_command(arguments: Sequence[str]) -> int:
         for name, model in models.items()
     ]
     _print_table(("model", "video", "weights", "samplers", "what it is"), rows)
+    for name, model in models.items():
+        if not model["ready"]:
+            print(f"{name} cannot be used: {model['problem']}")
     return 0
 
 

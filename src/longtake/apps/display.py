@@ -1,4 +1,4 @@
-"""What a person sees while a video is made: a live bar in a terminal, a line now and then elsewhere. On standard error."""
+"""What a person sees while a video is made, on standard error: a live bar in a terminal, else a line now and then."""
 
 import sys
 import time

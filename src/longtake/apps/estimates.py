@@ -7,8 +7,10 @@ from longtake.apps.rates import remembered_rate, work
 from longtake.generate import SEGMENT
 from longtake.video.paths import Kind
 
-# Resident memory of a process that has imported torch, diffusers, transformers and av, and encodes: measured on Linux.
-PROCESS_BYTES = 450_000_000
+# Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
+PROCESS_BYTES = 280_000_000
+# What diffusers and transformers add, which every model with weights needs.
+LIBRARY_BYTES = 130_000_000
 # Bytes of feature maps alive at once, in numbers per latent cell: about 20 maps of 320 channels in a video UNet.
 NUMBERS_PER_CELL = 20 * 320
 # And in numbers per pixel while a frame is decoded: about 6 maps of 128 channels at full size.
@@ -17,6 +19,8 @@ NUMBERS_PER_PIXEL = 6 * 128
 LATENT_COPIES = 4
 # Bytes per stored pixel, measured on videos with much motion; flat pictures need a tenth of it.
 BYTES_PER_PIXEL = {Kind.MP4: 0.06, Kind.MKV: 1.2, Kind.PNG: 1.5}
+# What a container or a file adds to a frame.
+BYTES_PER_FRAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,8 @@ def _memory(job: Job, width: int) -> int:
     pixels = 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2
     # A float32 copy of one part exists while the weights are read.
     weights = int(spec.parameters * width * 1.25)
-    return PROCESS_BYTES + weights + latents + max(denoising, decoding) + pixels
+    process = PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0)
+    return process + weights + latents + max(denoising, decoding) + pixels
 
 
 def _disk(job: Job) -> int | None:
@@ -72,9 +77,10 @@ def _disk(job: Job) -> int | None:
         return None
     pixels = job.order.request.frames * job.spec.height * job.spec.width
     # Enlarged pixels are repetitions, which cost little.
+    content = pixels * BYTES_PER_PIXEL[job.kind] * job.output.scale
     if job.kind is Kind.MP4:
-        return round(pixels * BYTES_PER_PIXEL[job.kind] * 2 ** ((18 - job.output.crf) / 6) * job.output.scale)
-    return round(pixels * BYTES_PER_PIXEL[job.kind] * job.output.scale)
+        content *= 2 ** ((18 - job.output.crf) / 6)
+    return round(content + job.order.request.frames * BYTES_PER_FRAME)
 
 
 def _seconds(job: Job, device: str, dtype: str) -> tuple[float | None, str | None]:

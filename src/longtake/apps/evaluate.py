@@ -19,6 +19,10 @@ from longtake.request import PromptTimeline
 DEFAULT_FPS = 8.0
 
 
+def _from_report(metavar: str) -> object:
+    return arg(metavar=metavar, help_behavior_hint="(default: what the report beside the video says)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptsSettings:
     """Score a video of the sprite worlds: the share of clips that a classifier reads as what the prompts ask for."""

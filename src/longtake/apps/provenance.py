@@ -50,12 +50,12 @@ class Journal:
     def note(self, frames: int) -> None:
         """Save the report now and then, so that a kill loses little of it."""
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._save(self._content(frames, complete=False, warnings=(), quality=None))
+            self._save(self._content(frames, complete=False, warnings=()))
 
     def close(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
         """Write the report and the subtitles; return the report."""
-        quality = _quality(self._job) if complete else {"reason": "the video is not complete"}
-        content = self._content(frames, complete=complete, warnings=warnings, quality=quality)
+        content = self._content(frames, complete=complete, warnings=warnings)
+        content["quality"] = _quality(self._job) if complete else {"reason": "the video is not complete"}
         self._save(content)
         spans = [(start, stop or frames, text) for start, stop, text in self._order.request.prompts.spans(frames)]
         text = webvtt(spans, self._job.output.fps or self._job.spec.fps)
@@ -69,9 +69,7 @@ class Journal:
         replace_durable(report_path(self._output), (json.dumps(content, indent=2) + "\n").encode())
         self._saved = time.monotonic()
 
-    def _content(
-        self, frames: int, *, complete: bool, warnings: tuple[str, ...], quality: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def _content(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
         record = read_record(self._output)
         plan = plan_content(self._job)
         return {
@@ -87,7 +85,7 @@ class Journal:
                 "processes": 1 + int(_earlier_number(self.earlier, "processes")),
             },
             "environment": {**(record.environment if record else {}), "processor": processor()},
-            "quality": quality,
+            "quality": None,
             "warnings": list(warnings),
         }
 

@@ -149,7 +149,7 @@ def _typed(content: Mapping[str, Any], name: str, kind: Any) -> Any:
     value = content.get(name)
     if not _fits(value, kind):
         raise InputError(f"{name} is {json.dumps(value)[:60]}, which it cannot be")
-    return float(value) if kind is float else value
+    return value if value is None or kind is not float else float(value)
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -59,7 +59,7 @@ def encode_worlds(
                 mean = vae.encode(to_model(frames)).latent_dist.mean
             latents.append((mean.float() * vae.config.scaling_factor).half())
             shots.append(numbers[world.shot(first)])
-        save_file({"latents": torch.stack(latents), "shots": torch.tensor(shots)}, path.with_suffix(".new"))
+        save_file({"latents": torch.stack(latents).contiguous(), "shots": torch.tensor(shots)}, path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)
 
 

@@ -1,7 +1,7 @@
 """What can be known of a model folder before its weights are loaded.
 
-The layout is the hub's, as `diffusers.TextToVideoSDPipeline.save_pretrained` writes it (ModelScope, ZeroScope and the embedded models).
-A file `longtake.json` beside model_index.json may add what that layout has no place for; see `Extras`.
+The layout is the hub's, as `diffusers.TextToVideoSDPipeline.save_pretrained` writes it (ModelScope, ZeroScope and the
+embedded models). A file `longtake.json` beside model_index.json may add what has no place there; see `Extras`.
 """
 
 import re
@@ -104,7 +104,7 @@ def part_folders(folder: Path) -> dict[str, Path]:
     for part, supported in CLASSES.items():
         found = read_json(parts[part] / "config.json").get("_class_name", supported)
         if found != supported:
-            raise InputError(f"{parts[part]} is a {found}; longtake runs {PIPELINE} folders with a {supported} there")
+            raise InputError(f"{parts[part]} is a {found}; longtake runs folders with a {supported} there")
     return parts
 
 
@@ -122,10 +122,11 @@ def read_extras(folder: Path) -> Extras:
 
 
 def _checked_extra(path: Path, name: str, value: Any) -> Any:
-    is_count = type(value) is int and value > 0
-    fitting = {
-        "fps": type(value) in (int, float) and value > 0,
-        "guidance": type(value) in (int, float) and value >= 0,
+    kind = type(value)
+    is_count, is_number = kind is int and value > 0, kind in (int, float)
+    fitting: dict[str, bool] = {
+        "fps": is_number and value > 0,
+        "guidance": is_number and value >= 0,
         "num_frames": is_count,
         "clean_frames": type(value) is bool,
         "vocabulary": value is None or (isinstance(value, list) and all(isinstance(word, str) for word in value)),
@@ -135,7 +136,7 @@ def _checked_extra(path: Path, name: str, value: Any) -> Any:
     }
     if not fitting[name]:
         raise CheckpointError(f"{path}: {name} cannot be {value!r}; fetch the model again")
-    return float(value) if name in ("fps", "guidance") else value
+    return float(value) if is_number and name in ("fps", "guidance") else value
 
 
 def _sibling(folder: Path, shared: str) -> Path:
@@ -155,12 +156,12 @@ def _check_pipeline(folder: Path) -> None:
         entry = index.get(part, [None, supported])
         found = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
         if found != supported:
-            raise InputError(f"{folder} has a {found} as {part}; longtake runs {PIPELINE} folders with a {supported} there")
+            raise InputError(f"{folder} has a {found} as {part}; longtake runs folders with a {supported} there")
 
 
 def _sample_size(unet: dict[str, Any], part: Path) -> tuple[int, int]:
     size = unet.get("sample_size")
-    both = size if isinstance(size, list) else [size, size]
+    both: list[Any] = size if isinstance(size, list) else [size, size]
     if len(both) != 2 or not all(type(side) is int and side > 0 for side in both):
         raise CheckpointError(f"{part / 'config.json'}: sample_size cannot be {size!r}; fetch the model again")
     return both[0], both[1]

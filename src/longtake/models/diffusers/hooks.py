@@ -1,13 +1,14 @@
-"""A noise level and a prompt per frame for a network that was made for one of each per clip, for the length of one call.
+"""A noise level and a prompt per frame for a network made for one of each per clip, for the length of one call.
 
-UNet3DConditionModel repeats its time embedding and its text over the frames. Both are put in its place already repeated: the embedding
-through a stand-in for the layer that makes it, the text through attention processors that know its keys and values.
+UNet3DConditionModel repeats its time embedding and its text over the frames. Both are put in its place already
+repeated: the embedding through a stand-in for the layer that makes it, the text through attention processors that
+know its keys and values.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import UNet3DConditionModel
@@ -53,7 +54,7 @@ class GivenEmbedding(nn.Module):
 
 @dataclass(frozen=True)
 class TextAttention:
-    """Attention processor of a layer whose keys and values are known beforehand: those of every frame, or one text for all.
+    """Attention processor of a layer whose keys and values are known beforehand: of every frame, or one text for all.
 
     One text lets the queries of all frames go through as a single long sequence.
     """
@@ -74,18 +75,19 @@ class TextAttention:
         query = attn.to_q(hidden_states).view(texts, -1, heads, width)
         query, keys, values = (tensor.transpose(1, 2) for tensor in (query, self.keys, self.values))
         mixed = scaled_dot_product_attention(query, keys, values).transpose(1, 2)
-        return attn.to_out[0](mixed.reshape(len(hidden_states), -1, heads * width))
+        project = cast(nn.ModuleList, attn.to_out)[0]
+        return project(mixed.reshape(len(hidden_states), -1, heads * width))
 
 
 def text_layers(unet: UNet3DConditionModel) -> list[Attention]:
     """Return the layers that attend to the text."""
     transformers = [module for module in unet.modules() if isinstance(module, Transformer2DModel)]
-    return [block.attn2 for transformer in transformers for block in transformer.transformer_blocks]
+    return [cast(Attention, block.attn2) for transformer in transformers for block in transformer.transformer_blocks]
 
 
 def text_table(layers: Sequence[Attention], text: Text) -> TextTable:
     """Return a row per prompt: the keys and values of its tokens in all the layers, one after the other."""
-    projections = [projection for layer in layers for projection in (layer.to_k, layer.to_v)]
+    projections = [cast(nn.Module, projection) for layer in layers for projection in (layer.to_k, layer.to_v)]
     return torch.cat([projection(text).flatten(1) for projection in projections], dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Folders in the hub's layout, as files: where the parts lie, how large they are, what identifies them. Loads no weights.
+"""Folders in the hub's layout, as files: where parts lie, how large they are, what identifies them. Loads no weights.
 
 Everything here is data from outside: JSON and safetensors only, and no name in it may lead out of the folder.
 """
@@ -42,7 +42,7 @@ def plain_name(name: object, where: Path) -> str:
 def variant(folder: Path, stem: str) -> str | None:
     """Return "fp16" where a part has only half-precision weights, None where it has plain ones.
 
-    `stem` is the library's name of a weight file without its ending. Raises CheckpointError where there is no safetensors file.
+    `stem` is the library's name of a weight file without its ending. Raises CheckpointError where none is safetensors.
     """
     for name, found in ((f"{stem}.safetensors", None), (f"{stem}.fp16.safetensors", "fp16")):
         if (folder / name).is_file() or (folder / _index_name(name)).is_file():
@@ -76,7 +76,7 @@ def _index_name(name: str) -> str:
 
 
 def num_parameters(file: Path) -> int:
-    """Return how many numbers a safetensors file holds, from its header alone. Raises CheckpointError for a damaged one."""
+    """Return how many numbers a safetensors file holds, from its header. Raises CheckpointError for a damaged one."""
     try:
         with file.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))
@@ -92,7 +92,7 @@ def num_parameters(file: Path) -> int:
 def digest(parts: Iterable[Path]) -> str:
     """Return a hash of everything in these folders that decides what a model makes: weights, settings, vocabulary.
 
-    Names count relative to their part. Hashes of large files are kept in the user's cache, by path, size and time of change.
+    Names count relative to their part. Hashes of large files stay in the user's cache, by path, size and time.
     """
     whole = hashlib.sha256()
     for part in parts:

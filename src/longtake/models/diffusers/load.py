@@ -1,4 +1,4 @@
-"""The parts of a model folder as diffusers and transformers objects: from local files only, safetensors only, nothing that runs code."""
+"""The parts of a model folder as objects of diffusers and transformers: local files only, nothing that runs code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,9 +90,9 @@ def _library_part(kind: Any, place: Path, part: str, dtype: torch.dtype) -> Any:
     return _frozen(module, place, report["missing_keys"])
 
 
-def _text_encoder(place: Path) -> CLIPTextModel:
+def _text_encoder(place: Path) -> Any:
     with one_line_errors(place), _no_progress_bar():
-        module, report = CLIPTextModel.from_pretrained(
+        loaded: Any = CLIPTextModel.from_pretrained(
             place,
             dtype=torch.float32,
             local_files_only=True,
@@ -100,12 +100,14 @@ def _text_encoder(place: Path) -> CLIPTextModel:
             variant=variant(place, STEMS["text_encoder"]),
             output_loading_info=True,
         )
+    module, report = loaded
     return _frozen(module, place, report["missing_keys"])
 
 
 def _frozen(module: Any, place: Path, missing: Any) -> Any:
     if missing:
-        raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {sorted(missing)[0]}; fetch the model again")
+        some = sorted(missing)[0]
+        raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {some}; fetch the model again")
     return module.eval().requires_grad_(False)
 
 

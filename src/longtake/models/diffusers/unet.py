@@ -1,4 +1,4 @@
-"""ModelScope's family of text-to-video models (UNet3DConditionModel; Wang et al., 2023, arXiv 2308.06571) behind the interfaces of longtake.
+"""ModelScope's family of text-to-video models (UNet3DConditionModel; Wang et al., 2023, arXiv 2308.06571).
 
 One class for every folder of that layout: the embedded models, ModelScope, ZeroScope.
 """
@@ -42,7 +42,7 @@ Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
 class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
     """A UNet over space and time, an image VAE and CLIP's text encoder.
 
-    Infill and continuation give good pictures only where `spec.clean_frames` says that the network was trained for them.
+    Infill and continuation give good pictures only where the network was trained for them: see `spec.clean_frames`.
     """
 
     def __init__(self, spec: VideoSpec, parts: Parts, digest: str) -> None:
@@ -52,7 +52,7 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
         self.time_table = self._embed_timesteps()
 
     def text_states(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens width"]:
-        """Return what the text encoder makes of prompts, cut or padded to the tokenizer's length as the stock pipeline does."""
+        """Return what the text encoder makes of prompts, cut or padded to the tokenizer's length."""
         tokenizer, encoder = self.parts.tokenizer, self.parts.text_encoder
         tokens = tokenizer(
             list(prompts),
@@ -65,7 +65,7 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
             return encoder(tokens.input_ids.to(self.device))[0]
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """Return the keys and values of the prompts in all layers that attend to text: computed here once and for all calls."""
+        """Return the keys and values of prompts in all the layers that attend to text: computed once for all calls."""
         with torch.no_grad():
             return Condition(text_table(self.text_layers, self.text_states(prompts).to(self.dtype)))
 
@@ -110,7 +110,7 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
 
     def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""
-        vae = self.parts.vae
+        vae: Any = self.parts.vae
         latents = (latents / vae.config.scaling_factor).transpose(0, 1).to(self.dtype)
         with torch.inference_mode():
             decoded = [vae.decode(part).sample for part in latents.split(self._frames_at_once())]
@@ -118,7 +118,7 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""
-        vae = self.parts.vae
+        vae: Any = self.parts.vae
         pixels = (frames * 2 - 1).to(self.device, self.dtype)
         with torch.inference_mode():
             means = [vae.encode(part).latent_dist.mode() for part in pixels.split(self._frames_at_once())]
@@ -127,12 +127,12 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
     def temporal_layers(self) -> Sequence[TemporalLayer]:
         """Return the innermost layers that mix frames, in the order in which they run.
 
-        A convolution (3 frames wide) and a norm (over the whole clip) are given (windows, channels, frames, height, width), an
-        attention is given (windows x cells, frames, channels).
+        A convolution (3 frames wide) and a norm (over the whole clip) are given (windows, channels, frames, height,
+        width), an attention is given (windows x cells, frames, channels).
         """
         order: list[TemporalLayer] = []
         handles = [
-            layer.module.register_forward_pre_hook(lambda module, inputs, layer=layer: order.append(layer))
+            layer.module.register_forward_pre_hook(lambda *_, layer=layer: order.append(layer))
             for layer in _temporal_layers(self.parts.unet)
         ]
         try:

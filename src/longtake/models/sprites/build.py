@@ -17,7 +17,7 @@ class SpriteSizes:
     """Widths of the picture autoencoder; every step but the last halves the sides."""
     latent_channels: int = 16
     """Channels of the latents."""
-    unet_channels: tuple[int, int] = (64, 128)
+    unet_channels: tuple[int, int] = (64, 112)
     """Widths of the denoiser at full and at half the latents' size."""
     heads: int = 4
     """Attention heads of the denoiser."""

@@ -1,0 +1,158 @@
+"""What FIFO-Diffusion costs: python -m longtake.bench.fifo [--model sprites] [--frames 5000] [--report out.json].
+
+Reports, for one model in one process: network evaluations per frame; the time of FIFO's loop over that of as many bare
+network calls (what the loop itself costs); frames per second with and without decoding; peak memory after 200 frames
+and at the end; and for every option beyond the paper its gain in time and its distance from the exact video.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from longtake.bench.machine import machine, median_seconds, peak_bytes
+from longtake.guidance import num_branches
+from longtake.model import PerFrameNoise
+from longtake.models import load_model
+from longtake.noise import seeded_noise
+from longtake.recipes.fifo import realtime
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.fifo import Fifo
+from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, run_fifo, shift
+
+PROMPT = "a rocket flies up through the night sky"
+OPTIONS = {
+    "guided_windows": {"guided_windows": 3},
+    "plain_partitions": {"plain_partitions": 1},
+    "short_warmup": {"short_warmup": True},
+    "frames_per_level": {"frames_per_level": 2},
+}
+
+
+def request(frames: int | None) -> Request:
+    """Return the bench's request."""
+    return Request(prompts=PromptTimeline.constant(PROMPT), frames=frames, seed=1)
+
+
+@torch.inference_mode()
+def loop_overhead(model: PerFrameNoise, fifo: Fifo, iterations: int = 12) -> dict[str, float]:
+    """Return the time of whole iterations over that of their network calls alone, decoding left out of both.
+
+    Bare calls and iterations alternate, so that a busy machine slows both alike.
+    """
+    plan = fifo.plan(request(None), model.spec)
+    setting = prepare(model, plan, seeded_noise(1))
+    queue = fill(setting, base_clip(setting))
+    batch = plan.window_batch
+    x = torch.stack([queue.frames[:, : plan.spec.num_frames]] * batch)
+    level = torch.arange(1, plan.spec.num_frames + 1).clamp(max=plan.num_levels).expand(batch, -1)
+    prompt = torch.ones_like(level)
+    ratios, bare_times = [], []
+    for _ in range(iterations):
+        bare = median_seconds(lambda: model.denoise(x, level, setting.schedule, setting.condition, prompt), 3) / batch
+        start = time.perf_counter()
+        updated, emitted = advance(setting, queue)
+        queue = shift(setting, queue, updated, emitted)
+        took = time.perf_counter() - start
+        ratios.append(took / (plan.forwards_per_frame * fifo.frames_per_level * bare))
+        bare_times.append(bare)
+    return {"loop_over_bare_calls": float(np.median(ratios)), "bare_forward_seconds": float(np.median(bare_times))}
+
+
+@torch.inference_mode()
+def speed(model: PerFrameNoise, fifo: Fifo, frames: int = 48) -> dict[str, float]:
+    """Return frames per second once the queue is under way, decoding included, and the video's own rate beside it."""
+    stream = run_fifo(model, fifo.plan(request(None), model.spec), seeded_noise(1), None)
+    while not len(next(stream).frames):
+        pass
+    made, start = 0, time.perf_counter()
+    while made < frames:
+        made += len(next(stream).frames)
+    return {"frames_per_second": made / (time.perf_counter() - start), "video_rate": model.spec.fps}
+
+
+@torch.inference_mode()
+def memory(model: PerFrameNoise, fifo: Fifo, frames: int) -> dict[str, float]:
+    """Return peak resident memory after 200 frames and after `frames`."""
+    early, made = 0, 0
+    for chunk in run_fifo(model, fifo.plan(request(frames), model.spec), seeded_noise(1), None):
+        made = chunk.start + len(chunk.frames)
+        if not early and made >= 200:
+            early = peak_bytes()
+    late = peak_bytes()
+    return {"frames": made, "peak_bytes_at_200": early, "peak_bytes_at_end": late, "growth": late / early - 1}
+
+
+@torch.inference_mode()
+def options(model: PerFrameNoise, fifo: Fifo, frames: int = 64) -> dict[str, dict[str, float]]:
+    """Return for every option beyond the paper: evaluations relative to the exact run, and distance of the pixels (0 to
+    255)."""
+    exact_plan = fifo.plan(request(frames), model.spec)
+    exact = _video(model, fifo, frames)
+    report = {}
+    for name, changes in OPTIONS.items():
+        changed = replace(fifo, **changes)
+        plan = changed.plan(request(frames), model.spec)
+        video = _video(model, changed, frames)
+        report[name] = {
+            "setting": changes[name],
+            "forwards_over_exact": plan.forwards / exact_plan.forwards,
+            "steady_forwards_over_exact": plan.forwards_per_frame / exact_plan.forwards_per_frame,
+            "mean_pixel_difference": float(np.abs(video.astype(int) - exact).mean()),
+        }
+    other = replace(request(frames), seed=2)
+    another = [chunk.frames for chunk in run_fifo(model, fifo.plan(other, model.spec), seeded_noise(2), None)]
+    difference = float(np.abs(np.concatenate(another).astype(int) - exact).mean())
+    return {**report, "another seed, for scale": {"mean_pixel_difference": difference}}
+
+
+def _video(model: PerFrameNoise, fifo: Fifo, frames: int) -> np.ndarray:
+    plan = fifo.plan(request(frames), model.spec)
+    return np.concatenate([chunk.frames for chunk in islice(run_fifo(model, plan, seeded_noise(1), None), None)])
+
+
+def bench(name: str, frames: int) -> dict[str, object]:
+    """Return the whole report."""
+    model = load_model(name)
+    assert isinstance(model, PerFrameNoise)
+    exact = Fifo()
+    per_frame = {
+        f"partitions={n} lookahead={lookahead}": Fifo(partitions=n, lookahead=lookahead)
+        .plan(request(None), model.spec)
+        .forwards_per_frame
+        for n in (1, 2, 4)
+        for lookahead in (False, True)
+    }
+    return {
+        "machine": machine(),
+        "model": name,
+        "branches": num_branches(model.spec.guidance),
+        "forwards_per_frame": per_frame,
+        "exact": {**loop_overhead(model, exact), **speed(model, exact)},
+        "realtime": {**loop_overhead(model, realtime()), **speed(model, realtime())},
+        "options": options(model, Fifo(partitions=2)),
+        "memory": memory(model, realtime(), frames),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Print the report as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="sprites")
+    parser.add_argument("--frames", type=int, default=5000, help="length of the memory run")
+    parser.add_argument("--report", type=Path, help="write the report here, too")
+    chosen = parser.parse_args(arguments)
+    text = json.dumps(bench(chosen.model, chosen.frames), indent=2)
+    print(text)
+    if chosen.report:
+        chosen.report.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
