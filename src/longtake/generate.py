@@ -65,7 +65,7 @@ def generate(
     plan = checked_plan(model.spec, request, sampler)
     with open_sink(
         output.path,
-        settings=run_settings(model, plan, sampler, output),
+        settings=run_settings(model, plan, sampler),
         fps=output.fps or model.spec.fps,
         crf=output.crf,
         scale=output.scale,
@@ -75,29 +75,28 @@ def generate(
         comment=" | ".join(request.prompts.texts),
         overwrite=output.overwrite,
     ) as sink:
-        before = sink.next_frame
-        if not sink.finished:
+        before, finished_before = sink.next_frame, sink.finished
+        if not finished_before:
             progress(before, tuple(sink.warnings))
             restart = sink.restart.state if sink.restart else None
             for chunk in sampler.run(model, plan, seeded_noise(request.seed), world, restart):
                 sink.append(chunk)
                 progress(sink.next_frame, ())
             sink.finish()
-            finished_before = False
-        else:
-            finished_before = True
-        return Result(
-            plan=plan,
-            frames=sink.next_frame,
-            resumed_from=before,
-            finished_before=finished_before,
-            warnings=tuple(sink.warnings),
-        )
+    return Result(
+        plan=plan,
+        frames=sink.next_frame,
+        resumed_from=before,
+        finished_before=finished_before,
+        warnings=tuple(sink.warnings),
+    )
 
 
 def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler) -> Plan:
-    """Return the plan; CapabilityError where the model lacks what the sampler needs, InputError for settings that
-    clash."""
+    """Return the plan.
+
+    Raises CapabilityError where the model lacks what the sampler needs, InputError for settings that clash.
+    """
     missing = [capability.__name__ for capability in sampler.requires if capability not in spec.capabilities]
     if missing:
         raise CapabilityError(
@@ -107,8 +106,8 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler) -> Plan:
     return sampler.plan(request, spec)
 
 
-def run_settings(model: VideoModel, plan: Plan, sampler: Sampler, output: Output) -> dict[str, object]:
-    """Return everything that decides the bytes of the file, by the names that a user would know, as JSON values."""
+def run_settings(model: VideoModel, plan: Plan, sampler: Sampler) -> dict[str, object]:
+    """Return everything that decides the frames, by the names that a user would know, as JSON values."""
     prompts = plan.request.prompts
     return {
         "prompts": {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)},
@@ -120,7 +119,4 @@ def run_settings(model: VideoModel, plan: Plan, sampler: Sampler, output: Output
         **{f"sampler.{name}": value for name, value in asdict(sampler).items()},  # pyright: ignore
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "fps": float(output.fps or plan.spec.fps),
-        "crf": output.crf,
-        "scale": output.scale,
     }

@@ -28,9 +28,8 @@ class VideoSpec:
     """Pixels."""
     fps: float
     """Frames per second that the model was trained at."""
-    latent_channels: int
-    spatial_stride: int
-    """Pixels per latent cell along height and width."""
+    latent_shape: tuple[int, ...]
+    """One window of latents: (channels, frames, height, width) where they go frame by frame, else the model's own."""
     temporal_stride: int = 1
     """Pixel frames per latent frame; a causal VAE's first latent frame is one pixel frame."""
     guidance: float
@@ -47,16 +46,6 @@ class VideoSpec:
     """Floating-point operations of one network evaluation (one window, one guidance branch)."""
     decode_flops: int | None = None
     """Floating-point operations to decode one latent frame."""
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        """Return (channels, frames, height, width) of one window."""
-        return (
-            self.latent_channels,
-            self.num_frames,
-            self.height // self.spatial_stride,
-            self.width // self.spatial_stride,
-        )
 
     def pixel_frames(self, latent_frames: int) -> int:
         """Return how many pixel frames so many latent frames decode to, from the start of a video."""

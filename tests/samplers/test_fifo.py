@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,7 @@ from longtake.samplers.windows import lookahead_windows, partition_windows
 
 
 def spec(f=16, guidance=12.0):
-    from dataclasses import replace
-
-    return replace(TOY, num_frames=f, guidance=guidance)
+    return replace(TOY, num_frames=f, latent_shape=(3, f, 8, 8), guidance=guidance)
 
 
 def plan(frames=100, f=16, guidance=12.0, **settings):
@@ -50,7 +50,7 @@ def test_no_window_reads_what_a_noisier_one_has_written(f, n):
 
 
 def test_counts_of_the_authors_defaults():
-    """f = 16, n = 4, lookahead, 100 frames: the authors make 148 iterations of 8 windows and 2 branches, 2,368 forwards."""
+    """f = 16, n = 4, lookahead, 100 frames: theirs are 148 iterations of 8 windows and 2 branches, 2,368 forwards."""
     ours = plan(partitions=4)
     assert ours.num_levels == 64 and ours.queue_length == 72 and ours.iterations == 148
     base = 2 * 64

@@ -26,7 +26,7 @@ class Analytic(PerFrameNoise):
 
     def __init__(self, case: dict, meta: dict) -> None:
         shape = case["base"].shape
-        self.spec = replace(TOY, num_frames=shape[1], latent_channels=4, height=2, width=3, guidance=meta["cfg"])
+        self.spec = replace(TOY, num_frames=shape[1], latent_shape=shape, height=2, width=3, guidance=meta["cfg"])
         self.device, self.dtype, self.digest = torch.device("cpu"), torch.float64, "analytic"
         self.fps = meta.get("fps", 0)
         self.kappas = [0.0, *meta.get("kappas", [meta.get("kappa")])]

@@ -4,17 +4,25 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
+from tyro.conf import FlagCreatePairsOff, arg
 
 from longtake.errors import InputError, unknown_name
 
 Settings = TypeVar("Settings")
+Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
+"""A switch that is off unless it is given."""
 
 # tyro frames its messages with these characters, or with their ASCII stand-ins.
 _RULE = re.compile("[-\u2500]{8,}")
 _FRAME = "\u2502|\u256d\u256e\u256f\u2570+ "
+_PLAIN = (
+    (re.compile(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)"), r"\1 \2 is no whole number"),
+    (re.compile(r"Error parsing (\S+): could not convert string to float: (.*)"), r"\1 \2 is no number"),
+    (re.compile(r"Missing value for argument '(\S+)'.*"), r"\1 needs a value"),
+)
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
 
@@ -52,9 +60,9 @@ def given(arguments: Sequence[str]) -> list[str]:
 def value_of(option: str, arguments: Sequence[str], default: str) -> str:
     """Return the value of an option before the command line as a whole is read."""
     value = default
-    for argument, following in zip(arguments, [*arguments[1:], default], strict=True):
+    for place, argument in enumerate(arguments):
         if argument == option:
-            value = following
+            value = "".join(arguments[place + 1 : place + 2])
         elif argument.startswith(f"{option}="):
             value = argument.removeprefix(f"{option}=")
     return value
@@ -64,7 +72,10 @@ def _first_box(text: str) -> str:
     """Return the first paragraph of tyro's framed message as one line."""
     lines = [line.strip(_FRAME) for line in text.splitlines()[1:]]
     end = next((number for number, line in enumerate(lines) if _RULE.fullmatch(line)), len(lines))
-    return " ".join(line for line in lines[:end] if line).rstrip(".")
+    message = " ".join(line for line in lines[:end] if line).rstrip(".")
+    for jargon, plain in _PLAIN:
+        message = jargon.sub(plain, message)
+    return message
 
 
 def _unknown(rest: Sequence[str], known: set[str], program: str) -> InputError:
@@ -72,9 +83,11 @@ def _unknown(rest: Sequence[str], known: set[str], program: str) -> InputError:
     if option is None:
         return InputError(f"{rest[0]!r} is one word too many; put a text of several words in quotes")
     name = option.split("=")[0]
+    # A word that resembles nothing gets the whole list only where that is short: the options of one sampler.
     prefix = name[: name.rfind(".") + 1]
-    alike = {other for other in known if other.startswith(prefix)} if prefix else known
-    if prefix and alike:
-        return unknown_name("option", name, alike)
-    nearest = str(unknown_name("option", name, known)).split("known:")[0].rstrip("; ")
-    return InputError(f"{nearest} '{program} --help' shows all")
+    alike = {other for other in known if prefix and other.startswith(prefix)} or known
+    problem = str(unknown_name("option", name, alike))
+    if "did you mean" in problem or alike == known:
+        problem = problem.split("known: ")[0].rstrip("; ?")
+    ending = "?" if "did you mean" in problem else ";"
+    return InputError(f"{problem}{ending} '{program} --help' shows all")

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff
 
-from longtake.apps.arguments import parse_arguments
+from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import LongtakeError
 from longtake.model import VideoModel
 from longtake.models import MODELS, model_spec
@@ -20,7 +19,7 @@ from longtake.samplers import SAMPLERS, sampler_class
 class ModelsSettings:
     """List the models, and the samplers that run on them."""
 
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object."""
 
 
@@ -28,7 +27,7 @@ class ModelsSettings:
 class SamplersSettings:
     """List the samplers, what they need, and the models that have it."""
 
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from longtake import __version__
+from longtake.apps.stopping import StoppedError
 from longtake.errors import LongtakeError, unknown_name
 
 
@@ -17,6 +18,8 @@ class Command:
     function: str
     """module:function, given the arguments after the command's name; returns the exit status."""
     summary: str
+    before: tuple[str, ...] = ()
+    """Arguments that come before the user's."""
 
 
 COMMANDS: dict[str, Command] = {
@@ -27,8 +30,24 @@ COMMANDS: dict[str, Command] = {
     "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
     "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
     "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
+    **{
+        f"train sprites-{stage}": Command("longtake.apps.train:sprites_command", summary, before=(stage,))
+        for stage, summary in {
+            "vae": "train the picture autoencoder of the embedded model",
+            "text": "then its tokenizer and text encoder",
+            "captions": "then embed all captions",
+            "pictures": "then encode the pictures for the next stage but one",
+            "clips": "then encode the clips for the last two stages",
+            "images": "then train the denoiser on single pictures",
+            "uniform": "then on clips with one noise level each",
+            "mixture": "then on clips with a noise level for every frame",
+        }.items()
+    },
     "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
 }
+
+GROUPS = {"train": "train what the package ships once more, stage by stage"}
+"""Commands that the main help shows as one."""
 
 EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --scale 4 -o rocket.mp4'
 
@@ -50,8 +69,11 @@ def _status(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        print("longtake: stopped by Ctrl-C", file=sys.stderr)
+        print("stopped by Ctrl-C", file=sys.stderr)
         return 130
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.status
 
 
 def _complain(problem: str) -> int:
@@ -62,7 +84,7 @@ def _complain(problem: str) -> int:
 def _run(arguments: Sequence[str]) -> int:
     match arguments:
         case [] | ["-h" | "--help" | "help", *_]:
-            print(_help(COMMANDS))
+            print(_main_help())
             return 0
         case ["--version", *_]:
             print(__version__)
@@ -70,11 +92,11 @@ def _run(arguments: Sequence[str]) -> int:
         case [first, *_]:
             name, rest = _command(first, arguments[1:])
     if name not in COMMANDS:
-        print(_help({full: command for full, command in COMMANDS.items() if full.startswith(f"{name} ")}))
+        print(_table({full: command.summary for full, command in COMMANDS.items() if full.startswith(f"{name} ")}))
         return 0
     module, function = COMMANDS[name].function.split(":")
     run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-    return run(rest)
+    return run([*COMMANDS[name].before, *rest])
 
 
 def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -87,20 +109,17 @@ def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
     if not rest or rest[0] in ("-h", "--help"):
         return first, ()
     if rest[0] not in members:
-        raise unknown_name(f"command '{first} ...'", rest[0], members)
+        raise unknown_name("command", f"{first} {rest[0]}", {f"{first} {member}" for member in members})
     return f"{first} {rest[0]}", rest[1:]
 
 
-def _help(commands: Mapping[str, Command]) -> str:
-    width = max(map(len, commands))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in commands.items()]
-    return "\n".join(
-        [
-            "longtake makes long video from short-clip diffusion models.",
-            "",
-            *lines,
-            "",
-            f"for example: {EXAMPLE}",
-            "'longtake COMMAND --help' shows the settings of a command.",
-        ]
-    )
+def _main_help() -> str:
+    single = {name: command.summary for name, command in COMMANDS.items() if name.split()[0] not in GROUPS}
+    groups = {f"{name} ...": summary for name, summary in GROUPS.items()}
+    return f"longtake makes long video from short-clip diffusion models.\n\n{_table(single | groups)}\n\n{EXAMPLE}"
+
+
+def _table(summaries: Mapping[str, str]) -> str:
+    width = max(map(len, summaries))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in summaries.items()]
+    return "\n".join([*lines, "", "'longtake COMMAND --help' shows the settings of a command."])

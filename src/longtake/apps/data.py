@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import arg
 
-from longtake.apps.arguments import parse_arguments
+from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import InputError, OutputError
 
 
@@ -16,13 +16,13 @@ from longtake.errors import InputError, OutputError
 class SpritesSettings:
     """Look at the endless sprite worlds, from which the embedded model learned."""
 
-    preview: Annotated[bool, FlagCreatePairsOff] = False
+    preview: Flag = False
     """Write a contact sheet of objects, scenes and motions."""
     output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("sprites.png")
     """Where to, a .png."""
-    overwrite: Annotated[bool, FlagCreatePairsOff] = False
+    overwrite: Flag = False
     """Replace a file that is there."""
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object."""
 
 

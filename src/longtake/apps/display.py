@@ -48,9 +48,9 @@ class Display:
         self._pace = Pace()
         self._line_at = 0.0
         self._progress = Progress(
-            TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.description}", style="dim"),
             console=self._console,
             transient=True,
             refresh_per_second=4,
@@ -84,7 +84,7 @@ class Display:
         figures = self.figures(frames)
         if self._live:
             prompt = self._prompts.texts[self._prompts.at(frames)]
-            shown = prompt if len(prompt) <= 28 else prompt[:25] + "..."
+            shown = prompt if len(prompt) <= 32 else prompt[:29] + "..."
             # Brackets in a prompt are no markup.
             self._progress.update(self._task, completed=frames, description=shown.replace("[", r"\["), figures=figures)
         elif now - self._line_at >= LINE_SECONDS:

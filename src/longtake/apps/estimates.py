@@ -1,5 +1,6 @@
 """What a plan will cost: memory, disk and time, worked out without weights."""
 
+import math
 from dataclasses import dataclass
 
 from longtake.apps.job import Job
@@ -60,10 +61,9 @@ def _memory(job: Job, width: int) -> int:
     a time; the larger of denoising and decoding counts. The sum does not depend on the length of the video.
     """
     spec, plan = job.spec, job.plan
-    channels, frames, height, width_cells = spec.latent_shape
-    cells = height * width_cells
-    latents = plan.held_frames * channels * cells * 4 * LATENT_COPIES
-    denoising = plan.window_batch * frames * cells * NUMBERS_PER_CELL * width
+    numbers, positions = math.prod(spec.latent_shape), math.prod(spec.latent_shape[1:])
+    latents = plan.held_frames * numbers // spec.num_frames * 4 * LATENT_COPIES
+    denoising = plan.window_batch * positions * NUMBERS_PER_CELL * width
     decoding = min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width
     pixels = 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2
     # A float32 copy of one part exists while the weights are read.

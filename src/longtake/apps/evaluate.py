@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from longtake.apps.arguments import parse_arguments
+from longtake.apps.arguments import Flag, parse_arguments
 from longtake.apps.report import read_order, report_path
 from longtake.data.sprite_captions import parse_caption
 from longtake.data.sprite_names import Shot
@@ -17,6 +18,8 @@ from longtake.prompts import parse_prompts
 from longtake.request import PromptTimeline
 
 DEFAULT_FPS = 8.0
+# The figures compare videos in tiles of this side.
+SMALLEST = 16
 
 
 def _from_report(metavar: str) -> object:
@@ -41,7 +44,7 @@ class PromptsSettings:
     """First frame that counts."""
     stop: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the end)")] = None
     """First frame that does not count any more."""
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object."""
 
 
@@ -57,7 +60,7 @@ class DriftSettings:
     """The enlargement to undo."""
     block: int = 64
     """Frames at the start that are compared with as many at the end."""
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object."""
 
 
@@ -83,7 +86,11 @@ def drift_command(arguments: Sequence[str]) -> int:
     from longtake.metrics.consistency import consistency
     from longtake.video.read import read_frames
 
-    _print(asdict(consistency(read_frames(settings.video, scale=scale), block=settings.block)), settings.json)
+    frames = read_frames(settings.video, scale=scale)
+    first = next(frames, None)
+    if first is None or min(first.shape[1:3]) < SMALLEST:
+        raise InputError(f"{settings.video} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
+    _print(asdict(consistency(chain([first], frames), block=settings.block)), settings.json)
     return 0
 
 

@@ -40,13 +40,10 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
         _refuse_changes(settings, given)
         order = read_order(settings.repeat)
         return _checked(order, settings.output, settings.overwrite, prompts_file=None)
+    frames = _num_frames(settings.frames)
+    _check_prompt(settings)
     spec = model_spec(settings.model)
-    fps = settings.fps or spec.fps
-    frames = None if settings.frames == "endless" else settings.frames
-    if settings.fps is not None and settings.fps <= 0:
-        raise InputError(f"{settings.fps} frames per second is no rate; give a number above 0")
-    if frames is not None and frames < 1:
-        raise InputError(f"{frames} frames cannot be made; ask for 1 or more, or for 'endless'")
+    fps = spec.fps if settings.fps is None else settings.fps
     order = Order(
         model=settings.model if settings.model in MODELS else str(Path(settings.model).expanduser().resolve()),
         digest=None,
@@ -65,7 +62,12 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
         crf=settings.crf,
         scale=settings.scale,
     )
-    return _checked(order, settings.output, settings.overwrite, settings.prompts)
+    job = _checked(order, settings.output, settings.overwrite, settings.prompts)
+    if "--crf" in given and job.kind is not Kind.MP4:
+        raise InputError(f"--crf has no effect on {settings.output}, which is lossless; leave it out, or write .mp4")
+    if settings.negative_prompt and job.plan.guidance == 1:
+        raise InputError("--negative-prompt has no effect at guidance 1; leave it out, or give another --guidance")
+    return job
 
 
 def _refuse_changes(settings: VideoSettings[Sampler], given: list[str]) -> None:
@@ -75,18 +77,37 @@ def _refuse_changes(settings: VideoSettings[Sampler], given: list[str]) -> None:
         raise InputError(f"--from repeats a run as it was, so {extra[0]} has no place beside it; leave it out")
 
 
+def _num_frames(text: str) -> int | None:
+    if text == "endless":
+        return None
+    try:
+        frames = int(text)
+    except ValueError:
+        raise InputError(f"--frames {text!r} is neither a whole number nor 'endless'") from None
+    if frames < 1:
+        raise InputError(f"{frames} frames cannot be made; ask for 1 or more, or for 'endless'")
+    return frames
+
+
+def _check_prompt(settings: VideoSettings[Sampler]) -> None:
+    if settings.prompt is None and settings.prompts is None:
+        raise InputError("there is no prompt; write what the video should show, in quotes, or give --prompts")
+    if settings.prompt is not None and settings.prompts is not None:
+        raise InputError("there are both a prompt and --prompts; give one of them")
+    if settings.prompt is not None and not settings.prompt.strip():
+        raise InputError("the prompt is empty; write what the video should show")
+
+
 def _timeline(settings: VideoSettings[Sampler], frames: int | None, fps: float) -> PromptTimeline:
     if settings.prompts is None:
-        if settings.prompt is None:
-            raise InputError("there is no prompt; write what the video should show, in quotes, or give --prompts")
-        return PromptTimeline.constant(settings.prompt)
-    if settings.prompt is not None:
-        raise InputError("there are both a prompt and --prompts; give one of them")
+        return PromptTimeline.constant(settings.prompt or "")
     return parse_prompts(settings.prompts, frames, fps)
 
 
 def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None) -> Job:
     spec, request = model_spec(order.model), order.request
+    if order.fps is not None and not order.fps > 0:
+        raise InputError(f"{order.fps:g} frames per second is no rate; give a number above 0")
     output = Output(path=Path(path), fps=order.fps, crf=order.crf, scale=order.scale, overwrite=overwrite)
     target = make_target(
         path,

@@ -3,15 +3,11 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from longtake.apps.arguments import given
 from longtake.apps.job import Job, make_job
-from longtake.apps.plan_view import headline, plan_content, plan_lines
+from longtake.apps.plan_view import plan_content, plan_lines
 from longtake.apps.settings import video_settings
-
-if TYPE_CHECKING:
-    pass
 
 
 def generate_command(arguments: Sequence[str]) -> int:
@@ -47,10 +43,6 @@ def _make(job: Job, *, as_json: bool) -> int:
     # From here on torch is needed, which takes a second to import.
     from longtake.apps.run import run_job
 
-    for line in headline(job):
-        _say(line)
-    for warning in job.warnings:
-        _say(f"warning: {warning}")
     outcome = run_job(job, _say)
     _say(outcome.line)
     if as_json:

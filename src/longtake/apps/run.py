@@ -7,6 +7,7 @@ from typing import Any
 from longtake.apps.display import Display
 from longtake.apps.hardware import Hardware, choose_hardware
 from longtake.apps.job import Job
+from longtake.apps.plan_view import headline
 from longtake.apps.provenance import Journal
 from longtake.apps.rates import remember_rate, work, work_per_frame
 from longtake.apps.report import report_path
@@ -36,7 +37,8 @@ class Outcome:
 def run_job(job: Job, say: Callable[[str], None]) -> Outcome:
     """Make, continue or find finished the video of a job. `say` prints a line before the display takes over."""
     hardware = choose_hardware(job.order.device, job.order.dtype)
-    say(f"device   {hardware.reason}")
+    for line in [*headline(job), f"device   {hardware.reason}", *(f"warning: {text}" for text in job.warnings)]:
+        say(line)
     with stoppable() as stop:
         try:
             model = load_model(job.order.model, hardware.device, hardware.dtype)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from longtake.apps.arguments import parse_arguments, value_of
+from longtake.apps.arguments import Flag, parse_arguments, value_of
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class
 
@@ -27,7 +27,7 @@ class VideoSettings(Generic[AnySampler]):
 
     prompt: Annotated[Positional[str | None], arg(metavar="PROMPT", help_behavior_hint="")] = None
     """What the video shows."""
-    frames: Annotated[int | Literal["endless"], _hint("128", "N|endless")] = 128
+    frames: Annotated[str, arg(metavar="N|endless")] = "128"
     """How many frames to make; endless runs until it is stopped."""
     output: Annotated[str, arg(aliases=["-o"], metavar="PATH")] = "out.mp4"
     """Where to: .mp4 (H.264), .mkv (lossless), or a folder/ (PNG, lossless)."""
@@ -55,11 +55,11 @@ class VideoSettings(Generic[AnySampler]):
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Dtype = "auto"
     """Number format; auto is float32 on a CPU, float16 on a GPU."""
-    overwrite: Annotated[bool, FlagCreatePairsOff] = False
+    overwrite: Flag = False
     """Start again where another run has written."""
-    dry_run: Annotated[bool, FlagCreatePairsOff] = False
+    dry_run: Flag = False
     """Only say what would be done, as 'longtake plan' does."""
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object on standard output, and nothing else there."""
     repeat: Annotated[str | None, arg(name="from", metavar="OUT.JSON", help_behavior_hint="")] = None
     """Repeat the run that wrote this report; takes no other settings but -o and --overwrite."""

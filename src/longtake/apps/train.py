@@ -1,6 +1,11 @@
-"""`longtake train`: the models that the package ships, made again."""
+"""`longtake train`: the models that the package ships, made again stage by stage."""
 
+import contextlib
 import importlib.util
+import json
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,34 +13,90 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from longtake.apps.arguments import parse_arguments
-from longtake.errors import MissingExtraError, OutputError
+from longtake.apps.arguments import Flag, parse_arguments
+from longtake.errors import InputError, MissingExtraError, OutputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpritesSettings:
+    """Run one stage of the embedded model's training; a stage that was interrupted continues.
+
+    The stages in order: vae, text, captions, pictures, clips, images, uniform, mixture.
+    """
+
+    runs: Annotated[Path, arg(metavar="FOLDER")] = Path("runs")
+    """Folder that all stages share."""
+    minutes: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: until it is done)")] = None
+    """Save and stop after this time."""
+    json: Flag = False
+    """Print one JSON object on standard output, and nothing else there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """Train the classifier of object, scene and motion that scores videos of the sprite worlds."""
+
+    output: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("judge")
+    """Folder for judge.safetensors and judge.json."""
+    seed: int = 0
+    """Seed of the weights, the worlds and their spoiling."""
+    json: Flag = False
+    """Print one JSON object on standard output, and nothing else there."""
+
+
+class _Limit:
+    """Says when a stage has to stop: at a time, or when a signal asks for it."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self.signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.signal = number
+
+    def __call__(self, step: int) -> bool:
+        return self.signal is not None or (self._end is not None and time.monotonic() > self._end)
+
+
+def sprites_command(arguments: Sequence[str]) -> int:
+    """Run a stage of the embedded model's training; its name comes first in `arguments`."""
+    stage, *rest = arguments
+    settings = parse_arguments(SpritesSettings, f"train sprites-{stage}", rest)
+    if settings.minutes is not None and not settings.minutes > 0:
+        raise InputError(f"{settings.minutes:g} minutes are no time to train; give more than 0")
+    _check_folder(settings.runs)
+    for package in ("accelerate", "tensorboard"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "train")
+    from longtake.train.sprites import STAGES
+
+    began, limit = time.monotonic(), _Limit(settings.minutes)
+    settings.runs.mkdir(parents=True, exist_ok=True)
+    with contextlib.redirect_stdout(sys.stderr):
+        STAGES[stage](settings.runs, limit)
+    if settings.json:
+        print(json.dumps({"stage": stage, "runs": str(settings.runs), "seconds": round(time.monotonic() - began, 1)}))
+    return 0 if limit.signal is None else 128 + limit.signal
 
 
 def judge_command(arguments: Sequence[str]) -> int:
     """Train the judge."""
-    from longtake.train.judge import JudgeTraining, train_judge
-
-    @dataclass(frozen=True, kw_only=True)
-    class JudgeSettings:
-        """Train the classifier of object, scene and motion that scores videos of the sprite worlds."""
-
-        training: Annotated[JudgeTraining, arg(name="")] = JudgeTraining()
-        output: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("judge")
-        """Folder for judge.safetensors and judge.json."""
-
     settings = parse_arguments(JudgeSettings, "train judge", arguments)
     _check_folder(settings.output)
-    train_judge(settings.output, settings.training)
+    from longtake.train.judge import JudgeTraining, train_judge
+
+    began = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr):
+        train_judge(settings.output, JudgeTraining(seed=settings.seed))
+    if settings.json:
+        print(json.dumps({"folder": str(settings.output), "seconds": round(time.monotonic() - began, 1)}))
     return 0
 
 
 def _check_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise OutputError(f"cannot write to {path}: it is a file, but a folder is meant; choose another -o")
-
-
-def _need_extra() -> None:
-    for package in ("accelerate", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "train")
+        raise OutputError(f"cannot write to {path}: it is a file, but a folder is meant; choose another one")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write to {path}: {path.absolute().parent} does not exist; create it first")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from longtake.data.sprites import MOTIONS, OBJECTS, SCENES
 from longtake.errors import CheckpointError
 
 CLIP_FRAMES = 16
+_NUM_LAGS = 8
+_NUM_CUES = 3 * 64 + _NUM_LAGS
 HEADS = {"object": OBJECTS, "scene": SCENES, "motion": MOTIONS}
 """Head -> its classes; after them each head has one more, which rejects the clip."""
 
@@ -52,7 +55,7 @@ class JudgeNetwork(nn.Module):
         )
         self.grid = nn.Sequential(nn.Conv2d(64, 24, 1), nn.AvgPool2d(2))
         self.time = nn.Sequential(
-            nn.Conv1d(24 * 16, 128, 3, padding=1),
+            nn.Conv1d(24 * 16 + _NUM_CUES, 128, 3, padding=1),
             nn.BatchNorm1d(128),
             nn.ReLU(),
             nn.Conv1d(128, 128, 3, stride=2, padding=1),
@@ -74,9 +77,34 @@ class JudgeNetwork(nn.Module):
         features = self.frames(pairs.flatten(0, 1))
         looks = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1).unflatten(0, (batch, times)).mean(1)
         moves_BCT = self.grid(features).flatten(1).unflatten(0, (batch, times)).transpose(1, 2)
-        moves = self.time(moves_BCT)
+        moves = self.time(torch.cat([moves_BCT, motion_cues(x_BTCHW)], dim=1))
         motion = self.motion(torch.cat([moves.mean(2), moves.amax(2)], dim=1))
         return {"object": self.object(looks), "scene": self.scene(looks), "motion": motion}
+
+
+def motion_cues(x_BTCHW: Tensor) -> Tensor:
+    """What the eye would measure: optical flow on an 8x8 grid, and how much each frame differs from earlier ones.
+
+    Flow is the least-squares solution of Lucas and Kanade (1981) per cell; lags of 1 to 8 frames show loops.
+    Gives (clips, cues, frame pairs) for clips in -1 to 1.
+    """
+    grey_BTHW = F.avg_pool2d(x_BTCHW.mean(2), 2)
+    now, then = grey_BTHW[:, :-1], grey_BTHW[:, 1:]
+    both = F.pad((now + then) / 2, (1, 1, 1, 1), mode="replicate")
+    dx = (both[:, :, 1:-1, 2:] - both[:, :, 1:-1, :-2]) / 2
+    dy = (both[:, :, 2:, 1:-1] - both[:, :, :-2, 1:-1]) / 2
+    dt = then - now
+    xx, yy, xy, xt, yt = (F.avg_pool2d(a * b, 4) for a, b in ((dx, dx), (dy, dy), (dx, dy), (dx, dt), (dy, dt)))
+    xx, yy = xx + 1e-3, yy + 1e-3
+    area = xx * yy - xy * xy
+    flow = [(xy * yt - yy * xt) / area, (xy * xt - xx * yt) / area]
+    energy = torch.log(F.avg_pool2d(dt * dt, 4) + 1e-4) / 4 + 1
+    cells = torch.cat([flow[0].clamp(-3, 3), flow[1].clamp(-3, 3), energy], dim=2)
+    lags = [
+        F.pad((grey_BTHW[:, lag:] - grey_BTHW[:, :-lag]).abs().mean((2, 3)), (lag - 1, 0), value=0.1)
+        for lag in range(1, _NUM_LAGS + 1)
+    ]
+    return torch.cat([cells.flatten(2).transpose(1, 2), torch.log(torch.stack(lags, dim=1) + 5e-3) / 2], dim=1)
 
 
 def _stage(inputs: int, outputs: int, *, kernel: int, stride: int) -> nn.Sequential:

@@ -10,6 +10,9 @@ from longtake.train.sprite_vae import VaeSettings
 MAX_TOKENS = 20
 """Length of a prompt in tokens, start and end included; captions have up to 16."""
 
+GUIDANCE = 3.0
+"""Guidance scale that suits the finished model."""
+
 
 def vae() -> tuple[VaeSettings, FitSettings]:
     """The picture autoencoder."""
@@ -19,19 +22,32 @@ def vae() -> tuple[VaeSettings, FitSettings]:
     return VaeSettings(num_frames=10_000), fit
 
 
+def decoder() -> tuple[VaeSettings, FitSettings]:
+    """More steps for the decoder alone, at any time: latents stay what they are."""
+    fit = FitSettings(
+        num_steps=6_000, learning_rate=1e-3, decay_steps=5_000, weight_decay=0.0, ema_decay=0.998, sample_minutes=5
+    )
+    return VaeSettings(num_frames=16_000, seed=1_200_000, decoder_only=True), fit
+
+
 def text() -> tuple[TextSettings, FitSettings]:
     """The text encoder, about a minute."""
     return TextSettings(), FitSettings(num_steps=1_500, learning_rate=1e-3, decay_steps=1_000, ema_decay=0.99)
 
 
-def cache() -> CacheSettings:
-    """Latents of 96,000 frames."""
-    return CacheSettings()
+def picture_cache() -> CacheSettings:
+    """Latents of 32,000 varied frames."""
+    return CacheSettings(num_worlds=8_000, num_frames=4, frame_step=101, worlds_per_file=2_000)
+
+
+def clip_cache() -> CacheSettings:
+    """Latents of 1,500 stretches of 48 frames; a clip may start at 33 places in each."""
+    return CacheSettings(num_worlds=1_500, num_frames=48, first_seed=3_000_000)
 
 
 def images() -> tuple[DenoiserSettings, FitSettings]:
     """The denoiser on single pictures."""
-    fit = FitSettings(num_steps=10_000, learning_rate=1.5e-3, warmup_steps=200, ema_decay=0.999)
+    fit = FitSettings(num_steps=9_500, learning_rate=1e-3, warmup_steps=200, ema_decay=0.999)
     return DenoiserSettings(batch_size=32, num_frames=1), fit
 
 

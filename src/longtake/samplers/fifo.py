@@ -177,7 +177,7 @@ class Fifo(Sampler):
         f, k = spec.num_frames, self.frames_per_level
         if request.steps is not None:
             raise InputError(
-                f"fifo fixes the number of steps (here {f * self.partitions // max(k, 1)} = frames of a window x partitions); "
+                f"fifo fixes the number of steps, here {f * self.partitions // max(k, 1)} (window x partitions); "
                 "leave --steps out, and change --sampler.partitions instead"
             )
         for field in ("partitions", "window_batch", "decode_batch", "frames_per_level"):
@@ -186,7 +186,7 @@ class Fifo(Sampler):
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta is {self.eta}; it must lie between 0 (DDIM) and 1 (DDPM)")
         if f % k or (self.lookahead and (f // 2) % k):
-            raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (with lookahead: its half)")
+            raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (or its half: lookahead)")
         self._check_beyond_the_paper()
 
     def _check_beyond_the_paper(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.data.sprite_render import draw_scene
@@ -40,23 +40,29 @@ class JudgeTraining:
     """Clips in a batch, each rendered once and never again."""
     learning_rate: float = 2e-3
     """Peak learning rate (AdamW, warm-up then cosine)."""
-    spoilt: float = 0.4
+    spoilt: float = 0.35
     """Share of clips that are spoilt so that a head has to reject them."""
+    start_from: Path | None = None
+    """An earlier judge to continue from; layers that have another shape there start afresh."""
 
 
 def train_judge(out: Path, settings: JudgeTraining) -> None:
     """Train a judge and write judge.safetensors (float16) and judge.json into the folder `out`."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng([settings.seed, 30])
-    network = JudgeNetwork().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    network = JudgeNetwork()
+    if settings.start_from is not None:
+        _copy_weights(settings.start_from, network)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
     began = time.time()
     for step in range(settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _pace(step, settings.steps)
         clips, labels = _batch(rng, settings)
-        logits = network(clips)
-        losses = [F.cross_entropy(logits[head], labels[head], label_smoothing=0.02) for head in HEADS]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(clips)
+        losses = [F.cross_entropy(logits[head].float(), labels[head], label_smoothing=0.02) for head in HEADS]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -64,11 +70,19 @@ def train_judge(out: Path, settings: JudgeTraining) -> None:
         if step % 25 == 0:
             right = {head: _accuracy(logits[head], labels[head]) for head in HEADS}
             print(f"step {step} loss {loss.item():.3f} {right} {time.time() - began:.0f} s", flush=True)
+        if step % 100 == 99:
+            _save(network, out, settings)
     _save(network, out, settings)
 
 
 def _pace(step: int, steps: int) -> float:
     return min((step + 1) / 30, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _copy_weights(path: Path, network: JudgeNetwork) -> None:
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    weights = {name: value.float() for name, value in load_file(path).items() if value.shape == shapes.get(name)}
+    network.load_state_dict(weights, strict=False)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -82,8 +96,12 @@ def _save(network: JudgeNetwork, out: Path, settings: JudgeTraining) -> None:
         name: value.half().contiguous() for name, value in network.state_dict().items() if value.is_floating_point()
     }
     save_file(weights, out / "judge.safetensors")
-    config = {head: list(names) for head, names in HEADS.items()} | {"training": vars(settings)}
+    config = {head: list(names) for head, names in HEADS.items()} | {"training": _plain(settings)}
     (out / "judge.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _plain(settings: JudgeTraining) -> dict[str, float | int | bool]:
+    return {name: value if name != "start_from" else value is not None for name, value in vars(settings).items()}
 
 
 def _batch(rng: np.random.Generator, settings: JudgeTraining) -> tuple[Tensor, dict[str, Tensor]]:
@@ -118,9 +136,9 @@ def _spoil(
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
     """Spoil the clip in one way and change the labels to what is still true of it."""
     seed = int(rng.integers(2**31))
-    match str(rng.choice(["frozen", "looped", "shuffled", "shuffled", "blurred", "empty", "smeared", "noise"])):
+    match str(rng.choice(["frozen", "looped", "looped", "shuffled", "blurred", "empty", "smeared", "noise"])):
         case "blurred":
-            return blur(clip, rng.uniform(3.5, 9)), label | {
+            return blur(clip, rng.uniform(4.5, 9)), label | {
                 "object": len(OBJECTS), "scene": _IGNORED, "motion": _IGNORED,
             }  # fmt: skip
         case "empty":
@@ -128,7 +146,7 @@ def _spoil(
         case "smeared":
             scenery = _scenery(world, start).astype(np.float32)
             smear = torch.from_numpy(clip - scenery).permute(0, 3, 1, 2)
-            smear = _gaussian(smear, float(rng.uniform(3.5, 6))).permute(0, 2, 3, 1).numpy()
+            smear = _gaussian(smear, float(rng.uniform(4.5, 7))).permute(0, 2, 3, 1).numpy()
             return (scenery + smear).clip(0, 255).astype(np.uint8), label | {
                 "object": len(OBJECTS), "motion": _IGNORED,
             }  # fmt: skip
@@ -178,11 +196,13 @@ def _augmented(clips: Tensor, rng: np.random.Generator) -> Tensor:
     for clip in clips:
         x = clip.float().permute(0, 3, 1, 2)
         if rng.random() < 0.5:
-            x = _gaussian(x, float(rng.uniform(0.4, 1.3)))
+            x = _gaussian(x, float(rng.uniform(0.4, 1.8)))
+        if rng.random() < 0.5:
+            x = torch.lerp(x, _gaussian(x, float(rng.uniform(1.5, 3))), _soft_mask(len(x), rng))
         if rng.random() < 0.3:
-            x = torch.lerp(x, _coarse(x), float(rng.uniform(0.3, 1)))
+            x = torch.lerp(x, _coarse(x, int(rng.choice([2, 4]))), float(rng.uniform(0.2, 0.8)))
         if rng.random() < 0.4:
-            x = _quantised(x, float(rng.uniform(6, 40)))
+            x = _quantised(x, float(rng.uniform(6, 70)))
         gain = torch.tensor(rng.uniform(0.9, 1.1, (1, 3, 1, 1)), dtype=torch.float32)
         x = x * gain + float(rng.uniform(-10, 10))
         if rng.random() < 0.6:
@@ -201,8 +221,14 @@ def _soft_noise(x: Tensor, rng: np.random.Generator) -> Tensor:
     return noise if size == 64 else F.interpolate(noise, size=(64, 64), mode="bilinear")
 
 
-def _coarse(x: Tensor) -> Tensor:
-    return F.interpolate(F.avg_pool2d(x, 2), size=x.shape[-2:], mode="bilinear")
+def _soft_mask(num_frames: int, rng: np.random.Generator) -> Tensor:
+    """Places that are smudged in this clip, 0 to 1: a decoder loses detail here and there, not everywhere."""
+    places = torch.from_numpy(rng.uniform(-1, 1.5, (1, 1, 8, 8)) + 0.3 * rng.normal(size=(num_frames, 1, 8, 8)))
+    return F.interpolate(places.float().clamp(0, 1), size=(64, 64), mode="bilinear")
+
+
+def _coarse(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(F.avg_pool2d(x, factor), size=x.shape[-2:], mode="bilinear")
 
 
 def _quantised(x: Tensor, step: float) -> Tensor:

@@ -1,6 +1,6 @@
 """How good is the judge? Its accuracy on real clips it never saw, and on spoilt ones that it has to reject.
 
-python -m longtake.train.judge_check [JUDGE.safetensors]
+python -m longtake.train.judge_check [JUDGE.safetensors [MODEL]]
 """
 
 import sys
@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from longtake.data.sprites import Shot, random_world
+from longtake.decoding import to_uint8
 from longtake.metrics.controls import CONTROLS, wrong_prompt
 from longtake.metrics.judge import CLIP_FRAMES, HEADS, Judge
+from longtake.model import VideoModel
+from longtake.models import load_model
 
 Frames = NDArray[np.uint8]
 _SEED = 500_000
@@ -70,10 +74,23 @@ def confusions(judge: Judge, num_clips: int = 400) -> dict[str, int]:
     return dict(sorted(mistakes.items(), key=lambda item: -item[1]))
 
 
-def main(judge_path: str | None = None) -> None:
-    """Print the table and the mistakes."""
+def round_trip(model: VideoModel) -> Callable[[Frames], Frames]:
+    """Encode and decode frames with the model's autoencoder: the best video that the model could ever make."""
+
+    def copy(clip: Frames) -> Frames:
+        frames = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            pixels, _ = model.decode(model.encode_frames(frames), None)
+        return to_uint8(pixels)
+
+    return copy
+
+
+def main(judge_path: str | None = None, model_name: str | None = None) -> None:
+    """Print the table and the mistakes; with the name or folder of a model also on its reconstructions."""
     judge = Judge.load(Path(judge_path) if judge_path else None)
-    for name, row in check_judge(judge).items():
+    reconstruct = round_trip(load_model(model_name)) if model_name else None
+    for name, row in check_judge(judge, reconstruct=reconstruct).items():
         print(f"{name:14}", "  ".join(f"{head} {value:.3f}" for head, value in row.items()))
     print(confusions(judge))
 

@@ -143,8 +143,8 @@ class _Run:
 
     @torch.no_grad()
     def _sample(self) -> None:
-        with self.ema.applied():
-            grid = self.task.sample()
+        with self.ema.applied(), self.accelerator.autocast():
+            grid = self.task.sample().float()
         self.writer.add_image("samples", grid, self.step)
         path = self.folder / "samples" / f"{self.step:06d}.png"
         path.parent.mkdir(exist_ok=True)

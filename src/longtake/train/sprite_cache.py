@@ -7,39 +7,44 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from longtake.data.sprites import random_world, training_shots
+from longtake.data.sprites import SpriteWorld, random_world, training_shots
 from longtake.train.sprite_text import NUM_VARIANTS, captions_of, tokens_of
 from longtake.train.sprite_vae import to_model
+
+
+FRAMES_AT_ONCE = 48
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """How much video is drawn."""
 
-    num_worlds: int = 2000
+    num_worlds: int
     """Worlds, one shot each."""
-    num_frames: int = 48
-    """Frames in a row of every world."""
+    num_frames: int
+    """Frames of every world."""
+    frame_step: int = 1
+    """Distance of these frames in the world; more than 1 gives varied pictures instead of video."""
     first_seed: int = 2_000_000
     """Seed of the first world; the others count up."""
     worlds_per_file: int = 250
     """Worlds in one file; a broken-off run continues at the file it was writing."""
 
 
-@torch.no_grad()
 def encode_worlds(
     vae: AutoencoderKL, settings: CacheSettings, folder: Path, stop: Callable[[int], bool] = lambda start: False
 ) -> None:
     """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept.
-    `stop(world)` is asked before every file.
 
     Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds).
+    `stop(world)` is asked before every file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {shot: number for number, shot in enumerate(training_shots())}
@@ -49,18 +54,30 @@ def encode_worlds(
             continue
         if stop(start):
             return
-        latents, shots = [], []
         num_worlds = min(settings.worlds_per_file, settings.num_worlds - start)
-        for seed in range(settings.first_seed + start, settings.first_seed + start + num_worlds):
-            world = random_world(seed)
-            first = int(np.random.default_rng([seed, 2]).integers(0, 2000))
-            frames = torch.from_numpy(world.frames(first, first + settings.num_frames)).permute(0, 3, 1, 2)
-            with torch.autocast("cpu", torch.bfloat16):
-                mean = vae.encode(to_model(frames)).latent_dist.mean
-            latents.append((mean.float() * vae.config.scaling_factor).half())
-            shots.append(numbers[world.shot(first)])
-        save_file({"latents": torch.stack(latents).contiguous(), "shots": torch.tensor(shots)}, path.with_suffix(".new"))
+        seeds = range(settings.first_seed + start, settings.first_seed + start + num_worlds)
+        worlds = [random_world(seed) for seed in seeds]
+        frames = torch.from_numpy(np.stack([_some_frames(world, settings) for world in worlds]))
+        latents = _encode(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
+        shots = torch.tensor([numbers[world.shot(0)] for world in worlds])
+        save_file({"latents": latents, "shots": shots}, path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)
+
+
+def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint8]:
+    first = int(np.random.default_rng([world.seed, 2]).integers(0, 2000))
+    frames = range(first, first + settings.num_frames * settings.frame_step, settings.frame_step)
+    return np.concatenate([world.frames(frame, frame + 1) for frame in frames])
+
+
+@torch.no_grad()
+def _encode(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
+    latents = []
+    for part in frames.split(FRAMES_AT_ONCE):
+        with torch.autocast("cpu", torch.bfloat16):
+            mean = vae.encode(to_model(part)).latent_dist.mean
+        latents.append((mean.float() * vae.config.scaling_factor).half().contiguous())
+    return torch.cat(latents)
 
 
 @torch.no_grad()
@@ -94,6 +111,6 @@ class LatentClips:
         starts = torch.randint(last, (num_clips,), generator=generator).tolist()
         variant = torch.randint(NUM_VARIANTS, (num_clips,), generator=generator)
         dropped = torch.rand(num_clips, generator=generator) < drop_text
-        clips = [self.latents[w, s : s + num_frames] for w, s in zip(world.tolist(), starts, strict=True)]
+        clips = [self.latents[w, s : s + num_frames].float() for w, s in zip(world.tolist(), starts, strict=True)]
         text = torch.where(dropped[:, None, None], self.empty, self.table[self.shots[world], variant])
-        return torch.stack(clips).float().transpose(1, 2), text.float()
+        return torch.stack(clips).transpose(1, 2), text.float()

@@ -30,7 +30,7 @@ class DenoiserSettings:
     """Noise levels of the frames."""
     drop_text: float = 0.1
     """Share of clips that are trained with the empty prompt, for guidance."""
-    sample_steps: int = 16
+    sample_steps: int = 12
     """Steps of the pictures made on the way."""
     guidance: float = 3.0
     """Guidance scale of the pictures made on the way."""
@@ -56,7 +56,7 @@ class DenoiserTask(Task):
         self.clips = clips
         self.settings = settings
         self.alphas_cumprod = scheduler.alphas_cumprod
-        num_shots, num_rows = len(clips.table), 8 if settings.num_frames > 1 else 48
+        num_shots, num_rows = len(clips.table), 4 if settings.num_frames > 1 else 48
         self.shown = clips.table[torch.arange(num_rows) * (num_shots // num_rows) + 7, 0].float()
 
     def module(self) -> nn.Module:

@@ -1,5 +1,6 @@
 """Training the picture autoencoder of the embedded model."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class VaeSettings:
     """Weight of the squared error beside the absolute one; it makes colours right early."""
     edge_weight: float = 0.5
     """Weight of the difference of neighbouring pixels, which keeps outlines sharp."""
+    decoder_only: bool = False
+    """Leave the encoder as it is, so that latents that were made with it stay valid."""
     seed: int = 1_000_000
     """World of the first frame; further frames count up."""
 
@@ -54,18 +57,20 @@ class VaeTask(Task):
         """Draw the frames; `vae` is trained in place."""
         self.vae = vae
         self.settings = settings
+        self.trained = nn.ModuleList([vae.post_quant_conv, vae.decoder]) if settings.decoder_only else vae
         self.frames = draw_frames(settings.num_frames, settings.seed)
         self.fixed = draw_frames(32, settings.seed - 16)
 
     def module(self) -> nn.Module:
-        """The autoencoder."""
-        return self.vae
+        """The autoencoder, or its decoder."""
+        return self.trained
 
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
         """Absolute error of pixels and of their differences, plus a small divergence."""
         pick = torch.randint(len(self.frames), (self.settings.batch_size,), generator=generator)
         frames = to_model(self.frames[pick])
-        posterior = self.vae.encode(frames).latent_dist
+        with nullcontext() if not self.settings.decoder_only else torch.no_grad():
+            posterior = self.vae.encode(frames).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         difference = decoded - frames
@@ -86,7 +91,8 @@ class VaeTask(Task):
 
     def save(self, folder: Path) -> None:
         """Write the autoencoder with `scaling_factor` = 1 / std of its latents."""
-        with torch.no_grad():
-            latents = self.vae.encode(to_model(self.frames[:1024])).latent_dist.mean
-        self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
+        if not self.settings.decoder_only:
+            with torch.no_grad():
+                latents = self.vae.encode(to_model(self.frames[:1024])).latent_dist.mean
+            self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
         self.vae.save_pretrained(folder)

@@ -61,8 +61,7 @@ def folder_spec(folder: Path) -> VideoSpec:
         height=size[0] * stride,
         width=size[1] * stride,
         fps=extras.fps,
-        latent_channels=_value(unet, "in_channels", int, parts["unet"]),
-        spatial_stride=stride,
+        latent_shape=(_value(unet, "in_channels", int, parts["unet"]), extras.num_frames, *size),
         guidance=extras.guidance,
         capabilities=frozenset(capabilities),
         clean_frames=extras.clean_frames,
@@ -136,7 +135,7 @@ def _checked_extra(path: Path, name: str, value: Any) -> Any:
     }
     if not fitting[name]:
         raise CheckpointError(f"{path}: {name} cannot be {value!r}; fetch the model again")
-    return float(value) if is_number and name in ("fps", "guidance") else value
+    return float(str(value)) if name in ("fps", "guidance") else value
 
 
 def _sibling(folder: Path, shared: str) -> Path:

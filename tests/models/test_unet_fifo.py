@@ -1,0 +1,81 @@
+"""FIFO-Diffusion on the adapter: what the plan promises is what the network does, and a run can be cut anywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.models.diffusers.flops import count_flops
+from longtake.models.diffusers.precision import auto_dtype
+from longtake.models.diffusers.unet import UNetModel, load_unet
+from longtake.noise import seeded_noise
+from longtake.request import PromptTimeline, Request
+from longtake.sampler import Chunk, State
+from longtake.samplers.fifo import Fifo
+from longtake.world import ALONE
+
+REQUEST = Request(prompts=PromptTimeline((0, 7), ("a red car", "a blue boat")), frames=13)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> UNetModel:
+    return load_unet(folder, "cpu", torch.float32)
+
+
+def run(model: UNetModel, sampler: Fifo, resume: State | None = None) -> list[tuple[Chunk, State]]:
+    chunks = sampler.run(model, sampler.plan(REQUEST, model.spec), seeded_noise(3), ALONE, resume)
+    return [(chunk, {name: tensor.clone() for name, tensor in chunk.state().items()}) for chunk in chunks]
+
+
+def pixels(chunks: list[tuple[Chunk, State]]) -> np.ndarray:
+    return np.concatenate([chunk.frames for chunk, _ in chunks])
+
+
+@contextmanager
+def counted(model: UNetModel) -> Iterator[list[int]]:
+    windows: list[int] = []
+    handle = model.parts.unet.register_forward_pre_hook(lambda _, inputs: windows.append(len(inputs[0])))
+    try:
+        yield windows
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [Fifo(lookahead=False), Fifo(partitions=2, window_batch=3), Fifo(frames_per_level=2, guided_windows=1)],
+    ids=["plain", "lookahead", "beyond"],
+)
+def test_the_network_runs_as_often_as_the_plan_says(model: UNetModel, sampler: Fifo) -> None:
+    with counted(model) as windows:
+        video = pixels(run(model, sampler))
+    assert sum(windows) == sampler.plan(REQUEST, model.spec).forwards
+    assert video.shape == (13, 16, 16, 3) and video.std() > 0
+
+
+def test_a_run_goes_on_from_any_chunk_to_the_same_bytes(model: UNetModel, folder: Path) -> None:
+    sampler = Fifo(partitions=2, eta=0.5, decode_batch=3)
+    whole = run(model, sampler)
+    for cut in range(0, len(whole), 2):
+        fresh = load_unet(folder, "cpu", torch.float32)
+        video = np.concatenate([pixels(whole[: cut + 1]), *(c.frames for c, _ in run(fresh, sampler, whole[cut][1]))])
+        assert np.array_equal(video, pixels(whole))
+
+
+def test_batches_of_windows_change_rounding_only(model: UNetModel) -> None:
+    serial, batched = (pixels(run(model, Fifo(partitions=2, window_batch=batch))) for batch in (1, 4))
+    assert np.abs(serial.astype(int) - batched).max() <= 1
+
+
+def test_work_is_counted_from_the_configs(folder: Path) -> None:
+    forward, decode = count_flops(folder)
+    # The first convolution alone, of the UNet: 9 taps, 4 to 16 channels, 8 frames of 8 x 8; of the decoder: 4 to 16.
+    assert forward > 2 * 9 * 4 * 16 * 8 * 64 and decode > 2 * 9 * 4 * 16 * 64
+
+
+def test_the_automatic_number_format_says_why() -> None:
+    dtype, reason = auto_dtype("cpu")
+    assert reason.startswith(str(dtype).removeprefix("torch."))

@@ -1,0 +1,135 @@
+"""The whole way from a request to a file, with a real sampler on the toy model."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.errors import CapabilityError, InputError, OutputError
+from longtake.generate import Output, checked_plan, generate
+from longtake.models.toy import Toy
+from longtake.models.toy_spec import TOY
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.fifo import Fifo
+from longtake.video import points
+from longtake.video.read import read_frames
+
+REQUEST = Request(prompts=PromptTimeline((0, 30), ("a red car", "a blue boat")), frames=70, seed=4)
+FIFO = Fifo(partitions=3, lookahead=False, eta=0.5, decode_batch=7)
+
+
+def make(path: Path, request: Request = REQUEST, sampler: Fifo = FIFO, **output):
+    return generate(Toy(), request, sampler, Output(path=path, scale=2, **output))
+
+
+def in_child(work) -> int:
+    """Run in a forked child; return its wait status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def killed_at(path: Path, nth: int) -> int:
+    """Make the video in a child that is killed where the nth point of the writer is reached."""
+    reached = 0
+
+    def count(point: str) -> None:
+        nonlocal reached
+        reached += 1
+        if reached == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        torch.set_num_threads(1)
+        points.reach = count
+        make(path)
+
+    return in_child(work)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A forked child cannot use the parent's pool of threads, and the thread count must not differ between the runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_killed_anywhere_the_same_call_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    whole = tmp_path / "whole.mp4"
+    seen: list[str] = []
+    monkeypatch.setattr(points, "reach", seen.append)
+    make(whole)
+    monkeypatch.undo()
+    # The warm-up commits before the first frame, so early points lie in it.
+    assert seen.index("segment-encoded") > 6
+    places = np.linspace(1, len(seen), 24).round().astype(int).tolist()
+    assert len(set(places)) == 24
+    for nth in places:
+        path = tmp_path / f"{nth}.mp4"
+        assert killed_at(path, nth) == signal.SIGKILL, seen[nth - 1]
+        make(path)
+        assert path.read_bytes() == whole.read_bytes(), f"killed at {seen[nth - 1]}, number {nth}"
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    path = tmp_path / "a.mkv"
+    first = make(path)
+    content, changed = path.read_bytes(), path.stat().st_mtime_ns
+    again = make(path)
+    assert not first.finished_before and again.finished_before and again.frames == 70
+    assert path.read_bytes() == content and path.stat().st_mtime_ns == changed
+
+
+def test_a_changed_setting_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.mkv"
+    make(path)
+    with pytest.raises(OutputError, match="seed"):
+        make(path, request=replace(REQUEST, seed=5))
+    with pytest.raises(OutputError, match="partitions"):
+        make(path, sampler=replace(FIFO, partitions=2))
+    make(path, request=replace(REQUEST, seed=5), overwrite=True)
+
+
+def test_an_endless_run_stops_in_good_order_and_goes_on(tmp_path):
+    path, endless = tmp_path / "a.mkv", replace(REQUEST, frames=None)
+
+    def stop_at(limit):
+        def progress(frames, warnings):
+            if frames >= limit:
+                raise KeyboardInterrupt
+
+        return progress
+
+    frames = []
+    for limit in (40, 100):
+        with pytest.raises(KeyboardInterrupt):
+            generate(Toy(), endless, FIFO, Output(path=path), progress=stop_at(limit))
+        frames.append(np.concatenate(list(read_frames(path))))
+        assert len(frames[-1]) >= limit
+    assert np.array_equal(frames[1][: len(frames[0])], frames[0])
+
+
+def test_lossless_outputs_agree(tmp_path):
+    make(tmp_path / "a.mkv")
+    make(tmp_path / "frames")
+    mkv, png = (np.concatenate(list(read_frames(tmp_path / name))) for name in ("a.mkv", "frames"))
+    assert mkv.shape == (70, 16, 16, 3) and np.array_equal(mkv, png)
+
+
+def test_a_model_without_the_capability_is_refused_before_any_work(tmp_path):
+    plain = replace(TOY, name="plain", capabilities=frozenset())
+    with pytest.raises(CapabilityError, match="fifo needs PerFrameNoise, which the model plain"):
+        checked_plan(plain, REQUEST, FIFO)
+    with pytest.raises(InputError):
+        make(tmp_path / "a.mp4", request=replace(REQUEST, steps=3))
+    assert list(tmp_path.iterdir()) == []
