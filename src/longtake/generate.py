@@ -79,9 +79,14 @@ def generate(
         if not finished_before:
             progress(before, tuple(sink.warnings))
             restart = sink.restart.state if sink.restart else None
-            for chunk in sampler.run(model, plan, seeded_noise(request.seed), world, restart):
-                sink.append(chunk)
+            try:
+                for chunk in sampler.run(model, plan, seeded_noise(request.seed), world, restart):
+                    sink.append(chunk)
+                    progress(sink.next_frame, ())
+            except BaseException:
+                # Frames that the sink took in the call that was interrupted are in the file too.
                 progress(sink.next_frame, ())
+                raise
             sink.finish()
     return Result(
         plan=plan,

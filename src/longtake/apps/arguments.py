@@ -21,6 +21,7 @@ _FRAME = "\u2502|\u256d\u256e\u256f\u2570+ "
 _PLAIN = (
     (re.compile(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)"), r"\1 \2 is no whole number"),
     (re.compile(r"Error parsing (\S+): could not convert string to float: (.*)"), r"\1 \2 is no number"),
+    (re.compile(r"Error parsing (\S+): no type matching .* instantiated from \['(.*?)'\].*"), r"\1 '\2' is no number"),
     (re.compile(r"Missing value for argument '(\S+)'.*"), r"\1 needs a value"),
 )
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
@@ -69,10 +70,16 @@ def value_of(option: str, arguments: Sequence[str], default: str) -> str:
 
 
 def _first_box(text: str) -> str:
-    """Return the first paragraph of tyro's framed message as one line."""
-    lines = [line.strip(_FRAME) for line in text.splitlines()[1:]]
-    end = next((number for number, line in enumerate(lines) if _RULE.fullmatch(line)), len(lines))
-    message = " ".join(line for line in lines[:end] if line).rstrip(".")
+    """Return the first paragraph of tyro's framed message, below its title, as one line."""
+    groups: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if _RULE.fullmatch(line.strip(_FRAME)):
+            groups.append([])
+        else:
+            groups[-1].append(line.strip(_FRAME))
+    # A drawn frame has the title in its border, one of ASCII has it on a line of its own above a rule.
+    lines = groups[0][1:] if text.startswith("\u256d") else groups[min(1, len(groups) - 1)]
+    message = " ".join(line for line in lines if line).rstrip(".")
     for jargon, plain in _PLAIN:
         message = jargon.sub(plain, message)
     return message
@@ -83,11 +90,12 @@ def _unknown(rest: Sequence[str], known: set[str], program: str) -> InputError:
     if option is None:
         return InputError(f"{rest[0]!r} is one word too many; put a text of several words in quotes")
     name = option.split("=")[0]
-    # A word that resembles nothing gets the whole list only where that is short: the options of one sampler.
     prefix = name[: name.rfind(".") + 1]
-    alike = {other for other in known if prefix and other.startswith(prefix)} or known
-    problem = str(unknown_name("option", name, alike))
-    if "did you mean" in problem or alike == known:
-        problem = problem.split("known: ")[0].rstrip("; ?")
-    ending = "?" if "did you mean" in problem else ";"
+    members = {other.removeprefix(prefix) for other in known if prefix and other.startswith(prefix)}
+    if members:
+        problem = str(unknown_name(f"{prefix.strip('-.')} setting", name.removeprefix(prefix), members))
+    else:
+        # All options of a command would fill the screen: the nearest, or the way to the list.
+        problem = str(unknown_name("option", name, known)).split("known: ")[0].rstrip("; ")
+    ending = "" if problem.endswith("?") else ";"
     return InputError(f"{problem}{ending} '{program} --help' shows all")

@@ -18,8 +18,6 @@ class Command:
     function: str
     """module:function, given the arguments after the command's name; returns the exit status."""
     summary: str
-    before: tuple[str, ...] = ()
-    """Arguments that come before the user's."""
 
 
 COMMANDS: dict[str, Command] = {
@@ -30,24 +28,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
     "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
     "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
-    **{
-        f"train sprites-{stage}": Command("longtake.apps.train:sprites_command", summary, before=(stage,))
-        for stage, summary in {
-            "vae": "train the picture autoencoder of the embedded model",
-            "text": "then its tokenizer and text encoder",
-            "captions": "then embed all captions",
-            "pictures": "then encode the pictures for the next stage but one",
-            "clips": "then encode the clips for the last two stages",
-            "images": "then train the denoiser on single pictures",
-            "uniform": "then on clips with one noise level each",
-            "mixture": "then on clips with a noise level for every frame",
-        }.items()
-    },
+    "train sprites": Command("longtake.apps.train:sprites_command", "train the embedded model, stage by stage"),
     "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
 }
-
-GROUPS = {"train": "train what the package ships once more, stage by stage"}
-"""Commands that the main help shows as one."""
 
 EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --scale 4 -o rocket.mp4'
 
@@ -96,7 +79,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     module, function = COMMANDS[name].function.split(":")
     run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-    return run([*COMMANDS[name].before, *rest])
+    return run(rest)
 
 
 def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -114,9 +97,8 @@ def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _main_help() -> str:
-    single = {name: command.summary for name, command in COMMANDS.items() if name.split()[0] not in GROUPS}
-    groups = {f"{name} ...": summary for name, summary in GROUPS.items()}
-    return f"longtake makes long video from short-clip diffusion models.\n\n{_table(single | groups)}\n\n{EXAMPLE}"
+    commands = _table({name: command.summary for name, command in COMMANDS.items()})
+    return f"longtake makes long video from short-clip diffusion models.\n\n{commands}\n\n{EXAMPLE}"
 
 
 def _table(summaries: Mapping[str, str]) -> str:

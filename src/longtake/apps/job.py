@@ -110,7 +110,7 @@ def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None)
         raise InputError(f"{order.fps:g} frames per second is no rate; give a number above 0")
     output = Output(path=Path(path), fps=order.fps, crf=order.crf, scale=order.scale, overwrite=overwrite)
     target = make_target(
-        path,
+        output.path,
         settings={},
         fps=output.fps or spec.fps,
         crf=output.crf,

@@ -1,5 +1,6 @@
 """Writes what a run did beside its output: the report (out.json) and the prompts as subtitles (out.vtt)."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -50,7 +51,9 @@ class Journal:
     def note(self, frames: int) -> None:
         """Save the report now and then, so that a kill loses little of it."""
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._save(self._content(frames, complete=False, warnings=()))
+            # A full disk is the sink's to report; the frames are worth more than the report of the moment.
+            with contextlib.suppress(OSError):
+                self._save(self._content(frames, complete=False, warnings=()))
 
     def close(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
         """Write the report and the subtitles; return the report."""

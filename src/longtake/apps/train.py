@@ -9,21 +9,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import InputError, MissingExtraError, OutputError
 
+Stage = Literal["vae", "text", "pictures", "clips", "images", "uniform", "mixture", "decoder", "weights"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpritesSettings:
-    """Run one stage of the embedded model's training; a stage that was interrupted continues.
+    """Run one stage of the embedded model's training; a stage that was interrupted continues."""
 
-    The stages in order: vae, text, captions, pictures, clips, images, uniform, mixture.
-    """
-
+    stage: Positional[Stage]
+    """They build on each other in this order; weights assembles the models in FOLDER/weights."""
     runs: Annotated[Path, arg(metavar="FOLDER")] = Path("runs")
     """Folder that all stages share."""
     minutes: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: until it is done)")] = None
@@ -61,23 +62,28 @@ class _Limit:
 
 
 def sprites_command(arguments: Sequence[str]) -> int:
-    """Run a stage of the embedded model's training; its name comes first in `arguments`."""
-    stage, *rest = arguments
-    settings = parse_arguments(SpritesSettings, f"train sprites-{stage}", rest)
+    """Run a stage of the embedded model's training."""
+    settings = parse_arguments(SpritesSettings, "train sprites", arguments)
     if settings.minutes is not None and not settings.minutes > 0:
         raise InputError(f"{settings.minutes:g} minutes are no time to train; give more than 0")
     _check_folder(settings.runs)
     for package in ("accelerate", "tensorboard"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
-    from longtake.train.sprites import STAGES
+    # Training needs diffusers and accelerate, which take seconds to import.
+    from longtake.recipes.sprites import GUIDANCE, STAGES
+    from longtake.train.sprites import write_weights
 
     began, limit = time.monotonic(), _Limit(settings.minutes)
     settings.runs.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
-        STAGES[stage](settings.runs, limit)
+        if settings.stage == "weights":
+            write_weights(GUIDANCE, settings.runs, settings.runs / "weights")
+        else:
+            STAGES[settings.stage](settings.runs, limit)
     if settings.json:
-        print(json.dumps({"stage": stage, "runs": str(settings.runs), "seconds": round(time.monotonic() - began, 1)}))
+        seconds = round(time.monotonic() - began, 1)
+        print(json.dumps({"stage": settings.stage, "runs": str(settings.runs), "seconds": seconds}))
     return 0 if limit.signal is None else 128 + limit.signal
 
 

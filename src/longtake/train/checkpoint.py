@@ -47,5 +47,7 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Ten
         weights, ema = (load_file(place / f"{name}.safetensors") for name in ("weights", "ema"))
         optimizer = torch.load(place / "optimizer.pt", weights_only=True)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"the checkpoint {place} is damaged ({error}); delete that folder to start over") from error
+        raise CheckpointError(
+            f"the checkpoint {place} is damaged ({error}); delete that folder to start over"
+        ) from error
     return step, weights, ema, optimizer

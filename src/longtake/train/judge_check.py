@@ -23,11 +23,16 @@ _SEED = 500_000
 
 
 def real_clips(num_clips: int, seed: int = _SEED) -> tuple[Frames, list[Shot]]:
-    """Clips of worlds that the judge was not trained on and what they show: uint8 (clips, 16, 64, 64, 3)."""
+    """Clips of worlds that the judge was not trained on and what they show: uint8 (clips, 16, 64, 64, 3).
+
+    Where the object happens to be out of the picture, the clip starts later.
+    """
     clips, shots = [], []
     for number in range(num_clips):
         world = random_world(seed + number, training_only=False)
         start = (number * 977) % 30_000
+        while min(world.state(frame).visible for frame in range(start, start + CLIP_FRAMES)) < 0.5:
+            start += CLIP_FRAMES
         clips.append(world.frames(start, start + CLIP_FRAMES))
         shots.append(world.shot(0))
     return np.stack(clips), shots

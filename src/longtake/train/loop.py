@@ -65,9 +65,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(first << 31 ^ second)
 
 
-def fit(
-    task: Task, settings: FitSettings, folder: Path, stop: Callable[[int], bool] = lambda step: False
-) -> None:
+def fit(task: Task, settings: FitSettings, folder: Path, stop: Callable[[int], bool] = lambda step: False) -> None:
     """Train the task in `folder`: checkpoints, `samples/`, TensorBoard events and `log.txt`; `final/` when done.
 
     The same call on the same folder continues where the last checkpoint stands, with bit-identical results (same

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -15,9 +14,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import SpriteWorld, random_world, training_shots
+from longtake.models.sprites.build import AutoencoderKL
 from longtake.train.sprite_text import NUM_VARIANTS, captions_of, tokens_of
 from longtake.train.sprite_vae import to_model
-
 
 FRAMES_AT_ONCE = 48
 

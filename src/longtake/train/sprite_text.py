@@ -22,6 +22,8 @@ class TextSettings:
 
     batch_size: int = 64
     """Captions per step."""
+    max_tokens: int = 20
+    """Length of a prompt in tokens, start and end included; captions have up to 16."""
     early_weight: float = 0.1
     """Weight of the tokens before the end of a caption, which cannot know all of it."""
 
@@ -67,7 +69,8 @@ class TextTask(Task):
         loss, right = hidden.new_zeros(()), torch.ones_like(ended)
         for head, answer in zip(self.heads, answers.T, strict=True):
             logits = head(hidden)
-            error = functional.cross_entropy(logits.transpose(1, 2), answer[:, None].expand_as(tokens), reduction="none")
+            everywhere = answer[:, None].expand_as(tokens)
+            error = functional.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
             loss = loss + (error * weight).mean()
             right &= logits.argmax(dim=-1) == answer[:, None]
         return loss, {"right": float(right[ended].float().mean())}

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longtake.models.diffusers.hooks import GivenEmbedding, swapped
+from longtake.models.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from longtake.models.sprites.layers import without_time
 from longtake.train.levels import Clean, LevelMixture, Timesteps, sample_levels
 from longtake.train.sprite_cache import LatentClips
@@ -88,7 +88,8 @@ class DenoiserTask(Task):
 
     def _denoised_frames(self) -> Float[Tensor, "clips frames channels height width"]:
         """DDIM with guidance."""
-        steps, text = self.settings.sample_steps, torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)])
+        steps = self.settings.sample_steps
+        text = torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)])
         shape = (len(self.shown), self.clips.latents.shape[2], self.settings.num_frames, *self.clips.latents.shape[3:])
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         times = (torch.arange(steps, 0, -1) * len(self.alphas_cumprod) / steps).round().long() - 1

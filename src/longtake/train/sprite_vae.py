@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from longtake.data.sprites import random_world
+from longtake.models.sprites.build import AutoencoderKL
 from longtake.train.task import Scalars, Task
 
 

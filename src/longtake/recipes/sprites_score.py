@@ -1,0 +1,140 @@
+"""The score of an embedded model: python -m longtake.recipes.sprites_score [--model sprites] [--clips 200] [--videos
+20].
+
+A judge that was trained on real worlds alone reads what the model makes. Clips: 16 frames by ordinary sampling, half of
+the captions about (object, scene, motion) triples that were never trained on. Videos: delivered by `generate` with
+FIFO-Diffusion, first and last 64 frames. Also how much of the queue's lag a change of prompts shows, and the mean
+change from frame to frame over that of real worlds.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots, training_shots
+from longtake.decoding import decode_pixels
+from longtake.generate import Output, generate
+from longtake.metrics.consistency import consistency, real_step
+from longtake.metrics.judge import Judge
+from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
+from longtake.model import PerFrameNoise
+from longtake.models import load_model
+from longtake.noise import seeded_noise
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.fifo import Fifo
+from longtake.samplers.fifo_loop import base_clip, prepare
+from longtake.video.read import read_frames
+
+HEADS = ("object", "scene", "motion")
+
+
+def chosen_shots(count: int, seed: int) -> tuple[list[Shot], list[Shot]]:
+    """Return as many trained as unseen shots, `count` in all."""
+    rng = np.random.default_rng(seed)
+    trained, unseen = training_shots(), held_out_shots()
+    return (
+        [trained[i] for i in rng.choice(len(trained), count - count // 2, replace=False)],
+        [unseen[i] for i in rng.choice(len(unseen), count // 2, replace=count // 2 > len(unseen))],
+    )
+
+
+@torch.inference_mode()
+def clip_accuracy(model: PerFrameNoise, shots: list[Shot], judge: Judge, seed: int) -> dict[str, float]:
+    """Return the share of 16-frame clips in which the judge sees what their caption asks for, per head."""
+    right = {head: [] for head in HEADS}
+    for index, shot in enumerate(shots):
+        request = Request(prompts=PromptTimeline.constant(caption(shot, index)), frames=None, seed=seed + index)
+        plan = Fifo().plan(request, model.spec)
+        latents = base_clip(prepare(model, plan, seeded_noise(request.seed)))
+        reading = judge.read(decode_pixels(model, latents, None)[0])
+        for head in HEADS:
+            right[head].append(getattr(reading, head) == getattr(shot, head))
+    return {head: float(np.mean(values)) for head, values in right.items()}
+
+
+def video_figures(model: PerFrameNoise, fifo: Fifo, shot: Shot, frames: int, path: Path, seed: int) -> dict[str, float]:
+    """Return accuracy of the first and last 64 frames, and the mean step over the real one, of one long video."""
+    request = Request(prompts=PromptTimeline.constant(caption(shot, seed)), frames=frames, seed=seed)
+    generate(model, request, fifo, Output(path=path, scale=4))
+    judge, timeline = Judge.load(), {0: shot}
+    first = prompt_accuracy(path, timeline, stop=64, scale=4, judge=judge)
+    last = prompt_accuracy(path, timeline, start=frames - 64, scale=4, judge=judge)
+    step = consistency(read_frames(path, scale=4)).mean_step / real_step(timeline, frames)
+    return {
+        **{f"first_{head}": first[head] for head in HEADS},
+        **{f"last_{head}": last[head] for head in HEADS},
+        "step_over_real": step,
+    }
+
+
+def story_figures(model: PerFrameNoise, fifo: Fifo, path: Path, seed: int, span: int = 64) -> list[dict]:
+    """Return how a four-prompt story is followed, switch by switch."""
+    shots, _ = chosen_shots(8, seed)
+    timeline = {index * span: shot for index, shot in enumerate(shots[:4])}
+    prompts = PromptTimeline(tuple(timeline), tuple(caption(shot) for shot in timeline.values()))
+    generate(model, Request(prompts=prompts, frames=4 * span, seed=seed), fifo, Output(path=path, scale=4))
+    return switch_response(path, timeline, scale=4)
+
+
+def real_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
+    """Return what the judge makes of real clips: the ceiling."""
+    right = {head: [] for head in HEADS}
+    for index, shot in enumerate(chosen_shots(count, seed)[0]):
+        reading = judge.read(SpriteWorld(9_000_000 + index, {0: shot}).frames(40, 56))
+        for head in HEADS:
+            right[head].append(getattr(reading, head) == getattr(shot, head))
+    return {head: float(np.mean(values)) for head, values in right.items()}
+
+
+def score(name: str, clips: int, videos: int, frames: int, folder: Path) -> dict[str, object]:
+    """Return all figures; videos are kept in `folder`, and made once."""
+    model, judge, fifo = load_model(name), Judge.load(), Fifo()
+    assert isinstance(model, PerFrameNoise)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained, unseen = chosen_shots(clips, seed=11)
+    report: dict[str, object] = {"model": name, "digest": model.digest, "real": real_accuracy(judge, 100, 12)}
+    report["clips"] = {
+        "trained": clip_accuracy(model, trained, judge, 1000),
+        "unseen": clip_accuracy(model, unseen, judge, 2000),
+        "count": clips,
+    }
+    print(json.dumps(report, indent=2), file=sys.stderr)
+    long_shots = chosen_shots(2 * max(videos, 1), seed=13)[0][:videos]
+    rows = [
+        video_figures(model, fifo, shot, frames, folder / f"long-{index:02d}.mp4", 3000 + index)
+        for index, shot in enumerate(long_shots)
+    ]
+    if rows:
+        means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        report["videos"] = {"count": videos, "frames": frames, **means}
+    lagging = replace(fifo, compat="videocrafter2")
+    for label, sampler in (("own prompt per frame", fifo), ("compat: all at once", lagging)):
+        switches = story_figures(model, sampler, folder / f"story-{sampler.compat}.mp4", seed=21)
+        report[f"story, {label}"] = switches
+    return report
+
+
+def main(arguments: list[str]) -> None:
+    """Print the score as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="sprites")
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--videos", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=1024)
+    parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where the videos go")
+    parser.add_argument("--report", type=Path, help="write the score here, too")
+    chosen = parser.parse_args(arguments)
+    report = score(chosen.model, chosen.clips, chosen.videos, chosen.frames, chosen.folder)
+    text = json.dumps(report, indent=2)
+    print(text)
+    if chosen.report:
+        chosen.report.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,119 @@
+"""Mistakes of the user: one line, exit status 2, no file touched."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TOY = ("--model", "toy")
+MISTAKES = [
+    (("generate",), "there is no prompt"),
+    (("generate", ""), "the prompt is empty"),
+    (("generate", "a", *TOY, "--frames", "0"), "0 frames cannot be made"),
+    (("generate", "a", *TOY, "--frames", "-4"), "-4 frames cannot be made"),
+    (("generate", "a", *TOY, "--frames", "many"), "neither a whole number nor 'endless'"),
+    (("generate", "a", "b", *TOY), "one word too many"),
+    (("generate", "a", "--model", "toi"), "did you mean 'toy'?"),
+    (("generate", "a", "--model", "/"), "holds no model_index.json"),
+    (("generate", "a", *TOY, "--sampler", "fifi"), "did you mean 'fifo'?"),
+    (("generate", "a", *TOY, "--sampler"), "there is no sampler ''"),
+    (("generate", "a", *TOY, "--framse", "3"), "did you mean '--frames'?"),
+    (("generate", "a", *TOY, "--sampler.partition", "3"), "did you mean 'partitions'?"),
+    (("generate", "a", *TOY, "--sampler.qqqqqq", "3"), "no sampler setting 'qqqqqq'; known: compat, "),
+    (("generate", "a", *TOY, "--sampler.partitions", "x"), "'x' is no whole number"),
+    (("generate", "a", *TOY, "--sampler.partitions", "0"), "must be 1 or more"),
+    (("generate", "a", *TOY, "--steps", "5"), "fixes the number of steps"),
+    (("generate", "a", *TOY, "--seed"), "--seed needs a value"),
+    (("generate", "a", *TOY, "--guidance", "high"), "'high' is no number"),
+    (("generate", "a", *TOY, "--device", "tpu"), "invalid choice 'tpu'"),
+    (("generate", "a", *TOY, "-o", "x.avi"), "unknown ending '.avi'"),
+    (("generate", "a", *TOY, "-o", "nowhere/x.mp4"), "does not exist"),
+    (("generate", "a", *TOY, "-o", "notes"), "is a file, but its name means a folder"),
+    (("generate", "a", *TOY, "-o", "notes.mp4"), "belongs to no longtake run"),
+    (("generate", "a", *TOY, "-o", "notes.mkv"), "notes.json exists"),
+    (("generate", "a", *TOY, "-o", "x.mkv", "--crf", "3"), "--crf has no effect"),
+    (("generate", "a", *TOY, "--crf", "99"), "outside 0 to 51"),
+    (("generate", "a", *TOY, "--fps", "0"), "no rate"),
+    (("generate", "a", *TOY, "--scale", "0"), "below 1"),
+    (("generate", "a", *TOY, "--negative-prompt", "b"), "has no effect at guidance 1"),
+    (("generate", "a", *TOY, "--prompts", "a | b"), "both a prompt and --prompts"),
+    (("generate", *TOY, "--prompts", "a || b"), "line 1, column 4"),
+    (("generate", *TOY, "--prompts", "notes.json", "-o", "notes.mp4", "--overwrite"), "holds the prompts"),
+    (("generate", "--from", "nothing.json"), "cannot read nothing.json"),
+    (("generate", "--from", "notes.txt"), "not JSON"),
+    (("generate", "--from", "notes.json"), "no report"),
+    (("generate", "--from", "notes.json", "--seed", "3"), "--seed has no place beside it"),
+    (("plan", "a", *TOY, "--frames", "0"), "0 frames cannot be made"),
+    (("genrate", "a"), "did you mean 'generate'?"),
+    (("evaluate", "promts", "x.mp4"), "did you mean 'evaluate prompts'?"),
+    (("evaluate", "prompts", "nothing.mp4"), "there is no nothing.mp4"),
+    (("evaluate", "drift", "nothing.mp4"), "there is no nothing.mp4"),
+    (("train", "sprite"), "did you mean 'train sprites'?"),
+    (("train", "sprites"), "Missing"),
+    (("train", "sprites", "vea"), "invalid choice 'vea'"),
+    (("train", "sprites", "vae", "--runs", "notes.txt"), "a folder is meant"),
+    (("data", "sprites"), "--preview"),
+    (("data", "sprites", "--preview", "-o", "x.jpg"), "ends in .png"),
+    (("models", "--jsn"), "did you mean '--json'?"),
+]
+
+
+def write_notes(folder: Path) -> None:
+    """Put files there that are the user's own."""
+    for name in ("notes", "notes.txt", "notes.mp4"):
+        (folder / name).write_text("mine")
+    (folder / "notes.json").write_text('{"0": "a"}')
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(("arguments", "problem"), MISTAKES, ids=[" ".join(row[0])[:60] for row in MISTAKES])
+def test_a_mistake_is_one_line_and_touches_nothing(
+    longtake: Callable, arguments: tuple[str, ...], problem: str
+) -> None:
+    write_notes(Path())
+    before = contents(Path())
+    ran = longtake(*arguments)
+    assert ran.status == 2
+    assert problem in ran.err
+    assert ran.err.startswith("longtake: ") and ran.err.count("\n") == 1
+    assert ran.out == ""
+    assert contents(Path()) == before
+
+
+def test_no_mistake_loads_torch_or_a_model(tmp_path: Path) -> None:
+    write_notes(tmp_path)
+    code = f"""
+import sys
+from longtake.apps.cli import main
+for arguments in {[arguments for arguments, _ in MISTAKES]!r}:
+    sys.argv = ["longtake", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+    assert not {{"torch", "diffusers", "transformers", "av"}} & set(sys.modules), arguments
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_an_odd_size_is_refused_where_the_format_cannot_store_it(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from longtake.models import toy_spec
+
+    odd = replace(toy_spec.TOY, height=9, width=9, latent_shape=(3, 8, 9, 9))
+    monkeypatch.setattr(toy_spec, "TOY", odd)
+    ran = longtake("generate", "a", *TOY)
+    assert (ran.status, "even height and width" in ran.err) == (2, True)
+    assert longtake("plan", "a", *TOY, "-o", "x.mkv").status == 0

@@ -1,0 +1,153 @@
+"""Videos made by the command line with the toy model: files, reports, repeats, interruptions."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from longtake.apps.report import read_order
+from longtake.errors import InputError
+
+MAKE = ("generate", "--model", "toy", "--prompts", "a red car | a boat", "--frames", "40", "--scale", "2")
+
+
+def test_a_run_leaves_video_report_and_subtitles(longtake: Callable) -> None:
+    ran = longtake(*MAKE, "-o", "x.mkv", "--json")
+    assert ran.status == 0
+    report = json.loads(ran.out)
+    assert report == json.loads(Path("x.json").read_text())
+    assert report["complete"] and report["frames"] == 40
+    assert report["request"]["prompts"] == {"0": "a red car", "20": "a boat"}
+    assert report["sampler"]["name"] == "fifo" and report["model"]["digest"]
+    assert report["run"]["seconds"] > 0 and report["run"]["peak_memory_bytes"] > 1e7
+    assert {"torch", "longtake", "threads", "processor"} <= set(report["environment"])
+    assert report["quality"] == {"reason": "frames below 16 pixels are not measured"}
+    assert "00:00:02.500 --> 00:00:05.000\na boat" in Path("x.vtt").read_text()
+    assert "auto: torch finds" in ran.err
+
+
+def written() -> dict[str, int]:
+    """Return when each file was written, but for the lock, which every process takes."""
+    return {str(path): path.stat().st_mtime_ns for path in Path().rglob("*") if path.name != "lock"}
+
+
+def test_the_same_command_again_does_nothing(longtake: Callable) -> None:
+    longtake(*MAKE)
+    before = written()
+    ran = longtake(*MAKE, "--json")
+    assert ran.status == 0
+    assert "already complete" in ran.err
+    assert json.loads(ran.out)["complete"]
+    assert written() == before
+
+
+def test_a_changed_setting_is_refused_by_name(longtake: Callable) -> None:
+    longtake(*MAKE)
+    ran = longtake(*MAKE, "--seed", "3")
+    assert ran.status == 2
+    assert "seed was 0 and is now 3" in ran.err.splitlines()[-1]
+    assert longtake(*MAKE, "--seed", "3", "--overwrite").status == 0
+
+
+def test_a_report_repeats_its_run(longtake: Callable) -> None:
+    assert longtake(*MAKE, "-o", "x.mkv", "--seed", "9", "--sampler.eta", "0.5").status == 0
+    assert longtake("generate", "--from", "x.json", "-o", "y.mkv").status == 0
+    assert Path("x.mkv").read_bytes() == Path("y.mkv").read_bytes()
+    assert read_order("x.json") == read_order("y.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("seed",), 1, "no field in report: 'seed'"),
+        (("request", "sede"), 1, "did you mean 'seed'?"),
+        (("request", "seed"), "1", 'seed is "1"'),
+        (("request", "seed"), True, "seed is true"),
+        (("request", "frames"), 0, "0 frames"),
+        (("request", "prompts"), [], "prompts is missing"),
+        (("request", "prompts"), {"x": "a"}, "numbers of frames"),
+        (("sampler", "name"), "fifi", "did you mean 'fifo'?"),
+        (("sampler", "eta"), "much", "eta is"),
+        (("sampler", "compat"), "of", "compat is"),
+        (("device",), "tpu", "device is"),
+        (("output", "crf"), 1.5, "crf is"),
+        (("output", "crf"), None, "crf is null"),
+        (("model",), None, "model is missing"),
+    ],
+)
+def test_a_report_is_data_and_is_checked(
+    longtake: Callable, path: tuple[str, ...], value: object, problem: str
+) -> None:
+    longtake(*MAKE, "-o", "x.mkv")
+    report = json.loads(Path("x.json").read_text())
+    place = report
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    Path("changed.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match="changed.json cannot be repeated") as caught:
+        read_order("changed.json")
+    assert problem in str(caught.value)
+    assert longtake("generate", "--from", "changed.json", "-o", "y.mkv").status == 2
+    assert not Path("y.mkv").exists()
+
+
+def test_other_weights_are_not_a_repeat(longtake: Callable) -> None:
+    longtake(*MAKE, "-o", "x.mkv")
+    Path("x.json").write_text(Path("x.json").read_text().replace('"digest": "', '"digest": "0'))
+    ran = longtake("generate", "--from", "x.json", "-o", "y.mkv")
+    assert ran.status == 2
+    assert "made with other weights" in ran.err
+    assert not Path("y.mkv").exists()
+
+
+def test_a_finished_run_gives_the_plan_a_time(longtake: Callable) -> None:
+    longtake(*MAKE)
+    assert json.loads(longtake("plan", "a", "--model", "toy", "--json", "-o", "z.mp4").out)["seconds"] > 0
+
+
+def test_prompts_that_are_never_reached_are_said(longtake: Callable) -> None:
+    ran = longtake("plan", "--model", "toy", "--prompts", '{"0": "a", "50": "b"}', "--frames", "40")
+    assert "prompts from frame 50 on are not reached" in ran.err
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    code = "from longtake.apps.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def grown(path: Path, size: int) -> None:
+    """Wait until a file is so large."""
+    deadline = time.monotonic() + 60
+    while (not path.exists() or path.stat().st_size < size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_signals_end_an_endless_run_in_good_order(longtake: Callable) -> None:
+    from longtake.video.read import read_frames
+
+    video, seconds, size, err = Path("x.mkv"), [], 0, ""
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start(Path(), "generate", "a", "--model", "toy", "--frames", "endless", "-o", "x.mkv", "--json")
+        grown(video, size + 20_000)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, err
+        assert "the same command continues it" in err.splitlines()[-1]
+        assert "Traceback" not in err
+        report = json.loads(out)
+        assert not report["complete"]
+        assert sum(len(chunk) for chunk in read_frames(video)) == report["frames"]
+        seconds.append(report["run"]["seconds"])
+        size = video.stat().st_size
+    assert "resume   from frame" in err
+    assert seconds[1] > seconds[0]
+    assert report["run"]["processes"] == 2
+    assert "NOTE The video is not complete" in Path("x.vtt").read_text()

@@ -1,0 +1,98 @@
+"""Plans, tables and help: what can be known without weights."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from longtake.apps import rates
+from longtake.apps.cli import COMMANDS
+from longtake.models import MODELS, toy_spec
+from longtake.samplers import SAMPLERS
+
+PLAN = ("plan", "a red car", "--model", "toy", "--frames", "64")
+
+
+def test_the_plan_counts_what_a_run_does(longtake: Callable) -> None:
+    plan = json.loads(longtake(*PLAN, "--json").out)
+    # Base clip 8 levels; 64 iterations, two windows of half a clip each; nothing guided at guidance 1.
+    assert plan["forwards"] == 8 + 2 * 64 - 1
+    assert plan["frames"] == 64
+    assert plan["peak_memory_bytes"] > 1e8
+    assert plan["seconds"] is None and "has not run" in plan["seconds_reason"]
+
+
+def test_guidance_doubles_the_forwards(longtake: Callable) -> None:
+    plain, guided = (json.loads(longtake(*PLAN, "--json", "--guidance", g).out)["forwards"] for g in ("1", "4"))
+    assert guided == 2 * plain
+
+
+def test_dry_run_is_the_plan(longtake: Callable) -> None:
+    assert longtake("generate", *PLAN[1:], "--dry-run").out == longtake(*PLAN).out
+
+
+def test_memory_grows_with_the_batch_and_not_with_the_length(longtake: Callable) -> None:
+    def memory(*more: str) -> int:
+        return json.loads(longtake(*PLAN, "--json", *more).out)["peak_memory_bytes"]
+
+    assert memory("--sampler.window-batch", "64") > memory()
+    assert memory("--frames", "6400") == memory() == memory("--frames", "endless")
+
+
+def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
+    rates.remember_rate("toy", "cpu", "float32", 1e6)
+    plan = json.loads(longtake(*PLAN, "--json").out)
+    operations = plan["forwards"] * 2 * 8**2 * 3 * 8 * 8 + 64 * 3 * 8 * 8
+    assert plan["seconds"] == pytest.approx(operations / 1e6)
+    assert plan["seconds_reason"] is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"a": "b"}'])
+def test_a_damaged_cache_is_an_empty_one(longtake: Callable, content: str) -> None:
+    rates.remember_rate("toy", "cpu", "float32", 1e6)
+    rates._path().write_text(content)
+    assert json.loads(longtake(*PLAN, "--json").out)["seconds"] is None
+
+
+def test_words_that_the_model_does_not_know_are_said(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_spec, "TOY", replace(toy_spec.TOY, vocabulary=frozenset({"a", "red", "car"})))
+    ran = longtake("plan", "a red zeppelin", "--model", "toy", "--json")
+    assert ran.status == 0
+    assert "does not know 'zeppelin'; the words it knows: a car red" in ran.err
+    assert len(json.loads(ran.out)["warnings"]) == 1
+    assert "know" not in longtake(*PLAN).err
+
+
+def test_an_endless_plan_has_no_totals(longtake: Callable) -> None:
+    plan = json.loads(longtake("plan", "a", "--model", "toy", "--frames", "endless", "--json").out)
+    assert plan["forwards"] is None and plan["seconds"] is None
+    assert plan["forwards_per_frame"] == 2
+
+
+def test_tables_name_every_model_and_sampler(longtake: Callable) -> None:
+    assert set(json.loads(longtake("models", "--json").out)["models"]) == set(MODELS)
+    samplers = json.loads(longtake("samplers", "--json").out)["samplers"]
+    assert set(samplers) == set(SAMPLERS)
+    assert "toy" in samplers["fifo"]["models"]
+    assert "fifo" in longtake("samplers").out
+    assert "toy" in longtake("models").out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(longtake: Callable, command: str) -> None:
+    ran = longtake(*command.split(), "--help")
+    assert ran.status == 0
+    assert f"usage: longtake {command}" in ran.out
+
+
+def test_the_main_help_fits_a_screen(longtake: Callable) -> None:
+    ran = longtake("--help")
+    assert ran.status == 0
+    assert ran.out.count("\n") < 24
+    assert longtake().out == ran.out
+
+
+def test_a_contact_sheet_is_written_once(longtake: Callable) -> None:
+    assert longtake("data", "sprites", "--preview", "-o", "sheet.png").status == 0
+    assert "--overwrite" in longtake("data", "sprites", "--preview", "-o", "sheet.png").err
