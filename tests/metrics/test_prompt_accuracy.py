@@ -11,9 +11,9 @@ from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, read_clips, switch_response
 
 FIRST = Shot(object="fish", scene="underwater", motion="sails left")
-SECOND = Shot(object="pumpkin", scene="city", motion="spins")
+SECOND = Shot(object="pumpkin", scene="city", motion="pulses")
 TIMELINE = {0: FIRST, 40: SECOND}
-VIDEO = SpriteWorld(2, TIMELINE).frames(0, 96)
+VIDEO = SpriteWorld(4, TIMELINE).frames(0, 96)
 JUDGE = Judge.load()
 
 
@@ -46,7 +46,7 @@ def test_ranges_and_strides():
 
 def test_a_delivered_folder_is_read_with_its_enlargement(tmp_path: Path):
     for index, frame in enumerate(VIDEO[:16]):
-        Image.fromarray(frame.repeat(2, 0).repeat(2, 1)).save(tmp_path / f"{index:08d}.png")
+        Image.fromarray(frame.repeat(2, 0).repeat(2, 1)).save(tmp_path / f"{index:06d}.png")
     assert prompt_accuracy(tmp_path, {0: FIRST}, scale=2, judge=JUDGE)["all"] == 1
     with pytest.raises(InputError, match="scale"):
         prompt_accuracy(tmp_path, {0: FIRST}, judge=JUDGE)

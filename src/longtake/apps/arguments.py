@@ -27,15 +27,19 @@ _PLAIN = (
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
 
-def parse_arguments(settings: type[Settings], command: str, arguments: Sequence[str]) -> Settings:
-    """Read the arguments of a command; --help prints and exits.
+def parse_arguments(
+    settings: type[Settings], command: str, arguments: Sequence[str], default: Settings | None = None
+) -> Settings:
+    """Read the arguments of a command; --help prints and exits. `default` replaces the defaults of the fields.
 
     Raises InputError, with the nearest name for an unknown option, for what it cannot take.
     """
     program, said = f"longtake {command}", io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed, rest = tyro.cli(settings, prog=program, args=list(arguments), return_unknown_args=True)
+            parsed, rest = tyro.cli(
+                settings, prog=program, args=list(arguments), default=default, return_unknown_args=True
+            )
     except SystemExit as leaving:
         if leaving.code:
             raise InputError(f"{_first_box(said.getvalue())}; '{program} --help' shows what is possible") from None

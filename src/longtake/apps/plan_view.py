@@ -40,9 +40,9 @@ def headline(job: Job) -> list[str]:
     rate = job.output.fps or spec.fps
     length = "endless" if request.frames is None else f"{request.frames} frames ({duration(request.frames / rate)})"
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
-    work = f"{plan.forwards_per_frame:g} per frame"
+    work = f"{plan.forwards_per_frame:g} forwards per frame"
     if plan.forwards is not None:
-        work = f"{plan.forwards:,} forwards in {plan.tasks:,} windows ({work})"
+        work = f"{plan.forwards:,} forwards in {plan.tasks:,} windows ({plan.forwards_per_frame:g} per frame)"
     return [
         f"video    {length}, {width}x{height}, {rate:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {request.seed}",

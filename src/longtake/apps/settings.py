@@ -7,6 +7,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag, parse_arguments, value_of
+from longtake.errors import InputError
+from longtake.recipes import preset_settings
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class
 
@@ -35,6 +37,8 @@ class VideoSettings(Generic[AnySampler]):
     """A name that 'longtake models' lists, or a folder in the hub layout."""
     sampler: Annotated[str, arg(metavar="NAME")] = DEFAULT_SAMPLER
     """How the model is stretched to a long video; 'longtake samplers' lists them. Its own settings are below."""
+    preset: Annotated[str | None, _hint("none", "NAME")] = None
+    """Settings of the sampler that were chosen by measurement: realtime."""
     prompts: Annotated[str | None, _hint("none", "FILE|TEXT")] = None
     """Several prompts in turn, in place of PROMPT: 'a | b', '[0s-8s: a] [8s-16s: b]', or JSON {"0": "a", "64": "b"}."""
     negative_prompt: Annotated[str, _hint("none", "TEXT")] = ""
@@ -69,7 +73,11 @@ class VideoSettings(Generic[AnySampler]):
 def video_settings(command: str, arguments: Sequence[str]) -> VideoSettings[Sampler]:
     """Read the arguments of a command that makes or plans a video; the sampler's own ones with them.
 
-    Raises InputError for unknown samplers and options, and for values of the wrong kind.
+    Raises InputError for unknown samplers, presets and options, and for values of the wrong kind.
     """
     sampler = sampler_class(value_of("--sampler", arguments, DEFAULT_SAMPLER))
-    return parse_arguments(VideoSettings[sampler], command, arguments)
+    preset = value_of("--preset", arguments, "")
+    method = preset_settings(preset) if preset else sampler()
+    if not isinstance(method, sampler):
+        raise InputError(f"the preset {preset} is one of {method.name}; leave --preset out, or --sampler")
+    return parse_arguments(VideoSettings[sampler], command, arguments, default=VideoSettings(method=method))

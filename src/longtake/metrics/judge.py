@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -126,10 +127,12 @@ class Judge:
             config = json.loads(source.with_suffix(".json").read_text())
             weights = load_file(source)
             network = JudgeNetwork()
-            network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
-        except (OSError, ValueError, RuntimeError) as error:
+            # The counters of the normalisation layers are of no use after training, and not stored.
+            counters = {name: value for name, value in network.state_dict().items() if name.endswith("_tracked")}
+            network.load_state_dict(counters | {name: value.float() for name, value in weights.items()})
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"the judge {source} cannot be read ({error}); train one anew") from error
-        if any(tuple(config[head]) != names for head, names in HEADS.items()):
+        if any(tuple(config.get(head, ())) != names for head, names in HEADS.items()):
             raise CheckpointError(f"the judge {source} knows other names than the sprite worlds; train one anew")
         return cls(network)
 

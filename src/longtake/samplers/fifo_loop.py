@@ -127,7 +127,7 @@ def base_clip(setting: Setting) -> LatentFrames:
     x = setting.noise(clip_shape, "base").to(model.device, dtype)[None]
     frames = range(clip_shape[1])
     prompts = torch.tensor([[1 + plan.request.prompts.at(frame) for frame in frames]], device=model.device)
-    if plan.settings.compat == "opensora":
+    if plan.settings.compat != "off":
         prompts = torch.ones_like(prompts)
     for level in range(plan.num_levels, 0, -1):
         levels = torch.full_like(prompts, level)

@@ -1,4 +1,4 @@
-"""The state of a training run on disk: safetensors for weights, one atomic rename, nothing that runs code on loading."""
+"""The state of a training run on disk: one atomic rename, and nothing that runs code on loading."""
 
 import json
 import os

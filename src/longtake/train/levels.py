@@ -35,7 +35,8 @@ def sample_levels(
     mixture: LevelMixture, num_clips: int, num_frames: int, generator: Generator
 ) -> tuple[Timesteps, Clean]:
     """Draw a kind per clip, then its levels; returns timesteps and which frames are clean."""
-    kinds = torch.multinomial(torch.tensor(astuple(mixture), dtype=torch.float32), num_clips, replacement=True, generator=generator)
+    weights = torch.tensor(astuple(mixture), dtype=torch.float32)
+    kinds = torch.multinomial(weights, num_clips, replacement=True, generator=generator)
     draws = (_uniform, _independent, _diagonal, _past, _ends)
     rows = [draws[kind](num_frames, generator) for kind in kinds.tolist()]
     timesteps = torch.stack(rows)

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import SpriteWorld, random_world, training_shots
+from longtake.models.sprites.autoencode import encode_scaled
 from longtake.models.sprites.build import AutoencoderKL
 from longtake.train.sprite_text import NUM_VARIANTS, captions_of, tokens_of
-from longtake.train.sprite_vae import to_model
 
 FRAMES_AT_ONCE = 48
 
@@ -69,13 +69,9 @@ def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint
     return np.concatenate([world.frames(frame, frame + 1) for frame in frames])
 
 
-@torch.no_grad()
 def _encode(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
-    latents = []
-    for part in frames.split(FRAMES_AT_ONCE):
-        with torch.autocast("cpu", torch.bfloat16):
-            mean = vae.encode(to_model(part)).latent_dist.mean
-        latents.append((mean.float() * vae.config.scaling_factor).half().contiguous())
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = [encode_scaled(vae, part).half().contiguous() for part in frames.split(FRAMES_AT_ONCE)]
     return torch.cat(latents)
 
 

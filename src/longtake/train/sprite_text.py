@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, training_shots
+from longtake.models.sprites.tokenizer import end_of_text
 from longtake.train.task import Scalars, Task
 
 NUM_VARIANTS = 16
@@ -51,6 +52,7 @@ class TextTask(Task):
         self.tokens = tokens_of(tokenizer, [text for shot in shots for text in captions_of(shot)])
         answers = [(OBJECTS.index(s.object), SCENES.index(s.scene), MOTIONS.index(s.motion)) for s in shots]
         self.answers = torch.tensor(answers).repeat_interleave(NUM_VARIANTS, dim=0)
+        self.end = end_of_text(tokenizer)
         width = encoder.config.hidden_size
         self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in (OBJECTS, SCENES, MOTIONS))
         self.both = nn.ModuleList([encoder, self.heads])
@@ -64,7 +66,7 @@ class TextTask(Task):
         pick = torch.randint(len(self.tokens), (self.settings.batch_size,), generator=generator)
         tokens, answers = self.tokens[pick], self.answers[pick]
         hidden = self.encoder(tokens).last_hidden_state
-        ended = (tokens == self.encoder.config.eos_token_id).cumsum(dim=1) > 0
+        ended = torch.eq(tokens, self.end).cumsum(dim=1) > 0
         weight = torch.where(ended, 1.0, self.settings.early_weight)
         loss, right = hidden.new_zeros(()), torch.ones_like(ended)
         for head, answer in zip(self.heads, answers.T, strict=True):

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longtake.models.diffusers.hooks import GivenEmbedding, swapped
+from longtake.models.sprites.autoencode import decode_scaled
 from longtake.models.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from longtake.models.sprites.layers import without_time
 from longtake.train.levels import Clean, LevelMixture, Timesteps, sample_levels
@@ -77,7 +78,7 @@ class DenoiserTask(Task):
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
         frames = self._denoised_frames()
-        pixels = (self.vae.decode(frames.flatten(0, 1) / self.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+        pixels = decode_scaled(self.vae, frames.flatten(0, 1))
         rows = pixels.unflatten(0, frames.shape[:2])[:, ::2] if frames.shape[1] > 1 else pixels.unflatten(0, (6, -1))
         grid = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
         return functional.interpolate(grid[None], scale_factor=2)[0]

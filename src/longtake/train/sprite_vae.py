@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from longtake.data.sprites import random_world
+from longtake.models.sprites.autoencode import decode, posterior, to_model
 from longtake.models.sprites.build import AutoencoderKL
 from longtake.train.task import Scalars, Task
 
@@ -45,11 +46,6 @@ def draw_frames(num_frames: int, seed: int) -> UInt8[Tensor, "frames 3 64 64"]:
     return torch.from_numpy(np.concatenate(frames)[:num_frames]).permute(0, 3, 1, 2).contiguous()
 
 
-def to_model(frames: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Bytes to the range [-1, 1] that the autoencoder works in."""
-    return frames.float() / 127.5 - 1
-
-
 class VaeTask(Task):
     """Reconstruct single frames."""
 
@@ -57,7 +53,7 @@ class VaeTask(Task):
         """Draw the frames; `vae` is trained in place."""
         self.vae = vae
         self.settings = settings
-        self.trained = nn.ModuleList([vae.post_quant_conv, vae.decoder]) if settings.decoder_only else vae
+        self.trained = _decoder(vae) if settings.decoder_only else vae
         self.frames = draw_frames(settings.num_frames, settings.seed)
         self.fixed = draw_frames(32, settings.seed - 16)
 
@@ -70,21 +66,21 @@ class VaeTask(Task):
         pick = torch.randint(len(self.frames), (self.settings.batch_size,), generator=generator)
         frames = to_model(self.frames[pick])
         with nullcontext() if not self.settings.decoder_only else torch.no_grad():
-            posterior = self.vae.encode(frames).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator)
-        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
+            latents = posterior(self.vae, frames)
+        noise = torch.randn(latents.mean.shape, generator=generator)
+        decoded = decode(self.vae, latents.mean + latents.std * noise)
         difference = decoded - frames
         square = difference.square().mean()
         error = difference.abs().mean() + self.settings.square_weight * square
         edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
-        divergence = posterior.kl().mean() / posterior.mean[0].numel()
+        divergence = latents.kl().mean() / latents.mean[0].numel()
         loss = error + self.settings.edge_weight * edges + self.settings.kl_weight * divergence
         return loss, {"psnr": float(-10 * torch.log10(square.detach() / 4)), "kl": float(divergence.detach())}
 
     def sample(self) -> Tensor:
         """Frames above, their reconstructions below."""
         frames = to_model(self.fixed)
-        decoded = self.vae.decode(self.vae.encode(frames).latent_dist.mean).sample
+        decoded = decode(self.vae, posterior(self.vae, frames).mean)
         rows = [row for pair in zip(frames.chunk(4), decoded.chunk(4), strict=True) for row in pair]
         grid = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return functional.interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0].clamp(0, 1)
@@ -93,6 +89,11 @@ class VaeTask(Task):
         """Write the autoencoder with `scaling_factor` = 1 / std of its latents."""
         if not self.settings.decoder_only:
             with torch.no_grad():
-                latents = self.vae.encode(to_model(self.frames[:1024])).latent_dist.mean
+                latents = posterior(self.vae, to_model(self.frames[:1024])).mean
             self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
         self.vae.save_pretrained(folder)
+
+
+def _decoder(vae: AutoencoderKL) -> nn.Module:
+    parts = {name: part for name, part in vae.named_children() if name in ("decoder", "post_quant_conv")}
+    return nn.ModuleDict(parts)

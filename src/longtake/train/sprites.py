@@ -22,7 +22,7 @@ from longtake.models.sprites.build import (
     build_unet,
     build_vae,
 )
-from longtake.models.sprites.tokenizer import train_tokenizer
+from longtake.models.sprites.tokenizer import end_of_text, train_tokenizer
 from longtake.train.loop import FitSettings, fit
 from longtake.train.sprite_cache import CacheSettings, LatentClips, embed_captions, encode_worlds
 from longtake.train.sprite_text import TextSettings, TextTask
@@ -48,7 +48,7 @@ def train_text(settings: TextSettings, loop: FitSettings, runs: Path, stop: Stop
     """Train tokenizer and text encoder, then embed all training captions."""
     torch.manual_seed(loop.seed)
     tokenizer = train_tokenizer(grammar_corpus(), settings.max_tokens)
-    encoder = build_text_encoder(SpriteSizes(), len(tokenizer), settings.max_tokens, tokenizer.eos_token_id)
+    encoder = build_text_encoder(SpriteSizes(), len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
     fit(TextTask(encoder, tokenizer, settings), loop, runs / "text", stop)
     if (runs / "text" / "final").exists():
         _embed_text(runs)

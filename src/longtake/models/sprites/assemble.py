@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, TextToVideoSDPipeline, UNet3DConditionModel
@@ -35,12 +36,13 @@ def assemble(text: Path, vae: Path, unet: Path, extras: Extras, folder: Path) ->
 
     `text` holds `text_encoder/` and `tokenizer/`.
     """
+    scheduler: Any = build_scheduler()
     pipeline = TextToVideoSDPipeline(
         vae=AutoencoderKL.from_pretrained(vae),
         text_encoder=CLIPTextModel.from_pretrained(text / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(text / "tokenizer"),
         unet=UNet3DConditionModel.from_pretrained(unet),
-        scheduler=build_scheduler(),
+        scheduler=scheduler,
     )
     costs = _costs(pipeline, extras.num_frames)
     pipeline.to(dtype=torch.float16).save_pretrained(folder)

@@ -1,8 +1,10 @@
 """The embedded model's networks, all plain diffusers and transformers classes, built from their sizes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -13,7 +15,7 @@ class SpriteSizes:
 
     picture: int = 64
     """Pixels per side."""
-    vae_channels: tuple[int, ...] = (16, 32, 64, 96)
+    vae_channels: tuple[int, ...] = (24, 48, 96, 128)
     """Widths of the picture autoencoder; every step but the last halves the sides."""
     latent_channels: int = 16
     """Channels of the latents."""
@@ -32,12 +34,15 @@ class SpriteSizes:
 def build_vae(sizes: SpriteSizes) -> AutoencoderKL:
     """The picture autoencoder: latents are 8 times smaller per side with four widths."""
     stages = len(sizes.vae_channels)
+    blocks: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * stages,
+        "up_block_types": ("UpDecoderBlock2D",) * stages,
+        "block_out_channels": sizes.vae_channels,
+    }
     return AutoencoderKL(
+        **blocks,
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * stages,
-        up_block_types=("UpDecoderBlock2D",) * stages,
-        block_out_channels=sizes.vae_channels,
         layers_per_block=1,
         latent_channels=sizes.latent_channels,
         norm_num_groups=sizes.norm_groups,
@@ -71,9 +76,9 @@ def build_unet(sizes: SpriteSizes) -> UNet3DConditionModel:
     return unet
 
 
-def temporal_transformers(unet: UNet3DConditionModel) -> list[nn.Module]:
+def temporal_transformers(unet: UNet3DConditionModel) -> list[TransformerTemporalModel]:
     """Every attention over time in the denoiser."""
-    return [layer for name, layer in unet.named_modules() if type(layer).__name__ == "TransformerTemporalModel"]
+    return [layer for layer in unet.modules() if isinstance(layer, TransformerTemporalModel)]
 
 
 def build_text_encoder(sizes: SpriteSizes, num_words: int, max_length: int, end: int) -> CLIPTextModel:

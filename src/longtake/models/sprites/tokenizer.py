@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -28,5 +29,10 @@ def train_tokenizer(captions: Iterable[str], max_length: int) -> CLIPTokenizer:
     letters = pre_tokenizers.ByteLevel.alphabet()
     words = list(model["vocab"]) + [f"{letter}</w>" for letter in letters if f"{letter}</w>" not in model["vocab"]]
     vocabulary = {word: number for number, word in enumerate([*words, START, END])}
-    merges = [tuple(pair) for pair in model["merges"]]
+    merges: list[Any] = [tuple(pair) for pair in model["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=max_length)
+
+
+def end_of_text(tokenizer: CLIPTokenizer) -> int:
+    """Id of the token after a prompt, which also fills it up."""
+    return tokenizer.get_vocab()[END]
