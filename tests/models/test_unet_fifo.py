@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.models.diffusers.flops import count_flops
 from longtake.models.diffusers.precision import auto_dtype
 from longtake.models.diffusers.unet import UNetModel, load_unet
 from longtake.noise import seeded_noise
@@ -68,12 +67,6 @@ def test_a_run_goes_on_from_any_chunk_to_the_same_bytes(model: UNetModel, folder
 def test_batches_of_windows_change_rounding_only(model: UNetModel) -> None:
     serial, batched = (pixels(run(model, Fifo(window_batch=batch))) for batch in (1, 2))
     assert np.abs(serial.astype(int) - batched).max() <= 1
-
-
-def test_work_is_counted_from_the_configs(folder: Path) -> None:
-    forward, decode = count_flops(folder)
-    # The first convolution alone, of the UNet: 9 taps, 4 to 16 channels, 8 frames of 8 x 8; of the decoder: 4 to 16.
-    assert forward > 2 * 9 * 4 * 16 * 8 * 64 and decode > 2 * 9 * 4 * 16 * 64
 
 
 @pytest.mark.parametrize(

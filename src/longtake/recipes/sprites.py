@@ -26,7 +26,7 @@ def vae() -> tuple[VaeSettings, FitSettings]:
 
 def decoder() -> tuple[VaeSettings, FitSettings]:
     """More steps for the decoder alone, at any time: latents stay what they are."""
-    fit = FitSettings(num_steps=6_000, learning_rate=1e-3, decay_steps=5_000, weight_decay=0.0, ema_decay=0.998)
+    fit = FitSettings(num_steps=3_500, learning_rate=1e-3, decay_steps=2_500, weight_decay=0.0, ema_decay=0.998)
     return VaeSettings(num_frames=16_000, seed=1_200_000, decoder_only=True), fit
 
 
@@ -47,20 +47,20 @@ def clips() -> CacheSettings:
 
 def images() -> tuple[DenoiserSettings, FitSettings]:
     """The denoiser on single pictures."""
-    fit = FitSettings(num_steps=9_500, learning_rate=1e-3, warmup_steps=200, ema_decay=0.999)
+    fit = FitSettings(num_steps=10_000, learning_rate=1e-3, warmup_steps=200, decay_steps=2_500)
     return DenoiserSettings(batch_size=32, num_frames=1), fit
 
 
 def uniform() -> tuple[DenoiserSettings, FitSettings]:
     """`sprites-uniform`: clips of 16 frames with one noise level each."""
-    fit = FitSettings(num_steps=1_500, learning_rate=6e-4, warmup_steps=50, decay_steps=500, ema_decay=0.998)
+    fit = FitSettings(num_steps=1_450, learning_rate=8e-4, warmup_steps=50, decay_steps=400, ema_decay=0.998)
     return DenoiserSettings(batch_size=4, num_frames=16), fit
 
 
 def mixture() -> tuple[DenoiserSettings, FitSettings]:
     """`sprites`: a noise level for every frame."""
     levels = LevelMixture(uniform=0.3, independent=0.1, diagonal=0.45, past=0.1, ends=0.05)
-    fit = FitSettings(num_steps=2_500, learning_rate=6e-4, warmup_steps=50, decay_steps=1_000, ema_decay=0.998)
+    fit = FitSettings(num_steps=2_600, learning_rate=7e-4, warmup_steps=50, decay_steps=1_500, ema_decay=0.998)
     return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit
 
 

@@ -82,7 +82,8 @@ class _Run:
     def __init__(self, task: Task, settings: FitSettings, folder: Path) -> None:
         self.task, self.settings, self.folder = task, settings, folder
         module = task.module()
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=settings.precision)
+        # accelerate fixes its precision once per process, but stages with different ones may follow each other.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         optimizer = AdamW(
             [parameter for parameter in module.parameters() if parameter.requires_grad],
             lr=settings.learning_rate,
@@ -117,7 +118,7 @@ class _Run:
     def _advance(self) -> tuple[Tensor, dict[str, float]]:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
-        with self.accelerator.autocast():
+        with self._autocast():
             loss, scalars = self.task.loss(step_generator(self.settings.seed, self.step))
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.task.module().parameters(), self.settings.max_gradient)
@@ -126,6 +127,9 @@ class _Run:
         self.step += 1
         self.ema.update(self.step)
         return loss.detach(), scalars
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _log(self, loss: float, scalars: dict[str, float], seconds: float) -> None:
         for name, value in {"loss": loss, "seconds_per_step": seconds, **scalars}.items():
@@ -141,7 +145,7 @@ class _Run:
 
     @torch.no_grad()
     def _sample(self) -> None:
-        with self.ema.applied(), self.accelerator.autocast():
+        with self.ema.applied(), self._autocast():
             grid = self.task.sample().float()
         self.writer.add_image("samples", grid, self.step)
         path = self.folder / "samples" / f"{self.step:06d}.png"

@@ -95,5 +95,5 @@ class VaeTask(Task):
 
 
 def _decoder(vae: AutoencoderKL) -> nn.Module:
-    parts = {name: part for name, part in vae.named_children() if name in ("decoder", "post_quant_conv")}
-    return nn.ModuleDict(parts)
+    parts = dict(vae.named_children())
+    return nn.ModuleDict({name: parts[name] for name in ("post_quant_conv", "decoder")})

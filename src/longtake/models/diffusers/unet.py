@@ -26,7 +26,13 @@ from longtake.model import (
 )
 from longtake.models.clean_frames import denoise_after, denoise_between
 from longtake.models.diffusers.folder import folder_spec, part_folders
-from longtake.models.diffusers.hooks import frame_conditions, text_layers, text_table
+from longtake.models.diffusers.hooks import (
+    frame_conditions,
+    self_attention,
+    self_attention_layers,
+    text_layers,
+    text_table,
+)
 from longtake.models.diffusers.hub_files import digest
 from longtake.models.diffusers.load import Parts, load_parts
 from longtake.schedule import Schedule, Spacing, discrete_schedule, to_x0
@@ -49,6 +55,8 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
         self.spec, self.parts, self.digest = spec, parts, digest
         self.device, self.dtype = parts.unet.device, parts.unet.dtype
         self.text_layers = text_layers(parts.unet)
+        is_slow = self.device.type == "cpu" and self.dtype == torch.bfloat16
+        self.slow_layers = self_attention_layers(parts.unet) if is_slow else []
         self.time_table = self._embed_timesteps()
 
     def text_states(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens width"]:
@@ -88,6 +96,7 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
         text = x.new_empty((len(x), 1, 1), dtype=self.dtype)
         with (
             torch.inference_mode(),
+            self_attention(self.slow_layers),
             frame_conditions(
                 self.parts.unet,
                 self.text_layers,

@@ -21,7 +21,8 @@ def posterior(vae: AutoencoderKL, pixels: Float[Tensor, "frames 3 height width"]
 
 def decode(vae: AutoencoderKL, latents: Float[Tensor, "frames _ _ _"]) -> Float[Tensor, "frames 3 height width"]:
     """Pixels in [-1, 1] of latents that are not scaled."""
-    return vae.decode(latents, return_dict=False)[0].float()
+    z: Any = latents
+    return vae.decode(z, return_dict=False)[0].float()
 
 
 @torch.no_grad()

@@ -21,8 +21,8 @@ class SpriteSizes:
     """Channels of the latents."""
     unet_channels: tuple[int, int] = (64, 112)
     """Widths of the denoiser at full and at half the latents' size."""
-    heads: int = 4
-    """Attention heads of the denoiser."""
+    head_width: int = 16
+    """Channels of one attention head of the denoiser."""
     text_width: int = 96
     """Width of the text encoder."""
     text_layers: int = 2
@@ -56,7 +56,7 @@ def build_unet(sizes: SpriteSizes) -> UNet3DConditionModel:
     """The denoiser, with temporal layers that leave every frame as it is until they are trained.
 
     Attention at full latent size and in the middle; the half-size blocks are convolutions only, which saves a
-    third of the weights. diffusers calls the number of heads `attention_head_dim` here.
+    third of the weights.
     """
     unet = UNet3DConditionModel(
         sample_size=sizes.picture // 2 ** (len(sizes.vae_channels) - 1),
@@ -67,7 +67,7 @@ def build_unet(sizes: SpriteSizes) -> UNet3DConditionModel:
         block_out_channels=sizes.unet_channels,
         layers_per_block=1,
         cross_attention_dim=sizes.text_width,
-        attention_head_dim=sizes.heads,
+        attention_head_dim=sizes.head_width,
         norm_num_groups=sizes.norm_groups,
     )
     for layer in temporal_transformers(unet):
