@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from longtake.apps.job import Job
 from longtake.apps.rates import remembered_rate, work
 from longtake.generate import SEGMENT
+from longtake.models.diffusers.precision import auto_dtype
 from longtake.video.paths import Kind
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
@@ -42,7 +43,7 @@ class Estimates:
 def estimate(job: Job) -> Estimates:
     """Work out what a job will cost. `auto` counts as the CPU: looking for a GPU would load torch."""
     device = "cpu" if job.order.device == "auto" else job.order.device
-    dtype = job.order.dtype if job.order.dtype != "auto" else "float32" if device == "cpu" else "float16"
+    dtype = auto_dtype(device)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
     return Estimates(
         device=device,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from longtake.errors import InputError
+from longtake.models.diffusers.precision import auto_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ def choose_hardware(device: str, dtype: str) -> Hardware:
         chosen, why = ("cuda", "auto: torch finds a GPU") if found else ("cpu", "auto: torch finds no GPU")
     name, reason = dtype, "as asked"
     if dtype == "auto":
-        name, reason = ("float32", "auto: the CPU's own") if chosen == "cpu" else ("float16", "auto: half the memory")
+        name, because = auto_dtype(chosen)
+        reason = f"auto: {because}"
     return Hardware(
         device=chosen, dtype=getattr(torch, name), dtype_name=name, reason=f"{chosen} ({why}), {name} ({reason})"
     )

@@ -58,7 +58,7 @@ class VideoSettings(Generic[AnySampler]):
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Dtype = "auto"
-    """Number format; auto is float32 on a CPU, float16 on a GPU."""
+    """Number format; auto is what the device computes fastest, and is said."""
     overwrite: Flag = False
     """Start again where another run has written."""
     dry_run: Flag = False
