@@ -56,10 +56,12 @@ def killed_at(path: Path, nth: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(monkeypatch):
     """A forked child cannot use the parent's pool of threads, and the thread count must not differ between the runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    # It only matters when the power fails, and takes much of the time.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     yield
     torch.set_num_threads(before)
 
@@ -67,9 +69,9 @@ def one_thread():
 def test_killed_anywhere_the_same_call_ends_in_the_same_bytes(tmp_path, monkeypatch):
     whole = tmp_path / "whole.mp4"
     seen: list[str] = []
-    monkeypatch.setattr(points, "reach", seen.append)
-    make(whole)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(points, "reach", seen.append)
+        make(whole)
     # The warm-up commits before the first frame, so early points lie in it.
     assert seen.index("segment-encoded") > 6
     places = np.linspace(1, len(seen), 24).round().astype(int).tolist()

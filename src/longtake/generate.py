@@ -66,7 +66,7 @@ def generate(
     with open_sink(
         output.path,
         settings=run_settings(model, plan, sampler),
-        fps=output.fps or model.spec.fps,
+        fps=model.spec.fps if output.fps is None else output.fps,
         crf=output.crf,
         scale=output.scale,
         segment=SEGMENT,

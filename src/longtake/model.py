@@ -98,10 +98,10 @@ class VideoModel(ABC):
 
     @abstractmethod
     def decode(self, latents: "LatentFrames", state: Any) -> tuple["Frames", Any]:
-        """Decode the next latents of a stream. `state` is None at the start of a video, then what the last call
-        returned:
+        """Decode the next latents of a stream.
 
-        a dict of tensors, empty for a decoder without memory.
+        `state` is None at the start of a video, then what the last call returned: a dict of tensors, empty or None for
+        a decoder without memory.
         """
 
     @abstractmethod

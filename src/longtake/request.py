@@ -14,7 +14,8 @@ class PromptTimeline:
     texts: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raise InputError unless the first prompt starts at frame 0, starts rise and no text is empty."""
+        """Raise InputError unless the first prompt starts at frame 0, starts rise, and each text is Unicode and says
+        something."""
         if not self.texts or len(self.texts) != len(self.starts):
             raise InputError("there is no prompt; write what the video should show")
         if self.starts[0] != 0:
@@ -22,6 +23,7 @@ class PromptTimeline:
         for i, (start, text) in enumerate(zip(self.starts, self.texts, strict=True)):
             if not text.strip():
                 raise InputError(f"the prompt at frame {start} is empty; write what the video should show")
+            _check_text(text, f"the prompt at frame {start}")
             if i and start <= self.starts[i - 1]:
                 raise InputError(f"the prompt at frame {start} does not come after the one at {self.starts[i - 1]}")
 
@@ -69,3 +71,11 @@ class Request:
             raise InputError(f"{self.steps} steps cannot denoise anything; ask for 1 or more")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise InputError(f"a guidance of {self.guidance} is out of range; use 0 to 100, usually 1 to 12")
+        _check_text(self.negative_prompt, "the negative prompt")
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} is no Unicode text (character {error.start}); save or type it as UTF-8") from None

@@ -42,7 +42,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_length(longtake: Callable)
 
 def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
     rates.remember_rate("toy", "cpu", "float32", 1e6)
-    plan = json.loads(longtake(*PLAN, "--json").out)
+    plan = json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)
     operations = plan["forwards"] * 2 * 8**2 * 3 * 8 * 8 + 64 * 3 * 8 * 8
     assert plan["seconds"] == pytest.approx(operations / 1e6)
     assert plan["seconds_reason"] is None
@@ -52,7 +52,7 @@ def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
 def test_a_damaged_cache_is_an_empty_one(longtake: Callable, content: str) -> None:
     rates.remember_rate("toy", "cpu", "float32", 1e6)
     rates._path().write_text(content)
-    assert json.loads(longtake(*PLAN, "--json").out)["seconds"] is None
+    assert json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)["seconds"] is None
 
 
 def test_words_that_the_model_does_not_know_are_said(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,13 @@ from longtake.models.sprites.layers import without_time
 from longtake.models.sprites.tokenizer import train_tokenizer
 
 SIZES = SpriteSizes(
-    picture=16, vae_channels=(8, 8), latent_channels=4, unet_channels=(16, 24), head_width=8, text_width=16, text_layers=1
+    picture=16,
+    vae_channels=(8, 8),
+    latent_channels=4,
+    unet_channels=(16, 24),
+    head_width=8,
+    text_width=16,
+    text_layers=1,
 )
 CAPTIONS = ("a rocket flies up", "the cat rests", "a cat flies through the night sky")
 EXTRAS = Extras(guidance=2.0, clean_frames=True, vocabulary=("rocket", "cat"), num_frames=4)

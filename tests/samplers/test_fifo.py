@@ -108,6 +108,14 @@ def test_every_frame_takes_its_prompt_along():
     assert {switched.prompt(20 + warmup, slot) for slot in range(switched.plan.queue_length)} == {2}
 
 
+def test_prompts_start_at_pixel_frames_where_a_latent_frame_holds_several():
+    request = Request(prompts=PromptTimeline((0, 5, 13), ("a", "b", "c")), frames=40)
+    spec = replace(TOY, temporal_stride=4)
+    setting = prepare(Toy(), Fifo(partitions=2).plan(request, spec), seeded_noise(0))
+    # Latent frame 0 is pixel frame 0, latent frame i begins at pixel frame 4 i - 3.
+    assert [setting.row(frame) for frame in (-3, 0, 1, 2, 3, 4, 5)] == [1, 1, 1, 2, 2, 3, 3]
+
+
 def test_frames_that_share_a_level():
     two = plan(frames=40, f=8, frames_per_level=2, partitions=2)
     assert two.num_levels == 8 and two.iterations == (40 + 8) // 2
@@ -147,6 +155,8 @@ def test_lookahead_on_the_noisier_partitions_only():
         ({"plain_partitions": 1}, {}, "fewer than partitions"),
         ({"compat": "opensora", "short_warmup": True}, {}, "authors' code"),
         ({"guided_windows": 0}, {}, "--guidance 1"),
+        ({"guided_windows": 3, "partitions": 2, "plain_partitions": 1}, {}, "number of windows, here 3"),
+        ({"short_warmup": True}, {}, "with 2 partitions or more"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, request_settings, says):

@@ -24,7 +24,7 @@ MIXTURE = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1)
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
-    """Two worlds of six frames of noise; every caption has an embedding that names it."""
+    """Two worlds of six flat frames; every caption has an embedding that names it."""
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("cache")
@@ -35,7 +35,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
     table = number[:, None, None, None].expand(-1, 16, 5, 16).contiguous()
     save_file({"table": table, "empty": torch.full((5, 16), -1, dtype=torch.float16)}, folder / "captions.safetensors")
     loaded = LatentClips(folder, folder / "captions.safetensors")
-    loaded.latents = torch.randn(loaded.latents.shape)
+    loaded.latents = torch.randn(2, 1, 4, 1, 1).sign().expand_as(loaded.latents)
     return loaded
 
 

@@ -46,6 +46,8 @@ def parse_arguments(
         raise
     if rest:
         raise _unknown(rest, options(settings), program)
+    # None only means "no default" to tyro; its types let it come back.
+    assert parsed is not None
     return parsed
 
 

@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +99,7 @@ def options(model: PerFrameNoise, fifo: Fifo, frames: int = 64) -> dict[str, dic
         changed = replace(fifo, **changes)
         plan = changed.plan(request(frames), model.spec)
         video = _video(model, changed, frames)
+        assert plan.forwards is not None and exact_plan.forwards is not None
         report[name] = {
             "setting": changes[name],
             "forwards_over_exact": plan.forwards / exact_plan.forwards,
@@ -114,7 +114,7 @@ def options(model: PerFrameNoise, fifo: Fifo, frames: int = 64) -> dict[str, dic
 
 def _video(model: PerFrameNoise, fifo: Fifo, frames: int) -> np.ndarray:
     plan = fifo.plan(request(frames), model.spec)
-    return np.concatenate([chunk.frames for chunk in islice(run_fifo(model, plan, seeded_noise(1), None), None)])
+    return np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(1), None)])
 
 
 def bench(name: str, frames: int) -> dict[str, object]:

@@ -198,6 +198,11 @@ class Fifo(Sampler):
         if self.compat != "off" and beyond:
             raise InputError("compat reproduces the authors' code; leave frames_per_level, guided_windows, "
                              "plain_partitions and short_warmup out")
+        num_windows = self.partitions * (2 if self.lookahead else 1) - self.plain_partitions
+        if self.guided_windows is not None and self.guided_windows >= num_windows:
+            raise InputError(f"guided_windows has an effect only below the number of windows, here {num_windows}")
+        if self.short_warmup and self.partitions == 1:
+            raise InputError("short_warmup has an effect only with 2 partitions or more: with 1 there is no warm-up")
 
 
 def _counted(plan: FifoPlan) -> FifoPlan:

@@ -52,7 +52,11 @@ class Setting:
         frame = self.plan.frame(iteration, slot)
         if self.plan.settings.compat != "off":
             frame = self.plan.frame(iteration, self.plan.head)
-        return 1 + self.plan.request.prompts.at(frame)
+        return self.row(frame)
+
+    def row(self, frame: int) -> int:
+        """Return the row of the prompt table for a latent frame: prompts start at pixel frames."""
+        return 1 + self.plan.request.prompts.at(self.plan.spec.pixel_frames(max(frame, 0)))
 
     def draw(self, stream: str, *key: int) -> Float[Tensor, "channels height width"]:
         """Return the noise of one frame."""
@@ -107,7 +111,7 @@ def run_fifo(model: PerFrameNoise, plan: FifoPlan, noise: Noise, resume: State |
             queue, chunk = decode(setting, queue)
             yield chunk
         elif queue.decoded == 0 and queue.iteration % plan.spec.num_frames == 0:
-            yield _chunk(plan, queue, 0, _no_pixels(plan))
+            yield Chunk(start=0, frames=_no_pixels(plan), state=queue.state)
 
 
 def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise) -> Setting:
@@ -126,7 +130,7 @@ def base_clip(setting: Setting) -> LatentFrames:
     dtype = torch.promote_types(model.dtype, torch.float32)
     x = setting.noise(clip_shape, "base").to(model.device, dtype)[None]
     frames = range(clip_shape[1])
-    prompts = torch.tensor([[1 + plan.request.prompts.at(frame) for frame in frames]], device=model.device)
+    prompts = torch.tensor([[setting.row(frame) for frame in frames]], device=model.device)
     if plan.settings.compat != "off":
         prompts = torch.ones_like(prompts)
     for level in range(plan.num_levels, 0, -1):
@@ -202,11 +206,7 @@ def decode(setting: Setting, queue: Queue) -> tuple[Queue, Chunk]:
         pixels = pixels[: plan.request.frames - start]
     decoded = queue.decoded + queue.finished.shape[1]
     after = replace(queue, finished=queue.finished[:, :0], decoded=decoded, decoder=decoder)
-    return after, _chunk(plan, after, start, pixels)
-
-
-def _chunk(plan: FifoPlan, queue: Queue, start: int, pixels: np.ndarray) -> Chunk:
-    return Chunk(start=start, frames=pixels, state=queue.state)
+    return after, Chunk(start=start, frames=pixels, state=after.state)
 
 
 def _no_pixels(plan: FifoPlan) -> np.ndarray:

@@ -37,5 +37,5 @@ def lookahead_windows(f: int, partitions: int) -> list[Window]:
 
 
 def reach(windows: Sequence[Window], stop: int) -> int:
-    """Return how many leading windows write, or are read to write, the frames before `stop`."""
+    """Return how many leading windows write a frame before `stop`."""
     return sum(1 for window in windows if window.keep_start < stop)

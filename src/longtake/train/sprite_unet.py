@@ -58,7 +58,7 @@ class DenoiserTask(Task):
         self.settings = settings
         self.alphas_cumprod = scheduler.alphas_cumprod
         num_shots, num_rows = len(clips.table), 4 if settings.num_frames > 1 else 48
-        self.shown = clips.table[torch.arange(num_rows) * (num_shots // num_rows) + 7, 0].float()
+        self.shown = clips.table[(torch.arange(num_rows) * 367 + 7) % num_shots, 0].float()
 
     def module(self) -> nn.Module:
         """The denoiser."""

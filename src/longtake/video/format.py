@@ -6,6 +6,7 @@ from fractions import Fraction
 from longtake.errors import InputError
 
 LARGEST_RATE_DENOMINATOR = 1001
+LARGEST_SIDE = 8192
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -44,6 +45,11 @@ class VideoFormat:
     def __post_init__(self) -> None:
         if self.scale < 1:
             raise InputError(f"scale {self.scale} is below 1; frames can only be enlarged by a whole number")
+        if max(self.stored_size) > LARGEST_SIDE:
+            raise InputError(
+                f"scale {self.scale} makes {self.stored_size[1]}x{self.stored_size[0]} pixels; "
+                f"a video may have up to {LARGEST_SIDE} a side"
+            )
         if not 0 <= self.crf <= 51:
             raise InputError(f"crf {self.crf} is outside 0 to 51; 18 looks clean, larger is smaller and coarser")
         if not 1 <= self.segment <= 10_000:

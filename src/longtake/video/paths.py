@@ -46,11 +46,14 @@ def output_kind(path: str | Path) -> Kind:
 def check_output(path: str | Path, *, overwrite: bool = False) -> Kind:
     """Return what would be written at `path`, or raise before any work is done. Touches nothing.
 
-    Raises OutputError for: an unknown ending, a missing or unwritable parent, a folder where a file is meant and the
-    other way round, a file or folder that belongs to no longtake run (a file is fine with `overwrite`, a folder that
-    holds anything but numbered PNG files never is).
+    Raises OutputError for: an unknown ending, a path without a name (".", ".."), a missing or unwritable parent,
+    a folder where a file is meant and the other way round, a file or folder that belongs to no longtake run (a file is
+    fine with `overwrite`, a folder that holds anything but numbered PNG files never is).
     """
     kind, path = output_kind(path), Path(path)
+    if path.name in ("", ".."):
+        # The state, the report and the subtitles lie beside the output under its name.
+        raise OutputError(f"cannot write to {path}: this path has no name of its own; write the folder's name")
     _check_parent(path)
     if kind is Kind.PNG:
         _check_folder(path, overwrite=overwrite)
