@@ -21,3 +21,8 @@ def test_names_behind_a_source_link_are_defined_there(page):
         source = (page.parent / target).read_text()
         for name in re.findall(r"`(\w+)`", names):
             assert re.search(rf"(def|class) {name}\b", source), f"{target} defines no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_number_is_left_to_be_filled_in(page):
+    assert not re.findall(r"@[A-Z_]+@|TODO", page.read_text())

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from longtake.apps.machine import memory_now
 from longtake.apps.words import duration, size
+from longtake.machine import memory_now
 from longtake.request import PromptTimeline
 
 # Long enough to even out chunks, short enough to follow a machine that changes its pace.

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from longtake.apps.job import Job
-from longtake.apps.machine import peak_memory, processor
 from longtake.apps.plan_view import plan_content
 from longtake.apps.report import LAYOUT, belongs, order_content, report_path, subtitle_path
+from longtake.machine import peak_memory, processor
 from longtake.model import VideoModel
 from longtake.video.durable import replace_durable
 from longtake.video.record import read_record

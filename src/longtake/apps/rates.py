@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from longtake.apps.machine import processor
+from longtake.machine import processor
 from longtake.sampler import Plan
 
 

@@ -1,4 +1,4 @@
-"""What FIFO-Diffusion costs: python -m longtake.bench.fifo [--model sprites] [--frames 5000] [--report out.json].
+"""What FIFO-Diffusion costs: python -m longtake.bench.fifo [--parts speed options memory] [--report out.json].
 
 Reports, for one model in one process: network evaluations per frame; the time of FIFO's loop over that of as many bare
 network calls (what the loop itself costs); frames per second with and without decoding; peak memory after 200 frames
@@ -9,16 +9,19 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from longtake.bench.machine import machine, median_seconds, peak_bytes
-from longtake.guidance import num_branches
+from longtake.bench.machine import machine, median_seconds
+from longtake.machine import peak_memory
 from longtake.model import PerFrameNoise
 from longtake.models import load_model
+from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import seeded_noise
 from longtake.recipes.fifo import realtime
 from longtake.request import PromptTimeline, Request
@@ -83,72 +86,81 @@ def memory(model: PerFrameNoise, fifo: Fifo, frames: int) -> dict[str, float]:
     for chunk in run_fifo(model, fifo.plan(request(frames), model.spec), seeded_noise(1), None):
         made = chunk.start + len(chunk.frames)
         if not early and made >= 200:
-            early = peak_bytes()
-    late = peak_bytes()
+            early = peak_memory()
+    late = peak_memory()
     return {"frames": made, "peak_bytes_at_200": early, "peak_bytes_at_end": late, "growth": late / early - 1}
 
 
 @torch.inference_mode()
 def options(model: PerFrameNoise, fifo: Fifo, frames: int = 64) -> dict[str, dict[str, float]]:
-    """Return for every option beyond the paper: evaluations relative to the exact run, and distance of the pixels (0 to
-    255)."""
+    """Return for every option beyond the paper its time over that of the exact run, and the distance of its pixels.
+
+    Distances are mean differences in grey levels (0 to 255), of the same seed; "another seed" gives their scale.
+    """
     exact_plan = fifo.plan(request(frames), model.spec)
-    exact = _video(model, fifo, frames)
+    exact, exact_seconds = _video(model, fifo, frames)
     report = {}
     for name, changes in OPTIONS.items():
         changed = replace(fifo, **changes)
         plan = changed.plan(request(frames), model.spec)
-        video = _video(model, changed, frames)
+        video, seconds = _video(model, changed, frames)
         assert plan.forwards is not None and exact_plan.forwards is not None
         report[name] = {
             "setting": changes[name],
             "forwards_over_exact": plan.forwards / exact_plan.forwards,
+            "time_over_exact": seconds / exact_seconds,
             "steady_forwards_over_exact": plan.forwards_per_frame / exact_plan.forwards_per_frame,
             "mean_pixel_difference": float(np.abs(video.astype(int) - exact).mean()),
         }
-    other = replace(request(frames), seed=2)
-    another = [chunk.frames for chunk in run_fifo(model, fifo.plan(other, model.spec), seeded_noise(2), None)]
-    difference = float(np.abs(np.concatenate(another).astype(int) - exact).mean())
-    return {**report, "another seed, for scale": {"mean_pixel_difference": difference}}
+    another, _ = _video(model, fifo, frames, seed=2)
+    difference = float(np.abs(another.astype(int) - exact).mean())
+    return {**report, "another seed": {"mean_pixel_difference": difference}}
 
 
-def _video(model: PerFrameNoise, fifo: Fifo, frames: int) -> np.ndarray:
-    plan = fifo.plan(request(frames), model.spec)
-    return np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(1), None)])
+def _video(model: PerFrameNoise, fifo: Fifo, frames: int, seed: int = 1) -> tuple[np.ndarray, float]:
+    """Return a video and the seconds that it took."""
+    plan = fifo.plan(replace(request(frames), seed=seed), model.spec)
+    start = time.perf_counter()
+    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(seed), None)])
+    return video, time.perf_counter() - start
 
 
-def bench(name: str, frames: int) -> dict[str, object]:
-    """Return the whole report."""
-    model = load_model(name)
-    assert isinstance(model, PerFrameNoise)
-    exact = Fifo()
-    per_frame = {
-        f"partitions={n} lookahead={lookahead}": Fifo(partitions=n, lookahead=lookahead)
-        .plan(request(None), model.spec)
-        .forwards_per_frame
-        for n in (1, 2, 4)
-        for lookahead in (False, True)
-    }
+def counts(model: PerFrameNoise) -> dict[str, float]:
+    """Return network evaluations per frame of video for some settings."""
+    settings = [Fifo(partitions=n, lookahead=lookahead) for n in (1, 2, 4) for lookahead in (False, True)]
     return {
-        "machine": machine(),
-        "model": name,
-        "branches": num_branches(model.spec.guidance),
-        "forwards_per_frame": per_frame,
-        "exact": {**loop_overhead(model, exact), **speed(model, exact)},
-        "realtime": {**loop_overhead(model, realtime()), **speed(model, realtime())},
-        "options": options(model, Fifo(partitions=2)),
-        "memory": memory(model, realtime(), frames),
+        f"partitions={fifo.partitions} lookahead={fifo.lookahead}": fifo.plan(
+            request(None), model.spec
+        ).forwards_per_frame
+        for fifo in settings
     }
+
+
+PARTS: dict[str, Callable[[PerFrameNoise, int], dict[str, Any]]] = {
+    "counts": lambda model, frames: counts(model),
+    "speed": lambda model, frames: {
+        "default": {**loop_overhead(model, Fifo()), **speed(model, Fifo())},
+        "realtime": {**loop_overhead(model, realtime()), **speed(model, realtime())},
+    },
+    "options": lambda model, frames: options(model, Fifo(partitions=2)),
+    "memory": lambda model, frames: memory(model, realtime(), frames),
+}
 
 
 def main(arguments: list[str]) -> None:
     """Print the report as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="sprites")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--frames", type=int, default=5000, help="length of the memory run")
     parser.add_argument("--report", type=Path, help="write the report here, too")
     chosen = parser.parse_args(arguments)
-    text = json.dumps(bench(chosen.model, chosen.frames), indent=2)
+    dtype, reason = auto_dtype("cpu")
+    model = load_model(chosen.model, dtype=getattr(torch, dtype))
+    assert isinstance(model, PerFrameNoise)
+    head = {"machine": machine(), "model": chosen.model, "dtype": f"{dtype} ({reason})"}
+    report = {**head, **{part: PARTS[part](model, chosen.frames) for part in chosen.parts}}
+    text = json.dumps(report, indent=2)
     print(text)
     if chosen.report:
         chosen.report.write_text(text + "\n")

@@ -20,6 +20,7 @@ from torch import Tensor
 from longtake.data.sprites import random_world
 from longtake.model import Condition, PerFrameNoise
 from longtake.models import load_model
+from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import Noise, seeded_noise
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo, FifoPlan
@@ -79,7 +80,7 @@ def queue_over_uniform(model: PerFrameNoise, plan: FifoPlan, clips: Tensor, capt
 @torch.inference_mode()
 def ablation(name: str, num_clips: int, seeds: int) -> dict[str, object]:
     """Return mean and standard deviation over seeds for n = 1, 2, 4, 8 with lookahead off and on."""
-    model = load_model(name)
+    model = load_model(name, dtype=getattr(torch, auto_dtype("cpu")[0]))
     assert isinstance(model, PerFrameNoise)
     rows = {}
     for n in (1, 2, 4, 8):

@@ -24,6 +24,7 @@ from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
 from longtake.model import PerFrameNoise
 from longtake.models import load_model
+from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
@@ -93,7 +94,7 @@ def real_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
 
 def score(name: str, clips: int, videos: int, frames: int, folder: Path) -> dict[str, object]:
     """Return all figures; videos are kept in `folder`, and made once."""
-    model, judge, fifo = load_model(name), Judge.load(), Fifo()
+    model, judge, fifo = load_model(name, dtype=getattr(torch, auto_dtype("cpu")[0])), Judge.load(), Fifo()
     assert isinstance(model, PerFrameNoise)
     folder.mkdir(parents=True, exist_ok=True)
     trained, unseen = chosen_shots(clips, seed=11)
