@@ -8,42 +8,45 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, Latents
-from longtake.model import Condition, PerFrameNoise
+from longtake.model import Condition, Continuation, Infill, PerFrameNoise
 from longtake.schedule import Schedule
 
 Frame = Float[Tensor, "windows channels height width"]
+Known = Float[Tensor, "windows channels known height width"]
 
 
-def denoise_between(
-    model: PerFrameNoise,
-    x: Latents,
-    level: Int[Tensor, "windows"],
-    schedule: Schedule,
-    condition: Condition,
-    prompt_index: FrameIndex,
-    first: Frame,
-    last: Frame,
-) -> Latents:
-    """Return x0 of windows whose first and last frames are known."""
-    x = torch.cat([first[:, :, None], x[:, :, 1:-1], last[:, :, None]], dim=2)
-    levels = level[:, None].repeat(1, x.shape[2])
-    levels[:, 0] = levels[:, -1] = 0
-    return model.denoise(x, levels, schedule, condition, prompt_index)
+class CleanFrames(PerFrameNoise, Infill, Continuation):
+    """A model that infills and continues by `denoise` alone. Its spec says whether it was trained for that."""
 
+    def denoise_between(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        first: Frame,
+        last: Frame,
+    ) -> Latents:
+        """Return x0 of windows whose first and last frames are known."""
+        x = torch.cat([first[:, :, None], x[:, :, 1:-1], last[:, :, None]], dim=2)
+        levels = level[:, None].repeat(1, x.shape[2])
+        levels[:, 0] = levels[:, -1] = 0
+        return self.denoise(x, levels, schedule, condition, prompt_index)
 
-def denoise_after(
-    model: PerFrameNoise,
-    x: Latents,
-    level: Int[Tensor, "windows"],
-    schedule: Schedule,
-    condition: Condition,
-    prompt_index: FrameIndex,
-    previous: Float[Tensor, "windows channels known height width"],
-) -> Latents:
-    """Return x0 of the frames x that follow `previous`; both together fill the network's window."""
-    num_known = previous.shape[2]
-    levels = level[:, None].repeat(1, num_known + x.shape[2])
-    levels[:, :num_known] = 0
-    prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
-    x0 = model.denoise(torch.cat([previous, x], dim=2), levels, schedule, condition, prompts)
-    return x0[:, :, num_known:]
+    def denoise_after(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        previous: Known,
+    ) -> Latents:
+        """Return x0 of the frames x that follow `previous`; both together fill the network's window."""
+        num_known = previous.shape[2]
+        levels = level[:, None].repeat(1, num_known + x.shape[2])
+        levels[:, :num_known] = 0
+        prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
+        x0 = self.denoise(torch.cat([previous, x], dim=2), levels, schedule, condition, prompts)
+        return x0[:, :, num_known:]

@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
 from longtake.model import (
     Condition,
-    Continuation,
-    Infill,
-    PerFrameNoise,
     TemporalHooks,
     TemporalLayer,
 )
-from longtake.models.clean_frames import denoise_after, denoise_between
+from longtake.models.clean_frames import CleanFrames
 from longtake.models.toy_spec import TOY
 from longtake.schedule import Schedule, Spacing, discrete_schedule
 
@@ -53,7 +50,7 @@ class Mix(nn.Module):
         return torch.einsum("wfg,wcghv->wcfhv", gain, x)
 
 
-class Toy(PerFrameNoise, TemporalHooks, Infill, Continuation):
+class Toy(CleanFrames, TemporalHooks):
     """The analytic model, with every capability."""
 
     def __init__(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
@@ -91,14 +88,6 @@ class Toy(PerFrameNoise, TemporalHooks, Infill, Continuation):
         mu = condition.table[prompt_index].permute(0, 2, 1)[..., None, None]
         x0 = mu + self.mix(x.double() - a[:, None, :, None, None] * mu, gain)
         return x0.to(x.dtype)
-
-    def denoise_between(self, x, level, schedule, condition, prompt_index, first, last) -> Tensor:  # noqa: ANN001
-        """Return E[x0 | x, first, last], exactly."""
-        return denoise_between(self, x, level, schedule, condition, prompt_index, first, last)
-
-    def denoise_after(self, x, level, schedule, condition, prompt_index, previous) -> Tensor:  # noqa: ANN001
-        """Return E[x0 | x, previous], exactly."""
-        return denoise_after(self, x, level, schedule, condition, prompt_index, previous)
 
     def decode(self, latents: LatentFrames, state: Any) -> tuple[Frames, Any]:
         """Return latents as colours: 0 is mid-grey, +-2 the ends."""

@@ -17,14 +17,11 @@ from torch import Tensor, nn
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.model import (
     Condition,
-    Continuation,
-    Infill,
-    PerFrameNoise,
     TemporalHooks,
     TemporalLayer,
     VideoSpec,
 )
-from longtake.models.clean_frames import denoise_after, denoise_between
+from longtake.models.clean_frames import CleanFrames
 from longtake.models.diffusers.folder import folder_spec, part_folders
 from longtake.models.diffusers.hooks import (
     frame_conditions,
@@ -45,7 +42,7 @@ PIXELS_AT_ONCE = 2**17
 Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
 
 
-class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
+class UNetModel(CleanFrames, TemporalHooks):
     """A UNet over space and time, an image VAE and CLIP's text encoder.
 
     Infill and continuation give good pictures only where the network was trained for them: see `spec.clean_frames`.
@@ -108,14 +105,6 @@ class UNetModel(PerFrameNoise, TemporalHooks, Infill, Continuation):
             (prediction,) = self.parts.unet(x.to(self.dtype), timestep[:1], text, return_dict=False)
         x0 = to_x0(prediction, x, schedule.now(level[:, None, :, None, None]), self.parts.prediction)
         return x0.to(x.dtype)
-
-    def denoise_between(self, x, level, schedule, condition, prompt_index, first, last) -> Tensor:  # noqa: ANN001
-        """Return x0 of windows between two known frames, which are put in at level 0."""
-        return denoise_between(self, x, level, schedule, condition, prompt_index, first, last)
-
-    def denoise_after(self, x, level, schedule, condition, prompt_index, previous) -> Tensor:  # noqa: ANN001
-        """Return x0 of frames after known ones, which are put in at level 0."""
-        return denoise_after(self, x, level, schedule, condition, prompt_index, previous)
 
     def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""
