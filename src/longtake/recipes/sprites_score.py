@@ -1,5 +1,4 @@
-"""The score of an embedded model: python -m longtake.recipes.sprites_score [--model sprites] [--clips 200] [--videos
-20].
+"""The score of an embedded model: python -m longtake.recipes.sprites_score [--parts clips videos stories].
 
 A judge that was trained on real worlds alone reads what the model makes. Clips: 16 frames by ordinary sampling, half of
 the captions about (object, scene, motion) triples that were never trained on. Videos: delivered by `generate` with
@@ -26,6 +25,7 @@ from longtake.model import PerFrameNoise
 from longtake.models import load_model
 from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import seeded_noise
+from longtake.recipes import PRESETS, preset_settings
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import base_clip, prepare
@@ -92,45 +92,70 @@ def real_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
     return {head: float(np.mean(values)) for head, values in right.items()}
 
 
-def score(name: str, clips: int, videos: int, frames: int, folder: Path) -> dict[str, object]:
-    """Return all figures; videos are kept in `folder`, and made once."""
-    model, judge, fifo = load_model(name, dtype=getattr(torch, auto_dtype("cpu")[0])), Judge.load(), Fifo()
-    assert isinstance(model, PerFrameNoise)
-    folder.mkdir(parents=True, exist_ok=True)
-    trained, unseen = chosen_shots(clips, seed=11)
-    report: dict[str, object] = {"model": name, "digest": model.digest, "real": real_accuracy(judge, 100, 12)}
-    report["clips"] = {
+def clips_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, object]:
+    """Score 16-frame clips, trained and unseen triples apart, and real clips as the ceiling."""
+    judge = Judge.load()
+    trained, unseen = chosen_shots(chosen.clips, seed=11)
+    return {
+        "count": chosen.clips,
+        "real": real_accuracy(judge, 100, 12),
         "trained": clip_accuracy(model, trained, judge, 1000),
         "unseen": clip_accuracy(model, unseen, judge, 2000),
-        "count": clips,
     }
-    print(json.dumps(report, indent=2), file=sys.stderr)
-    long_shots = chosen_shots(2 * max(videos, 1), seed=13)[0][:videos]
+
+
+def videos_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, object]:
+    """Score long videos: means over them, and every one."""
+    shots = chosen_shots(2 * chosen.videos, seed=13)[0]
+    fifo = chosen_fifo(chosen.preset)
     rows = [
-        video_figures(model, fifo, shot, frames, folder / f"long-{index:02d}.mp4", 3000 + index)
-        for index, shot in enumerate(long_shots)
+        video_figures(model, fifo, shot, chosen.frames, chosen.folder / f"long-{index:02d}.mp4", 3000 + index)
+        for index, shot in enumerate(shots)
     ]
-    if rows:
-        means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        report["videos"] = {"count": videos, "frames": frames, **means}
-    lagging = replace(fifo, compat="videocrafter2")
-    for label, sampler in (("own prompt per frame", fifo), ("compat: all at once", lagging)):
-        switches = story_figures(model, sampler, folder / f"story-{sampler.compat}.mp4", seed=21)
-        report[f"story, {label}"] = switches
-    return report
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    return {"count": len(rows), "frames": chosen.frames, **means, "each": rows}
+
+
+def stories_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, object]:
+    """Show how fast a change of prompt is followed, beside the authors' switch of the whole queue."""
+    fifo = chosen_fifo(chosen.preset)
+    return {
+        label: story_figures(model, sampler, chosen.folder / f"story-{sampler.compat}.mp4", seed=21)
+        for label, sampler in (
+            ("a prompt per frame", fifo),
+            ("all at once, as in the released code", replace(fifo, compat="videocrafter2")),
+        )
+    }
+
+
+PARTS = {"clips": clips_part, "videos": videos_part, "stories": stories_part}
+
+
+def chosen_fifo(preset: str | None) -> Fifo:
+    """Return the sampler of a preset, or with its defaults."""
+    fifo = preset_settings(preset) if preset else Fifo()
+    assert isinstance(fifo, Fifo)
+    return fifo
 
 
 def main(arguments: list[str]) -> None:
     """Print the score as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="sprites")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--preset", choices=PRESETS, help="settings of FIFO-Diffusion; its defaults if not given")
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--videos", type=int, default=20)
     parser.add_argument("--frames", type=int, default=1024)
     parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where the videos go")
     parser.add_argument("--report", type=Path, help="write the score here, too")
     chosen = parser.parse_args(arguments)
-    report = score(chosen.model, chosen.clips, chosen.videos, chosen.frames, chosen.folder)
+    dtype = auto_dtype("cpu")[0]
+    model = load_model(chosen.model, dtype=getattr(torch, dtype))
+    assert isinstance(model, PerFrameNoise)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "preset": chosen.preset}
+    report |= {part: PARTS[part](model, chosen) for part in chosen.parts}
     text = json.dumps(report, indent=2)
     print(text)
     if chosen.report:
