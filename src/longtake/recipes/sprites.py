@@ -60,7 +60,7 @@ def uniform() -> tuple[DenoiserSettings, FitSettings]:
 def mixture() -> tuple[DenoiserSettings, FitSettings]:
     """`sprites`: a noise level for every frame."""
     levels = LevelMixture(uniform=0.3, independent=0.1, diagonal=0.45, past=0.1, ends=0.05)
-    fit = FitSettings(num_steps=2_600, learning_rate=7e-4, warmup_steps=50, decay_steps=1_500, ema_decay=0.998)
+    fit = FitSettings(num_steps=4_000, learning_rate=7e-4, warmup_steps=50, decay_steps=2_400, ema_decay=0.998)
     return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit
 
 
