@@ -6,7 +6,6 @@ and at the end; and for every option beyond the paper its gain in time and its d
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,10 +19,9 @@ import torch
 from longtake.bench.machine import machine, median_seconds
 from longtake.machine import peak_memory
 from longtake.model import PerFrameNoise
-from longtake.models import load_model
-from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import seeded_noise
 from longtake.recipes.fifo import realtime
+from longtake.recipes.measuring import measured_model, publish
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, run_fifo, shift
@@ -155,15 +153,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--frames", type=int, default=5000, help="length of the memory run")
     parser.add_argument("--report", type=Path, help="write the report here, too")
     chosen = parser.parse_args(arguments)
-    dtype, reason = auto_dtype("cpu")
-    model = load_model(chosen.model, dtype=getattr(torch, dtype))
-    assert isinstance(model, PerFrameNoise)
+    model, dtype, reason = measured_model(chosen.model)
     head = {"machine": machine(), "model": chosen.model, "dtype": f"{dtype} ({reason})"}
     report = {**head, **{part: PARTS[part](model, chosen.frames) for part in chosen.parts}}
-    text = json.dumps(report, indent=2)
-    print(text)
-    if chosen.report:
-        chosen.report.write_text(text + "\n")
+    publish(report, chosen.report)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ good as the network was trained to be.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from torch import Tensor
 
 from longtake.data.sprites import random_world
 from longtake.model import Condition, PerFrameNoise
-from longtake.models import load_model
-from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import Noise, seeded_noise
+from longtake.recipes.measuring import measured_model, publish
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo, FifoPlan
 from longtake.schedule import Schedule
@@ -80,8 +78,7 @@ def queue_over_uniform(model: PerFrameNoise, plan: FifoPlan, clips: Tensor, capt
 @torch.inference_mode()
 def ablation(name: str, num_clips: int, seeds: int) -> dict[str, object]:
     """Return mean and standard deviation over seeds for n = 1, 2, 4, 8 with lookahead off and on."""
-    model = load_model(name, dtype=getattr(torch, auto_dtype("cpu")[0]))
-    assert isinstance(model, PerFrameNoise)
+    model, _, _ = measured_model(name)
     rows = {}
     for n in (1, 2, 4, 8):
         for lookahead in (False, True):
@@ -104,10 +101,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--report", type=Path, help="write the table here, too")
     chosen = parser.parse_args(arguments)
-    text = json.dumps(ablation(chosen.model, chosen.clips, chosen.seeds), indent=2)
-    print(text)
-    if chosen.report:
-        chosen.report.write_text(text + "\n")
+    publish(ablation(chosen.model, chosen.clips, chosen.seeds), chosen.report)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ change from frame to frame over that of real worlds.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,9 @@ from longtake.metrics.consistency import consistency, real_step
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
 from longtake.model import PerFrameNoise
-from longtake.models import load_model
-from longtake.models.diffusers.precision import auto_dtype
 from longtake.noise import seeded_noise
 from longtake.recipes import PRESETS, preset_settings
+from longtake.recipes.measuring import measured_model, publish
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import base_clip, prepare
@@ -150,16 +148,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where the videos go")
     parser.add_argument("--report", type=Path, help="write the score here, too")
     chosen = parser.parse_args(arguments)
-    dtype = auto_dtype("cpu")[0]
-    model = load_model(chosen.model, dtype=getattr(torch, dtype))
-    assert isinstance(model, PerFrameNoise)
+    model, dtype, _ = measured_model(chosen.model)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "preset": chosen.preset}
     report |= {part: PARTS[part](model, chosen) for part in chosen.parts}
-    text = json.dumps(report, indent=2)
-    print(text)
-    if chosen.report:
-        chosen.report.write_text(text + "\n")
+    publish(report, chosen.report)
 
 
 if __name__ == "__main__":
