@@ -1,6 +1,19 @@
-"""Settings that hold for every test."""
+"""Settings that hold for every test, and the processes that tests over several ranks share."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
+
+from .ranks import Ranks
 
 # No test reaches the network: a model that is not in the repository is a failure, not a download.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    """Worker processes: `ranks.run(size, function, *args)` runs function(world, *args) on so many ranks."""
+    pool = Ranks()
+    yield pool
+    pool.close()

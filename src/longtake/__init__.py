@@ -16,8 +16,10 @@ if TYPE_CHECKING:
         LongtakeError,
         MissingExtraError,
         OutputError,
+        RanksError,
     )
     from longtake.generate import generate
+    from longtake.join import joined_world
     from longtake.models import load_model
     from longtake.request import PromptTimeline, Request
 
@@ -31,8 +33,10 @@ __all__ = [
     "MissingExtraError",
     "OutputError",
     "PromptTimeline",
+    "RanksError",
     "Request",
     "generate",
+    "joined_world",
     "load_model",
 ]
 
@@ -44,8 +48,10 @@ _HOMES = {
     "MissingExtraError": "longtake.errors",
     "OutputError": "longtake.errors",
     "PromptTimeline": "longtake.request",
+    "RanksError": "longtake.errors",
     "Request": "longtake.request",
     "generate": "longtake.generate",
+    "joined_world": "longtake.join",
     "load_model": "longtake.models",
 }
 

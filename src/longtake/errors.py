@@ -5,6 +5,7 @@
     |-- CapabilityError     this sampler needs something that this model does not offer
     |-- OutputError         a file or folder that cannot be written, or belongs to another run
     |-- CheckpointError     weights or saved state that are missing, damaged or of another shape
+    |-- RanksError          processes of one job that lose each other
     `-- MissingExtraError   an optional package that is not installed
 """
 
@@ -30,6 +31,10 @@ class OutputError(LongtakeError):
 
 class CheckpointError(LongtakeError):
     """Weights or saved state that are missing, damaged or of another shape."""
+
+
+class RanksError(LongtakeError):
+    """Processes of one job that have lost each other."""
 
 
 class MissingExtraError(LongtakeError):

@@ -1,14 +1,21 @@
 """From a request to a file: plan, run, write."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from longtake.errors import CapabilityError
+from longtake.launch import check_same
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request
-from longtake.sampler import Plan, Sampler
-from longtake.world import ALONE, World
+from longtake.sampler import Chunk, Plan, Sampler
+
+if TYPE_CHECKING:
+    from longtake.video.sink import Sink
+    from longtake.world import World
 
 SEGMENT = 32
 
@@ -49,7 +56,7 @@ def generate(
     request: Request,
     sampler: Sampler,
     output: Output,
-    world: World = ALONE,
+    world: "World | None" = None,
     progress: Callable[[int, tuple[str, ...]], None] = lambda frames, warnings: None,
 ) -> Result:
     """Make the video that is asked for, writing frames as they are made.
@@ -57,44 +64,74 @@ def generate(
     The same call after any interruption continues; on a finished file it does nothing. `progress` is told the number of
     frames so far, and warnings, after every chunk. Raises CapabilityError, InputError or OutputError before any work is
     done.
+
+    With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
+    and calls `progress`. Any other number of processes may continue the run.
     """
-    # Both import torch, which a plan must not wait for.
+    # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
+    from longtake.world import ALONE
+
+    world = world or ALONE
+    plan = checked_plan(model.spec, request, sampler)
+    sampler.check_ranks(plan, world.clip.size)
+    settings = run_settings(model, plan, sampler)
+    written = {f"output {name}": str(value) for name, value in asdict(output).items()}
+    check_same([json.loads(text) for text in world.all.say(json.dumps({**settings, **written}))])
+    with _opened(model, plan, output, settings) if world.rank == 0 else nullcontext() as sink:
+        before, finished_before = _told(world, sink and [sink.next_frame, sink.finished])
+        if not finished_before:
+            restart = world.all.share(sink.restart.state if sink and sink.restart else None, model.device)
+            _write(sampler.run(model, plan, seeded_noise(request.seed), world, restart), sink, progress)
+        frames, warnings = _told(world, sink and [sink.next_frame, sink.warnings])
+    return Result(
+        plan=plan,
+        frames=frames,
+        resumed_from=before,
+        finished_before=finished_before,
+        warnings=tuple(warnings),
+    )
+
+
+def _opened(model: VideoModel, plan: Plan, output: Output, settings: Mapping[str, object]) -> "Sink":
+    # Imports torch and av.
     from longtake.video.sink import open_sink
 
-    plan = checked_plan(model.spec, request, sampler)
-    with open_sink(
+    return open_sink(
         output.path,
-        settings=run_settings(model, plan, sampler),
+        settings=settings,
         fps=model.spec.fps if output.fps is None else output.fps,
         crf=output.crf,
         scale=output.scale,
         segment=SEGMENT,
-        total=request.frames,
+        total=plan.request.frames,
         size=(model.spec.height, model.spec.width),
-        comment=" | ".join(request.prompts.texts),
+        comment=" | ".join(plan.request.prompts.texts),
         overwrite=output.overwrite,
-    ) as sink:
-        before, finished_before = sink.next_frame, sink.finished
-        if not finished_before:
-            progress(before, tuple(sink.warnings))
-            restart = sink.restart.state if sink.restart else None
-            try:
-                for chunk in sampler.run(model, plan, seeded_noise(request.seed), world, restart):
-                    sink.append(chunk)
-                    progress(sink.next_frame, ())
-            except BaseException:
-                # Frames that the sink took in the call that was interrupted are in the file too.
-                progress(sink.next_frame, ())
-                raise
-            sink.finish()
-    return Result(
-        plan=plan,
-        frames=sink.next_frame,
-        resumed_from=before,
-        finished_before=finished_before,
-        warnings=tuple(sink.warnings),
     )
+
+
+def _write(chunks: Iterable[Chunk], sink: "Sink | None", progress: Callable[[int, tuple[str, ...]], None]) -> None:
+    """Take all chunks, of which only the process with the sink needs the frames."""
+    if sink is None:
+        for _ in chunks:
+            pass
+        return
+    progress(sink.next_frame, tuple(sink.warnings))
+    try:
+        for chunk in chunks:
+            sink.append(chunk)
+            progress(sink.next_frame, ())
+    except BaseException:
+        # Frames that the sink took in the call that was interrupted are in the file too.
+        progress(sink.next_frame, ())
+        raise
+    sink.finish()
+
+
+def _told(world: "World", values: list[Any] | None) -> list[Any]:
+    """Return what the first process gives; the others give nothing."""
+    return json.loads(world.all.say(json.dumps(values))[0])
 
 
 def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler) -> Plan:

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from longtake.model import Condition, VideoModel
+from longtake.request import num_branches
 from longtake.schedule import Schedule
+from longtake.world import ALONE, Group
 
 
 def guided(
@@ -15,21 +17,24 @@ def guided(
     condition: Condition,
     prompt_index: Tensor,
     scale: float,
+    cfg: Group = ALONE.cfg,
 ) -> Tensor:
     """Return x0 = u + scale (c - u), c under each frame's prompt and u under row 0; one branch where scale is 1 or 0.
+
+    Two processes in `cfg` compute a branch each.
 
     At a given x, x0 is affine in epsilon and in v with the same coefficients for both branches: guiding any of them is
     the same.
     """
-    if scale == 0:
-        return model.denoise(x, level, schedule, condition, torch.zeros_like(prompt_index))
-    conditional = model.denoise(x, level, schedule, condition, prompt_index)
-    if scale == 1:
-        return conditional
-    unconditional = model.denoise(x, level, schedule, condition, torch.zeros_like(prompt_index))
+
+    def branch(rows: Tensor) -> Tensor:
+        return model.denoise(x, level, schedule, condition, rows)
+
+    rows, empty = prompt_index, torch.zeros_like(prompt_index)
+    if num_branches(scale) == 1:
+        return branch(rows if scale else empty)
+    if cfg.size == 1:
+        conditional, unconditional = branch(rows), branch(empty)
+    else:
+        conditional, unconditional = cfg.gather(branch(empty if cfg.rank else rows))
     return unconditional + scale * (conditional - unconditional)
-
-
-def num_branches(scale: float) -> int:
-    """Return how many network evaluations `guided` spends on a window."""
-    return 1 if scale in (0, 1) else 2

@@ -74,6 +74,11 @@ class Request:
         _check_text(self.negative_prompt, "the negative prompt")
 
 
+def num_branches(guidance: float) -> int:
+    """Return how many network evaluations a guidance scale costs per window: 1 or 2."""
+    return 1 if guidance in (0, 1) else 2
+
+
 def _check_text(text: str, what: str) -> None:
     try:
         text.encode()

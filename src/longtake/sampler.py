@@ -48,7 +48,9 @@ class Plan:
     window_batch: int
     """Windows in one call of the network."""
     held_frames: int
-    """Latent frames in memory at any time."""
+    """Latent frames in memory at any time, in all processes together."""
+    window_frames: int
+    """Latent frames in one evaluation."""
 
     @property
     def guidance(self) -> float:
@@ -69,6 +71,10 @@ class Sampler(ABC):
         """Work out what will be done. Raises InputError for settings that do not fit the model or each other."""
 
     @abstractmethod
+    def check_ranks(self, plan: Plan, ranks: int) -> None:
+        """Raise InputError where so many processes cannot share the frames of this plan; 1 always can."""
+
+    @abstractmethod
     def run(
         self,
         model: VideoModel,
@@ -77,4 +83,8 @@ class Sampler(ABC):
         world: "World",
         resume: State | None,
     ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk."""
+        """Make the video, from its start or from the state of an earlier chunk.
+
+        Every process of `world` runs it and yields as many chunks; only those of rank 0 need frames. What takes
+        messages happens before a chunk is yielded: `Chunk.state` sends none.
+        """

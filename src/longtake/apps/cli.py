@@ -3,12 +3,14 @@
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from longtake import __version__
 from longtake.apps.stopping import StoppedError
-from longtake.errors import LongtakeError, unknown_name
+from longtake.errors import InputError, LongtakeError, unknown_name
+from longtake.launch import Launch, launched
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ COMMANDS: dict[str, Command] = {
     "samplers": Command("longtake.apps.catalog:samplers_command", "list the samplers, and what they need"),
     "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
     "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
+    "convert videocrafter2": Command("longtake.apps.convert:videocrafter2_command", "make a model folder of its UNet"),
+    "convert pvdm": Command("longtake.apps.convert:pvdm_command", "make a model folder of its authors' checkpoints"),
     "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
     "train sprites": Command("longtake.apps.train:sprites_command", "train the embedded model, stage by stage"),
     "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
@@ -36,7 +40,10 @@ EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 
 
 
 def main() -> None:
-    """Run the command line; exits with 0, 2 for a mistake of the user, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command line.
+
+    Exits with 0, 2 for a mistake of the user, 1 for one of ours, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     sys.exit(_status(sys.argv[1:]))
 
 
@@ -52,16 +59,35 @@ def _status(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
+        _say("stopped by Ctrl-C")
         return 130
     except StoppedError as stopped:
-        print(stopped, file=sys.stderr)
+        _say(str(stopped))
         return stopped.status
+    except Exception:
+        # A fault of ours, for the report of which everything is needed.
+        _say(traceback.format_exc().rstrip())
+        return 1
 
 
 def _complain(problem: str) -> int:
-    print(f"longtake: {' '.join(problem.split())}", file=sys.stderr)
+    _say(f"longtake: {' '.join(problem.split())}")
     return 2
+
+
+def _say(line: str) -> None:
+    """Say why the command ends; of the processes of a job, only the first with a reason does."""
+    try:
+        launch = launched()
+    except InputError:
+        launch = Launch()
+    if launch.size == 1:
+        print(line, file=sys.stderr)
+        return
+    # Imports torch, which takes a second.
+    from longtake.watch import say_once
+
+    say_once(launch, line)
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -1,17 +1,18 @@
 """What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longtake.apps.report import Order, check_sidecars, read_order
 from longtake.apps.settings import VideoSettings
 from longtake.errors import InputError
 from longtake.generate import SEGMENT, Output, checked_plan
+from longtake.launch import launched
 from longtake.model import VideoSpec
 from longtake.models import MODELS, model_spec
 from longtake.models.diffusers.folder import unknown_words
 from longtake.prompts import parse_prompts
-from longtake.request import PromptTimeline, Request
+from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler
 from longtake.video.paths import Kind
 from longtake.video.target import make_target
@@ -29,6 +30,8 @@ class Job:
     plan: Plan
     warnings: tuple[str, ...] = ()
     """What the user should know before the start."""
+    split_guidance: bool = False
+    """Whether different processes compute the two halves of guidance; decides no frame."""
 
 
 def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
@@ -39,7 +42,7 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
     if settings.repeat is not None:
         _refuse_changes(settings, given)
         order = read_order(settings.repeat)
-        return _checked(order, settings.output, settings.overwrite, prompts_file=None)
+        return _shared(_checked(order, settings.output, settings.overwrite, prompts_file=None), settings)
     frames = _num_frames(settings.frames)
     _check_prompt(settings)
     spec = model_spec(settings.model)
@@ -67,11 +70,21 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
         raise InputError(f"--crf has no effect on {settings.output}, which is lossless; leave it out, or write .mp4")
     if settings.negative_prompt and job.plan.guidance == 1:
         raise InputError("--negative-prompt has no effect at guidance 1; leave it out, or give another --guidance")
-    return job
+    return _shared(job, settings)
+
+
+def _shared(job: Job, settings: VideoSettings[Sampler]) -> Job:
+    launched().branches(settings.split_guidance)
+    if settings.split_guidance and num_branches(job.plan.guidance) == 1:
+        raise InputError(
+            f"--split-guidance has no effect at guidance {job.plan.guidance:g}, which has one half only; "
+            "leave it out, or give another --guidance"
+        )
+    return replace(job, split_guidance=settings.split_guidance)
 
 
 def _refuse_changes(settings: VideoSettings[Sampler], given: list[str]) -> None:
-    allowed = {"--from", "-o", "--output", "--overwrite", "--json", "--dry-run"}
+    allowed = {"--from", "-o", "--output", "--overwrite", "--json", "--dry-run", "--split-guidance"}
     extra = [option for option in given if option not in allowed] + ["PROMPT"] * (settings.prompt is not None)
     if extra:
         raise InputError(f"--from repeats a run as it was, so {extra[0]} has no place beside it; leave it out")

@@ -3,35 +3,46 @@
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from longtake.apps.arguments import given
 from longtake.apps.job import Job, make_job
 from longtake.apps.plan_view import plan_content, plan_lines
+from longtake.apps.scaling_settings import OPTIONS, plan_settings
+from longtake.apps.scaling_view import scaling_content, scaling_lines
 from longtake.apps.settings import video_settings
+from longtake.launch import launched
 
 
 def generate_command(arguments: Sequence[str]) -> int:
     """Make a video, or say with --dry-run what would be done; return the exit status."""
-    return _command("generate", arguments, dry_run=False)
+    settings = video_settings("generate", arguments)
+    job = make_job(settings, given(arguments))
+    if not settings.dry_run:
+        return _make(job, as_json=settings.json)
+    _show(job, plan_content(job), plan_lines(job), as_json=settings.json)
+    return 0
 
 
 def plan_command(arguments: Sequence[str]) -> int:
-    """Say what would be done."""
-    return _command("plan", arguments, dry_run=True)
+    """Say what would be done, and with --ranks what it would take on many processes."""
+    options = given(arguments)
+    settings = plan_settings(arguments, options)
+    job = make_job(settings.video, [option for option in options if option not in OPTIONS])
+    content, lines = plan_content(job), plan_lines(job)
+    if settings.scaling.ranks is not None:
+        content["scaling"] = scaling_content(job, settings.scaling)
+        lines += scaling_lines(content["scaling"])
+    _show(job, content, lines, as_json=settings.video.json)
+    return 0
 
 
-def _command(name: str, arguments: Sequence[str], *, dry_run: bool) -> int:
-    settings = video_settings(name, arguments)
-    job = make_job(settings, given(arguments))
-    if not (dry_run or settings.dry_run):
-        return _make(job, as_json=settings.json)
+def _show(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_json: bool) -> None:
+    if launched().rank:
+        return
     for warning in job.warnings:
         _say(f"warning: {warning}")
-    if settings.json:
-        print(json.dumps(plan_content(job), indent=2))
-    else:
-        print("\n".join(plan_lines(job)))
-    return 0
+    print(json.dumps(content, indent=2) if as_json else "\n".join(lines))
 
 
 def _say(line: str) -> None:
@@ -44,7 +55,8 @@ def _make(job: Job, *, as_json: bool) -> int:
     from longtake.apps.run import run_job
 
     outcome = run_job(job, _say)
-    _say(outcome.line)
-    if as_json:
+    if outcome.line:
+        _say(outcome.line)
+    if as_json and not launched().rank:
         print(json.dumps(outcome.report, indent=2))
     return outcome.status

@@ -24,8 +24,8 @@ SMALLEST_MEASURED = 16
 class Journal:
     """The report of a run that is under way. Seconds and peak memory add up over the interruptions of a run."""
 
-    def __init__(self, job: Job, model: VideoModel, device: str, dtype: str) -> None:
-        self._job, self._output = job, job.output.path
+    def __init__(self, job: Job, model: VideoModel, device: str, dtype: str, ranks: int) -> None:
+        self._job, self._output, self._ranks = job, job.output.path, ranks
         self._order = replace(job.order, digest=model.digest, device=device, dtype=dtype)
         self.earlier: Mapping[str, Any] = {}
         """The report that an earlier process of this run has left."""
@@ -85,6 +85,7 @@ class Journal:
                 "seconds": round(self.seconds, 3),
                 "frames_per_second": round(frames / max(self.seconds, 1e-9), 3),
                 "peak_memory_bytes": max(peak_memory(), int(_earlier_number(self.earlier, "peak_memory_bytes"))),
+                "ranks": self._ranks,
                 "processes": 1 + int(_earlier_number(self.earlier, "processes")),
             },
             "environment": {**(record.environment if record else {}), "processor": processor()},

@@ -15,8 +15,11 @@ from longtake.apps.stopping import Stop, StoppedError, stoppable
 from longtake.apps.words import duration, size
 from longtake.errors import CheckpointError
 from longtake.generate import Result, generate
+from longtake.join import joined_world
+from longtake.launch import launched
 from longtake.model import VideoModel
 from longtake.models import load_model
+from longtake.world import World
 
 # Over fewer frames than this, overhead drowns the rate.
 FEWEST_FRAMES = 32
@@ -35,17 +38,39 @@ class Outcome:
 
 
 def run_job(job: Job, say: Callable[[str], None]) -> Outcome:
-    """Make, continue or find finished the video of a job. `say` prints a line before the display takes over."""
+    """Make, continue or find finished the video of a job. `say` prints a line before the display takes over.
+
+    Under torchrun all processes take part; the first one shows and reports.
+    """
+    first = launched().rank == 0
     hardware = choose_hardware(job.order.device, job.order.dtype)
-    for line in [*headline(job), f"device   {hardware.reason}", *(f"warning: {text}" for text in job.warnings)]:
+    for line in _introduction(job, hardware) if first else ():
         say(line)
+    run = None
     with stoppable() as stop:
         try:
-            model = load_model(job.order.model, hardware.device, hardware.dtype)
+            with joined_world(hardware.device, job.split_guidance) as world:
+                model = load_model(job.order.model, hardware.device, hardware.dtype)
+                _check_weights(job, model)
+                if not first:
+                    generate(model, job.order.request, job.order.sampler, job.output, world)
+                    return Outcome(status=0, line="", report={})
+                run = _Run(job, model, hardware, stop, world)
+                result = run.made()
         except StoppedError as stopped:
-            return Outcome(status=stopped.status, line=f"{stopped}: nothing was made yet", report={})
-        _check_weights(job, model)
-        return _Run(job, model, hardware, stop).outcome()
+            if not first:
+                return Outcome(status=stopped.status, line="", report={})
+            if run is None:
+                return Outcome(status=stopped.status, line=f"{stopped}: nothing was made yet", report={})
+            return run.stopped(stopped)
+        return run.finished(result)
+
+
+def _introduction(job: Job, hardware: Hardware) -> list[str]:
+    ranks = launched().size
+    shared = f", {ranks} processes" if ranks > 1 else ""
+    warnings = [f"warning: {text}" for text in job.warnings]
+    return [*headline(job), f"device   {hardware.reason}{shared}", *warnings]
 
 
 def _check_weights(job: Job, model: VideoModel) -> None:
@@ -57,31 +82,23 @@ def _check_weights(job: Job, model: VideoModel) -> None:
 
 
 class _Run:
-    """One process's share of a run."""
+    """What the first process shows and reports of a run."""
 
-    def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop) -> None:
-        self._job, self._model, self._hardware, self._stop = job, model, hardware, stop
-        self._journal = Journal(job, model, hardware.device, hardware.dtype_name)
+    def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: World) -> None:
+        self._job, self._model, self._hardware, self._stop, self._world = job, model, hardware, stop, world
+        self._journal = Journal(job, model, hardware.device, hardware.dtype_name, world.size)
         self._display = Display(job.order.request.prompts, job.order.request.frames)
         self._first: int | None = None
         self._frames = 0
         self._warnings: list[str] = list(job.warnings)
 
-    def outcome(self) -> Outcome:
-        job = self._job
-        try:
-            with self._display:
-                order = job.order
-                result = generate(self._model, order.request, order.sampler, job.output, progress=self._progress)
-        except StoppedError as stopped:
-            return self._stopped(stopped)
-        if result.finished_before and self._journal.complete:
-            return Outcome(
-                status=0,
-                line=f"{job.output.path} is already complete ({result.frames} frames); nothing to do",
-                report=self._journal.earlier,
+    def made(self) -> Result:
+        """Make the video."""
+        order = self._job.order
+        with self._display:
+            return generate(
+                self._model, order.request, order.sampler, self._job.output, self._world, progress=self._progress
             )
-        return self._finished(result)
 
     def _progress(self, frames: int, warnings: tuple[str, ...]) -> None:
         if self._first is None:
@@ -96,7 +113,8 @@ class _Run:
         self._journal.note(frames)
         self._stop.check()
 
-    def _stopped(self, stopped: StoppedError) -> Outcome:
+    def stopped(self, stopped: StoppedError) -> Outcome:
+        """Report a run that a signal has ended."""
         report: Mapping[str, Any] = {}
         kept = "nothing was made yet; the same command starts again"
         # Without a first progress the output was never opened, and is not ours to describe.
@@ -105,8 +123,15 @@ class _Run:
             kept = f"{self._job.output.path} holds {self._frames} frames and plays; the same command continues it"
         return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
 
-    def _finished(self, result: Result) -> Outcome:
+    def finished(self, result: Result) -> Outcome:
+        """Report a run that is complete."""
         job, journal = self._job, self._journal
+        if result.finished_before and journal.complete:
+            return Outcome(
+                status=0,
+                line=f"{job.output.path} is already complete ({result.frames} frames); nothing to do",
+                report=journal.earlier,
+            )
         seconds = journal.seconds_here
         if not result.finished_before:
             self._remember(result, seconds)
@@ -128,7 +153,8 @@ class _Run:
     def _remember(self, result: Result, seconds: float) -> None:
         made = result.frames - result.resumed_from
         total, steady = work(result.plan), work_per_frame(result.plan)
-        if made < FEWEST_FRAMES or steady is None:
+        # Estimates are of one process.
+        if made < FEWEST_FRAMES or steady is None or self._world.size > 1:
             return
         # A whole run counts its warm-up; what continues one has none.
         operations = total if total is not None and not result.resumed_from else made * steady

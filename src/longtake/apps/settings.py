@@ -59,6 +59,8 @@ class VideoSettings(Generic[AnySampler]):
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Dtype = "auto"
     """Number format; auto is what the device computes fastest, and is said."""
+    split_guidance: Flag = False
+    """Give the two halves of guidance to different processes; torchrun starts several."""
     overwrite: Flag = False
     """Start again where another run has written."""
     dry_run: Flag = False
@@ -75,9 +77,18 @@ def video_settings(command: str, arguments: Sequence[str]) -> VideoSettings[Samp
 
     Raises InputError for unknown samplers, presets and options, and for values of the wrong kind.
     """
+    default = default_settings(arguments)
+    return parse_arguments(VideoSettings[type(default.method)], command, arguments, default=default)
+
+
+def default_settings(arguments: Sequence[str]) -> VideoSettings[Sampler]:
+    """Return what holds for everything that is not given: the sampler's and the preset's own settings with it.
+
+    Raises InputError for unknown samplers and presets.
+    """
     sampler = sampler_class(value_of("--sampler", arguments, DEFAULT_SAMPLER))
     preset = value_of("--preset", arguments, "")
     method = preset_settings(preset) if preset else sampler()
     if not isinstance(method, sampler):
         raise InputError(f"the preset {preset} is one of {method.name}; leave --preset out, or --sampler")
-    return parse_arguments(VideoSettings[sampler], command, arguments, default=VideoSettings(method=method))
+    return VideoSettings(method=method)
