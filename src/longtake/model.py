@@ -4,14 +4,15 @@ A sampler sees only this. Nothing here imports torch, so that a plan can be made
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype, nn
 
-    from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
+    from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents, Rotate
     from longtake.schedule import Schedule, Spacing
 
 
@@ -46,6 +47,10 @@ class VideoSpec:
     """Floating-point operations of one network evaluation (one window, one guidance branch)."""
     decode_flops: int | None = None
     """Floating-point operations to decode one latent frame."""
+    temporal_layers: tuple[tuple[str, int, int], ...] | None = None
+    """(kind, channels, cells of a frame) of every layer that mixes frames, in the order in which they run: "attention"
+    (channels of its keys), "block" (a stack of convolutions; channels that enter it), "convolution", and "norm" (the
+    number of its groups, 1)."""
 
     def pixel_frames(self, latent_frames: int) -> int:
         """Return how many pixel frames so many latent frames decode to, from the start of a video."""
@@ -58,19 +63,51 @@ class VideoSpec:
 
 @dataclass(frozen=True)
 class Condition:
-    """A table of prompt embeddings, one row a prompt; what a row holds is the model's own affair."""
+    """A table of prompt embeddings, one row a prompt.
+
+    What a row holds is the model's own affair, but a mean of two rows must be a prompt between the two.
+    """
 
     table: "Tensor"
 
 
-@dataclass(frozen=True)
-class TemporalLayer:
-    """A layer that mixes frames: where a sampler that spreads one video over clips has to step in."""
+class FrameMixer(ABC):
+    """Takes the place of a model's own mixing of frames, layer by layer, so that one video can be spread over clips.
 
-    kind: Literal["convolution", "attention", "norm"]
-    module: "nn.Module"
-    frame_axis: int
-    """Axis of the module's input along which the frames lie."""
+    A model calls it, inside `TemporalHooks.mixing`, for every layer that reads more than one frame, in the order in
+    which the layers run. `x` is always (windows, channels, frames, height, width).
+    """
+
+    @abstractmethod
+    def attend(
+        self, key: "Tensor", value: "Tensor", tokens: int = 1, rotate: "Rotate | None" = None
+    ) -> "Callable[[Tensor], Tensor]":
+        """Take keys and values; return the function that turns queries into what attention gives.
+
+        Between the two calls keys and values travel, so queries are best computed there. All are (sequences, frames x
+        tokens, heads, width), `tokens` of every frame together. `rotate` puts rotary positions over time on keys;
+        queries then carry none.
+        """
+
+    @abstractmethod
+    def convolve(self, convolution: "nn.Conv3d", x: "Tensor") -> "Tensor":
+        """Return what a convolution over 3 frames gives, kernel (3, 1, 1), zeros beyond the ends."""
+
+    @abstractmethod
+    def normalise(self, norm: "nn.GroupNorm", x: "Tensor") -> "Tensor":
+        """Return what a norm over channels, frames and cells gives."""
+
+    @abstractmethod
+    def block(self, block: "Callable[[Tensor], Tensor]", x: "Tensor", reach: int) -> "Tensor":
+        """Return what a stack of convolutions and norms gives, of which an output sees `reach` frames to each side.
+
+        `block` runs it on any number of frames; its own convolutions and norms come back to this object.
+        """
+
+    @abstractmethod
+    def places(self) -> "Sequence[tuple[int, int]]":
+        """Return, for every frame held here, its place in its clip and the clip's length: for networks that add an
+        absolute position to every frame."""
 
 
 class VideoModel(ABC):
@@ -125,11 +162,11 @@ class PerFrameNoise(VideoModel):
 
 
 class TemporalHooks(VideoModel):
-    """A model whose layers that mix frames can be reached."""
+    """A model whose mixing of frames a sampler can take over. Then `denoise` takes any number of frames."""
 
     @abstractmethod
-    def temporal_layers(self) -> Sequence[TemporalLayer]:
-        """Return the layers that mix frames, in the order in which they run."""
+    def mixing(self, mixer: FrameMixer) -> "AbstractContextManager[None]":
+        """Let `mixer` mix the frames of every `denoise` inside the context, in place of the model's own layers."""
 
 
 class Infill(VideoModel):

@@ -1,15 +1,19 @@
 """The adapter for UNet3DConditionModel against diffusers itself, on tiny real components."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import TextToVideoSDPipeline
+from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor
 
-from longtake.model import Condition, TemporalLayer
+from longtake.attention import attention
+from longtake.model import Condition, FrameMixer
 from longtake.models.diffusers.unet import UNetModel, load_unet
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
@@ -68,7 +72,7 @@ def test_a_level_and_a_prompt_belong_to_their_frame(exact) -> None:
     """With the layers for time made idle, a frame is as in a window that has its level and prompt throughout."""
     model, condition, x = exact, exact.encode(PROMPTS), latents(1).double()
     level, rows = torch.arange(1, FRAMES + 1)[None], torch.tensor([[0, 1, 2, 1, 0, 2, 2, 1]])
-    idle = [layer.module for layer in model.temporal_layers() if layer.kind == "convolution"]
+    idle = [module for module in model.parts.unet.modules() if isinstance(module, torch.nn.Conv3d)]
     idle += [module.proj_out for name, module in model.parts.unet.named_modules() if is_temporal_transformer(name)]
     saved = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for module in idle]
     try:
@@ -133,25 +137,54 @@ def test_encoding_gives_latents_of_the_right_scale(model) -> None:
     torch.testing.assert_close(model.encode_frames(frames), expected.transpose(0, 1))
 
 
-def test_temporal_layers_come_in_the_order_of_execution_with_their_frame_axis(model) -> None:
-    layers = model.temporal_layers()
-    names = {id(module): name for name, module in model.parts.unet.named_modules()}
-    places = [names[id(layer.module)].split(".")[0] for layer in layers]
-    assert list(dict.fromkeys(places)) == ["transformer_in", "down_blocks", "mid_block", "up_blocks"]
-    seen: dict[str, set[int]] = {}
+class Recorder(FrameMixer):
+    """Mixes as the model itself would, and notes what it is given."""
 
-    def note(layer: TemporalLayer) -> Callable[..., None]:
-        def hook(module, inputs) -> None:
-            seen.setdefault(layer.kind, set()).add(inputs[0].shape[layer.frame_axis])
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
 
-        return hook
+    def attend(self, key, value, tokens=1, rotate=None):
+        self.seen.append(("attention", key.shape[1]))
+        return lambda query: attention(query, key, value)
 
-    handles = [layer.module.register_forward_pre_hook(note(layer)) for layer in layers]
-    rows = torch.zeros((1, FRAMES), dtype=torch.long)
-    model.denoise(latents(1), rows + 1, model.schedule(10), model.encode([""]), rows)
-    for handle in handles:
-        handle.remove()
-    assert seen == {"convolution": {FRAMES}, "norm": {FRAMES}, "attention": {FRAMES}}
+    def convolve(self, convolution, x):
+        self.seen.append(("convolution", x.shape[2]))
+        return convolution(x)
+
+    def normalise(self, norm, x):
+        self.seen.append(("norm", x.shape[2]))
+        return norm(x)
+
+    def block(self, block, x, reach):
+        self.seen.append(("block", x.shape[2]))
+        return block(x)
+
+    def places(self):
+        raise AssertionError("this network has no positions over time")
+
+
+def test_a_mixer_meets_every_layer_over_time_and_nothing_else(exact) -> None:
+    x, rows = latents(1).double(), torch.ones((1, FRAMES), dtype=torch.long)
+    arguments = (x, rows + 4, exact.schedule(10), exact.encode(PROMPTS), rows)
+    plain, recorder = exact.denoise(*arguments), Recorder()
+    names = {name: id(module) for name, module in exact.parts.unet.named_modules()}
+    with exact.mixing(recorder):
+        torch.testing.assert_close(exact.denoise(*arguments), plain, atol=1e-10, rtol=0)
+    assert {frames for _, frames in recorder.seen} == {FRAMES}
+    modules = list(exact.parts.unet.modules())
+    temporal = [module for module in modules if isinstance(module, TransformerTemporalModel)]
+    convolutions = [module for module in modules if isinstance(module, TemporalConvLayer)]
+    expected = {
+        "norm": len(temporal) + 4 * len(convolutions),
+        "attention": 2 * len(temporal),
+        "convolution": 4 * len(convolutions),
+        "block": len(convolutions),
+    }
+    assert Counter(kind for kind, _ in recorder.seen) == expected
+    assert {name: id(module) for name, module in exact.parts.unet.named_modules()} == names
+    recorder.seen.clear()
+    exact.denoise(*arguments)
+    assert not recorder.seen
 
 
 def test_known_frames_are_put_in_as_clean(model, condition) -> None:

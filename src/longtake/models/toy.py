@@ -7,19 +7,16 @@ exact, too. Tests, docs and examples use it; it needs no weights.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
-from longtake.model import (
-    Condition,
-    TemporalHooks,
-    TemporalLayer,
-)
+from longtake.model import Condition, FrameMixer, TemporalHooks
 from longtake.models.clean_frames import CleanFrames
 from longtake.models.toy_spec import TOY
 from longtake.schedule import Schedule, Spacing, discrete_schedule
@@ -42,14 +39,6 @@ def colour(prompt: str) -> Float[Tensor, "3"]:
     return torch.tensor([value / 127.5 - 1 for value in digest], dtype=torch.float64)
 
 
-class Mix(nn.Module):
-    """The one layer of the toy that mixes frames."""
-
-    def forward(self, x: Latents, gain: Float[Tensor, "windows frames frames"]) -> Latents:
-        """Return every frame as a weighted sum of all frames of its window."""
-        return torch.einsum("wfg,wcghv->wcfhv", gain, x)
-
-
 class Toy(CleanFrames, TemporalHooks):
     """The analytic model, with every capability."""
 
@@ -57,7 +46,7 @@ class Toy(CleanFrames, TemporalHooks):
         self.spec = TOY
         self.digest = "toy-1"
         self.device, self.dtype = torch.device(device), dtype
-        self.mix = Mix()
+        self.mixer: FrameMixer | None = None
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return a mean colour per prompt."""
@@ -82,12 +71,15 @@ class Toy(CleanFrames, TemporalHooks):
         level = level if level.ndim == 2 else level[:, None].expand(x.shape[0], x.shape[2])
         now = schedule.now(level)
         a, s = now.alpha.to(self.device), now.sigma.to(self.device)
+        mu = condition.table[prompt_index].permute(0, 2, 1)[..., None, None]
+        centred = x.double() - a[:, None, :, None, None] * mu
+        if self.mixer:
+            gain = (VARIANCE * a / (VARIANCE * a**2 + s**2))[:, None, :, None, None]
+            return (mu + _smoothed(gain * centred, self.mixer)).to(x.dtype)
         k = covariance(x.shape[2]).to(self.device)
         noisy = a[:, :, None] * k * a[:, None, :] + torch.diag_embed(s**2)
         gain = torch.linalg.solve(noisy, a[:, :, None] * k).mT
-        mu = condition.table[prompt_index].permute(0, 2, 1)[..., None, None]
-        x0 = mu + self.mix(x.double() - a[:, None, :, None, None] * mu, gain)
-        return x0.to(x.dtype)
+        return (mu + torch.einsum("wfg,wcghv->wcfhv", gain, centred)).to(x.dtype)
 
     def decode(self, latents: LatentFrames, state: Any) -> tuple[Frames, Any]:
         """Return latents as colours: 0 is mid-grey, +-2 the ends."""
@@ -97,6 +89,21 @@ class Toy(CleanFrames, TemporalHooks):
         """Return the latents of pixels."""
         return ((frames - 0.5) * 4).permute(1, 0, 2, 3)
 
-    def temporal_layers(self) -> Sequence[TemporalLayer]:
-        """Return the one layer that mixes frames."""
-        return [TemporalLayer("attention", self.mix, frame_axis=2)]
+    @contextmanager
+    def mixing(self, mixer: FrameMixer) -> Iterator[None]:
+        """Let `mixer` mix the frames: then x0 is each frame's own expectation, smoothed by attention without a
+        preference."""
+        self.mixer = mixer
+        try:
+            yield
+        finally:
+            self.mixer = None
+
+
+def _smoothed(x: Latents, mixer: FrameMixer) -> Latents:
+    """Return every frame half itself and half the mean of the frames that it attends to."""
+    windows, channels, frames, height, width = x.shape
+    cells = x.permute(0, 3, 4, 2, 1).reshape(-1, frames, 1, channels)
+    attended = mixer.attend(torch.zeros_like(cells), cells)(torch.zeros_like(cells))
+    mixed = (cells + attended) / 2
+    return mixed.reshape(windows, height, width, frames, channels).permute(0, 4, 3, 1, 2)

@@ -16,13 +16,13 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+
+from longtake.attention import attention
 
 FrameEmbedding = Float[Tensor, "windows_x_frames width"]
 Text = Float[Tensor, "prompts tokens width"]
 TextTable = Float[Tensor, "prompts entries"]
 HeadedText = Float[Tensor, "texts tokens heads headwidth"]
-Headed = Float[Tensor, "sequences _tokens heads headwidth"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TextAttention:
         """Return what the layer adds. The text that the UNet hands on is ignored."""
         texts, _, heads, width = self.keys.shape
         query = attn.to_q(hidden_states).view(texts, -1, heads, width)
-        mixed = _mixed(query, self.keys, self.values)
+        mixed = attention(query, self.keys, self.values)
         return cast(nn.ModuleList, attn.to_out)[0](mixed.reshape(len(hidden_states), -1, heads * width))
 
 
@@ -93,14 +93,7 @@ class SelfAttention:
         """Return what the layer adds."""
         projections = [cast(nn.Module, projection) for projection in (attn.to_q, attn.to_k, attn.to_v)]
         headed = [projection(hidden_states).unflatten(-1, (attn.heads, -1)) for projection in projections]
-        return cast(nn.ModuleList, attn.to_out)[0](_mixed(*headed).flatten(2))
-
-
-def _mixed(query: Headed, keys: Headed, values: Headed) -> Headed:
-    """Return attention, on a CPU computed in float32: its kernel for bfloat16 takes 1.2 to 2.4 times as long."""
-    kind = torch.float32 if query.device.type == "cpu" and query.dtype == torch.bfloat16 else query.dtype
-    q, k, v = (tensor.to(kind).transpose(1, 2) for tensor in (query, keys, values))
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2).to(query.dtype)
+        return cast(nn.ModuleList, attn.to_out)[0](attention(*headed).flatten(2))
 
 
 def text_layers(unet: UNet3DConditionModel) -> list[Attention]:
@@ -153,7 +146,7 @@ def self_attention(layers: Sequence[Attention]) -> Iterator[None]:
 
 
 @contextmanager
-def swapped(owner: nn.Module, name: str, replacement: Any) -> Iterator[None]:
+def swapped(owner: object, name: str, replacement: Any) -> Iterator[None]:
     """Put `replacement` in the place of an attribute while the context lasts."""
     original = getattr(owner, name)
     setattr(owner, name, replacement)
