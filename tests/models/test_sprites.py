@@ -14,6 +14,7 @@ from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import run_fifo
+from longtake.world import ALONE
 
 PROMPT = "a panda rests in the desert"
 
@@ -60,6 +61,6 @@ def test_plain_diffusers_loads_and_samples_it():
 def test_fifo_makes_the_scene_that_is_asked_for():
     model = load_model("sprites")
     plan = Fifo(lookahead=False).plan(Request(prompts=PromptTimeline.constant(PROMPT), frames=24, seed=0), model.spec)
-    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(0), None)])
+    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(0), ALONE, None)])
     red, _, blue = video.mean((1, 2)).T
     assert video.shape == (24, 64, 64, 3) and (red - blue > 50).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.errors import InputError
 from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
@@ -68,9 +69,37 @@ def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
     assert max(denoised) <= plan.window_batch
 
 
+MANY_WINDOWS = {"fifo": {"partitions": 3}}
+
+
+def share_of_video(world, name):
+    """The frames and the last state that one rank yields."""
+    torch.set_num_threads(1)
+    model, sampler = Toy(), sampler_class(name)(**MANY_WINDOWS.get(name, {}))
+    plan = sampler.plan(Request(prompts=PROMPTS, frames=37, seed=5, guidance=2.0), model.spec)
+    sampler.check_ranks(plan, world.clip.size)
+    made = list(sampler.run(model, plan, seeded_noise(5), world, None))
+    return np.concatenate([chunk.frames for chunk in made]), [chunk.start for chunk in made], made[-1].state()
+
+
+@pytest.mark.parametrize(("size", "cfg"), [(2, 1), (3, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_ranks_share_the_work_and_change_nothing(name, size, cfg, ranks):
+    alone, _, state = share_of_video(ALONE, name)
+    (first, *others) = ranks.run(size, share_of_video, name, cfg=cfg)
+    assert np.abs(first[0].astype(int) - alone).max() <= 1
+    assert all(other[1] == first[1] for other in others)
+    for key, tensor in first[2].items():
+        torch.testing.assert_close(tensor, state[key], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_an_endless_run_goes_on_with_as_much_memory(name):
-    stream = chunks(name, frames=None)
+    try:
+        stream = chunks(name, frames=None)
+    except InputError as refusal:
+        assert "endless" in str(refusal)
+        return
     sizes = set()
     for chunk in stream:
         if len(chunk.frames):

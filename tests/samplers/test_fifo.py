@@ -12,6 +12,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, run_fifo, shift
 from longtake.samplers.windows import lookahead_windows, partition_windows
+from longtake.world import ALONE
 
 
 def spec(f=16, guidance=12.0):
@@ -26,7 +27,7 @@ def plan(frames=100, f=16, guidance=12.0, **settings):
 def video(settings, frames=40, prompts=None, dtype=torch.float32):
     model = Toy(dtype)
     request = Request(prompts=prompts or PromptTimeline.constant("a"), frames=frames, seed=3, guidance=2.0)
-    made = run_fifo(model, Fifo(**settings).plan(request, model.spec), seeded_noise(3), None)
+    made = run_fifo(model, Fifo(**settings).plan(request, model.spec), seeded_noise(3), ALONE, None)
     return np.concatenate([chunk.frames for chunk in made])
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.guidance import num_branches
 from longtake.model import Condition, PerFrameNoise
 from longtake.models.toy_spec import TOY
-from longtake.request import PromptTimeline, Request
+from longtake.request import PromptTimeline, Request, num_branches
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, shift
 from longtake.schedule import discrete_schedule, to_x0

@@ -25,6 +25,7 @@ from longtake.recipes.measuring import measured_model, publish
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo import Fifo
 from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, run_fifo, shift
+from longtake.world import ALONE
 
 PROMPT = "a rocket flies up through the night sky"
 OPTIONS = {
@@ -68,7 +69,7 @@ def loop_overhead(model: PerFrameNoise, fifo: Fifo, iterations: int = 12) -> dic
 @torch.inference_mode()
 def speed(model: PerFrameNoise, fifo: Fifo, frames: int = 48) -> dict[str, float]:
     """Return frames per second once the queue is under way, decoding included, and the video's own rate beside it."""
-    stream = run_fifo(model, fifo.plan(request(None), model.spec), seeded_noise(1), None)
+    stream = run_fifo(model, fifo.plan(request(None), model.spec), seeded_noise(1), ALONE, None)
     while not len(next(stream).frames):
         pass
     made, start = 0, time.perf_counter()
@@ -81,7 +82,7 @@ def speed(model: PerFrameNoise, fifo: Fifo, frames: int = 48) -> dict[str, float
 def memory(model: PerFrameNoise, fifo: Fifo, frames: int) -> dict[str, float]:
     """Return peak resident memory after 200 frames and after `frames`."""
     early, made = 0, 0
-    for chunk in run_fifo(model, fifo.plan(request(frames), model.spec), seeded_noise(1), None):
+    for chunk in run_fifo(model, fifo.plan(request(frames), model.spec), seeded_noise(1), ALONE, None):
         made = chunk.start + len(chunk.frames)
         if not early and made >= 200:
             early = peak_memory()
@@ -119,7 +120,7 @@ def _video(model: PerFrameNoise, fifo: Fifo, frames: int, seed: int = 1) -> tupl
     """Return a video and the seconds that it took."""
     plan = fifo.plan(replace(request(frames), seed=seed), model.spec)
     start = time.perf_counter()
-    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(seed), None)])
+    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(seed), ALONE, None)])
     return video, time.perf_counter() - start
 
 

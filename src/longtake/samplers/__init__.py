@@ -6,7 +6,9 @@ from longtake.errors import unknown_name
 from longtake.sampler import Sampler
 
 SAMPLERS: dict[str, str] = {
+    "chunked": "longtake.samplers.chunked:Chunked",
     "fifo": "longtake.samplers.fifo:Fifo",
+    "video-infinity": "longtake.samplers.video_infinity:VideoInfinity",
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
-from longtake.request import Request
+from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, State
 from longtake.samplers.windows import Window, lookahead_windows, partition_windows, reach
 
@@ -93,6 +93,11 @@ class FifoPlan(Plan):
         limit = self.settings.guided_windows
         return limit is None or window >= len(self.windows) - limit
 
+    def shares(self, iteration: int, ranks: int) -> list[list[list[int]]]:
+        """Return for every rank its batches of windows; the last ranks take what is over, since rank 0 decodes."""
+        batches = list(self.batches(iteration))
+        return [batches[ranks - 1 - rank :: ranks] for rank in range(ranks)]
+
     def batches(self, iteration: int) -> Iterator[list[int]]:
         """Yield the windows of an iteration in the batches that go through the network together."""
         computed = self.computed(iteration)
@@ -146,12 +151,23 @@ class Fifo(Sampler):
             latent_frames=None if request.frames is None else spec.latent_frames(request.frames),
             window_batch=self.window_batch,
             held_frames=f * n + (f // 2 if self.lookahead else 0) + self.decode_batch,
+            window_frames=f,
             forwards=None,
             forwards_per_frame=0.0,
             tasks=None,
             decoded=None,
         )
         return _counted(plan)
+
+    def check_ranks(self, plan: Plan, ranks: int) -> None:
+        """Raise InputError where there are more processes than windows in an iteration."""
+        assert isinstance(plan, FifoPlan)
+        useful = max(len(list(plan.batches(iteration))) for iteration in (0, self.partitions * plan.spec.num_frames))
+        if ranks > useful:
+            raise InputError(
+                f"{ranks} processes have no more than {useful} windows to share; use fewer, more --sampler.partitions, "
+                "or --split-guidance"
+            )
 
     def run(
         self,
@@ -165,7 +181,7 @@ class Fifo(Sampler):
         from longtake.samplers.fifo_loop import run_fifo
 
         assert isinstance(plan, FifoPlan) and isinstance(model, PerFrameNoise)
-        return run_fifo(model, plan, noise, resume)
+        return run_fifo(model, plan, noise, world, resume)
 
     def _windows(self, f: int) -> list[Window]:
         if not self.lookahead:
@@ -207,7 +223,7 @@ class Fifo(Sampler):
 
 def _counted(plan: FifoPlan) -> FifoPlan:
     """Return the plan with its counts filled in."""
-    branches = 1 if plan.guidance in (0, 1) else 2
+    branches = num_branches(plan.guidance)
     cost = [branches if plan.guided(w) else 1 for w in range(len(plan.windows))]
     per_frame = sum(cost) / plan.settings.frames_per_level
     if plan.iterations is None:

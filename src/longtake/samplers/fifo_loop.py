@@ -6,6 +6,7 @@ same numbers.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +21,11 @@ from longtake.guidance import guided
 from longtake.model import Condition, PerFrameNoise
 from longtake.noise import Noise
 from longtake.sampler import Chunk, State
+from longtake.samplers.ddim import Uniform
 from longtake.samplers.fifo import Compat, FifoPlan
 from longtake.samplers.windows import Window
 from longtake.schedule import Clip, Schedule, Spacing, step
+from longtake.world import ALONE, World
 
 SPACING: dict[Compat, Spacing] = {"off": "trailing", "videocrafter2": "linspace", "opensora": "leading"}
 
@@ -34,6 +37,7 @@ class Setting:
     model: PerFrameNoise
     plan: FifoPlan
     noise: Noise
+    world: World
     condition: Condition
     schedule: Schedule
 
@@ -99,46 +103,64 @@ class Queue:
         )
 
 
-def run_fifo(model: PerFrameNoise, plan: FifoPlan, noise: Noise, resume: State | None) -> Iterator[Chunk]:
-    """Yield the video. A chunk's state is the queue: a run that goes on from it makes the same frames."""
-    setting = prepare(model, plan, noise)
+def run_fifo(
+    model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume: State | None
+) -> Iterator[Chunk]:
+    """Yield the video. A chunk's state is the queue: a run that goes on from it makes the same frames.
+
+    Frames are decoded while the next iteration is denoised.
+    """
+    setting = prepare(model, plan, noise, world)
     queue = Queue.restored(resume, model.device) if resume else fill(setting, base_clip(setting))
-    while plan.iterations is None or queue.iteration < plan.iterations:
-        updated, emitted = advance(setting, queue)
-        queue = shift(setting, queue, updated, emitted)
-        is_last = queue.iteration == plan.iterations
-        if is_last or queue.finished.shape[1] >= plan.settings.decode_batch:
-            queue, chunk = decode(setting, queue)
-            yield chunk
-        elif queue.decoded == 0 and queue.iteration % plan.spec.num_frames == 0:
-            yield Chunk(start=0, frames=_no_pixels(plan), state=queue.state)
+    with ThreadPoolExecutor(1) as worker:
+        decoding: Future[tuple[Queue, Chunk]] | None = None
+        while plan.iterations is None or queue.iteration < plan.iterations:
+            updated, emitted = advance(setting, queue)
+            queue = shift(setting, queue, updated, emitted)
+            if decoding:
+                decoded, chunk = decoding.result()
+                decoding, queue = None, replace(queue, decoder=decoded.decoder)
+                yield chunk
+            if queue.iteration == plan.iterations:
+                yield decode(setting, queue)[1]
+            elif queue.finished.shape[1] >= plan.settings.decode_batch:
+                decoding = worker.submit(decode, setting, queue)
+                queue = _handed_over(queue)
+            elif queue.decoded == 0 and queue.iteration % plan.spec.num_frames == 0:
+                yield Chunk(start=0, frames=_no_pixels(plan), state=queue.state)
 
 
-def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise) -> Setting:
+def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World = ALONE) -> Setting:
     """Encode the prompts and fix the noise levels."""
     schedule = model.schedule(plan.num_levels, SPACING[plan.settings.compat])
     if plan.settings.compat == "videocrafter2":
         schedule = _without_scale(schedule)
     condition = model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
-    return Setting(model=model, plan=plan, noise=noise, condition=condition, schedule=schedule)
+    return Setting(model=model, plan=plan, noise=noise, world=world, condition=condition, schedule=schedule)
 
 
 def base_clip(setting: Setting) -> LatentFrames:
     """Sample the first f frames by ordinary DDIM over the same T levels."""
     model, plan, schedule = setting.model, setting.plan, setting.schedule
-    clip_shape = plan.spec.latent_shape
-    dtype = torch.promote_types(model.dtype, torch.float32)
+    clip_shape, dtype = plan.spec.latent_shape, torch.promote_types(model.dtype, torch.float32)
     x = setting.noise(clip_shape, "base").to(model.device, dtype)[None]
     frames = range(clip_shape[1])
     prompts = torch.tensor([[setting.row(frame) for frame in frames]], device=model.device)
     if plan.settings.compat != "off":
         prompts = torch.ones_like(prompts)
+    uniform = Uniform(
+        model=model,
+        schedule=schedule,
+        condition=setting.condition,
+        prompts=prompts,
+        guidance=plan.guidance,
+        cfg=setting.world.cfg,
+        eta=plan.settings.eta,
+        clip=_clip(plan),
+    )
     for level in range(plan.num_levels, 0, -1):
-        levels = torch.full_like(prompts, level)
-        x0 = guided(model, x, levels, schedule, setting.condition, prompts, plan.guidance)
-        at = torch.tensor(level)
         z = setting.noise(clip_shape, "base_step", level).to(model.device)[None] if plan.settings.eta else None
-        x = step(x, x0, schedule.now(at), schedule.next(at), plan.settings.eta, z, _clip(plan))
+        x, x0 = uniform.stepped(x, level, z)
         if plan.settings.compat == "videocrafter2":
             x = x + _scale_correction(model.schedule(plan.num_levels, "linspace"), schedule, level) * x0
     return x[0]
@@ -162,22 +184,42 @@ def fill(setting: Setting, base: LatentFrames) -> Queue:
 
 
 def advance(setting: Setting, queue: Queue) -> tuple[LatentFrames, LatentFrames]:
-    """Denoise every computed slot by one level; return the frames after it, and the latents emitted."""
-    plan, iteration = setting.plan, queue.iteration
+    """Denoise every computed slot by one level; return the frames after it, and the latents emitted.
+
+    Processes share the windows. All read the queue of the start, so who computes what changes nothing.
+    """
+    plan, iteration, group = setting.plan, queue.iteration, setting.world.clip
     frames = _copies_renoised(setting, queue) if plan.settings.short_warmup else queue.frames
-    updated = frames.clone()
-    emitted = None
-    for batch in plan.batches(iteration):
+    shares = plan.shares(iteration, group.size)
+    computed = [frames[:, :0]]
+    for batch in shares[group.rank]:
         windows = [plan.windows[index] for index in batch]
         x0 = _denoised(setting, frames, windows, iteration, plan.guidance if plan.guided(batch[0]) else 1.0)
         for window, x0_window in zip(windows, x0, strict=True):
-            kept = slice(window.keep_start, window.keep_stop)
-            updated[:, kept] = _stepped(setting, frames, x0_window, window, iteration, kept)
-            if plan.settings.compat == "opensora" and window.start == 0:
-                emitted = _stepped(setting, frames, x0_window, window, iteration, slice(0, 1))
-    if emitted is None:
-        emitted = updated[:, plan.head : plan.head + plan.settings.frames_per_level]
-    return updated, emitted
+            computed += [_stepped(setting, frames, x0_window, window, iteration, k) for k in _kept(plan, window)]
+    slots = [_slots(plan, share) for share in shares]
+    every = sorted(slot for share in slots for slot in share)
+    (exchanged,) = group.fetch([torch.cat(computed, dim=1)], 1, slots, [every] * group.size)()
+    updated = frames.clone()
+    body = [place for place, slot in enumerate(every) if slot >= 0]
+    updated[:, [every[place] for place in body]] = exchanged[:, body]
+    k = plan.settings.frames_per_level
+    return updated, exchanged[:, :1] if every[0] < 0 else updated[:, plan.head : plan.head + k]
+
+
+def _kept(plan: FifoPlan, window: Window) -> list[slice]:
+    """Return the slots that a window writes; the authors' Open-Sora-Plan code emits slot 0 as well."""
+    kept = slice(window.keep_start, window.keep_stop)
+    return [slice(0, 1), kept] if plan.settings.compat == "opensora" and window.start == 0 else [kept]
+
+
+def _slots(plan: FifoPlan, share: list[list[int]]) -> list[int]:
+    """Return the slots that these batches write, in their order; -1 where slot 0 is emitted but not kept."""
+    slots: list[int] = []
+    for window in (plan.windows[index] for batch in share for index in batch):
+        extra, kept = [-1] * (len(_kept(plan, window)) - 1), range(window.keep_start, window.keep_stop)
+        slots += [*extra, *kept]
+    return slots
 
 
 def shift(setting: Setting, queue: Queue, updated: LatentFrames, emitted: LatentFrames) -> Queue:
@@ -197,16 +239,22 @@ def shift(setting: Setting, queue: Queue, updated: LatentFrames, emitted: Latent
 
 
 def decode(setting: Setting, queue: Queue) -> tuple[Queue, Chunk]:
-    """Decode the finished latents and wrap them up."""
-    plan = setting.plan
+    """Decode the finished latents and wrap them up; without frames on all processes but the first."""
+    plan, start = setting.plan, setting.plan.spec.pixel_frames(queue.decoded)
+    if setting.world.rank:
+        after = _handed_over(queue)
+        return after, Chunk(start=start, frames=_no_pixels(plan), state=after.state)
     truncate = plan.settings.compat != "off"
     pixels, decoder = decode_pixels(setting.model, queue.finished, queue.decoder, truncate)
-    start = plan.spec.pixel_frames(queue.decoded)
     if plan.request.frames is not None:
         pixels = pixels[: plan.request.frames - start]
-    decoded = queue.decoded + queue.finished.shape[1]
-    after = replace(queue, finished=queue.finished[:, :0], decoded=decoded, decoder=decoder)
+    after = replace(_handed_over(queue), decoder=decoder)
     return after, Chunk(start=start, frames=pixels, state=after.state)
+
+
+def _handed_over(queue: Queue) -> Queue:
+    """Return the queue without its finished frames, which somebody decodes."""
+    return replace(queue, finished=queue.finished[:, :0], decoded=queue.decoded + queue.finished.shape[1])
 
 
 def _no_pixels(plan: FifoPlan) -> np.ndarray:
@@ -222,7 +270,8 @@ def _denoised(
     level = torch.tensor([[setting.label(slot) for slot in window] for window in slots], device=device)
     prompt = torch.tensor([[setting.prompt(iteration, slot) for slot in window] for window in slots], device=device)
     x = torch.stack([frames[:, window.start : window.stop] for window in windows])
-    return guided(setting.model, x, level, setting.schedule, setting.condition, prompt, guidance)
+    schedule, cfg = setting.schedule, setting.world.cfg
+    return guided(setting.model, x, level, schedule, setting.condition, prompt, guidance, cfg)
 
 
 def _stepped(
