@@ -1,12 +1,29 @@
-"""A tiny text-to-video model with random weights, saved as the hub has it."""
+"""Tiny text-to-video models with random weights, saved as the hub has them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    LattePipeline,
+    LatteTransformer3DModel,
+    TextToVideoSDPipeline,
+    UNet3DConditionModel,
+)
+from diffusers.models.embeddings import TimestepEmbedding
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 NUM_FRAMES = 8
 
@@ -98,3 +115,58 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extras = {"fps": 8, "guidance": 3.0, "num_frames": NUM_FRAMES, "clean_frames": True}
     (root / "tiny" / "longtake.json").write_text(json.dumps(extras))
     return root / "tiny"
+
+
+def _latte_transformer() -> LatteTransformer3DModel:
+    return LatteTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        cross_attention_dim=16,
+        attention_bias=True,
+        sample_size=8,
+        patch_size=2,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        caption_channels=12,
+        video_length=NUM_FRAMES,
+    )
+
+
+@pytest.fixture(scope="session")
+def latte_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Latte folder; tests that change it copy it."""
+    torch.manual_seed(1)
+    special: list[tuple[str, float]] = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    tokenizer = T5Tokenizer(vocab=[*special, *((letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz")], extra_ids=0)
+    encoder = T5EncoderModel(
+        T5Config(vocab_size=len(tokenizer), d_model=12, d_kv=6, d_ff=24, num_layers=2, num_heads=2)
+    )
+    scheduler = DDIMScheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02, clip_sample=False)
+    pipeline = LattePipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=_vae(),
+        transformer=_latte_transformer(),
+        scheduler=scheduler,
+    )
+    folder = tmp_path_factory.mktemp("models") / "latte"
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def videocrafter2_unet(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The UNet of the tiny model with an embedding of frames per second, as VideoCrafter2's lies on the hub."""
+    torch.manual_seed(2)
+    unet = Path(shutil.copytree(folder / "unet", tmp_path_factory.mktemp("models") / "unet"))
+    tensors = load_file(unet / "diffusion_pytorch_model.safetensors")
+    embedding = TimestepEmbedding(16, 64).state_dict()
+    tensors |= {f"fps_embedding.{name}": tensor for name, tensor in embedding.items()}
+    save_file(tensors, unet / "diffusion_pytorch_model.safetensors")
+    return unet

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import InputError, unknown_name
+from longtake.errors import unknown_name
 from longtake.model import VideoModel, VideoSpec
+from longtake.models.diffusers.pipelines import pipeline_of
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ def resolve(target: str) -> Any:
 def model_spec(name: str) -> VideoSpec:
     """Return what is known of a model, by name or by the path of a folder in the hub layout, without loading weights.
 
-    Raises InputError for an unknown name.
+    Raises InputError for an unknown name and for a folder whose model cannot be run.
     """
     entry = _entry(name)
     return resolve(entry.spec)(entry.folder) if entry.folder else resolve(entry.spec)()
@@ -81,9 +82,7 @@ def _entry(name: str) -> ModelEntry:
     if name in MODELS:
         return MODELS[name]
     folder = Path(name).expanduser()
-    if (folder / "model_index.json").is_file():
-        reader, loader = MODELS["sprites"].spec, MODELS["sprites"].load
-        return ModelEntry(spec=reader, load=loader, folder=folder, summary="a folder in the hub layout")
     if folder.exists():
-        raise InputError(f"{name} holds no model_index.json; give a folder in the hub layout, as diffusers saves it")
+        found = pipeline_of(folder)
+        return ModelEntry(spec=found.spec, load=found.load, folder=folder, summary=found.models)
     raise unknown_name("model", name, MODELS)

@@ -77,24 +77,32 @@ def _index_name(name: str) -> str:
 
 def num_parameters(file: Path) -> int:
     """Return how many numbers a safetensors file holds, from its header. Raises CheckpointError for a damaged one."""
+    return sum(math.prod(shape) for shape in tensor_shapes(file).values())
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a safetensors file, from its header. Raises CheckpointError for a damaged one."""
     try:
         with file.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))
             if size > min(MAX_HEADER_BYTES, file.stat().st_size):
                 raise ValueError("its header is longer than the file")
             header = json.loads(stream.read(size))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        return sum(math.prod(entry["shape"]) for entry in tensors)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        if not all(type(side) is int for shape in shapes.values() for side in shape):
+            raise ValueError("its shapes are no numbers")
+        return shapes
     except (OSError, ValueError, TypeError, AttributeError, KeyError, struct.error) as error:
         raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
 
 
-def digest(parts: Iterable[Path]) -> str:
+def digest(parts: Iterable[Path], told: str = "") -> str:
     """Return a hash of everything in these folders that decides what a model makes: weights, settings, vocabulary.
 
-    Names count relative to their part. Hashes of large files stay in the user's cache, by path, size and time.
+    Names count relative to their part. `told` is what decides it, too, but lies elsewhere. Hashes of large files stay
+    in the user's cache, by path, size and time.
     """
-    whole = hashlib.sha256()
+    whole = hashlib.sha256(told.encode())
     for part in parts:
         for file in _relevant(part):
             whole.update(f"{part.name}/{file.name} {_file_hash(file)}\n".encode())

@@ -1,45 +1,34 @@
 """ModelScope's family of text-to-video models (UNet3DConditionModel; Wang et al., 2023, arXiv 2308.06571).
 
-One class for every folder of that layout: the embedded models, ModelScope, ZeroScope.
+One class for every folder of that layout: the embedded models, ModelScope, ZeroScope, VideoCrafter2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import TemporalConvLayer
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
-from longtake.model import (
-    Condition,
-    TemporalHooks,
-    TemporalLayer,
-    VideoSpec,
-)
+from longtake.model import Condition, FrameMixer, TemporalHooks, VideoSpec
 from longtake.models.clean_frames import CleanFrames
-from longtake.models.diffusers.folder import folder_spec, part_folders
+from longtake.models.diffusers.folder import folder_spec, part_folders, told_to_network
 from longtake.models.diffusers.hooks import (
     frame_conditions,
     self_attention,
     self_attention_layers,
+    swapped,
     text_layers,
     text_table,
 )
 from longtake.models.diffusers.hub_files import digest
+from longtake.models.diffusers.image_vae import Pixels, decode_frames, encode_frames
 from longtake.models.diffusers.load import Parts, load_parts
+from longtake.models.diffusers.mixing import frame_mixing, layers_over_time
 from longtake.schedule import Schedule, Spacing, discrete_schedule, to_x0
-
-PIXELS_AT_ONCE = 2**17
-"""Pixels that the image decoder is given in one call: 32 frames of 64 x 64, 2 of 256 x 256."""
-
-
-# Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
-Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
 
 
 class UNetModel(CleanFrames, TemporalHooks):
@@ -108,49 +97,27 @@ class UNetModel(CleanFrames, TemporalHooks):
 
     def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""
-        vae: Any = self.parts.vae
-        latents = (latents / vae.config.scaling_factor).transpose(0, 1).to(self.dtype)
-        with torch.inference_mode():
-            decoded = [vae.decode(part).sample for part in latents.split(self._frames_at_once())]
-        return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1), {}
+        return decode_frames(self.parts.vae, latents), {}
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""
-        vae: Any = self.parts.vae
-        pixels = (frames * 2 - 1).to(self.device, self.dtype)
-        with torch.inference_mode():
-            means = [vae.encode(part).latent_dist.mode() for part in pixels.split(self._frames_at_once())]
-        return (torch.cat(means).float() * vae.config.scaling_factor).transpose(0, 1)
+        return encode_frames(self.parts.vae, frames)
 
-    def temporal_layers(self) -> Sequence[TemporalLayer]:
-        """Return the innermost layers that mix frames, in the order in which they run.
-
-        A convolution (3 frames wide) and a norm (over the whole clip) are given (windows, channels, frames, height,
-        width), an attention is given (windows x cells, frames, channels).
-        """
-        order: list[TemporalLayer] = []
-        handles = [
-            layer.module.register_forward_pre_hook(lambda *_, layer=layer: order.append(layer))
-            for layer in _temporal_layers(self.parts.unet)
-        ]
-        try:
-            x = torch.zeros((1, *self.spec.latent_shape), device=self.device)[:, :, :2]
-            index = torch.zeros((1, 2), dtype=torch.long, device=self.device)
-            self.denoise(x, index + 1, self.schedule(1), self.encode([""]), index)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return order
+    @contextmanager
+    def mixing(self, mixer: FrameMixer) -> Iterator[None]:
+        """Let `mixer` mix the frames of every `denoise` inside the context."""
+        over_time = {id(layer) for layer in layers_over_time(self.parts.unet)}
+        others = [layer for layer in self.slow_layers if id(layer) not in over_time]
+        with frame_mixing(self.parts.unet, mixer), swapped(self, "slow_layers", others):
+            yield
 
     def _embed_timesteps(self) -> Float[Tensor, "timesteps width"]:
         """Return the time embedding of every timestep of training: a lookup replaces the layer from here on."""
         unet = self.parts.unet
         timesteps = torch.arange(len(self.parts.alphas_cumprod), device=self.device)
         with torch.no_grad():
-            return unet.time_embedding(unet.time_proj(timesteps).to(self.dtype))
-
-    def _frames_at_once(self) -> int:
-        return max(1, PIXELS_AT_ONCE // (self.spec.height * self.spec.width))
+            table = unet.time_embedding(unet.time_proj(timesteps).to(self.dtype))
+        return table if self.parts.fps_embedding is None else table + self.parts.fps_embedding
 
 
 def load_unet(folder: Path, device: torch.device | str, dtype: torch.dtype) -> UNetModel:
@@ -160,18 +127,4 @@ def load_unet(folder: Path, device: torch.device | str, dtype: torch.dtype) -> U
     """
     spec = folder_spec(folder)
     parts = load_parts(folder, torch.device(device), dtype)
-    return UNetModel(spec, parts, digest(part_folders(folder).values()))
-
-
-def _temporal_layers(unet: nn.Module) -> list[TemporalLayer]:
-    """Return the layers that mix frames in any order: all that lie in a part of the UNet that is made for time."""
-    owners = [module for module in unet.modules() if isinstance(module, (TransformerTemporalModel, TemporalConvLayer))]
-    layers = []
-    for module in (module for owner in owners for module in owner.modules()):
-        if isinstance(module, nn.Conv3d):
-            layers.append(TemporalLayer("convolution", module, frame_axis=2))
-        elif isinstance(module, nn.GroupNorm):
-            layers.append(TemporalLayer("norm", module, frame_axis=2))
-        elif isinstance(module, Attention):
-            layers.append(TemporalLayer("attention", module, frame_axis=1))
-    return layers
+    return UNetModel(spec, parts, digest(part_folders(folder).values(), told_to_network(folder)))

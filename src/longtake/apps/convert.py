@@ -1,0 +1,99 @@
+"""`longtake convert`: other people's checkpoints into folders that --model takes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from longtake.apps.arguments import Flag, parse_arguments
+from longtake.errors import InputError
+from longtake.models import model_spec
+from longtake.models.diffusers.convert_videocrafter2 import Assembly, assemble
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoCrafter2Settings:
+    """Make a model folder of VideoCrafter2's UNet and ZeroScope's other parts, as Video-Infinity's authors did."""
+
+    source: Annotated[Positional[Path | None], arg(metavar="UNET_FOLDER|CKPT", help_behavior_hint="")] = None
+    """The UNet in the hub layout (adamdad/videocrafterv2_diffusers), or VideoCrafter's own model.ckpt."""
+    parts: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """ZeroScope's folder in the hub layout (cerspense/zeroscope_v2_576w); gives everything but the UNet."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("videocrafter2")
+    """The folder to write, for --model."""
+    told_fps: float = 28.0
+    """Frames per second that the network is told of: more means smaller steps between frames."""
+    fps: float = 10.0
+    """Frames per second of the videos that the model makes."""
+    guidance: float = 12.0
+    """The guidance that the model uses unless told otherwise."""
+    height: int = 320
+    """Pixels."""
+    width: int = 512
+    """Pixels."""
+    json: Flag = False
+    """Print one JSON object."""
+
+
+def videocrafter2_command(arguments: Sequence[str]) -> int:
+    """Write the folder."""
+    settings = parse_arguments(VideoCrafter2Settings, "convert videocrafter2", arguments)
+    if settings.source is None:
+        raise InputError("what to convert is missing; give the folder of the UNet, or VideoCrafter's model.ckpt")
+    if settings.parts is None:
+        raise InputError("--parts is missing; give ZeroScope's folder, which has the other parts of the model")
+    if settings.told_fps <= 0 or settings.fps <= 0 or settings.guidance < 0:
+        raise InputError("--told-fps and --fps must be above 0, --guidance 0 or more")
+    assembly = Assembly(
+        told_fps=settings.told_fps,
+        fps=settings.fps,
+        guidance=settings.guidance,
+        height=settings.height,
+        width=settings.width,
+    )
+    assemble(settings.source.expanduser(), settings.parts.expanduser(), settings.output.expanduser(), assembly)
+    spec = model_spec(str(settings.output))
+    if settings.json:
+        print(json.dumps({"folder": str(settings.output), "parameters": spec.parameters}))
+    else:
+        print(f"{settings.output}: {spec.width}x{spec.height}, {spec.parameters / 1e6:.1f} M weights")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PvdmSettings:
+    """Make a model folder of the checkpoints of PVDM's authors: an autoencoder and a UNet."""
+
+    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="PTH...", help_behavior_hint="")] = ()
+    """model_last.pth of the first stage, and ema_model_N.pth or model_last.pth of the second; in one call or in two."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("pvdm")
+    """The folder to write, for --model; what it lacks may be added later."""
+    fps: float | None = None
+    """Frames per second of the videos that the model was trained on; 25, those of UCF-101, if not given."""
+    json: Flag = False
+    """Print one JSON object."""
+
+
+def pvdm_command(arguments: Sequence[str]) -> int:
+    """Write the folder, or add to it."""
+    settings = parse_arguments(PvdmSettings, "convert pvdm", arguments)
+    if not settings.sources:
+        raise InputError("what to convert is missing; give the authors' model_last.pth, of one stage or of both")
+    if settings.fps is not None and settings.fps <= 0:
+        raise InputError("--fps must be above 0")
+    from longtake.models.pvdm.convert import convert_checkpoints
+
+    output = settings.output.expanduser()
+    lacking = convert_checkpoints([source.expanduser() for source in settings.sources], output, settings.fps)
+    if settings.json:
+        print(json.dumps({"folder": str(output), "lacking": lacking}))
+    elif lacking:
+        print(f"{output}: still needs the {lacking[0]}; convert its checkpoint into the same folder")
+    else:
+        spec = model_spec(str(output))
+        size = f"{spec.num_frames} frames of {spec.width}x{spec.height}"
+        print(f"{output}: {size}, {spec.parameters / 1e6:.1f} M weights")
+    return 0

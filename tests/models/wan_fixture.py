@@ -1,0 +1,59 @@
+"""A tiny model of the Wan family with random weights, saved as the hub has it."""
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
+
+FRAMES, HEIGHT, WIDTH, CHANNELS = 5, 4, 6, 4
+TOKENS = HEIGHT * WIDTH // 4
+MEAN, STD = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in ([0.1, -0.2, 0.3, 0.0], [1.5, 0.7, 2.0, 1.1]))
+
+
+def _tokenizer() -> T5TokenizerFast:
+    words = ["<pad>", "</s>", "<unk>", "\u2581", *string.ascii_lowercase]
+    return T5TokenizerFast(vocab=[(word, -float(rank)) for rank, word in enumerate(words)], extra_ids=0)
+
+
+def tiny_vae(**settings: Any) -> AutoencoderKLWan:
+    return AutoencoderKLWan(
+        base_dim=4,
+        z_dim=CHANNELS,
+        num_res_blocks=1,
+        latents_mean=MEAN.flatten().tolist(),
+        latents_std=STD.flatten().tolist(),
+        **settings,
+    ).eval()
+
+
+def tiny_wan(parent: Path) -> Path:
+    """Save the model in a new folder; it is 48 x 32 pixels large and 5 latent frames long."""
+    torch.manual_seed(0)
+    root = parent / "tiny-wan"
+    tokenizer = _tokenizer()
+    text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    transformer = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=24,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        text_dim=16,
+        freq_dim=32,
+        ffn_dim=64,
+        num_layers=2,
+        rope_max_seq_len=64,
+    )
+    WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=UMT5EncoderModel(text).eval(),
+        vae=tiny_vae(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        transformer=transformer,
+    ).save_pretrained(root)
+    extras = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH], "guidance": 2.0}
+    (root / "longtake.json").write_text(json.dumps(extras))
+    return root
