@@ -22,6 +22,7 @@ slow: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m longtake.bench.fifo
+	$(BIN)/python -m longtake.bench.scaling
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache src/*.egg-info

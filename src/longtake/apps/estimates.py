@@ -59,10 +59,12 @@ def _memory(job: Job, width: int) -> int:
     """Return process + weights + held latents (float32) + activations of one batch + pixels that wait to be written.
 
     `width`: bytes of a number. Activations are those of a video UNet in the usual proportions, decoding eight frames at
-    a time; the larger of denoising and decoding counts. The sum does not depend on the length of the video.
+    a time; the larger of denoising and decoding counts. The sum depends on the length of the video only for samplers
+    that hold all of it.
     """
     spec, plan = job.spec, job.plan
-    numbers, positions = math.prod(spec.latent_shape), math.prod(spec.latent_shape[1:])
+    numbers = math.prod(spec.latent_shape)
+    positions = math.prod(spec.latent_shape[1:]) * plan.window_frames // spec.num_frames
     latents = plan.held_frames * numbers // spec.num_frames * 4 * LATENT_COPIES
     denoising = plan.window_batch * positions * NUMBERS_PER_CELL * width
     decoding = min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width

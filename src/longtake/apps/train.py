@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import InputError, MissingExtraError, OutputError
 
-Stage = Literal["vae", "text", "pictures", "clips", "images", "uniform", "mixture", "decoder", "weights"]
+Stage = Literal["vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "decoder", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)

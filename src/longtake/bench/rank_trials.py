@@ -1,0 +1,140 @@
+"""What `longtake.bench.scaling` runs on several processes. In each, rank 0 alone and all together take turns, so that a
+busy machine slows both alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtake.models.diffusers.mixing import frame_mixing
+from longtake.models.sprites.build import SpriteSizes, build_unet
+from longtake.noise import seeded_noise
+from longtake.recipes.measuring import measured_model
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.clip_mixer import ClipMixer
+from longtake.samplers.clips import split_evenly, spread_frames
+from longtake.samplers.dual_scope import Scope
+from longtake.samplers.fifo import Fifo
+from longtake.world import ALONE, Group, World
+
+CELLS = 16
+"""Height and width of the latents."""
+SIZES = SpriteSizes(
+    picture=8 * CELLS, latent_channels=4, unet_channels=(32, 64), head_width=4, text_width=16, norm_groups=8
+)
+"""The random network of the trials."""
+PADDING, TOP_K = 8, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A video that goes through the network once, clip by clip."""
+
+    frames: int
+    clips: int
+    compat: bool
+    """As the authors released it, else exactly as if the video were whole."""
+
+    def mixer(self, group: Group) -> ClipMixer:
+        """Return what mixes the frames of a process."""
+        scope = Scope(
+            total=self.frames,
+            padding=PADDING,
+            global_frames=spread_frames(self.frames, TOP_K),
+            zeros=self.compat,
+            repeats=self.compat,
+        )
+        clips = split_evenly(self.frames, self.clips)
+        return ClipMixer(clips, group, scope, joint_norms=not self.compat, windowed_blocks=self.compat)
+
+
+@torch.inference_mode()
+def forward_trial(world: World, trial: Trial, repeats: int) -> dict[str, list[float]]:
+    """Return, for every repeat, seconds alone (on rank 0) and together, and what this process waited for and sent."""
+    torch.manual_seed(0)
+    unet = build_unet(SIZES).eval()
+    together, alone = _forward(unet, trial, world.clip), _forward(unet, trial, Group())
+    together()
+    if world.rank == 0:
+        alone()
+    taken: dict[str, list[float]] = {name: [] for name in ("alone", "together", "waiting", "messages", "bytes")}
+    for _ in range(repeats):
+        _meet(world)
+        if world.rank == 0:
+            taken["alone"].append(_seconds(alone))
+        _meet(world)
+        traffic = world.clip.traffic
+        before = (traffic.seconds, traffic.messages, traffic.bytes)
+        taken["together"].append(_seconds(together))
+        after = (traffic.seconds, traffic.messages, traffic.bytes)
+        for name, start, stop in zip(("waiting", "messages", "bytes"), before, after, strict=True):
+            taken[name].append(stop - start)
+    return taken
+
+
+def exchange_trial(world: World, sizes: Sequence[int], repeats: int) -> list[float]:
+    """Return the median seconds in which neighbours exchange a message of so many bytes each way."""
+    peer = world.rank ^ 1
+    held = [[rank] for rank in range(world.size)]
+    wanted = [[rank ^ 1] for rank in range(world.size)]
+    assert peer < world.size
+    medians = []
+    for size in sizes:
+        part = torch.zeros((1, size // 4))
+        times = []
+        for _ in range(repeats):
+            _meet(world)
+            times.append(_seconds(lambda part=part: world.clip.fetch([part], 0, held, wanted)()))
+        medians.append(statistics.median(times))
+    return medians
+
+
+@torch.inference_mode()
+def fifo_trial(world: World, model_name: str, fifo: Fifo, repeats: int) -> dict[str, list[float]]:
+    """Return, for every repeat, seconds per frame of video alone (on rank 0) and together, decoding included."""
+    model, _, _ = measured_model(model_name)
+    request = Request(prompts=PromptTimeline.constant("a rocket flies up through the night sky"), frames=None, seed=1)
+    plan = fifo.plan(request, model.spec)
+    together, alone = (fifo.run(model, plan, seeded_noise(1), where, None) for where in (world, ALONE))
+    warm_up = 0
+    while world.rank == 0 and not len(next(alone).frames):
+        warm_up += 1
+    for _ in range(1 + int(world.all.say(str(warm_up))[0])):
+        next(together)
+    taken: dict[str, list[float]] = {"alone": [], "together": []}
+    for _ in range(repeats):
+        _meet(world)
+        if world.rank == 0:
+            taken["alone"].append(_seconds(lambda: next(alone)) / fifo.decode_batch)
+        _meet(world)
+        taken["together"].append(_seconds(lambda: next(together)) / fifo.decode_batch)
+    return taken
+
+
+def _forward(unet: Any, trial: Trial, group: Group) -> Callable[[], Tensor]:
+    """Return a call that sends the frames of one process through the network."""
+    mixer = trial.mixer(group)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn((1, SIZES.latent_channels, trial.frames, CELLS, CELLS), generator=generator)
+    x = x[:, :, mixer.frames.start : mixer.frames.stop]
+    text = torch.randn((1, 8, SIZES.text_width), generator=generator)
+
+    def call() -> Tensor:
+        with frame_mixing(unet, mixer):
+            return unet(x, torch.tensor([900]), text, return_dict=False)[0]
+
+    return call
+
+
+def _meet(world: World) -> None:
+    world.all.gather(torch.zeros(1))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
