@@ -64,6 +64,13 @@ def mixture() -> tuple[DenoiserSettings, FitSettings]:
     return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit
 
 
+def longer() -> tuple[DenoiserSettings, FitSettings]:
+    """`sprites` again, from where `mixture` ended: more steps at a rate that falls."""
+    levels = LevelMixture(uniform=0.35, independent=0.05, diagonal=0.45, past=0.1, ends=0.05)
+    fit = FitSettings(num_steps=7_000, learning_rate=5e-4, decay_steps=5_000, seed=1)
+    return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit
+
+
 STAGES: dict[str, Callable[[Path, Stop], None]] = {
     "vae": partial(train_vae, *vae()),
     "text": partial(train_text, *text()),
@@ -72,6 +79,7 @@ STAGES: dict[str, Callable[[Path, Stop], None]] = {
     "images": partial(train_denoiser, *images(), "images", None),
     "uniform": partial(train_denoiser, *uniform(), "uniform", "images"),
     "mixture": partial(train_denoiser, *mixture(), "mixture", "uniform"),
+    "longer": partial(train_denoiser, *longer(), "longer", "mixture"),
     "decoder": partial(train_decoder, *decoder()),
 }
 """Name of a stage -> function of the folder that all stages share and of when to stop, in the order they run in."""

@@ -79,7 +79,7 @@ def write_weights(guidance: float, runs: Path, weights: Path) -> None:
     vae = decoder if decoder.exists() else _finished(runs, "vae")
     extras = Extras(guidance=guidance, clean_frames=True, vocabulary=VOCABULARY)
     complete = weights / "sprites"
-    assemble(_finished(runs, "text"), vae, _finished(runs, "mixture"), extras, complete)
+    assemble(_finished(runs, "text"), vae, _finished(runs, "longer"), extras, complete)
     extras = replace(extras, clean_frames=False)
     assemble_sibling(_finished(runs, "uniform"), extras, complete, weights / "sprites-uniform")
 
