@@ -1,0 +1,117 @@
+"""PVDM as a model: clips in the latent space of three planes, each going on from the one before.
+
+Yu et al., *Video Probabilistic Diffusion Models in Projected Latent Space*, CVPR 2023, arXiv 2302.07685.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longtake.arrays import FrameIndex
+from longtake.errors import InputError
+from longtake.model import Condition, Continuation, VideoSpec
+from longtake.models.diffusers.hub_files import digest
+from longtake.models.pvdm.folder import pvdm_spec, read_folder
+from longtake.models.pvdm.load import PvdmParts, load_pvdm_parts
+from longtake.models.pvdm.noise_levels import pvdm_schedule
+from longtake.schedule import Schedule, Spacing, to_x0
+
+Planes = Float[Tensor, "windows channels positions"]
+"""Latents of clips: three planes, one after the other; see `Grid.planes`."""
+Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
+
+
+class PvdmModel(Continuation):
+    """A clip at a time: latents have no axis of frames, so one window of them is `spec.num_frames` frames."""
+
+    def __init__(self, spec: VideoSpec, parts: PvdmParts, digest: str) -> None:
+        self.spec, self.parts, self.digest = spec, parts, digest
+        weights = parts.unet.first.weight
+        self.device, self.dtype = weights.device, weights.dtype
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return the text encoder's states of prompts, (prompts, tokens, width); none for a model without text."""
+        if self.parts.text is None:
+            return Condition(torch.zeros(len(prompts), 0, device=self.device))
+        tokenizer, encoder = self.parts.text
+        tokens = tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            return Condition(encoder(tokens.input_ids.to(self.device))[0].to(self.dtype))
+
+    def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
+        """Return levels of PVDM's training schedule; trailing ones are those of the authors' DDIM sampler."""
+        return pvdm_schedule(num_levels, spacing, self.parts.unet.config.prediction)
+
+    def denoise(
+        self,
+        x: Planes,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+    ) -> Planes:
+        """Return x0 of clips that follow nothing. A clip's prompt is the mean of its frames' prompts."""
+        return self._clean(x, level, schedule, condition, prompt_index, None)
+
+    def denoise_after(
+        self,
+        x: Planes,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        previous: Planes,
+    ) -> Planes:
+        """Return x0 of clips that follow those of the clean latents `previous`."""
+        return self._clean(x, level, schedule, condition, prompt_index, previous.to(self.dtype))
+
+    def decode(self, latents: Float[Tensor, "channels positions"], state: Any) -> tuple[Pixels, Any]:
+        """Decode one clip; there is nothing to remember."""
+        with torch.inference_mode():
+            (clip,) = self.parts.autoencoder.decode(latents[None].to(self.dtype))
+        return (clip.transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), {}
+
+    def encode_frames(self, frames: Pixels) -> Float[Tensor, "channels positions"]:
+        """Encode one clip. Raises InputError for another number of frames than a clip has."""
+        if len(frames) != self.spec.num_frames:
+            raise InputError(f"{self.spec.name} encodes {self.spec.num_frames} frames at once, not {len(frames)}")
+        clip = (frames * 2 - 1).to(self.device, self.dtype).transpose(0, 1)
+        with torch.inference_mode():
+            (latents,) = self.parts.autoencoder.encode(clip[None])
+        return latents.float()
+
+    def _clean(
+        self,
+        x: Tensor,
+        level: Tensor,
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: Tensor,
+        previous: Tensor | None,
+    ) -> Tensor:
+        text = None if self.parts.text is None else condition.table[prompt_index].mean(dim=1)
+        timestep = schedule.timestep[level.cpu()].to(self.device)
+        with torch.inference_mode():
+            prediction = self.parts.unet(x.to(self.dtype), timestep, previous, text)
+        now = schedule.now(level[:, None, None])
+        return to_x0(prediction, x, now, self.parts.unet.config.prediction).to(x.dtype)
+
+
+def load_pvdm(folder: Path, device: torch.device | str, dtype: torch.dtype) -> PvdmModel:
+    """Load the model in a folder; see `longtake.models.pvdm.folder` for what lies there.
+
+    Raises InputError for a model of another kind, CheckpointError for missing or damaged files.
+    """
+    found = read_folder(folder)
+    parts = load_pvdm_parts(found, torch.device(device), dtype)
+    return PvdmModel(pvdm_spec(folder), parts, digest(found.parts.values()))
