@@ -72,6 +72,11 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """Logits of each head for uint8 or float clips in 0 to 255, (clips, 16, 64, 64, 3)."""
+        looks, moves = self.features(clips)
+        return {"object": self.object(looks), "scene": self.scene(looks), "motion": self.motion(moves)}
+
+    def features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads read, for clips of 9 frames or more: looks (clips, 128) and motion (clips, 256)."""
         x_BTCHW = clips.float().permute(0, 1, 4, 2, 3) / 127.5 - 1
         pairs = torch.cat([x_BTCHW[:, :-1], 2 * (x_BTCHW[:, 1:] - x_BTCHW[:, :-1])], dim=2)
         batch, times = pairs.shape[:2]
@@ -79,8 +84,7 @@ class JudgeNetwork(nn.Module):
         looks = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1).unflatten(0, (batch, times)).mean(1)
         moves_BCT = self.grid(features).flatten(1).unflatten(0, (batch, times)).transpose(1, 2)
         moves = self.time(torch.cat([moves_BCT, motion_cues(x_BTCHW)], dim=1))
-        motion = self.motion(torch.cat([moves.mean(2), moves.amax(2)], dim=1))
-        return {"object": self.object(looks), "scene": self.scene(looks), "motion": motion}
+        return looks, torch.cat([moves.mean(2), moves.amax(2)], dim=1)
 
 
 def motion_cues(x_BTCHW: Tensor) -> Tensor:
@@ -152,6 +156,15 @@ class Judge:
                 _reading({head: table[row] for head, table in tables.items()}) for row in range(len(tables["object"]))
             ]
         return readings
+
+    @torch.inference_mode()
+    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Numbers that describe each clip, (clips, 384): 128 of its looks, 256 of its motion.
+
+        Takes uint8 (clips, frames, 64, 64, 3) with 9 frames or more.
+        """
+        looks, moves = self._network.features(torch.from_numpy(np.ascontiguousarray(clips)))
+        return torch.cat([looks, moves], dim=1).numpy()
 
 
 def _reading(probabilities: dict[str, NDArray[np.float32]]) -> Reading:

@@ -21,15 +21,35 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None, scale
     """Yield the frames start to stop of a video file or a folder of numbered PNG files, uint8 (n, height, width, 3).
 
     At most 16 frames are in memory; `stop` None means the end. `scale` undoes an enlargement: each square of scale x
-    scale pixels becomes its mean. Raises InputError for what cannot be read and for sizes that `scale` does not divide.
+    scale pixels becomes its mean. Raises InputError for what cannot be read, for frames of different sizes, and for
+    sizes that `scale` does not divide.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist")
     frames = _folder_frames(path, start) if path.is_dir() else _file_frames(path, start, _conversion(scale))
     rest = islice(frames, None if stop is None else max(0, stop - start))
+    shape = None
     while batch := list(islice(rest, _FRAMES_AT_ONCE)):
+        shape = shape or batch[0].shape
+        if any(frame.shape != shape for frame in batch):
+            raise InputError(f"{path} changes its size on the way; cut it where it does")
         yield _reduced(np.stack(batch), scale, path)
+
+
+def count_frames(path: str | Path) -> int:
+    """Return how many frames a video file or a folder of numbered PNG files holds, without decoding any.
+
+    Raises InputError for what cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return next(frame for frame in count() if not frame_file(path, frame).exists())
+    try:
+        with av.open(str(path)) as container:
+            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    except (av.FFmpegError, IndexError) as error:
+        raise InputError(f"cannot read {path} as a video: {error}") from None
 
 
 def _folder_frames(path: Path, start: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,155 @@
+"""Networks that turn clips into numbers: TorchScript files of the user, and a stand-in that needs no file.
+
+A network here is a function of clips, uint8 (clips, frames, height, width, 3), that returns one row for each.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from longtake.errors import CheckpointError
+from longtake.metrics.clips import Frames, cropped, planes
+from longtake.metrics.judge import CLIP_FRAMES, Judge
+
+Rows = NDArray[np.float32]
+
+_JUDGE_SIZE = 64
+_I3D_SIZE = 224
+_ASKED = ("rescale", "resize", "return_features")
+"""Arguments of the I3D script that most published numbers were made with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoNetwork:
+    """A network, and what to call it in a report."""
+
+    name: str
+    """The file, or which stand-in."""
+    digest: str | None
+    """SHA-256 of the file; None for a stand-in."""
+    least_frames: int
+    """Fewest frames of a clip that it reads."""
+    read: Callable[[Frames], Rows]
+    """Clips to rows."""
+
+
+def stand_in_features() -> VideoNetwork:
+    """Return what the judge of the sprite worlds sees before it decides: 384 numbers of looks and of motion."""
+    judge = Judge.load()
+    name = "stand-in: features of the sprite judge"
+    return VideoNetwork(
+        name=name, digest=None, least_frames=CLIP_FRAMES, read=lambda clips: judge.features(_judge_sized(clips))
+    )
+
+
+def stand_in_classes() -> VideoNetwork:
+    """Return the judge of the sprite worlds as a classifier: which of 16 objects the first 16 frames show, or none."""
+    judge = Judge.load()
+
+    def read(clips: Frames) -> Rows:
+        readings = judge.read_batch(_judge_sized(clips[:, :CLIP_FRAMES]))
+        return np.stack([reading.probabilities["object"] for reading in readings])
+
+    name = "stand-in: objects of the sprite judge"
+    return VideoNetwork(name=name, digest=None, least_frames=CLIP_FRAMES, read=read)
+
+
+def script_features(path: Path, device: str) -> VideoNetwork:
+    """Return a TorchScript network of features, such as I3D, from a file that the user trusts (loading runs its code).
+
+    A script whose arguments include rescale, resize and return_features gets pixels in 0 to 255 and these three set,
+    and scales by itself. Any other gets clips of 224x224 in -1 to 1 (see `i3d_input`). Both get (clips, 3, frames,
+    height, width) and must return (clips, features). Raises CheckpointError for a file that is no TorchScript.
+    """
+    script = _load(path, device)
+    names = {argument.name for argument in script.forward.schema.arguments}
+    if names.issuperset(_ASKED):
+        read = partial(
+            _read, lambda clips: script(clips, rescale=True, resize=True, return_features=True), path, device
+        )
+        return _named(path, lambda clips: read(_stacked(clips, planes)))
+    read = partial(_read, script, path, device)
+    return _named(path, lambda clips: read(_stacked(clips, i3d_input)))
+
+
+def script_classes(path: Path, device: str) -> VideoNetwork:
+    """Return a TorchScript classifier, such as C3D, from a file that the user trusts (loading runs its code).
+
+    It gets pixels in 0 to 255, (clips, 3, 16 frames, height, width), and must return probabilities (clips, classes).
+    Raises CheckpointError for a file that is no TorchScript, and where rows do not add to 1.
+    """
+    script = _load(path, device)
+
+    def read(clips: Frames) -> Rows:
+        rows = _read(script, path, device, _stacked(clips[:, :CLIP_FRAMES], planes))
+        if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
+            raise CheckpointError(
+                f"{path} returns no probabilities: its rows do not add to 1; add a softmax to the script"
+            )
+        return rows
+
+    return _named(path, read)
+
+
+def i3d_input(clip: Frames, size: int = _I3D_SIZE) -> Tensor:
+    """Return one clip as I3D was trained on it, (frames, 3, size, size) in -1 to 1.
+
+    The short side is resized to `size`, bilinear without smoothing before, and the middle is cut out.
+    """
+    height, width = clip.shape[1:3]
+    scale = size / min(height, width)
+    target = (size, ceil(width * scale)) if height < width else (ceil(height * scale), size)
+    resized = interpolate(planes(clip) / 255, size=target, mode="bilinear", align_corners=False)
+    top, left = (target[0] - size) // 2, (target[1] - size) // 2
+    return resized[:, :, top : top + size, left : left + size] * 2 - 1
+
+
+def _judge_sized(clips: Frames) -> Frames:
+    return np.stack([cropped(clip, _JUDGE_SIZE) for clip in clips])
+
+
+def _stacked(clips: Frames, prepare: Callable[[Frames], Tensor]) -> Tensor:
+    return torch.stack([prepare(clip).transpose(0, 1) for clip in clips])
+
+
+def _named(path: Path, read: Callable[[Frames], Rows]) -> VideoNetwork:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return VideoNetwork(name=path.name, digest=digest, least_frames=1, read=read)
+
+
+def _load(path: Path, device: str) -> torch.jit.ScriptModule:
+    try:
+        with warnings.catch_warnings():
+            # torch would rather have exported programs, but published networks are TorchScript.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} cannot be loaded as TorchScript ({why}); give a file that torch.jit.save wrote"
+        ) from None
+
+
+@torch.inference_mode()
+def _read(script: Callable[[Tensor], Tensor], path: Path, device: str, clips: Tensor) -> Rows:
+    try:
+        rows = script(clips.to(device))
+    except RuntimeError as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise CheckpointError(f"{path} cannot read clips of shape {tuple(clips.shape)} ({why})") from None
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != len(clips) or not rows.isfinite().all():
+        raise CheckpointError(
+            f"{path} does not return one row of finite numbers for each clip; docs/metrics.md says what it should"
+        )
+    return rows.float().cpu().numpy()

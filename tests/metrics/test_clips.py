@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from longtake.errors import InputError
+from longtake.metrics.clips import ClipDraw, DrawnSet, cropped, draw, draw_alike, read_clips
+
+PLAN = ClipDraw(num_frames=4, num_clips=6, size=None, seed=0)
+
+
+def write_video(folder: Path, num_frames: int, shape: tuple[int, int] = (8, 8)) -> Path:
+    """Write a video of flat frames; the grey of a frame is its number."""
+    folder.mkdir(parents=True)
+    for frame in range(num_frames):
+        Image.fromarray(np.full((*shape, 3), frame, np.uint8)).save(folder / f"{frame:06d}.png")
+    return folder
+
+
+def test_clips_are_the_frames_that_were_drawn(tmp_path: Path):
+    videos = [write_video(tmp_path / "a", 30), write_video(tmp_path / "b", 3), write_video(tmp_path / "c", 9)]
+    drawn = draw(videos, PLAN)
+    assert drawn.num_skipped == 1 and drawn.num_clips == 6
+    expected = [(v, s) for v, starts in zip(videos, drawn.starts, strict=True) for s in starts]
+    found = list(read_clips(drawn, PLAN))
+    assert [(video, int(clip[0, 0, 0, 0])) for video, clip in found] == expected
+    for _, clip in found:
+        assert clip.shape == (4, 8, 8, 3) and list(np.diff(clip[:, 0, 0, 0])) == [1, 1, 1]
+
+
+def test_too_short_is_an_error(tmp_path: Path):
+    video = write_video(tmp_path / "a", 3)
+    with pytest.raises(InputError, match="no video beside .* has 4 frames .the longest has 3"):
+        draw([video], PLAN)
+    promised = DrawnSet(videos=[video], starts=[[0]], num_skipped=0)
+    with pytest.raises(InputError, match="ends before frame 4"):
+        list(read_clips(promised, PLAN))
+
+
+def test_copies_are_drawn_alike(tmp_path: Path):
+    videos, copies = [write_video(tmp_path / "a", 30)], [write_video(tmp_path / "b", 30)]
+    drawn = draw(videos, PLAN)
+    assert draw_alike(drawn, copies).starts == drawn.starts
+    with pytest.raises(InputError, match="has 30 frames and .* has 9"):
+        draw_alike(drawn, [write_video(tmp_path / "c", 9)])
+
+
+def test_the_middle_is_cut_out_and_resized():
+    clip = np.zeros((2, 4, 8, 3), np.uint8)
+    clip[:, :, 2:4], clip[:, :, 4:6], clip[:, :, :2], clip[:, :, 6:] = 100, 201, 7, 9
+    assert np.array_equal(cropped(clip, 4), clip[:, :, 2:6])
+    assert np.array_equal(cropped(clip, 2)[0, :, :, 0], [[100, 201], [100, 201]])
+    # Half of the size from pixel centres blends neighbours evenly.
+    assert cropped(clip[:, :, 3:5][:, :2], 1)[0, 0, 0, 0] == 150
+
+
+def test_an_enlargement_is_undone_exactly():
+    small = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 3), dtype=np.uint8)
+    assert np.array_equal(cropped(small.repeat(4, axis=1).repeat(4, axis=2), 6), small)
