@@ -39,6 +39,8 @@ class VideoSpec:
     """Capabilities that the loaded model has, beside VideoModel itself."""
     clean_frames: bool = False
     """Whether the network was trained with finished frames among noisy ones, labelled so."""
+    bounded: bool = False
+    """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None
     """Every word the model knows, where that is a closed list."""
     parameters: int = 0

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def test_sampling_equals_the_stock_pipeline(latte_folder) -> None:
     ).frames[0]
     schedule, condition = model.schedule(5), model.encode(["a blue boat", "A red car"])
     for level in torch.arange(5, 0, -1):
-        x0 = guided(model, x, level[None], schedule, condition, torch.ones((1, FRAMES), dtype=torch.long), 7.5)
+        branch = partial(model.denoise, x, level[None], schedule, condition)
+        x0 = guided(branch, torch.ones((1, FRAMES), dtype=torch.long), 7.5)
         x = step(x, x0, schedule.now(level), schedule.next(level))
     frames, state = model.decode(x[0], None)
     torch.testing.assert_close(frames, expected, atol=1e-4, rtol=0)

@@ -6,6 +6,7 @@ from longtake.errors import unknown_name
 from longtake.sampler import Sampler
 
 SAMPLERS: dict[str, str] = {
+    "autoregressive": "longtake.samplers.autoregressive:Autoregressive",
     "chunked": "longtake.samplers.chunked:Chunked",
     "fifo": "longtake.samplers.fifo:Fifo",
     "video-infinity": "longtake.samplers.video_infinity:VideoInfinity",

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex, LatentFrames
 from longtake.guidance import guided
-from longtake.model import Condition, PerFrameNoise, VideoModel
+from longtake.model import Condition, Continuation, PerFrameNoise, VideoModel
 from longtake.noise import Noise
-from longtake.schedule import Clip, Schedule, step
+from longtake.schedule import Clip, Schedule, extrapolated, step
 from longtake.world import Group
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """Windows whose frames all have one level, and what a step of theirs needs (DDIM, Song et al., 2020, eq. 12)."""
+    """Windows whose frames all have one level, and what a step of theirs needs."""
 
     model: VideoModel
     schedule: Schedule
@@ -27,14 +27,44 @@ class Uniform:
     """Who computes which branch of guidance."""
     eta: float
     clip: Clip | None = None
+    """How x0 is bounded; None leaves it to the model's spec."""
+    previous: Tensor | None = None
+    """Clean latents that the windows follow, one a window; None where they follow nothing."""
 
     def stepped(self, x: Tensor, level: int, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return windows x one level below `level`, and their x0; z is the step's noise, needed exactly if eta > 0."""
-        shape = self.prompts.shape if isinstance(self.model, PerFrameNoise) else self.prompts.shape[:1]
-        levels = torch.full(shape, level, device=x.device)
-        x0 = guided(self.model, x, levels, self.schedule, self.condition, self.prompts, self.guidance, self.cfg)
-        at = torch.tensor(level)
-        return step(x, x0, self.schedule.now(at), self.schedule.next(at), self.eta, z, self.clip), x0
+        """Return windows x one level below `level`, and their x0; z is the step's noise, needed exactly if eta > 0.
+
+        A step of DDIM (Song et al., 2020, eq. 12).
+        """
+        x0, at = self._clean(x, level), torch.tensor(level)
+        clip = self.clip or ("x0" if self.model.spec.bounded else None)
+        return step(x, x0, self.schedule.now(at), self.schedule.next(at), self.eta, z, clip), x0
+
+    def second_order(self, x: Tensor, level: int, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return windows x one level below `level`, and their x0; `before` is what the step before returned as x0, None
+        at the first, which is DDIM's.
+
+        A step of DPM-Solver++(2M) (Lu et al., 2022, arXiv 2211.01095), without fresh noise.
+        """
+        x0, at = self._clean(x, level), torch.tensor(level)
+        if self.model.spec.bounded:
+            x0 = x0.clamp(-1, 1)
+        now, next = self.schedule.now(at), self.schedule.next(at)
+        aim = x0 if before is None else extrapolated(x0, before, self.schedule.now(at + 1), now, next)
+        return step(x, aim, now, next), x0
+
+    def _clean(self, x: Tensor, level: int) -> Tensor:
+        """Return x0 of windows x, guided."""
+        is_per_frame = self.previous is None and isinstance(self.model, PerFrameNoise)
+        levels = torch.full(self.prompts.shape if is_per_frame else self.prompts.shape[:1], level, device=x.device)
+
+        def branch(rows: Tensor) -> Tensor:
+            if self.previous is None:
+                return self.model.denoise(x, levels, self.schedule, self.condition, rows)
+            assert isinstance(self.model, Continuation)
+            return self.model.denoise_after(x, levels, self.schedule, self.condition, rows, self.previous)
+
+        return guided(branch, self.prompts, self.guidance, self.cfg)
 
 
 def frame_noise(

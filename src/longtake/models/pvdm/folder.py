@@ -73,6 +73,7 @@ def pvdm_spec(folder: Path) -> VideoSpec:
         latent_shape=(found.unet.latent_channels, grid.positions),
         guidance=extras.guidance,
         capabilities=frozenset({Continuation}),
+        bounded=True,
         vocabulary=None if words is None else frozenset(words),
         parameters=count_parameters(found.parts, WITH_TEXT if reads_text else PLAIN),
         forward_flops=extras.forward_flops,
