@@ -106,7 +106,7 @@ def test_an_endless_run_stops_in_good_order_and_goes_on(tmp_path):
     path, endless = tmp_path / "a.mkv", replace(REQUEST, frames=None)
 
     def stop_at(limit):
-        def progress(frames, warnings):
+        def progress(frames, warnings, doing):
             if frames >= limit:
                 raise KeyboardInterrupt
 

@@ -104,7 +104,7 @@ def test_only_the_first_to_claim_speaks(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def make(world: World, path: Path, request: Request = REQUEST, stop_at: int = 10**9, **output: Any) -> Result:
-    def progress(frames: int, warnings: tuple[str, ...]) -> None:
+    def progress(frames: int, warnings: tuple[str, ...], doing: str) -> None:
         if frames >= stop_at:
             raise OutputError("the disk is full")
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SEGMENT = 32
 
+Progress = Callable[[int, tuple[str, ...], str], None]
+"""Told after every chunk: frames so far, new warnings, and what goes on while no frames come (or nothing)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
@@ -57,13 +60,12 @@ def generate(
     sampler: Sampler,
     output: Output,
     world: "World | None" = None,
-    progress: Callable[[int, tuple[str, ...]], None] = lambda frames, warnings: None,
+    progress: Progress = lambda frames, warnings, doing: None,
 ) -> Result:
     """Make the video that is asked for, writing frames as they are made.
 
-    The same call after any interruption continues; on a finished file it does nothing. `progress` is told the number of
-    frames so far, and warnings, after every chunk. Raises CapabilityError, InputError or OutputError before any work is
-    done.
+    The same call after any interruption continues; on a finished file it does nothing. Raises CapabilityError,
+    InputError or OutputError before any work is done.
 
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
     and calls `progress`. Any other number of processes may continue the run.
@@ -111,20 +113,20 @@ def _opened(model: VideoModel, plan: Plan, output: Output, settings: Mapping[str
     )
 
 
-def _write(chunks: Iterable[Chunk], sink: "Sink | None", progress: Callable[[int, tuple[str, ...]], None]) -> None:
+def _write(chunks: Iterable[Chunk], sink: "Sink | None", progress: Progress) -> None:
     """Take all chunks, of which only the process with the sink needs the frames."""
     if sink is None:
         for _ in chunks:
             pass
         return
-    progress(sink.next_frame, tuple(sink.warnings))
+    progress(sink.next_frame, tuple(sink.warnings), "")
     try:
         for chunk in chunks:
             sink.append(chunk)
-            progress(sink.next_frame, ())
+            progress(sink.next_frame, (), chunk.doing)
     except BaseException:
         # Frames that the sink took in the call that was interrupted are in the file too.
-        progress(sink.next_frame, ())
+        progress(sink.next_frame, (), "")
         raise
     sink.finish()
 

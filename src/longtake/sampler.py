@@ -29,6 +29,8 @@ class Chunk:
     """uint8 (frames, height, width, 3); no frames at all is a chance to commit in the middle of a computation."""
     state: Callable[[], State]
     """Called when the sink commits: named tensors with which `run` continues after this chunk."""
+    doing: str = ""
+    """What goes on while no frames come, in a few words, for whoever waits."""
 
 
 @dataclass(frozen=True, kw_only=True)

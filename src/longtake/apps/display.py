@@ -77,11 +77,11 @@ class Display:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def show(self, frames: int) -> None:
-        """Show that so many frames exist."""
+    def show(self, frames: int, doing: str = "") -> None:
+        """Show that so many frames exist, and what goes on until there are more."""
         now = time.monotonic()
         self._pace.add(frames, now)
-        figures = self.figures(frames)
+        figures = self.figures(frames, doing)
         if self._live:
             prompt = self._prompts.texts[self._prompts.at(frames)]
             shown = prompt if len(prompt) <= 32 else prompt[:29] + "..."
@@ -91,8 +91,8 @@ class Display:
             self._line_at = now
             self.say(f"{figures}; {self._prompts.texts[self._prompts.at(frames)]}")
 
-    def figures(self, frames: int) -> str:
-        """Return frames made, pace, time left and memory in words."""
+    def figures(self, frames: int, doing: str = "") -> str:
+        """Return frames made, pace, time left and memory in words; in place of a pace that is 0, what goes on."""
         of = "" if self._total is None else f"/{self._total}"
         parts = [f"{frames}{of} frames"]
         rate = self._pace.rate
@@ -100,6 +100,6 @@ class Display:
             parts.append(f"{rate:.1f} frames/s")
             if self._total is not None:
                 parts.append(f"{duration((self._total - frames) / rate)} left")
-        elif not frames:
-            parts.append("warming up")
+        elif doing or not frames:
+            parts.append(doing or "warming up")
         return ", ".join([*parts, size(memory_now())])

@@ -100,7 +100,7 @@ class _Run:
                 self._model, order.request, order.sampler, self._job.output, self._world, progress=self._progress
             )
 
-    def _progress(self, frames: int, warnings: tuple[str, ...]) -> None:
+    def _progress(self, frames: int, warnings: tuple[str, ...], doing: str) -> None:
         if self._first is None:
             self._first = frames
             for warning in warnings:
@@ -109,7 +109,7 @@ class _Run:
             if frames:
                 self._display.say(f"resume   from frame {frames}")
         self._frames = frames
-        self._display.show(frames)
+        self._display.show(frames, doing)
         self._journal.note(frames)
         self._stop.check()
 

@@ -68,8 +68,9 @@ class DualScope:
 
     def __init__(self, scope: Scope, frames: range) -> None:
         self.scope, self.frames = scope, frames
-        self.factors = torch.tensor([scope.factor(frame) for frame in frames])
-        self._biases: dict[tuple[object, ...], Tensor] = {}
+        factors = [scope.factor(frame) for frame in frames]
+        self._factors = None if all(factor == 1 for factor in factors) else torch.tensor(factors)
+        self._biases: dict[tuple[object, ...], Tensor | None] = {}
 
     def blocks(self, clip: range, size: int) -> list[Block]:
         """Return the frames of a clip in blocks of `size`: a block is the same whichever process computes it."""
@@ -82,9 +83,9 @@ class DualScope:
 
     def scaled(self, query: Tensor) -> Tensor:
         """Return the queries of all frames here, times the factor of their logits."""
-        if bool((self.factors == 1).all()):
+        if self._factors is None:
             return query
-        return query * self.factors.to(query)[:, None, None, None]
+        return query * self._factors.to(query)[:, None, None, None]
 
     def attend(
         self,
@@ -121,9 +122,8 @@ class DualScope:
         name = (block.queries, weights, device)
         if name not in self._biases:
             rows = [self._row(block, frame, *weights) for frame in block.queries]
-            self._biases[name] = torch.tensor(rows, device=device)
-        bias = self._biases[name]
-        return bias if bool(bias.any()) else None
+            self._biases[name] = torch.tensor(rows, device=device) if any(map(any, rows)) else None
+        return self._biases[name]
 
     def _row(self, block: Block, frame: int, local_weight: float, global_weight: float) -> list[float]:
         scope = self.scope

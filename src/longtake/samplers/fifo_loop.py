@@ -5,10 +5,12 @@ Windows of one iteration never read what another has written, so one big batch, 
 same numbers.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +23,14 @@ from longtake.guidance import guided
 from longtake.model import Condition, PerFrameNoise
 from longtake.noise import Noise
 from longtake.sampler import Chunk, State
+from longtake.samplers.clips import split_evenly
 from longtake.samplers.ddim import Uniform
 from longtake.samplers.fifo import Compat, FifoPlan
 from longtake.samplers.windows import Window
 from longtake.schedule import Clip, Schedule, Spacing, step
 from longtake.world import ALONE, World
+
+Result = TypeVar("Result")
 
 SPACING: dict[Compat, Spacing] = {"off": "trailing", "videocrafter2": "linspace", "opensora": "leading"}
 
@@ -108,23 +113,25 @@ def run_fifo(
 ) -> Iterator[Chunk]:
     """Yield the video. A chunk's state is the queue: a run that goes on from it makes the same frames.
 
-    Frames are decoded while the next iteration is denoised.
+    Frames are decoded while the next iteration is denoised, where a processor is idle.
     """
     setting = prepare(model, plan, noise, world)
     queue = Queue.restored(resume, model.device) if resume else fill(setting, base_clip(setting))
     with ThreadPoolExecutor(1) as worker:
-        decoding: Future[tuple[Queue, Chunk]] | None = None
+        start = worker.submit if _processor_is_idle(setting) else _at_once
+        decoding: tuple[Queue, Future[tuple[np.ndarray, Any]]] | None = None
         while plan.iterations is None or queue.iteration < plan.iterations:
             updated, emitted = advance(setting, queue)
             queue = shift(setting, queue, updated, emitted)
             if decoding:
-                decoded, chunk = decoding.result()
-                decoding, queue = None, replace(queue, decoder=decoded.decoder)
+                handed, future = decoding
+                after, chunk = delivered(setting, handed, *future.result())
+                decoding, queue = None, replace(queue, decoder=after.decoder)
                 yield chunk
             if queue.iteration == plan.iterations:
-                yield decode(setting, queue)[1]
+                yield delivered(setting, queue, *decode(setting, queue))[1]
             elif queue.finished.shape[1] >= plan.settings.decode_batch:
-                decoding = worker.submit(decode, setting, queue)
+                decoding = queue, start(decode, setting, queue)
                 queue = _handed_over(queue)
             elif queue.decoded == 0 and queue.iteration % plan.spec.num_frames == 0:
                 yield Chunk(start=0, frames=_no_pixels(plan), state=queue.state)
@@ -238,23 +245,54 @@ def shift(setting: Setting, queue: Queue, updated: LatentFrames, emitted: Latent
     )
 
 
-def decode(setting: Setting, queue: Queue) -> tuple[Queue, Chunk]:
-    """Decode the finished latents and wrap them up; without frames on all processes but the first."""
-    plan, start = setting.plan, setting.plan.spec.pixel_frames(queue.decoded)
-    if setting.world.rank:
-        after = _handed_over(queue)
-        return after, Chunk(start=start, frames=_no_pixels(plan), state=after.state)
-    truncate = plan.settings.compat != "off"
-    pixels, decoder = decode_pixels(setting.model, queue.finished, queue.decoder, truncate)
+def decode(setting: Setting, queue: Queue) -> tuple[np.ndarray, Any]:
+    """Decode this process's share of the finished latents; return pixels and the decoder's state."""
+    share = _decoding_shares(setting, queue)[setting.world.clip.rank]
+    if not len(share):
+        return _no_pixels(setting.plan), None
+    latents = queue.finished[:, share.start : share.stop]
+    return decode_pixels(setting.model, latents, queue.decoder, setting.plan.settings.compat != "off")
+
+
+def delivered(setting: Setting, queue: Queue, pixels: np.ndarray, decoder: Any) -> tuple[Queue, Chunk]:
+    """Bring the decoded frames of all processes to the first and wrap them up; also return the queue without them."""
+    plan, group = setting.plan, setting.world.clip
+    shares = _decoding_shares(setting, queue)
+    start = plan.spec.pixel_frames(queue.decoded)
+    if group.size > 1 and len(shares[-1]):
+        wanted = [range(shares[-1].stop), *[()] * (group.size - 1)]
+        (gathered,) = group.fetch([torch.from_numpy(pixels).to(setting.model.device)], 0, shares, wanted)()
+        pixels = gathered.cpu().numpy()
     if plan.request.frames is not None:
         pixels = pixels[: plan.request.frames - start]
     after = replace(_handed_over(queue), decoder=decoder)
     return after, Chunk(start=start, frames=pixels, state=after.state)
 
 
+def _decoding_shares(setting: Setting, queue: Queue) -> tuple[range, ...]:
+    """Return which finished latents every process decodes: all of them the first, where a decoder remembers."""
+    count, ranks = queue.finished.shape[1], setting.world.clip.size
+    if ranks > 1 and setting.plan.spec.temporal_stride == 1:
+        return split_evenly(count, ranks)
+    return (range(count), *[range(0)] * (ranks - 1))
+
+
 def _handed_over(queue: Queue) -> Queue:
     """Return the queue without its finished frames, which somebody decodes."""
     return replace(queue, finished=queue.finished[:, :0], decoded=queue.decoded + queue.finished.shape[1])
+
+
+def _processor_is_idle(setting: Setting) -> bool:
+    """Return whether the CPU has nothing else to do: two sets of threads on the same cores take twice the time."""
+    busy = setting.world.size * torch.get_num_threads()
+    return setting.model.device.type != "cpu" or busy < (os.cpu_count() or 1)
+
+
+def _at_once(function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+    """Return the future of a call that is over already."""
+    future: Future[Result] = Future()
+    future.set_result(function(*arguments))
+    return future
 
 
 def _no_pixels(plan: FifoPlan) -> np.ndarray:
@@ -270,8 +308,8 @@ def _denoised(
     level = torch.tensor([[setting.label(slot) for slot in window] for window in slots], device=device)
     prompt = torch.tensor([[setting.prompt(iteration, slot) for slot in window] for window in slots], device=device)
     x = torch.stack([frames[:, window.start : window.stop] for window in windows])
-    schedule, cfg = setting.schedule, setting.world.cfg
-    return guided(setting.model, x, level, schedule, setting.condition, prompt, guidance, cfg)
+    branch = partial(setting.model.denoise, x, level, setting.schedule, setting.condition)
+    return guided(branch, prompt, guidance, setting.world.cfg)
 
 
 def _stepped(

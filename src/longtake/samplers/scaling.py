@@ -1,8 +1,8 @@
 """How a sampler's time, traffic and memory change with the number of processes: a model, not a measurement.
 
 A step of a process takes its share of the network evaluations, plus `latency` for every message and bytes over
-`bandwidth`. Messages that travel while the process computes are not taken off, so that times are upper bounds; waiting
-for a slower process, decoding and the text encoder are left out.
+`bandwidth`. Nothing is taken off for messages that travel while the process computes, and nothing is added for a
+process that waits for a slower one; decoding and the text encoder are left out.
 """
 
 import importlib

@@ -70,7 +70,8 @@ def run_video_infinity(
     while level:
         x, level = denoised(setting, x, level), level - 1
         whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
-        yield _chunk(plan, 0, _no_pixels(plan), {"latents": whole, "level": level})
+        doing = f"step {plan.num_levels - level} of {plan.num_levels}"
+        yield _chunk(plan, 0, _no_pixels(plan), {"latents": whole, "level": level}, doing)
     whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
     if plan.spec.temporal_stride == 1:
         yield from _decoded_apart(setting, x[0], whole, decoded)
@@ -154,9 +155,11 @@ def _at_rank_0(
     return group.fetch([part], axis, held, [wanted, *[()] * (group.size - 1)])()[0]
 
 
-def _chunk(plan: VideoInfinityPlan, start: int, pixels: np.ndarray, state: dict[str, Tensor | int]) -> Chunk:
+def _chunk(
+    plan: VideoInfinityPlan, start: int, pixels: np.ndarray, state: dict[str, Tensor | int], doing: str = ""
+) -> Chunk:
     tensors = {name: torch.as_tensor(value) for name, value in {"decoded": 0, **state}.items()}
-    return Chunk(start=start, frames=pixels, state=lambda: tensors)
+    return Chunk(start=start, frames=pixels, state=lambda: tensors, doing=doing)
 
 
 def _no_pixels(plan: VideoInfinityPlan) -> np.ndarray:
