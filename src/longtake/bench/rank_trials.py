@@ -4,12 +4,13 @@ busy machine slows both alike."""
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from longtake.model import PerFrameNoise
 from longtake.models.diffusers.mixing import frame_mixing
 from longtake.models.sprites.build import SpriteSizes, build_unet
 from longtake.noise import seeded_noise
@@ -18,7 +19,8 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.clip_mixer import ClipMixer
 from longtake.samplers.clips import split_evenly, spread_frames
 from longtake.samplers.dual_scope import Scope
-from longtake.samplers.fifo import Fifo
+from longtake.samplers.fifo import Fifo, FifoPlan
+from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, run_fifo
 from longtake.world import ALONE, Group, World
 
 CELLS = 16
@@ -54,18 +56,26 @@ class Trial:
 
 @torch.inference_mode()
 def forward_trial(world: World, trial: Trial, repeats: int) -> dict[str, list[float]]:
-    """Return, for every repeat, seconds alone (on rank 0) and together, and what this process waited for and sent."""
+    """Return, for every repeat, seconds alone (on rank 0), together, and apart: all at once, each with a video of its
+    own of its share's length, so that nothing is sent; and what this process waited for and sent together."""
     torch.manual_seed(0)
     unet = build_unet(SIZES).eval()
     together, alone = _forward(unet, trial, world.clip), _forward(unet, trial, Group())
+    own = replace(trial, frames=trial.frames // world.size, clips=trial.clips // world.size)
+    apart = _forward(unet, own, Group())
     together()
+    apart()
     if world.rank == 0:
         alone()
-    taken: dict[str, list[float]] = {name: [] for name in ("alone", "together", "waiting", "messages", "bytes")}
+    taken: dict[str, list[float]] = {
+        name: [] for name in ("alone", "apart", "together", "waiting", "messages", "bytes")
+    }
     for _ in range(repeats):
         _meet(world)
         if world.rank == 0:
             taken["alone"].append(_seconds(alone))
+        _meet(world)
+        taken["apart"].append(_seconds(apart))
         _meet(world)
         traffic = world.clip.traffic
         before = (traffic.seconds, traffic.messages, traffic.bytes)
@@ -77,42 +87,57 @@ def forward_trial(world: World, trial: Trial, repeats: int) -> dict[str, list[fl
 
 
 def exchange_trial(world: World, sizes: Sequence[int], repeats: int) -> list[float]:
-    """Return the median seconds in which neighbours exchange a message of so many bytes each way."""
-    peer = world.rank ^ 1
-    held = [[rank] for rank in range(world.size)]
-    wanted = [[rank ^ 1] for rank in range(world.size)]
-    assert peer < world.size
+    """Return the seconds in which two processes exchange a message of so many bytes each way, over and over: the
+    median of several rounds."""
+    held, wanted = [[0], [1]], [[1], [0]]
     medians = []
     for size in sizes:
         part = torch.zeros((1, size // 4))
-        times = []
-        for _ in range(repeats):
-            _meet(world)
-            times.append(_seconds(lambda part=part: world.clip.fetch([part], 0, held, wanted)()))
-        medians.append(statistics.median(times))
+
+        def rounds(part: Tensor = part) -> None:
+            for _ in range(repeats):
+                world.clip.fetch([part], 0, held, wanted)()
+
+        _meet(world)
+        medians.append(statistics.median(_seconds(rounds) / repeats for _ in range(5)))
     return medians
 
 
 @torch.inference_mode()
 def fifo_trial(world: World, model_name: str, fifo: Fifo, repeats: int) -> dict[str, list[float]]:
-    """Return, for every repeat, seconds per frame of video alone (on rank 0) and together, decoding included."""
+    """Return, for every repeat, seconds per frame of video alone (on rank 0) and together: of the iterations, and with
+    the decoding, which one process does beside the next iteration on a second core."""
     model, _, _ = measured_model(model_name)
     request = Request(prompts=PromptTimeline.constant("a rocket flies up through the night sky"), frames=None, seed=1)
     plan = fifo.plan(request, model.spec)
-    together, alone = (fifo.run(model, plan, seeded_noise(1), where, None) for where in (world, ALONE))
-    warm_up = 0
-    while world.rank == 0 and not len(next(alone).frames):
-        warm_up += 1
-    for _ in range(1 + int(world.all.say(str(warm_up))[0])):
-        next(together)
-    taken: dict[str, list[float]] = {"alone": [], "together": []}
+    with_others, by_itself = (_fifo_calls(model, plan, where) for where in (world, ALONE))
+    taken: dict[str, list[float]] = {name: [] for name in ("alone", "together", "alone decoded", "together decoded")}
     for _ in range(repeats):
-        _meet(world)
-        if world.rank == 0:
-            taken["alone"].append(_seconds(lambda: next(alone)) / fifo.decode_batch)
-        _meet(world)
-        taken["together"].append(_seconds(lambda: next(together)) / fifo.decode_batch)
+        for name, place in (("", 0), (" decoded", 1)):
+            _meet(world)
+            if world.rank == 0:
+                taken[f"alone{name}"].append(_seconds(by_itself[place]) / fifo.decode_batch)
+            _meet(world)
+            taken[f"together{name}"].append(_seconds(with_others[place]) / fifo.decode_batch)
     return taken
+
+
+def _fifo_calls(model: PerFrameNoise, plan: FifoPlan, world: World) -> tuple[Callable[[], object], ...]:
+    """Return a call that denoises a batch of frames, and one that makes it whole; both past the warm-up."""
+    stream = run_fifo(model, plan, seeded_noise(1), world, None)
+    setting = prepare(model, plan, seeded_noise(1), world)
+    queue = fill(setting, base_clip(setting)) if world.rank == 0 or world.size > 1 else None
+
+    def denoise() -> None:
+        for _ in range(plan.settings.decode_batch):
+            assert queue is not None
+            advance(setting, queue)
+
+    if queue is not None:
+        for _ in range(plan.warmup_frames // plan.spec.num_frames + 2):
+            next(stream)
+        denoise()
+    return denoise, lambda: next(stream)
 
 
 def _forward(unet: Any, trial: Trial, group: Group) -> Callable[[], Tensor]:

@@ -7,7 +7,6 @@ Simulated: tables at 1 to 64 processes.
 """
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -62,7 +61,8 @@ def longer(repeats: int) -> dict[str, Any]:
 
 
 def link(repeats: int) -> dict[str, Any]:
-    """Return the link's constants, and what they predict for 2 and 4 processes beside what was measured."""
+    """Return the link's constants, and what they predict for 2 and 4 processes beside what was measured: the time that
+    the processes take for their shares when they need nothing of each other, plus the messages."""
     times = on_ranks(2, exchange_trial, EXCHANGES, 10 * repeats)[0]
     fitted = fit_link(EXCHANGES, times)
     report: dict[str, Any] = {
@@ -73,7 +73,8 @@ def link(repeats: int) -> dict[str, Any]:
     for ranks in (2, 4):
         for name, compat in MODES.items():
             measured = _forwards(ranks, FRAMES, compat, repeats)
-            predicted = _predicted(fitted, measured["seconds_alone"], ranks, compat)
+            messages = max(fitted.seconds(sent) for sent in _traffic(ranks, compat))
+            predicted = measured["seconds_apart"] + messages
             report[f"{ranks} processes, {name}"] = {
                 **measured,
                 "predicted_seconds": predicted,
@@ -92,7 +93,10 @@ def fit_link(sizes: Sequence[int], seconds: Sequence[float]) -> Link:
 def fifo(repeats: int) -> dict[str, Any]:
     """Return FIFO on one and two processes."""
     taken = on_ranks(2, fifo_trial, "sprites", Fifo(partitions=2), repeats)
-    return _compared([part["together"] for part in taken], taken[0]["alone"])
+    return {
+        name: _compared([part[f"together{ending}"] for part in taken], taken[0][f"alone{ending}"])
+        for name, ending in (("iterations", ""), ("with decoding", " decoded"))
+    }
 
 
 @torch.inference_mode()
@@ -124,8 +128,10 @@ def _mask(frames: int, far: Sequence[int]) -> torch.Tensor:
 def _forwards(ranks: int, frames: int, compat: bool, repeats: int) -> dict[str, Any]:
     trial = Trial(frames=frames, clips=ranks, compat=compat)
     taken = on_ranks(ranks, forward_trial, trial, repeats)
+    slowest = [max(each) for each in zip(*(part["apart"] for part in taken), strict=True)]
     return {
         **_compared([part["together"] for part in taken], taken[0]["alone"]),
+        "seconds_apart": statistics.median(slowest),
         "waiting_seconds": max(statistics.median(part["waiting"]) for part in taken),
         "messages": max(part["messages"][0] for part in taken),
         "mebibytes": max(part["bytes"][0] for part in taken) / 2**20,
@@ -140,13 +146,6 @@ def _compared(together: Sequence[Sequence[float]], alone: Sequence[float]) -> di
         "seconds_together": statistics.median(slowest),
         "speed_up": statistics.median(one / many for one, many in zip(alone, slowest, strict=True)),
     }
-
-
-def _predicted(link: Link, alone: float, ranks: int, compat: bool) -> float:
-    """Return the seconds that the model expects: its share of the work, on its share of the cores, plus messages."""
-    cores = len(os.sched_getaffinity(0))
-    share = alone / ranks * max(1, ranks / cores)
-    return share + max(link.seconds(sent) for sent in _traffic(ranks, compat))
 
 
 def _traffic(ranks: int, compat: bool) -> list[Sent]:
