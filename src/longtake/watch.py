@@ -35,10 +35,10 @@ ARRIVAL_SECONDS = 300.0
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
-def connected(launch: Launch, *, hosting: bool = False) -> dist.Store:
+def connected(launch: Launch, *, hosting: bool = False, patience: float = ARRIVAL_SECONDS) -> dist.Store:
     """Return a connection of its own to the job's store; this attempt of the job starts with an empty one."""
     store = dist.TCPStore(
-        launch.host, launch.port, is_master=hosting, timeout=timedelta(seconds=ARRIVAL_SECONDS), wait_for_workers=False
+        launch.host, launch.port, is_master=hosting, timeout=timedelta(seconds=patience), wait_for_workers=False
     )
     return dist.PrefixStore(f"longtake/{launch.attempt}", store)
 
@@ -49,7 +49,8 @@ def say_once(launch: Launch, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         return
     try:
-        Speaker(launch, connected(launch)).say(line)
+        # A store that is gone, with the launcher, must not hold up the end.
+        Speaker(launch, connected(launch, patience=LEAVE_SECONDS / 4)).say(line)
     except dist.DistError:
         # Without the store, better twice than never.
         print(line, file=sys.stderr, flush=True)
