@@ -80,6 +80,7 @@ def test_the_fit_finds_the_constants_that_made_the_times() -> None:
     assert link.bandwidth == pytest.approx(2e9)
 
 
+@pytest.mark.slow
 def test_simulated_tables_reach_64_processes() -> None:
     tables = simulated_tables()
     for kind in ("strong", "weak"):

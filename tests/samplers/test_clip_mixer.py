@@ -44,7 +44,7 @@ def joined(parts):
     return torch.cat([part[0] for part in parts], dim=2)
 
 
-@pytest.mark.parametrize("ranks_", [2, 3, 4])
+@pytest.mark.parametrize("ranks_", [pytest.param(2, marks=pytest.mark.slow), 3, 4])
 @pytest.mark.parametrize(
     ("num_frames", "num_clips", "padding", "top_k"),
     [(16, 4, 4, 4), (14, 5, 3, 3), (13, 4, 0, 5), (13, 4, 9, 0), (12, 12, 5, 20)],
@@ -56,7 +56,7 @@ def test_exact_does_not_depend_on_the_number_of_processes(num_frames, num_clips,
     assert (several - alone).abs().max() <= 1e-5 * alone.std()
 
 
-@pytest.mark.parametrize("ranks_", [2, 3])
+@pytest.mark.parametrize("ranks_", [pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(
     ("num_frames", "num_clips", "padding", "top_k"),
     [(24, 6, 8, 8), (12, 6, 0, 4), (12, 3, 3, 0), (12, 4, 11, 5)],

@@ -82,7 +82,12 @@ def share_of_video(world, name):
     return np.concatenate([chunk.frames for chunk in made]), [chunk.start for chunk in made], made[-1].state()
 
 
-@pytest.mark.parametrize(("size", "cfg"), [(2, 1), (3, 1), (2, 2), (4, 2)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("size", "cfg"), [pytest.param(2, 1, marks=SLOW), (3, 1), (2, 2), pytest.param(4, 2, marks=SLOW)]
+)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_ranks_share_the_work_and_change_nothing(name, size, cfg, ranks):
     sampler = sampler_class(name)(**MANY_WINDOWS.get(name, {}))
