@@ -14,6 +14,7 @@ from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.samplers.checks import check_eta
 
 if TYPE_CHECKING:
     from longtake.noise import Noise
@@ -124,8 +125,7 @@ class Chunked(Sampler):
         return run_chunked(model, plan, noise, world, resume)
 
     def _check(self, spec: VideoSpec) -> None:
-        if not 0 <= self.eta <= 1:
-            raise InputError(f"eta is {self.eta}; it must lie between 0 (DDIM) and 1 (DDPM)")
+        check_eta(self.eta)
         if not 0 <= self.overlap < spec.num_frames:
             raise InputError(
                 f"overlap is {self.overlap}; it must be 0 to {spec.num_frames - 1}: a window has "

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from longtake.arrays import Rotate
 from longtake.model import FrameMixer
-from longtake.samplers.clips import around, held_frames, missing
+from longtake.samplers.clips import around, halos, held_frames, missing
 from longtake.samplers.dual_scope import SMALLEST_BLOCK, Block, DualScope, Scope
 from longtake.world import Group
 
@@ -111,8 +111,7 @@ class ClipMixer(FrameMixer):
     def _ask(self, parts: Sequence[Tensor], axis: int, reach: int) -> Callable[[], tuple[list[Tensor], int]]:
         """Ask for the frames within reach; the function returned gives all frames from there on, and the first's
         number."""
-        wanted = [missing(around(frames, reach, self.total), frames) for frames in self.held]
-        coming = self.group.fetch(parts, axis, self.held, wanted)
+        coming = self.group.fetch(parts, axis, self.held, halos(self.held, reach, self.total))
         first = around(self.frames, reach, self.total).start
 
         def extended() -> tuple[list[Tensor], int]:

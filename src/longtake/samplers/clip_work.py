@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from longtake.errors import InputError
 from longtake.request import num_branches
 from longtake.sampler import Plan
-from longtake.samplers.clips import around, held_frames, missing
+from longtake.samplers.clips import halos, held_frames
 from longtake.samplers.rank_work import RankWork, Sent, Workload, fetched, gathered
 from longtake.samplers.video_infinity import VideoInfinityPlan
 
@@ -75,7 +75,7 @@ def forward_traffic(
     total = clips[-1].stop
 
     def halo(reach: int) -> list[Sent]:
-        return fetched(held, [missing(around(frames, reach, total), frames) for frames in held])
+        return fetched(held, halos(held, reach, total))
 
     far = fetched(held, [list(global_frames)] * ranks)
     near, block, convolution = halo(padding), halo(REACH), halo(1)

@@ -4,6 +4,7 @@ A clip is a range of consecutive frames. Clips are a setting of the sampler; pro
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 def split_evenly(total: int, parts: int) -> tuple[range, ...]:
@@ -26,6 +27,12 @@ def around(frames: range, reach: int, total: int) -> range:
 def missing(wanted: range, frames: range) -> tuple[int, ...]:
     """Return what is wanted beyond the frames that are there."""
     return (*range(wanted.start, frames.start), *range(frames.stop, wanted.stop))
+
+
+@lru_cache(maxsize=64)
+def halos(held: tuple[range, ...], reach: int, total: int) -> tuple[tuple[int, ...], ...]:
+    """Return for every rank the frames within `reach` of its own that others hold."""
+    return tuple(missing(around(frames, reach, total), frames) for frames in held)
 
 
 def spread_frames(total: int, count: int) -> tuple[int, ...]:

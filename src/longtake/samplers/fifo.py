@@ -14,6 +14,7 @@ from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.samplers.checks import check_eta
 from longtake.samplers.windows import Window, lookahead_windows, partition_windows, reach
 
 if TYPE_CHECKING:
@@ -199,8 +200,7 @@ class Fifo(Sampler):
         for field in ("partitions", "window_batch", "decode_batch", "frames_per_level"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 1 or more")
-        if not 0 <= self.eta <= 1:
-            raise InputError(f"eta is {self.eta}; it must lie between 0 (DDIM) and 1 (DDPM)")
+        check_eta(self.eta)
         if f % k or (self.lookahead and (f // 2) % k):
             raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (or its half: lookahead)")
         self._check_beyond_the_paper()

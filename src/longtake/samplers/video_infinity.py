@@ -13,6 +13,7 @@ from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.samplers.checks import check_eta
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ class VideoInfinity(Sampler):
         for field in ("padding", "top_k", "blend"):
             if getattr(self, field) < 0:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 0 or more")
-        if not 0 <= self.eta <= 1:
-            raise InputError(f"eta is {self.eta}; it must lie between 0 (DDIM) and 1 (DDPM)")
+        check_eta(self.eta)
         if not self.attn_scale > 0:
             raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0")
         self._check_blend(request)
