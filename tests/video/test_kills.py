@@ -137,7 +137,9 @@ def test_ctrl_c_leaves_all_frames_and_a_run_that_continues(
     assert run.output() == whole.output()
 
 
-def test_a_run_that_is_ended_politely_leaves_all_frames(new_run: Callable[..., Any]) -> None:
+def test_a_run_that_is_ended_politely_leaves_all_frames(
+    new_run: Callable[..., Any], child: Callable[[Callable[[], object]], int]
+) -> None:
     whole = new_run("a.mkv", scale=1)
     whole.finish()
     run = whole.elsewhere("other")
@@ -155,13 +157,7 @@ def test_a_run_that_is_ended_politely_leaves_all_frames(new_run: Callable[..., A
                 if sink.next_frame > 20:
                     os.kill(os.getpid(), signal.SIGTERM)
 
-    child = os.fork()
-    if child == 0:
-        try:
-            command()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    assert child(command) == 0
     left = np.concatenate(list(read_frames(run.path)))
     assert len(left) == int(report.read_text()) > 20
     np.testing.assert_array_equal(left, run.truth(len(left)))
