@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from longtake.errors import InputError
-from longtake.metrics.clips import ClipDraw, DrawnSet, cropped, draw, draw_alike, read_clips
+from longtake.metrics.clips import ClipDraw, DrawnSet, draw, draw_alike, read_clips
 
 PLAN = ClipDraw(num_frames=4, num_clips=6, size=None, seed=0)
 
@@ -44,17 +44,3 @@ def test_copies_are_drawn_alike(tmp_path: Path):
     assert draw_alike(drawn, copies).starts == drawn.starts
     with pytest.raises(InputError, match="has 30 frames and .* has 9"):
         draw_alike(drawn, [write_video(tmp_path / "c", 9)])
-
-
-def test_the_middle_is_cut_out_and_resized():
-    clip = np.zeros((2, 4, 8, 3), np.uint8)
-    clip[:, :, 2:4], clip[:, :, 4:6], clip[:, :, :2], clip[:, :, 6:] = 100, 201, 7, 9
-    assert np.array_equal(cropped(clip, 4), clip[:, :, 2:6])
-    assert np.array_equal(cropped(clip, 2)[0, :, :, 0], [[100, 201], [100, 201]])
-    # Half of the size from pixel centres blends neighbours evenly.
-    assert cropped(clip[:, :, 3:5][:, :2], 1)[0, 0, 0, 0] == 150
-
-
-def test_an_enlargement_is_undone_exactly():
-    small = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 3), dtype=np.uint8)
-    assert np.array_equal(cropped(small.repeat(4, axis=1).repeat(4, axis=2), 6), small)

@@ -53,8 +53,8 @@ def test_final_weights_are_the_average(tmp_path: Path) -> None:
     task = LineTask()
     fit(task, SETTINGS, tmp_path)
     found = load_checkpoint(tmp_path)
-    assert found is not None and found[0] == 8
-    assert torch.equal(task.saved["weight"], found[2]["weight"])
+    assert found is not None and found.step == 8
+    assert torch.equal(task.saved["weight"], found.tensors["ema"]["weight"])
     assert not torch.equal(task.saved["weight"], task.line.weight)
 
 
@@ -62,7 +62,7 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
     (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
     found = load_checkpoint(tmp_path)
-    assert found is not None and found[0] == 3
+    assert found is not None and found.step == 3
 
 
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

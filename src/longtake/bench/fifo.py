@@ -154,7 +154,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--frames", type=int, default=5000, help="length of the memory run")
     parser.add_argument("--report", type=Path, help="write the report here, too")
     chosen = parser.parse_args(arguments)
-    model, dtype, reason = measured_model(chosen.model)
+    model, dtype, reason = measured_model(chosen.model, PerFrameNoise)
     head = {"machine": machine(), "model": chosen.model, "dtype": f"{dtype} ({reason})"}
     report = {**head, **{part: PARTS[part](model, chosen.frames) for part in chosen.parts}}
     publish(report, chosen.report)

@@ -107,7 +107,7 @@ def exchange_trial(world: World, sizes: Sequence[int], repeats: int) -> list[flo
 def fifo_trial(world: World, model_name: str, fifo: Fifo, repeats: int) -> dict[str, list[float]]:
     """Return, for every repeat, seconds per frame of video alone (on rank 0) and together: of the iterations, and with
     the decoding, which one process does beside the next iteration on a second core."""
-    model, _, _ = measured_model(model_name)
+    model, _, _ = measured_model(model_name, PerFrameNoise)
     request = Request(prompts=PromptTimeline.constant("a rocket flies up through the night sky"), frames=None, seed=1)
     plan = fifo.plan(request, model.spec)
     with_others, by_itself = (_fifo_calls(model, plan, where) for where in (world, ALONE))

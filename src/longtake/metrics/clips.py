@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from longtake.data.pixels import centre_square
 from longtake.errors import InputError
 from longtake.metrics.video_sets import draw_clips
 from longtake.video.read import count_frames, read_frames
@@ -88,27 +88,12 @@ def _clips(video: Path, starts: Sequence[int], plan: ClipDraw) -> Iterator[Frame
     for index, frame in enumerate(frames):
         if index < start:
             continue
-        held.append(frame if plan.size is None else cropped(frame[None], plan.size)[0])
+        held.append(frame if plan.size is None else centre_square(frame[None], plan.size)[0])
         if len(held) == plan.num_frames:
             yield np.stack(held)
             held, start = [], next(waiting, starts[-1] + plan.num_frames)
     if start < starts[-1] + plan.num_frames:
         raise InputError(f"{video} ends before frame {start + plan.num_frames}, which it promises; leave it out")
-
-
-def cropped(clip: Frames, size: int) -> Frames:
-    """Cut the middle square out of each frame, and resize it to size x size: bilinear between pixel centres, rounded.
-
-    Nothing is blurred before (PVDM's data, arXiv 2302.07685, and most published numbers, are made that way).
-    """
-    height, width = clip.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = clip[:, top : top + side, left : left + side]
-    if side == size:
-        return square
-    resized = interpolate(planes(square), size=(size, size), mode="bilinear", align_corners=False)
-    return resized.round().clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8).numpy()
 
 
 def planes(clip: Frames) -> Tensor:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from longtake.data.pixels import centre_square
 from longtake.errors import CheckpointError
-from longtake.metrics.clips import Frames, cropped, planes
+from longtake.metrics.clips import Frames, planes
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 
 Rows = NDArray[np.float32]
@@ -115,7 +116,7 @@ def i3d_input(clip: Frames, size: int = _I3D_SIZE) -> Tensor:
 
 
 def _judge_sized(clips: Frames) -> Frames:
-    return np.stack([cropped(clip, _JUDGE_SIZE) for clip in clips])
+    return np.stack([centre_square(clip, _JUDGE_SIZE) for clip in clips])
 
 
 def _stacked(clips: Frames, prepare: Callable[[Frames], Tensor]) -> Tensor:

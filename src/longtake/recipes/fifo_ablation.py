@@ -78,7 +78,7 @@ def queue_over_uniform(model: PerFrameNoise, plan: FifoPlan, clips: Tensor, capt
 @torch.inference_mode()
 def ablation(name: str, num_clips: int, seeds: int) -> dict[str, object]:
     """Return mean and standard deviation over seeds for n = 1, 2, 4, 8 with lookahead off and on."""
-    model, _, _ = measured_model(name)
+    model, _, _ = measured_model(name, PerFrameNoise)
     rows = {}
     for n in (1, 2, 4, 8):
         for lookahead in (False, True):

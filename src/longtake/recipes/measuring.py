@@ -3,19 +3,22 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from longtake.model import PerFrameNoise
+from longtake.model import VideoModel
 from longtake.models import load_model
 from longtake.models.diffusers.precision import auto_dtype
 
+Kind = TypeVar("Kind", bound=VideoModel)
 
-def measured_model(name: str) -> tuple[PerFrameNoise, str, str]:
+
+def measured_model(name: str, kind: type[Kind]) -> tuple[Kind, str, str]:
     """Load a model on the CPU in the number format that `auto` chooses; return it with the format and the reason."""
     dtype, reason = auto_dtype("cpu")
     model = load_model(name, dtype=getattr(torch, dtype))
-    assert isinstance(model, PerFrameNoise)
+    assert isinstance(model, kind), f"{name} is no {kind.__name__}"
     return model, dtype, reason
 
 

@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where the videos go")
     parser.add_argument("--report", type=Path, help="write the score here, too")
     chosen = parser.parse_args(arguments)
-    model, dtype, _ = measured_model(chosen.model)
+    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "preset": chosen.preset}
     report |= {part: PARTS[part](model, chosen) for part in chosen.parts}

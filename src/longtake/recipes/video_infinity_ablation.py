@@ -21,7 +21,7 @@ from longtake.generate import Output, generate
 from longtake.metrics.consistency import consistency, real_step
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
-from longtake.model import VideoModel
+from longtake.model import PerFrameNoise, VideoModel
 from longtake.recipes.measuring import measured_model, publish
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--report", type=Path, help="write the table here, too")
     chosen = parser.parse_args(arguments)
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    model, dtype, _ = measured_model(chosen.model)
+    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
     if chosen.frames % model.spec.num_frames or chosen.seeds < 2:
         parser.error(f"--frames must be a multiple of {model.spec.num_frames}, and --seeds 2 or more")
     by_shot = {caption(shot): shot_rows(model, shot, chosen) for shot in SHOTS[: chosen.shots]}

@@ -20,7 +20,7 @@ from longtake.generate import Output, generate
 from longtake.metrics.consistency import consistency
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
-from longtake.model import VideoModel
+from longtake.model import PerFrameNoise, VideoModel
 from longtake.recipes.measuring import measured_model, publish
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--report", type=Path, help="write the table here, too")
     chosen = parser.parse_args(arguments)
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    model, dtype, _ = measured_model(chosen.model)
+    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
     samplers: dict[str, Sampler] = {"hard switch": VideoInfinity()}
     samplers |= {f"blend over {blend}": VideoInfinity(blend=blend) for blend in chosen.blend}
     samplers |= {"fifo": Fifo(), "chunked": Chunked()}

@@ -21,7 +21,7 @@ from longtake.join import joined_world
 from longtake.machine import peak_memory
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
-from longtake.model import VideoModel
+from longtake.model import PerFrameNoise, VideoModel
 from longtake.recipes.measuring import measured_model, publish
 from longtake.recipes.sprites_score import HEADS, chosen_shots
 from longtake.request import PromptTimeline, Request
@@ -85,7 +85,7 @@ def row(
 
 def score(chosen: argparse.Namespace, world: World) -> dict[str, object]:
     """Return the report; only that of rank 0 has accuracies."""
-    model, dtype, _ = measured_model(chosen.model)
+    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
     shots = chosen_shots(chosen.videos, seed=31)[0]
     return {
         "model": chosen.model,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,30 @@ from longtake.errors import CheckpointError
 _NAME = "checkpoint"
 
 
-def save_checkpoint(
-    folder: Path, step: int, weights: dict[str, Tensor], ema: dict[str, Tensor], optimizer: dict[str, Any]
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a run needs to go on; a name is that of a file."""
+
+    step: int
+    """Steps done."""
+    tensors: dict[str, dict[str, Tensor]]
+    """Tensors by name: `weights`, their average `ema`, and those of a `rival` that has taken part."""
+    optimizers: dict[str, dict[str, Any]]
+    """States of the `optimizer`, and of `rival_optimizer`."""
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By what losses are multiplied in half precision, for each optimiser; else empty."""
+
+
+def save_checkpoint(folder: Path, state: Checkpoint) -> None:
     """Replace the checkpoint in `folder` as a whole; a kill at any moment leaves the old or the new one."""
     new, current, old = (folder / f"{_NAME}{end}" for end in (".new", "", ".old"))
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    save_file({name: value.contiguous() for name, value in weights.items()}, new / "weights.safetensors")
-    save_file({name: value.contiguous() for name, value in ema.items()}, new / "ema.safetensors")
-    torch.save(optimizer, new / "optimizer.pt")
-    (new / "state.json").write_text(json.dumps({"step": step}))
+    for name, tensors in state.tensors.items():
+        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, new / f"{name}.safetensors")
+    for name, optimizer in state.optimizers.items():
+        torch.save(optimizer, new / f"{name}.pt")
+    (new / "state.json").write_text(json.dumps({"step": state.step, "scales": state.scales}))
     shutil.rmtree(old, ignore_errors=True)
     if current.exists():
         os.rename(current, old)
@@ -34,20 +48,31 @@ def save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Tensor], dict[str, Any]] | None:
-    """Step, weights, average and optimiser state of the checkpoint in `folder`, or None where there is none.
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the checkpoint in `folder`, on the CPU, or None where there is none.
 
     Raises CheckpointError where it is damaged.
     """
-    place = next((path for end in ("", ".old") if (path := folder / f"{_NAME}{end}").exists()), None)
+    place = _place(folder)
     if place is None:
         return None
     try:
-        step = int(json.loads((place / "state.json").read_text())["step"])
-        weights, ema = (load_file(place / f"{name}.safetensors") for name in ("weights", "ema"))
-        optimizer = torch.load(place / "optimizer.pt", weights_only=True)
+        told = json.loads((place / "state.json").read_text())
+        state = Checkpoint(
+            step=int(told["step"]),
+            tensors={file.stem: load_file(file) for file in sorted(place.glob("*.safetensors"))},
+            optimizers={
+                file.stem: torch.load(file, map_location="cpu", weights_only=True) for file in place.glob("*.pt")
+            },
+            scales=told.get("scales", {}),
+        )
+        _ = state.tensors["weights"], state.tensors["ema"], state.optimizers["optimizer"]
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             f"the checkpoint {place} is damaged ({error}); delete that folder to start over"
         ) from error
-    return step, weights, ema, optimizer
+    return state
+
+
+def _place(folder: Path) -> Path | None:
+    return next((path for end in ("", ".old") if (path := folder / f"{_NAME}{end}").exists()), None)

@@ -4,28 +4,15 @@ A clip is (batch, 3, frames, height, width) in [-1, 1].
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, relu
 
+from longtake.train.pvdm_settings import LossWeights
+
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Pictures (batch, 3, height, width) in [-1, 1], twice -> how different each pair looks, (batch,)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """What each part of the loss counts."""
-
-    pixels: float = 4.0
-    """Mean absolute difference of pixels."""
-    perceptual: float = 4.0
-    """Perceptual distance of one frame of each clip."""
-    adversarial: float = 1.0
-    """How badly the discriminators are fooled, once they take part."""
-    features: float = 4.0
-    """Difference of what the discriminators see in the clip and in its reconstruction."""
 
 
 class Discriminators(nn.Module):
@@ -49,7 +36,10 @@ def reconstruction_loss(
     clip: Tensor, again: Tensor, chosen: Tensor, distance: Distance | None, weights: LossWeights
 ) -> Tensor:
     """Return the loss of the first phase: pixels, and what the frames `chosen` look like. Needs no discriminator."""
-    loss = weights.pixels * l1_loss(again, clip)
+    error = again - clip
+    loss = weights.pixels * error.abs().mean()
+    if weights.squares:
+        loss = loss + weights.squares * error.square().mean()
     if distance is None:
         return loss
     return loss + weights.perceptual * distance(frames_at(clip, chosen), frames_at(again, chosen)).mean()

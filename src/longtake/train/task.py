@@ -1,6 +1,8 @@
 """What one training run has to bring: a network, a loss as a function of the step, pictures, and a way to save."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float
@@ -8,6 +10,8 @@ from torch import Generator, Tensor, nn
 
 Scalars = dict[str, float]
 """Name -> number, written to TensorBoard beside the loss."""
+Loss = Callable[[Generator], tuple[Tensor, Scalars]]
+"""Randomness of a batch -> its loss, and further figures."""
 
 
 class Task(ABC):
@@ -31,3 +35,25 @@ class Task(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the network with its current weights as a folder that the next stage loads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """Networks that learn to beat the task's, in turns with it: a step of the task, a step of theirs, and so on."""
+
+    module: nn.Module
+    """What learns; the gradients of each of its children are limited by themselves."""
+    loss: Loss
+    """What it learns from."""
+    task_loss: Loss
+    """The task's loss once the rival takes part, in place of `Task.loss`."""
+    start: int
+    """The first step that it takes part in; until then it is not run."""
+    learning_rate: float = 1e-4
+    """Constant."""
+    betas: tuple[float, float] = (0.5, 0.9)
+    """How long its AdamW remembers gradients and their squares."""
+    weight_decay: float = 0.01
+    """Its AdamW's weight decay."""
+    max_gradient: float = 1.0
+    """The gradients of each child are scaled down to this norm."""

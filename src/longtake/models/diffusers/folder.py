@@ -32,6 +32,8 @@ class Layout:
     """Parts that hold weights, with their class."""
     others: tuple[str, ...] = ("tokenizer", "scheduler")
     """Parts that hold none."""
+    lender: "Layout | None" = None
+    """Layout of the folder that lacking parts are taken from, where it is another."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ def part_folders(folder: Path, layout: Layout = TEXT_TO_VIDEO) -> dict[str, Path
     shared = read_extras(folder).shared
     other = None if shared is None else _sibling(folder, shared)
     if other:
-        _check_pipeline(other, layout)
+        _check_pipeline(other, layout.lender or layout)
     parts = {}
     for part in layout.parts:
         places = [place / part for place in (folder, other) if place and (place / part).is_dir()]

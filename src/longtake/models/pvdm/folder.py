@@ -12,14 +12,27 @@ from typing import Any, TypeVar
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, VideoSpec
-from longtake.models.diffusers.folder import EXTRAS, Extras, Layout, count_parameters, part_folders, read_extras
+from longtake.models.diffusers.folder import (
+    EXTRAS,
+    TEXT_TO_VIDEO,
+    Extras,
+    Layout,
+    count_parameters,
+    part_folders,
+    read_extras,
+)
 from longtake.models.diffusers.hub_files import read_json
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 
 PIPELINE = "PvdmPipeline"
 NETWORKS = {"autoencoder": "PvdmAutoencoder", "unet": "PvdmUnet"}
 PLAIN = Layout(pipeline=PIPELINE, networks=NETWORKS, others=())
-WITH_TEXT = Layout(pipeline=PIPELINE, networks=NETWORKS | {"text_encoder": "CLIPTextModel"}, others=("tokenizer",))
+WITH_TEXT = Layout(
+    pipeline=PIPELINE,
+    networks=NETWORKS | {"text_encoder": "CLIPTextModel"},
+    others=("tokenizer",),
+    lender=TEXT_TO_VIDEO,
+)
 
 Config = TypeVar("Config", AutoencoderConfig, UnetConfig)
 

@@ -98,8 +98,9 @@ class Pool(nn.Module):
         super().__init__()
         width, hidden = config.width, config.pool_hidden
         self.read = slice(0, 1) if config.compat else slice(length, length + 1)
-        self.token = nn.Parameter(torch.randn(1, 1, width))
-        self.positions = nn.Parameter(torch.randn(1, length + 1, width))
+        # Small beside the tokens of the grid, so that a plane begins as nearly their mean.
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, length + 1, width))
         self.layers = nn.ModuleList(PoolLayer(width, config.pool_heads, hidden) for _ in range(config.pool_depth))
         self.to_plane = nn.Linear(width, config.latent_channels)
 

@@ -1,0 +1,130 @@
+"""Recordings to train on, whatever they are stored in: any clip of any of them, at one size."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.data.pixels import centre_square
+from longtake.data.sprite_names import Shot
+from longtake.errors import InputError
+
+Frames = NDArray[np.uint8]
+
+_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One continuous video."""
+
+    name: str
+    """Path below the folder, or what else tells it from the others."""
+    num_frames: int
+    """Frames that can be read."""
+    fps: float | None
+    """Frames per second; None where it is not known."""
+    read: Callable[[int, int], Iterable[Frames]]
+    """Function of (start, stop), half open: the frames as they are stored, each (height, width, 3)."""
+    label: str | None = None
+    """Name of the class, or caption; None where there is none."""
+    shot: Shot | None = None
+    """What a sprite world shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footage:
+    """An ordered list of recordings, read at one size: the middle square of each frame, resized without blurring."""
+
+    recordings: tuple[Recording, ...]
+    """What can be read, always in the same order."""
+    size: int
+    """Side of the frames in pixels."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Name and reason of what was found and cannot be used."""
+
+    def clip(self, recording: int, start: int, stop: int) -> Frames:
+        """Return frames start to stop (half open) of a recording, uint8 (frames, size, size, 3).
+
+        Raises InputError, which names the file, where it turns out to be damaged.
+        """
+        chosen = self.recordings[recording]
+        assert 0 <= start < stop <= chosen.num_frames, (start, stop, chosen)
+        return np.concatenate([centre_square(frame[None], self.size) for frame in chosen.read(start, stop)])
+
+    def pair(self, recording: int, start: int, num_frames: int) -> tuple[Frames, Frames | None]:
+        """Return the clip of `num_frames` at start, and the clip right before it; None where that many do not precede.
+
+        A model that continues learns from both (PVDM, arXiv 2302.07685, sec. 3.3); without a clip before, the condition
+        is empty. `draw_pairs` draws starts that suit.
+        """
+        if start < num_frames:
+            return self.clip(recording, start, start + num_frames), None
+        both = self.clip(recording, start - num_frames, start + num_frames)
+        return both[num_frames:], both[:num_frames]
+
+    def summary(self) -> str:
+        """One line: what there is, and how many were skipped for which reasons; `skipped` names all of them."""
+        num_frames = sum(recording.num_frames for recording in self.recordings)
+        line = f"{len(self.recordings)} recording{'s' * (len(self.recordings) > 1)}, {num_frames} frames"
+        if not self.skipped:
+            return line
+        return f"{line}; {len(self.skipped)} skipped: {_listed(self.skipped)}"
+
+
+def gathered(found: Iterable[Recording | tuple[str, str]], *, size: int, min_frames: int, looked_for: str) -> Footage:
+    """Return footage of what was found, in that order: recordings, or name and reason of what cannot be used.
+
+    Recordings with fewer than `min_frames` are skipped, too. Raises InputError where none is left; `looked_for` says
+    what was searched for, and where.
+    """
+    recordings, skipped = [], []
+    for one in found:
+        if isinstance(one, tuple):
+            skipped.append(one)
+        elif one.num_frames < min_frames:
+            skipped.append((one.name, f"{one.num_frames} of the {min_frames} frames needed"))
+        else:
+            recordings.append(one)
+    if not recordings:
+        why = f"all {len(skipped)} were skipped: {_listed(skipped)}" if skipped else "there is none"
+        raise InputError(f"nothing to train on: looked for {looked_for}; {why}")
+    return Footage(recordings=tuple(recordings), size=size, skipped=tuple(skipped))
+
+
+def held_out(footage: Footage, every: int) -> tuple[Footage, Footage]:
+    """Split into training and evaluation: recordings number every, 2 every, 3 every, ... (from 1) are held back.
+
+    Raises InputError where that leaves one side empty.
+    """
+    if not 2 <= every <= len(footage.recordings):
+        raise InputError(
+            f"cannot hold back every {every}th of {len(footage.recordings)} recordings; "
+            f"give a number from 2 to the number of recordings"
+        )
+    back = footage.recordings[every - 1 :: every]
+    kept = tuple(one for number, one in enumerate(footage.recordings, 1) if number % every)
+    return replace(footage, recordings=kept), replace(footage, recordings=back)
+
+
+def in_memory(footage: Footage) -> Footage:
+    """Return the same footage with all its frames read once and kept: size x size x 3 bytes each.
+
+    Raises InputError for a file that turns out to be damaged.
+    """
+    kept = [
+        replace(recording, read=partial(_slice, footage.clip(number, 0, recording.num_frames)))
+        for number, recording in enumerate(footage.recordings)
+    ]
+    return replace(footage, recordings=tuple(kept))
+
+
+def _slice(frames: Frames, start: int, stop: int) -> Frames:
+    return frames[start:stop]
+
+
+def _listed(skipped: Sequence[tuple[str, str]]) -> str:
+    shown = "; ".join(f"{name} ({reason})" for name, reason in skipped[:_NAMES_SHOWN])
+    return shown + (f"; and {len(skipped) - _NAMES_SHOWN} more" if len(skipped) > _NAMES_SHOWN else "")

@@ -1,0 +1,196 @@
+"""Footage from folders on disk: any videos, UCF-101 with its official splits, SkyTimelapse's folders of frames.
+
+Video files are opened by a function that is passed in (`longtake.video.seekable.open_video`).
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from longtake.data.footage import Footage, Frames, Recording, gathered
+from longtake.errors import InputError, unknown_name
+
+VIDEO_ENDINGS = frozenset(
+    ".mp4 .mkv .avi .webm .mov .m4v .mpg .mpeg .m2v .gif .flv .wmv .asf .ts .mts .m2ts .ogv .3gp .vob .mxf .nut .y4m "
+    ".h264 .264 .hevc .mjpeg .dv".split()
+)
+"""Endings of the files that are taken for videos."""
+PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
+"""Endings of the files that are taken for frames."""
+SPLITS = ("train", "test")
+
+_SLOWER = 0.99
+
+
+class VideoSource(Protocol):
+    """An opened video file."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames can be read."""
+        ...
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second on average; None where it is not known."""
+        ...
+
+    @property
+    def times(self) -> NDArray[np.float64] | None:
+        """Seconds at which each frame is shown, rising; None where they are not known."""
+        ...
+
+    def read(self, start: int, stop: int) -> Iterator[Frames]:
+        """Yield the frames start to stop, each (height, width, 3)."""
+        ...
+
+
+OpenVideo = Callable[[Path], VideoSource]
+"""Opens a video file; raises InputError with the reason where it cannot be used."""
+
+
+def video_folder(root: Path, *, size: int, min_frames: int, open_video: OpenVideo, fps: float | None = None) -> Footage:
+    """Return every video in a folder and the folders in it, sorted by path; hidden files are left alone.
+
+    `fps` thins out faster videos (`at_rate`). Raises InputError where nothing can be used.
+    """
+    _check_folder(root)
+    paths = sorted(
+        Path(folder) / name
+        for folder, _, names in os.walk(root)
+        for name in names
+        if Path(name).suffix.lower() in VIDEO_ENDINGS and not name.startswith(".")
+    )
+    named = [(str(path.relative_to(root)), path, None) for path in paths]
+    looked_for = f"videos ({' '.join(sorted(VIDEO_ENDINGS))}) in {root}"
+    return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
+
+
+def ucf101(
+    root: Path, split: str, *, size: int, min_frames: int, open_video: OpenVideo, fps: float | None = None
+) -> Footage:
+    """Return the first official training or test list of a class-per-folder set such as UCF-101, sorted by path.
+
+    The lists are ucfTrainTestlist/trainlist01.txt and testlist01.txt in the folder or beside it. A recording's label is
+    the name of its class. `fps` thins out faster videos (`at_rate`). Raises InputError where the list or everything on
+    it is missing.
+    """
+    _check_folder(root)
+    _check_split(split)
+    name = Path("ucfTrainTestlist") / f"{split}list01.txt"
+    lists = [folder / name for folder in (root, root.absolute().parent) if (folder / name).is_file()]
+    if not lists:
+        raise InputError(f"there is no {name} in {root} or beside it; UCF-101 offers these lists for download")
+    lines = sorted(line.split()[0] for line in lists[0].read_text(encoding="utf-8").splitlines() if line.strip())
+    named = [(line, root / line, line.split("/")[0]) for line in lines]
+    looked_for = f"the {len(named)} videos of {lists[0]} in {root}"
+    return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
+
+
+def sky_timelapse(root: Path, split: str, *, size: int, min_frames: int) -> Footage:
+    """Return SkyTimelapse's clips, sorted by path: root/split/video/clip/frame.png, where split is train or test.
+
+    Frames are ordered by the last number in their name, not by its digits. Raises InputError where there are none.
+    """
+    _check_folder(root)
+    _check_split(split)
+    folders = sorted(folder for folder in (root / split).glob("*/*") if folder.is_dir())
+    looked_for = f"folders of frames ({' '.join(sorted(PICTURE_ENDINGS))}) in {root / split}/VIDEO/CLIP/"
+    found = (_frame_folder(folder, str(folder.relative_to(root / split))) for folder in folders)
+    return gathered(found, size=size, min_frames=min_frames, looked_for=looked_for)
+
+
+def at_rate(source: VideoSource, fps: float) -> NDArray[np.int64]:
+    """Return the frames to take for a steady rate: for every 1/fps seconds the one that is shown nearest to it.
+
+    So 24 frames a second become 12 by taking every second one, and unsteady ones are evened out. Raises InputError, the
+    reason alone, for an unknown rate and for a slower video: repeated frames would teach a model to stand still.
+    """
+    if source.fps is None:
+        raise InputError("its frame rate is not known")
+    if source.fps < fps * _SLOWER:
+        raise InputError(f"{source.fps:.3g} frames a second, fewer than {fps:g}")
+    times = source.times if source.times is not None else np.arange(source.num_frames) / source.fps
+    wanted = np.arange(int((times[-1] + 0.5 / source.fps) * fps) + 1) / fps
+    after = np.searchsorted(times, wanted).clip(1, len(times) - 1) if len(times) > 1 else np.zeros(1, np.int64)
+    before = (after - 1).clip(0)
+    return np.where(wanted - times[before] <= times[after] - wanted, before, after)
+
+
+def _opened(
+    named: Iterable[tuple[str, Path, str | None]], open_video: OpenVideo, fps: float | None
+) -> Iterator[Recording | tuple[str, str]]:
+    def opened(one: tuple[str, Path, str | None]) -> Recording | tuple[str, str]:
+        name, path, label = one
+        try:
+            return _recording(name, label, open_video(path), fps)
+        except InputError as reason:
+            return name, str(reason)
+
+    # Time stamps are read and frames decoded outside Python, so that threads share the work.
+    with ThreadPoolExecutor() as threads:
+        yield from threads.map(opened, named)
+
+
+def _recording(name: str, label: str | None, source: VideoSource, fps: float | None) -> Recording:
+    if fps is None:
+        return Recording(name=name, num_frames=source.num_frames, fps=source.fps, read=source.read, label=label)
+    chosen = at_rate(source, fps)
+    return Recording(
+        name=name, num_frames=len(chosen), fps=fps, read=partial(_read_chosen, source, chosen), label=label
+    )
+
+
+def _read_chosen(source: VideoSource, chosen: NDArray[np.int64], start: int, stop: int) -> Iterator[Frames]:
+    numbers = chosen[start:stop]
+    first = int(numbers[0])
+    repeats = np.bincount(numbers - first)
+    for times, frame in zip(repeats, source.read(first, int(numbers[-1]) + 1), strict=True):
+        yield from [frame] * int(times)
+
+
+def _frame_folder(folder: Path, name: str) -> Recording | tuple[str, str]:
+    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURE_ENDINGS]
+    numbered = {int(digits[-1]): file for file in files if (digits := re.findall(r"\d+", file.stem))}
+    if not files:
+        return name, "there are no frames in it"
+    if len(numbered) < len(files):
+        return name, "frames without a number in their name, or two with the same"
+    empty = [file.name for file in files if not file.stat().st_size]
+    if empty:
+        return name, f"{min(empty)} is empty"
+    ordered = [numbered[number] for number in sorted(numbered)]
+    try:
+        with Image.open(ordered[0]):
+            pass
+    except OSError:
+        return name, f"{ordered[0].name} is no picture"
+    return Recording(name=name, num_frames=len(ordered), fps=None, read=partial(_read_pictures, ordered))
+
+
+def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]:
+    for file in files[start:stop]:
+        try:
+            with Image.open(file) as picture:
+                frame = np.asarray(picture.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            raise InputError(f"cannot read {file} as a picture: {error}; leave its folder out") from None
+        yield frame
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; give one that holds the training videos")
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)

@@ -1,0 +1,65 @@
+"""How a training run is set. Imports no torch, so that a command line is checked before anything is loaded."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from longtake.errors import InputError
+
+Precision = Literal["no", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How long, how fast and how carefully to train."""
+
+    num_steps: Annotated[int, arg(name="steps")]
+    """Optimiser steps of the whole run."""
+    learning_rate: float
+    """Peak of the learning rate, reached after the warm-up."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises from 0."""
+    decay_steps: int = 0
+    """Last steps, over which the learning rate falls to 0 in a straight line; 0 keeps it constant."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """How long AdamW remembers gradients and their squares."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    max_gradient: float | None = 1.0
+    """Gradients are scaled down to this norm; None leaves them as they are."""
+    parts: int = 1
+    """Batches whose gradients are averaged for one step: one after the other, or shared out over the processes of a
+    job. Each is drawn by itself, so that the number of processes changes rounding only."""
+    ema_decay: float = 0.999
+    """Share of the old average of the weights that one step keeps."""
+    ema_every: int = 4
+    """Steps between updates of the average."""
+    precision: Precision = "bf16"
+    """Arithmetic of the forward pass; weights and optimiser stay in float32. fp16 needs a GPU."""
+    seed: int = 0
+    """Seed of weights, data order and noise."""
+    log_every: int = 50
+    """Steps between log lines and TensorBoard scalars."""
+    sample_minutes: float = 5.0
+    """Minutes between grids of pictures."""
+    save_minutes: float = 5.0
+    """Minutes between checkpoints."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for values that no run can have."""
+        least = {"num_steps": 1, "parts": 1, "ema_every": 1, "log_every": 1, "warmup_steps": 0, "decay_steps": 0}
+        for name, bound in (least | {"seed": 0, "weight_decay": 0}).items():
+            if getattr(self, name) < bound:
+                raise InputError(f"{name} cannot be {getattr(self, name)}; use {bound} or more")
+        if not self.learning_rate > 0 or (self.max_gradient is not None and not self.max_gradient > 0):
+            raise InputError("learning_rate and max_gradient must be above 0")
+        if not all(0 <= share < 1 for share in (*self.betas, self.ema_decay)):
+            raise InputError("betas and ema_decay must be 0 or more, and below 1")
+
+
+def learning_rate(settings: FitSettings, step: int) -> float:
+    """Learning rate of this step: a rise, a plateau, a fall."""
+    rise = (step + 1) / max(settings.warmup_steps, 1)
+    fall = (settings.num_steps - step) / max(settings.decay_steps, 1)
+    return settings.learning_rate * min(1.0, rise, fall)
