@@ -18,23 +18,14 @@ from longtake.samplers.fifo import Fifo
 from longtake.video import points
 from longtake.video.read import read_frames
 
+from .forked import in_child
+
 REQUEST = Request(prompts=PromptTimeline((0, 30), ("a red car", "a blue boat")), frames=70, seed=4)
 FIFO = Fifo(partitions=3, lookahead=False, eta=0.5, decode_batch=7)
 
 
 def make(path: Path, request: Request = REQUEST, sampler: Fifo = FIFO, **output):
     return generate(Toy(), request, sampler, Output(path=path, scale=2, **output))
-
-
-def in_child(work) -> int:
-    """Run in a forked child; return its wait status."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitpid(pid, 0)[1]
 
 
 def killed_at(path: Path, nth: int) -> int:
@@ -48,7 +39,6 @@ def killed_at(path: Path, nth: int) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> None:
-        torch.set_num_threads(1)
         points.reach = count
         make(path)
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -17,6 +16,8 @@ from longtake.sampler import Chunk
 from longtake.video import points
 from longtake.video.sink import Sink
 from longtake.video.target import Target, make_target
+
+from ..forked import in_child
 
 HEIGHT, WIDTH = 16, 12
 
@@ -130,37 +131,10 @@ def at_point(point: str, nth: int, action: Callable[[], None]) -> Callable[[str]
     return reach
 
 
-def in_child(action: Callable[[], object]) -> int:
-    """Do something in a forked process; return the signal that ended it, 0 when it ended in another way.
-
-    A child that hangs is ended after a minute, by the signal at which pytest prints where it was.
-    """
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        finally:
-            # Nothing of the test runner may run in the child, whatever has happened.
-            os._exit(0)
-    deadline = time.monotonic() + 60
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGABRT)
-        time.sleep(0.002)
-    status = ended[1]
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-
-
 @pytest.fixture
 def new_run(tmp_path: Path) -> Callable[..., Run]:
     """Return a function that makes a command which writes a file or folder of this name."""
     return lambda name="a.mp4", **settings: Run(path=tmp_path / name, **settings)
-
-
-@pytest.fixture
-def child() -> Callable[[Callable[[], object]], int]:
-    """Return `in_child`, which a test module cannot import."""
-    return in_child
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from longtake.video import durable, points
 from longtake.video.read import read_frames
 from longtake.video.record import read_record
 
+from ..forked import in_child
+
 # 44 frames in segments of 8: five full ones and a short one. State is saved 8 times or more.
 FILE_POINTS = [
     ("run-claimed", 1),
@@ -137,9 +139,7 @@ def test_ctrl_c_leaves_all_frames_and_a_run_that_continues(
     assert run.output() == whole.output()
 
 
-def test_a_run_that_is_ended_politely_leaves_all_frames(
-    new_run: Callable[..., Any], child: Callable[[Callable[[], object]], int]
-) -> None:
+def test_a_run_that_is_ended_politely_leaves_all_frames(new_run: Callable[..., Any]) -> None:
     whole = new_run("a.mkv", scale=1)
     whole.finish()
     run = whole.elsewhere("other")
@@ -157,7 +157,7 @@ def test_a_run_that_is_ended_politely_leaves_all_frames(
                 if sink.next_frame > 20:
                     os.kill(os.getpid(), signal.SIGTERM)
 
-    assert child(command) == 0
+    assert in_child(command) == 0
     left = np.concatenate(list(read_frames(run.path)))
     assert len(left) == int(report.read_text()) > 20
     np.testing.assert_array_equal(left, run.truth(len(left)))
