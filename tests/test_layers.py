@@ -15,7 +15,7 @@ import longtake
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("src", "tests", "scripts") for path in (ROOT / folder).rglob("*.py"))
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "tensorboard", "av"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "tensorboard", "av", "ray"}
 
 Node = TypeVar("Node", bound=ast.AST)
 

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import CapabilityError
+from longtake.errors import CapabilityError, InputError
 from longtake.launch import check_same
 from longtake.model import VideoModel, VideoSpec
-from longtake.request import Request
-from longtake.sampler import Chunk, Plan, Sampler
+from longtake.request import Request, num_branches
+from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
+from longtake.tasks import Executor, Store, Work
 
 if TYPE_CHECKING:
     from longtake.video.sink import Sink
@@ -37,6 +38,8 @@ class Output:
     """Enlarge every pixel to a square of this side."""
     overwrite: bool = False
     """Start again where another run has already written."""
+    part: tuple[int, int] | None = None
+    """Only these frames of the video, from the first up to the second, exactly as they are in the whole of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ def generate(
     output: Output,
     world: "World | None" = None,
     progress: Progress = lambda frames, warnings, doing: None,
+    executor: Executor | None = None,
 ) -> Result:
     """Make the video that is asked for, writing frames as they are made.
 
@@ -69,22 +73,35 @@ def generate(
 
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
     and calls `progress`. Any other number of processes may continue the run.
+
+    An `executor` does the tasks of a sampler whose work falls into such; its workers start with `start_work`. Without
+    one this process does them.
     """
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
     from longtake.world import ALONE
 
     world = world or ALONE
-    plan = checked_plan(model.spec, request, sampler)
+    plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
-    settings = run_settings(model, plan, sampler)
+    if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):
+        raise InputError(f"an executor has no use for {sampler.name} on {world.size} processes; leave it out")
+    settings = run_settings(model, plan, sampler, output.part)
     written = {f"output {name}": str(value) for name, value in asdict(output).items()}
     check_same([json.loads(text) for text in world.all.say(json.dumps({**settings, **written}))])
     with _opened(model, plan, output, settings) if world.rank == 0 else nullcontext() as sink:
         before, finished_before = _told(world, sink and [sink.next_frame, sink.finished])
         if not finished_before:
             restart = world.all.share(sink.restart.state if sink and sink.restart else None, model.device)
-            _write(sampler.run(model, plan, seeded_noise(request.seed), world, restart), sink, progress)
+            if isinstance(sampler, TaskSampler):
+                store, noise = _store(output, world, model), seeded_noise(request.seed)
+                if executor:
+                    chunks = sampler.drive(model, plan, executor, store, restart)
+                else:
+                    chunks = sampler.run(model, plan, noise, world, restart, store)
+            else:
+                chunks = sampler.run(model, plan, seeded_noise(request.seed), world, restart)
+            _write(_numbered(chunks, output.part), sink, progress)
         frames, warnings = _told(world, sink and [sink.next_frame, sink.warnings])
     return Result(
         plan=plan,
@@ -106,11 +123,35 @@ def _opened(model: VideoModel, plan: Plan, output: Output, settings: Mapping[str
         crf=output.crf,
         scale=output.scale,
         segment=SEGMENT,
-        total=plan.request.frames,
+        total=output.part[1] - output.part[0] if output.part else plan.request.frames,
         size=(model.spec.height, model.spec.width),
         comment=" | ".join(plan.request.prompts.texts),
         overwrite=output.overwrite,
     )
+
+
+def _store(output: Output, world: "World", model: VideoModel) -> Store:
+    """Return where the results of tasks are kept: in files beside the output."""
+    from longtake.store import FolderStore, SharedStore
+    from longtake.video.paths import state_folder
+
+    folder = FolderStore(state_folder(output.path) / "nodes")
+    return folder if world.size == 1 else SharedStore(world.all, model.device, None if world.rank else folder)
+
+
+def _numbered(chunks: Iterable[Chunk], part: tuple[int, int] | None) -> Iterable[Chunk]:
+    """Return chunks with the numbers that their frames have in the file."""
+    return (replace(chunk, start=chunk.start - part[0]) for chunk in chunks) if part else chunks
+
+
+def start_work(
+    load: Callable[[int], VideoModel], request: Request, sampler: TaskSampler, part: tuple[int, int] | None, number: int
+) -> Work:
+    """Return what does the tasks of such a run, in a worker of its own. `load` makes the model of worker `number`."""
+    from longtake.noise import seeded_noise
+
+    model = load(number)
+    return sampler.work(model, checked_plan(model.spec, request, sampler, part), seeded_noise(request.seed))
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", progress: Progress) -> None:
@@ -136,10 +177,11 @@ def _told(world: "World", values: list[Any] | None) -> list[Any]:
     return json.loads(world.all.say(json.dumps(values))[0])
 
 
-def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler) -> Plan:
-    """Return the plan.
+def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tuple[int, int] | None = None) -> Plan:
+    """Return the plan of a video, or of these frames of it.
 
-    Raises CapabilityError where the model lacks what the sampler needs, InputError for settings that clash.
+    Raises CapabilityError where the model lacks what the sampler needs, or the sampler cannot make a part alone;
+    InputError for settings that clash, and for frames that the video does not have.
     """
     missing = [capability.__name__ for capability in sampler.requires if capability not in spec.capabilities]
     if missing:
@@ -147,10 +189,19 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler) -> Plan:
             f"{sampler.name} needs {' and '.join(missing)}, which the model {spec.name} does not offer; "
             "'longtake models' shows which model runs with which sampler"
         )
-    return sampler.plan(request, spec)
+    plan = sampler.plan(request, spec)
+    if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
+        raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
+    if part is None:
+        return plan
+    if not isinstance(sampler, TaskSampler):
+        raise CapabilityError(f"{sampler.name} cannot make a part of a video alone; make all of it, or use nuwa-xl")
+    return sampler.part(plan, range(*part))
 
 
-def run_settings(model: VideoModel, plan: Plan, sampler: Sampler) -> dict[str, object]:
+def run_settings(
+    model: VideoModel, plan: Plan, sampler: Sampler, part: tuple[int, int] | None = None
+) -> dict[str, object]:
     """Return everything that decides the frames, by the names that a user would know, as JSON values."""
     prompts = plan.request.prompts
     return {
@@ -161,6 +212,7 @@ def run_settings(model: VideoModel, plan: Plan, sampler: Sampler) -> dict[str, o
         "model digest": model.digest,
         "sampler": sampler.name,
         **{f"sampler.{name}": value for name, value in asdict(sampler).items()},  # pyright: ignore
+        **({"part": list(part)} if part else {}),
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
     }

@@ -39,6 +39,8 @@ class VideoSpec:
     """Capabilities that the loaded model has, beside VideoModel itself."""
     clean_frames: bool = False
     """Whether the network was trained with finished frames among noisy ones, labelled so."""
+    strides: tuple[int, ...] = (1,)
+    """Distances, in frames of the video, between neighbours in a window that the network was trained at."""
     bounded: bool = False
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None
@@ -203,3 +205,12 @@ class Continuation(VideoModel):
         previous: "Tensor",
     ) -> "Tensor":
         """Return x0 of windows that follow the latents `previous`; one level a window."""
+
+
+class Strided(VideoModel):
+    """A model that is told how far apart in the video the frames of a window lie."""
+
+    @abstractmethod
+    def strided(self, stride: int) -> "AbstractContextManager[None]":
+        """Say that neighbouring frames of every window that is denoised inside the context lie `stride` frames of the
+        video apart; outside it they lie 1 apart."""

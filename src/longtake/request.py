@@ -36,6 +36,11 @@ class PromptTimeline:
         """Return the index into `texts` of the prompt meant at `frame`; frames before 0 count as 0."""
         return bisect.bisect_right(self.starts, max(frame, 0)) - 1
 
+    def after(self, frame: int) -> "PromptTimeline":
+        """Return the same timeline in the numbers that frames have counted from `frame`."""
+        now = self.at(frame)
+        return PromptTimeline((0, *(start - frame for start in self.starts[now + 1 :])), self.texts[now:])
+
     def spans(self, frames: int | None) -> list[tuple[int, int | None, str]]:
         """Return (start, stop, text) for every prompt that is reached within `frames` (None: endless)."""
         stops: list[int | None] = [*self.starts[1:], frames]

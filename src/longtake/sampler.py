@@ -9,6 +9,7 @@ import numpy as np
 
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request
+from longtake.tasks import Executor, Store, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +54,10 @@ class Plan:
     """Latent frames in memory at any time, in all processes together."""
     window_frames: int
     """Latent frames in one evaluation."""
+    stored_frames: int = 0
+    """Latent frames, float32, that lie on the disk beside the video in the end."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know of these settings with this model."""
 
     @property
     def guidance(self) -> float:
@@ -90,3 +95,40 @@ class Sampler(ABC):
         Every process of `world` runs it and yields as many chunks; only those of rank 0 need frames. What takes
         messages happens before a chunk is yielded: `Chunk.state` sends none.
         """
+
+
+class TaskSampler(Sampler):
+    """A sampler whose work falls into tasks, which any number of workers may do."""
+
+    @abstractmethod
+    def part(self, plan: Plan, frames: range) -> Plan:
+        """Return the plan of these consecutive frames alone, which come out as in the whole video.
+
+        Raises InputError for frames that the video does not have.
+        """
+
+    @abstractmethod
+    def work(self, model: VideoModel, plan: Plan, noise: "Noise") -> Work:
+        """Return what does the tasks of a plan; a worker makes its own, with its own model."""
+
+    @abstractmethod
+    def run(
+        self,
+        model: VideoModel,
+        plan: Plan,
+        noise: "Noise",
+        world: "World",
+        resume: State | None,
+        store: Store | None = None,
+    ) -> Iterator[Chunk]:
+        """Make the video; the processes of `world` share the tasks.
+
+        `store` keeps the results, for all these processes; without one they are in the state of a chunk while they are
+        needed.
+        """
+
+    @abstractmethod
+    def drive(
+        self, model: VideoModel, plan: Plan, executor: Executor, store: Store, resume: State | None
+    ) -> Iterator[Chunk]:
+        """Make the video by tasks that `executor` does and whose results `store` keeps."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 TOY = ("--model", "toy")
+TREE = ("--sampler", "nuwa-xl")
 MISTAKES = [
     (("generate",), "there is no prompt"),
     (("generate", ""), "the prompt is empty"),
@@ -25,6 +26,16 @@ MISTAKES = [
     (("generate", "a", *TOY, "--sampler.qqqqqq", "3"), "no sampler setting 'qqqqqq'; known: compat, "),
     (("generate", "a", *TOY, "--sampler.partitions", "x"), "'x' is no whole number"),
     (("generate", "a", *TOY, "--sampler.partitions", "0"), "must be 1 or more"),
+    (("generate", "a", *TOY, "--range", "3:9"), "cannot make a part"),
+    (("generate", "a", *TOY, *TREE, "--range", "9"), "is no range"),
+    (("generate", "a", *TOY, *TREE, "--range", "9:9"), "there are no frames 9 to 9"),
+    (("generate", "a", *TOY, *TREE, "--range", "100:129"), "the video has frames 0 to 128"),
+    (("generate", "a", *TOY, *TREE, "--frames", "endless"), "an endless video needs a number of levels"),
+    (("generate", "a", *TOY, *TREE, "--workers", "2"), "--workers has no effect"),
+    (("generate", "a", *TOY, *TREE, "--executor", "processes", "--workers", "0"), "0 workers"),
+    (("generate", "a", *TOY, *TREE, "--executor", "processes", "--address", "a:1"), "--address has no effect"),
+    (("generate", "a", *TOY, *TREE, "--executor", "ranks"), "torchrun"),
+    (("generate", "a", *TOY, "--executor", "processes"), "fifo has no tasks"),
     (("generate", "a", *TOY, "--steps", "5"), "fixes the number of steps"),
     (("generate", "a", *TOY, "--seed"), "--seed needs a value"),
     (("generate", "a", *TOY, "--guidance", "high"), "'high' is no number"),

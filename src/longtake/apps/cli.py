@@ -34,6 +34,8 @@ COMMANDS: dict[str, Command] = {
     "convert pvdm": Command("longtake.apps.convert:pvdm_command", "make a model folder of its authors' checkpoints"),
     "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
     "train sprites": Command("longtake.apps.train:sprites_command", "train the embedded model, stage by stage"),
+    "train pvdm-autoencoder": Command("longtake.apps.train_pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
+    "train pvdm": Command("longtake.apps.train_pvdm:diffusion_command", "train PVDM on videos: stage 2"),
     "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
 }
 

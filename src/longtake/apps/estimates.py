@@ -76,18 +76,20 @@ def _memory(job: Job, width: int) -> int:
 
 
 def _disk(job: Job) -> int | None:
-    if job.order.request.frames is None:
+    frames = job.frames
+    if frames is None:
         return None
-    pixels = job.order.request.frames * job.spec.height * job.spec.width
+    pixels = frames * job.spec.height * job.spec.width
     # Enlarged pixels are repetitions, which cost little.
     content = pixels * BYTES_PER_PIXEL[job.kind] * job.output.scale
     if job.kind is Kind.MP4:
         content *= 2 ** ((18 - job.output.crf) / 6)
-    return round(content + job.order.request.frames * BYTES_PER_FRAME)
+    latents = job.plan.stored_frames * math.prod(job.spec.latent_shape) // job.spec.num_frames * 4
+    return round(content + frames * BYTES_PER_FRAME) + latents
 
 
 def _seconds(job: Job, device: str, dtype: str) -> tuple[float | None, str | None]:
-    if job.order.request.frames is None:
+    if job.frames is None:
         return None, "an endless run has no length"
     operations = work(job.plan)
     if operations is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from longtake.apps.report import Order, check_sidecars, read_order
 from longtake.apps.settings import VideoSettings
+from longtake.apps.workers import Workers, chosen_workers
 from longtake.errors import InputError
 from longtake.generate import SEGMENT, Output, checked_plan
 from longtake.launch import launched
@@ -32,6 +33,20 @@ class Job:
     """What the user should know before the start."""
     split_guidance: bool = False
     """Whether different processes compute the two halves of guidance; decides no frame."""
+    workers: Workers | None = None
+    """Who does the tasks, if others; decides no frame."""
+
+    @property
+    def frames(self) -> int | None:
+        """Return how many frames come out; None for an endless run."""
+        part = self.order.part
+        return part[1] - part[0] if part else self.order.request.frames
+
+    @property
+    def prompts(self) -> PromptTimeline:
+        """Return the prompts by the numbers of the frames that come out."""
+        prompts = self.order.request.prompts
+        return prompts.after(self.order.part[0]) if self.order.part else prompts
 
 
 def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
@@ -64,6 +79,7 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
         fps=settings.fps,
         crf=settings.crf,
         scale=settings.scale,
+        part=_part(settings.part),
     )
     job = _checked(order, settings.output, settings.overwrite, settings.prompts)
     if "--crf" in given and job.kind is not Kind.MP4:
@@ -80,11 +96,13 @@ def _shared(job: Job, settings: VideoSettings[Sampler]) -> Job:
             f"--split-guidance has no effect at guidance {job.plan.guidance:g}, which has one half only; "
             "leave it out, or give another --guidance"
         )
-    return replace(job, split_guidance=settings.split_guidance)
+    workers = chosen_workers(settings.executor, settings.workers, settings.address, job.order.sampler)
+    return replace(job, split_guidance=settings.split_guidance, workers=workers)
 
 
 def _refuse_changes(settings: VideoSettings[Sampler], given: list[str]) -> None:
     allowed = {"--from", "-o", "--output", "--overwrite", "--json", "--dry-run", "--split-guidance"}
+    allowed |= {"--executor", "--workers", "--address"}
     extra = [option for option in given if option not in allowed] + ["PROMPT"] * (settings.prompt is not None)
     if extra:
         raise InputError(f"--from repeats a run as it was, so {extra[0]} has no place beside it; leave it out")
@@ -100,6 +118,15 @@ def _num_frames(text: str) -> int | None:
     if frames < 1:
         raise InputError(f"{frames} frames cannot be made; ask for 1 or more, or for 'endless'")
     return frames
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, _, stop = text.partition(":")
+    if not (first.isdecimal() and stop.isdecimal()):
+        raise InputError(f"--range {text!r} is no range; write the first frame and the one after the last: 1000:1100")
+    return int(first), int(stop)
 
 
 def _check_prompt(settings: VideoSettings[Sampler]) -> None:
@@ -122,6 +149,8 @@ def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None)
     if order.fps is not None and not order.fps > 0:
         raise InputError(f"{order.fps:g} frames per second is no rate; give a number above 0")
     output = Output(path=Path(path), fps=order.fps, crf=order.crf, scale=order.scale, overwrite=overwrite)
+    output = replace(output, part=order.part)
+    plan = checked_plan(spec, request, order.sampler, order.part)
     target = make_target(
         output.path,
         settings={},
@@ -129,7 +158,7 @@ def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None)
         crf=output.crf,
         scale=output.scale,
         segment=SEGMENT,
-        total=request.frames,
+        total=order.part[1] - order.part[0] if order.part else request.frames,
         size=(spec.height, spec.width),
         comment="",
         overwrite=overwrite,
@@ -140,8 +169,8 @@ def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None)
         spec=spec,
         output=output,
         kind=target.kind,
-        plan=checked_plan(spec, request, order.sampler),
-        warnings=tuple(_warnings(spec, request)),
+        plan=plan,
+        warnings=(*_warnings(spec, request), *plan.warnings),
     )
 
 
@@ -149,7 +178,9 @@ def _warnings(spec: VideoSpec, request: Request) -> list[str]:
     texts = request.prompts.texts
     unknown = unknown_words(spec, " ".join([*texts, request.negative_prompt]))
     warnings = []
-    if unknown:
+    if spec.vocabulary == frozenset():
+        warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
+    elif unknown:
         warnings.append(
             f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
             f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"

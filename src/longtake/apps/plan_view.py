@@ -14,7 +14,7 @@ def plan_content(job: Job) -> dict[str, Any]:
     return {
         "model": job.order.model,
         "sampler": {"name": job.order.sampler.name, **asdict(job.order.sampler)},  # pyright: ignore[reportArgumentType]
-        "frames": job.order.request.frames,
+        "frames": job.frames,
         "fps": job.output.fps or job.spec.fps,
         "forwards": plan.forwards,
         "forwards_per_frame": plan.forwards_per_frame,
@@ -38,7 +38,7 @@ def headline(job: Job) -> list[str]:
     """Return the lines that say what is made, by what, with how much work."""
     spec, plan, request = job.spec, job.plan, job.order.request
     rate = job.output.fps or spec.fps
-    length = "endless" if request.frames is None else f"{request.frames} frames ({duration(request.frames / rate)})"
+    length = "endless" if job.frames is None else f"{job.frames} frames ({duration(job.frames / rate)})"
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
     work = f"{plan.forwards_per_frame:g} forwards per frame"
     if plan.forwards is not None:
@@ -67,7 +67,7 @@ def _cost(costs: Estimates) -> str:
 
 
 def _prompts(job: Job) -> list[str]:
-    spans = job.order.request.prompts.spans(job.order.request.frames)
+    spans = job.prompts.spans(job.frames)
     return [
         f"{'prompts' if not number else '':8} {start}-{'' if stop is None else stop}: {text}"
         for number, (start, stop, text) in enumerate(spans)

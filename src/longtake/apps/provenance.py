@@ -60,7 +60,7 @@ class Journal:
         content = self._content(frames, complete=complete, warnings=warnings)
         content["quality"] = _quality(self._job) if complete else {"reason": "the video is not complete"}
         self._save(content)
-        spans = [(start, stop or frames, text) for start, stop, text in self._order.request.prompts.spans(frames)]
+        spans = [(start, stop or frames, text) for start, stop, text in self._job.prompts.spans(frames)]
         text = webvtt(spans, self._job.output.fps or self._job.spec.fps)
         if not complete:
             note = f"NOTE The video is not complete: {frames} frames so far; the same command continues it."
@@ -108,5 +108,5 @@ def _quality(job: Job) -> dict[str, Any]:
     from longtake.video.read import read_frames
 
     # Where one window's work could meet the next: a sampler that hides its windows has a ratio near 1 there.
-    seams = range(job.spec.num_frames, job.order.request.frames or job.spec.num_frames, job.spec.num_frames)
+    seams = range(job.spec.num_frames, job.frames or job.spec.num_frames, job.spec.num_frames)
     return asdict(consistency(read_frames(job.output.path, scale=job.output.scale), seams=seams))

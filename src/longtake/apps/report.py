@@ -14,6 +14,7 @@ from longtake.samplers import sampler_class
 
 LAYOUT = 1
 _ORDER = ("request", "sampler", "model", "device", "dtype", "output")
+_OUTPUT = ("file", "fps", "crf", "scale")
 _RUN = ("longtake", "complete", "frames", "run", "plan", "environment", "quality", "warnings")
 
 
@@ -32,6 +33,8 @@ class Order:
     fps: float | None
     crf: int
     scale: int
+    part: tuple[int, int] | None = None
+    """The frames of the video that are made, from the first up to the second; None is all."""
 
 
 def report_path(output: Path) -> Path:
@@ -70,6 +73,7 @@ def order_content(order: Order, output: Path) -> dict[str, Any]:
     """Return the part of the report from which the run can be repeated."""
     request = asdict(order.request)
     prompts = order.request.prompts
+    part = {} if order.part is None else {"range": list(order.part)}
     request["prompts"] = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
     return {
         "request": request,
@@ -77,7 +81,7 @@ def order_content(order: Order, output: Path) -> dict[str, Any]:
         "model": {"name": order.model, "digest": order.digest},
         "device": order.device,
         "dtype": order.dtype,
-        "output": {"file": output.name, "fps": order.fps, "crf": order.crf, "scale": order.scale},
+        "output": {"file": output.name, "fps": order.fps, "crf": order.crf, "scale": order.scale, **part},
     }
 
 
@@ -102,7 +106,7 @@ def _order(content: dict[str, Any]) -> Order:
     request, model = _object(content, "request"), _object(content, "model")
     output, settings = _object(content, "output"), _object(content, "sampler")
     _only(model, "model", ("name", "digest"))
-    _only(output, "output", ("file", "fps", "crf", "scale"))
+    _only(output, "output", _OUTPUT, (*_OUTPUT, "range"))
     sampler = sampler_class(_typed(settings, "name", str))
     prompts = _object(request, "prompts")
     if not all(start.isdecimal() for start in prompts):
@@ -118,7 +122,17 @@ def _order(content: dict[str, Any]) -> Order:
         fps=_typed(output, "fps", float | None),
         crf=_typed(output, "crf", int),
         scale=_typed(output, "scale", int),
+        part=_part(output),
     )
+
+
+def _part(output: Mapping[str, Any]) -> tuple[int, int] | None:
+    part = output.get("range")
+    if part is None:
+        return None
+    if not isinstance(part, list) or len(part) != 2 or not all(_fits(frame, int) for frame in part):
+        raise InputError(f"range is {json.dumps(part)[:60]}, which it cannot be")
+    return part[0], part[1]
 
 
 def _fields(content: Mapping[str, Any], target: type, where: str, *, but: str) -> dict[str, Any]:

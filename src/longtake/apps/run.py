@@ -13,6 +13,7 @@ from longtake.apps.rates import remember_rate, work, work_per_frame
 from longtake.apps.report import report_path
 from longtake.apps.stopping import Stop, StoppedError, stoppable
 from longtake.apps.words import duration, size
+from longtake.apps.workers import opened_executor
 from longtake.errors import CheckpointError
 from longtake.generate import Result, generate
 from longtake.join import joined_world
@@ -87,17 +88,17 @@ class _Run:
     def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: World) -> None:
         self._job, self._model, self._hardware, self._stop, self._world = job, model, hardware, stop, world
         self._journal = Journal(job, model, hardware.device, hardware.dtype_name, world.size)
-        self._display = Display(job.order.request.prompts, job.order.request.frames)
+        self._display = Display(job.prompts, job.frames)
         self._first: int | None = None
         self._frames = 0
         self._warnings: list[str] = list(job.warnings)
 
     def made(self) -> Result:
         """Make the video."""
-        order = self._job.order
-        with self._display:
+        job, order, hardware = self._job, self._job.order, self._hardware
+        with self._display, opened_executor(job.workers, order, hardware.device, hardware.dtype) as executor:
             return generate(
-                self._model, order.request, order.sampler, self._job.output, self._world, progress=self._progress
+                self._model, order.request, order.sampler, job.output, self._world, self._progress, executor
             )
 
     def _progress(self, frames: int, warnings: tuple[str, ...], doing: str) -> None:

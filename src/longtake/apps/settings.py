@@ -7,6 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag, parse_arguments, value_of
+from longtake.apps.workers import ExecutorName
 from longtake.errors import InputError
 from longtake.recipes import preset_settings
 from longtake.sampler import Sampler
@@ -59,6 +60,14 @@ class VideoSettings(Generic[AnySampler]):
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Dtype = "auto"
     """Number format; auto is what the device computes fastest, and is said."""
+    part: Annotated[str | None, arg(name="range", metavar="FIRST:STOP", help_behavior_hint="(default: all)")] = None
+    """Make only these frames of the video, exactly as they are in the whole of it; nuwa-xl only."""
+    executor: Annotated[ExecutorName | None, _hint("ranks under torchrun, else inline", "NAME")] = None
+    """Who does the tasks of nuwa-xl: inline (this process), processes, ray, or ranks (torchrun's)."""
+    workers: Annotated[int | None, _hint("one for every GPU, or processor", "N")] = None
+    """How many processes, or Ray workers."""
+    address: Annotated[str | None, _hint("one that is started here", "HOST:PORT")] = None
+    """The Ray cluster."""
     split_guidance: Flag = False
     """Give the two halves of guidance to different processes; torchrun starts several."""
     overwrite: Flag = False

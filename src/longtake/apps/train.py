@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from tyro.conf import Positional, arg
 
@@ -45,28 +45,34 @@ class JudgeSettings:
     """Print one JSON object on standard output, and nothing else there."""
 
 
-class _Limit:
-    """Says when a stage has to stop: at a time, or when a signal asks for it."""
+class Limit:
+    """Says when training has to stop: at a time, or when a signal asks for it. Signals are heard inside `with`."""
 
     def __init__(self, minutes: float | None) -> None:
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
         self.signal: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
         self.signal = number
 
     def __call__(self, step: int) -> bool:
+        """Whether to end before this step."""
         return self.signal is not None or (self._end is not None and time.monotonic() > self._end)
 
 
 def sprites_command(arguments: Sequence[str]) -> int:
     """Run a stage of the embedded model's training."""
     settings = parse_arguments(SpritesSettings, "train sprites", arguments)
-    if settings.minutes is not None and not settings.minutes > 0:
-        raise InputError(f"{settings.minutes:g} minutes are no time to train; give more than 0")
-    _check_folder(settings.runs)
+    check_minutes(settings.minutes)
+    check_output(settings.runs)
     for package in ("accelerate", "tensorboard"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
@@ -74,9 +80,9 @@ def sprites_command(arguments: Sequence[str]) -> int:
     from longtake.recipes.sprites import GUIDANCE, STAGES
     from longtake.train.sprites import write_weights
 
-    began, limit = time.monotonic(), _Limit(settings.minutes)
+    began = time.monotonic()
     settings.runs.mkdir(parents=True, exist_ok=True)
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), Limit(settings.minutes) as limit:
         if settings.stage == "weights":
             write_weights(GUIDANCE, settings.runs, settings.runs / "weights")
         else:
@@ -90,7 +96,7 @@ def sprites_command(arguments: Sequence[str]) -> int:
 def judge_command(arguments: Sequence[str]) -> int:
     """Train the judge."""
     settings = parse_arguments(JudgeSettings, "train judge", arguments)
-    _check_folder(settings.output)
+    check_output(settings.output)
     from longtake.train.judge import JudgeTraining, train_judge
 
     began = time.monotonic()
@@ -101,7 +107,14 @@ def judge_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check_folder(path: Path) -> None:
+def check_minutes(minutes: float | None) -> None:
+    """Raise InputError for no time at all."""
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"{minutes:g} minutes are no time to train; give more than 0")
+
+
+def check_output(path: Path) -> None:
+    """Raise OutputError for a place that cannot become a folder."""
     if path.exists() and not path.is_dir():
         raise OutputError(f"cannot write to {path}: it is a file, but a folder is meant; choose another one")
     if not path.absolute().parent.is_dir():

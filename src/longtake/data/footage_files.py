@@ -104,7 +104,7 @@ def sky_timelapse(root: Path, split: str, *, size: int, min_frames: int) -> Foot
     _check_split(split)
     folders = sorted(folder for folder in (root / split).glob("*/*") if folder.is_dir())
     looked_for = f"folders of frames ({' '.join(sorted(PICTURE_ENDINGS))}) in {root / split}/VIDEO/CLIP/"
-    found = (_frame_folder(folder, str(folder.relative_to(root / split))) for folder in folders)
+    found = (frame_folder(folder, str(folder.relative_to(root / split))) for folder in folders)
     return gathered(found, size=size, min_frames=min_frames, looked_for=looked_for)
 
 
@@ -157,7 +157,8 @@ def _read_chosen(source: VideoSource, chosen: NDArray[np.int64], start: int, sto
         yield from [frame] * int(times)
 
 
-def _frame_folder(folder: Path, name: str) -> Recording | tuple[str, str]:
+def frame_folder(folder: Path, name: str) -> Recording | tuple[str, str]:
+    """Return the pictures of a folder as a recording, by the last number in their names, or name and reason."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURE_ENDINGS]
     numbered = {int(digits[-1]): file for file in files if (digits := re.findall(r"\d+", file.stem))}
     if not files:

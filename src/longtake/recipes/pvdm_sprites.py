@@ -73,9 +73,15 @@ def held_out(num_clips: int) -> Tensor:
     return torch.from_numpy(np.stack(clips))
 
 
+def decoder() -> tuple[AutoencoderLoss, FitSettings]:
+    """More steps for the decoder alone, at any time: latents stay what they are."""
+    fit = FitSettings(num_steps=5_000, learning_rate=5e-4, decay_steps=4_500, weight_decay=0.0, ema_decay=0.998, seed=1)
+    return autoencoder()[0], fit
+
+
 def footage() -> Footage:
     """The worlds of the second stage, 40 frames each."""
-    return sprite_worlds(5_000, 40, first_seed=7_000_000)
+    return sprite_worlds(3_500, 40, first_seed=7_000_000)
 
 
 def unet_config() -> UnetConfig:
@@ -96,8 +102,8 @@ def unet_config() -> UnetConfig:
 
 def diffusion() -> tuple[DiffusionSettings, FitSettings]:
     """Clips alone and clips that follow another, half of each."""
-    fit = FitSettings(num_steps=6_000, learning_rate=1.2e-3, decay_steps=4_000, ema_decay=0.998, sample_minutes=4)
-    return DiffusionSettings(batch_size=16, conditional=0.5), fit
+    fit = FitSettings(num_steps=6_800, learning_rate=1e-3, decay_steps=4_800, ema_decay=0.998, sample_minutes=4)
+    return DiffusionSettings(batch_size=8, conditional=0.5), fit
 
 
 def train_autoencoder(runs: Path, stop: Stop) -> None:
@@ -106,6 +112,15 @@ def train_autoencoder(runs: Path, stop: Stop) -> None:
     torch.manual_seed(loop.seed)
     network = PvdmAutoencoder(autoencoder_config())
     fit(AutoencoderTask(network, draw_worlds, held_out(8), settings), loop, runs / "autoencoder", stop)
+
+
+def train_decoder(runs: Path, stop: Stop) -> None:
+    """Stage 1 again, of which only the decoder learns."""
+    settings, loop = decoder()
+    network = _autoencoder(runs).requires_grad_(True)
+    for part in (network.from_pixels, network.encoder, network.pools):
+        part.requires_grad_(False)
+    fit(AutoencoderTask(network, draw_worlds, held_out(8), settings), loop, runs / "decoder", stop)
 
 
 def encode(runs: Path, stop: Stop) -> None:
@@ -127,7 +142,7 @@ def write_weights(runs: Path, stop: Stop) -> None:
     folder = runs / "weights" / "pvdm-sprites"
     folder.mkdir(parents=True)
     configs: tuple[tuple[AutoencoderConfig | UnetConfig, str], ...] = (
-        (autoencoder_config(), "autoencoder/final/autoencoder"),
+        (autoencoder_config(), "decoder/final/autoencoder"),
         (unet_config(), "unet/final/unet"),
     )
     costs: dict[str, int] = {}
@@ -168,6 +183,7 @@ STAGES: dict[str, Callable[[Path, Stop], None]] = {
     "autoencoder": train_autoencoder,
     "latents": encode,
     "unet": train_diffusion,
+    "decoder": train_decoder,
     "weights": write_weights,
 }
 """Name of a stage -> function of the folder that all stages share and of when to stop, in the order they run in."""

@@ -9,6 +9,7 @@ SAMPLERS: dict[str, str] = {
     "autoregressive": "longtake.samplers.autoregressive:Autoregressive",
     "chunked": "longtake.samplers.chunked:Chunked",
     "fifo": "longtake.samplers.fifo:Fifo",
+    "nuwa-xl": "longtake.samplers.nuwa_xl:NuwaXl",
     "video-infinity": "longtake.samplers.video_infinity:VideoInfinity",
 }
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex, LatentFrames
 from longtake.guidance import guided
-from longtake.model import Condition, Continuation, PerFrameNoise, VideoModel
+from longtake.model import Condition, Continuation, Infill, PerFrameNoise, VideoModel
 from longtake.noise import Noise
 from longtake.schedule import Clip, Schedule, extrapolated, step
 from longtake.world import Group
@@ -30,6 +30,9 @@ class Uniform:
     """How x0 is bounded; None leaves it to the model's spec."""
     previous: Tensor | None = None
     """Clean latents that the windows follow, one a window; None where they follow nothing."""
+    between: tuple[Tensor, Tensor] | None = None
+    """Clean latents of the first and of the last frame of the windows (windows, channels, height, width), where these
+    are known."""
 
     def stepped(self, x: Tensor, level: int, z: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return windows x one level below `level`, and their x0; z is the step's noise, needed exactly if eta > 0.
@@ -55,13 +58,17 @@ class Uniform:
 
     def _clean(self, x: Tensor, level: int) -> Tensor:
         """Return x0 of windows x, guided."""
-        is_per_frame = self.previous is None and isinstance(self.model, PerFrameNoise)
+        is_free = self.previous is None and self.between is None
+        is_per_frame = is_free and isinstance(self.model, PerFrameNoise)
         levels = torch.full(self.prompts.shape if is_per_frame else self.prompts.shape[:1], level, device=x.device)
 
         def branch(rows: Tensor) -> Tensor:
-            if self.previous is None:
+            if is_free:
                 return self.model.denoise(x, levels, self.schedule, self.condition, rows)
-            assert isinstance(self.model, Continuation)
+            if self.between is not None:
+                assert isinstance(self.model, Infill)
+                return self.model.denoise_between(x, levels, self.schedule, self.condition, rows, *self.between)
+            assert self.previous is not None and isinstance(self.model, Continuation)
             return self.model.denoise_after(x, levels, self.schedule, self.condition, rows, self.previous)
 
         return guided(branch, self.prompts, self.guidance, self.cfg)

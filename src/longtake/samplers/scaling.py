@@ -15,6 +15,7 @@ from longtake.samplers.rank_work import Sent, Workload
 
 WORKLOADS: dict[str, str] = {
     "fifo": "longtake.samplers.fifo_work:fifo_work",
+    "nuwa-xl": "longtake.samplers.nuwa_xl_work:tree_work",
     "video-infinity": "longtake.samplers.clip_work:clip_work",
 }
 """What the processes do, by sampler: a function of its plan, the number of processes, and the bytes of a number."""

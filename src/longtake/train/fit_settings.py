@@ -15,7 +15,7 @@ class FitSettings:
     """How long, how fast and how carefully to train."""
 
     num_steps: Annotated[int, arg(name="steps")]
-    """Optimiser steps of the whole run."""
+    """Optimiser steps."""
     learning_rate: float
     """Peak of the learning rate, reached after the warm-up."""
     warmup_steps: int = 100
@@ -56,6 +56,19 @@ class FitSettings:
             raise InputError("learning_rate and max_gradient must be above 0")
         if not all(0 <= share < 1 for share in (*self.betas, self.ema_decay)):
             raise InputError("betas and ema_decay must be 0 or more, and below 1")
+
+    def check_processes(self, size: int) -> None:
+        """Raise InputError where so many processes cannot share a step evenly."""
+        if self.parts % size:
+            raise InputError(
+                f"{self.parts} parts of a step cannot be shared by {size} processes; "
+                f"use --parts {size}, or a multiple of it"
+            )
+
+    def check_device(self, device: str) -> None:
+        """Raise InputError where it cannot compute in this precision."""
+        if self.precision == "fp16" and device == "cpu":
+            raise InputError("precision fp16 needs a GPU; use bf16, or no")
 
 
 def learning_rate(settings: FitSettings, step: int) -> float:

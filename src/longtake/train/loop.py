@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import CheckpointError
 from longtake.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from longtake.train.ema import Ema
 from longtake.train.fit_settings import FitSettings, learning_rate
@@ -59,15 +59,12 @@ class _Run:
         # accelerate fixes its precision once per process, but stages with different ones may follow each other.
         self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="no")
         self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
-        _check(settings, self.device, self.size)
-        own = Learning(
-            betas=settings.betas, weight_decay=settings.weight_decay, max_gradient=settings.max_gradient
-        )
+        settings.check_device(self.device.type)
+        settings.check_processes(self.size)
+        own = Learning(betas=settings.betas, weight_decay=settings.weight_decay, max_gradient=settings.max_gradient)
         self.players = {"optimizer": self._player([module], own)}
         if rival is not None:
-            theirs = Learning(
-                betas=rival.betas, weight_decay=rival.weight_decay, max_gradient=rival.max_gradient
-            )
+            theirs = Learning(betas=rival.betas, weight_decay=rival.weight_decay, max_gradient=rival.max_gradient)
             self.players["rival_optimizer"] = self._player(list(rival.module.children()), theirs)
         self.ema = Ema(module, settings.ema_decay, settings.ema_every)
         self.figures: Scalars = {}
@@ -213,12 +210,3 @@ class _Run:
             self.writer.close()
         self.accelerator.wait_for_everyone()
         return done
-
-
-def _check(settings: FitSettings, device: torch.device, size: int) -> None:
-    if settings.precision == "fp16" and device.type == "cpu":
-        raise InputError("precision fp16 needs a GPU; use bf16, or no")
-    if settings.parts % size:
-        raise InputError(
-            f"{settings.parts} parts of a step cannot be shared by {size} processes; use {size} parts, or a multiple"
-        )

@@ -84,7 +84,7 @@ class DiffusionTask(Task):
         alpha, sigma = (each[timestep][:, None, None].to(self.device) for each in (self.alpha, self.sigma))
         latents, previous, noise = (each.to(self.device) for each in (latents, previous, noise))
         text = None if text is None else text.to(self.device)
-        with quick_attention(self.device):
+        with quick_attention(self.device, self.unet.recompute):
             predicted = self.unet(alpha * latents + sigma * noise, timestep.to(self.device), previous, text).float()
         wanted = noise if self.unet.config.prediction == "epsilon" else alpha * noise - sigma * latents
         return (predicted - wanted).square().mean()

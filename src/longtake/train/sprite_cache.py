@@ -57,7 +57,7 @@ def encode_worlds(
         seeds = range(settings.first_seed + start, settings.first_seed + start + num_worlds)
         worlds = [random_world(seed) for seed in seeds]
         frames = torch.from_numpy(np.stack([_some_frames(world, settings) for world in worlds]))
-        latents = _encode(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
+        latents = encode_pictures(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
         shots = torch.tensor([numbers[world.shot(0)] for world in worlds])
         save_file({"latents": latents, "shots": shots}, path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)
@@ -69,7 +69,8 @@ def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint
     return np.concatenate([world.frames(frame, frame + 1) for frame in frames])
 
 
-def _encode(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
+def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
+    """Return the latents of frames, unit variance, float16, computed in bfloat16."""
     with torch.autocast("cpu", torch.bfloat16):
         latents = [encode_scaled(vae, part).half().contiguous() for part in frames.split(FRAMES_AT_ONCE)]
     return torch.cat(latents)

@@ -12,12 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.generate import checked_plan
 from longtake.model import Continuation
 from longtake.models import load_model, model_spec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.save import count_flops, save_index, save_network
 from longtake.models.pvdm.unet import PvdmUnet
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.autoregressive import Autoregressive
 from longtake.schedule import to_x0
 
 GRID = Grid(frames=4, rows=2, columns=4)
@@ -70,6 +73,14 @@ def test_what_is_known_before_loading(reading: Path, plain: Path) -> None:
     assert spec.latent_shape == (4, GRID.positions)
     assert spec.capabilities == {Continuation}
     assert spec.parameters > model_spec(str(plain)).parameters > 0
+
+
+def test_guidance_is_refused_where_no_text_is_read(reading: Path, plain: Path) -> None:
+    request = Request(prompts=PromptTimeline.constant("a car"), frames=8, seed=0, guidance=2.0)
+    assert checked_plan(model_spec(str(reading)), request, Autoregressive()).forwards
+    with pytest.raises(InputError, match="guidance has no effect on plain, which reads no text"):
+        checked_plan(model_spec(str(plain)), request, Autoregressive())
+    assert checked_plan(model_spec(str(plain)), replace(request, guidance=None), Autoregressive()).forwards
 
 
 def test_x0_agrees_with_the_network(plain: Path) -> None:

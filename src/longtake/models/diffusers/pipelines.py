@@ -43,6 +43,11 @@ PIPELINES: dict[str, Pipeline] = {
         load="longtake.models.pvdm.model:load_pvdm",
         models="PVDM",
     ),
+    "NuwaXlPipeline": Pipeline(
+        spec="longtake.models.nuwa_xl.folder:nuwa_xl_spec",
+        load="longtake.models.nuwa_xl.model:load_nuwa_xl",
+        models="NUWA-XL",
+    ),
 }
 
 ABSOLUTE = "whose absolute positions in time ({}) say nothing beyond its clip or between clips"

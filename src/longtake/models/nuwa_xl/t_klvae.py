@@ -1,0 +1,68 @@
+"""T-KLVAE: an image VAE that sees the frames before and after (NUWA-XL, section 3.1).
+
+A convolution over time follows every convolution over space, attention over time every attention over space, on the way
+in and on the way out. At the start both ways are those of the image VAE, frame by frame. Time is not compressed.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtake.arrays import Latents
+from longtake.models.nuwa_xl.over_time import TimeAttention, TimeConvolution
+
+Videos = Float[Tensor, "windows 3 frames pixel_height pixel_width"]
+"""Pixels of clips in [-1, 1]."""
+
+
+class TemporalAutoencoder(nn.Module):
+    """An image VAE with layers over time."""
+
+    def __init__(self, image: AutoencoderKL, frames: int) -> None:
+        """Teach `image` about clips of up to `frames` frames; its weights become part of this network, in place."""
+        super().__init__()
+        self.image, self.frames = image, frames
+        self.convolutions, self.attentions = nn.ModuleDict(), nn.ModuleDict()
+        for name, layer in image.named_modules():
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+                self.convolutions[_key(name)] = TimeConvolution(layer.out_channels)
+            elif isinstance(layer, Attention):
+                self.attentions[_key(name)] = TimeAttention(layer.query_dim, layer.heads, frames, mlp=False)
+
+    def encode(self, video: Videos) -> DiagonalGaussianDistribution:
+        """Return the distribution of latents, (clips x frames, channels, height, width), not scaled."""
+        with self._over_time(video.shape[2]):
+            return self.image.encode(_frames(video), return_dict=False)[0]
+
+    def decode(self, latents: Latents) -> Videos:
+        """Return clips in about [-1, 1] of latents that are not scaled."""
+        flat: Any = _frames(latents)
+        with self._over_time(latents.shape[2]):
+            (pixels,) = self.image.decode(flat, return_dict=False)
+        return pixels.unflatten(0, (-1, latents.shape[2])).transpose(1, 2)
+
+    @contextmanager
+    def _over_time(self, num_frames: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name, layer in (*self.convolutions.items(), *self.attentions.items()):
+                place = self.image.get_submodule(name.replace("-", "."))
+                stack.enter_context(place.register_forward_hook(_followed_by(layer, num_frames)))
+            yield
+
+
+def _followed_by(layer: nn.Module, num_frames: int) -> Any:
+    return lambda place, inputs, output: layer(output, num_frames)
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "-")
+
+
+def _frames(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(0, 1)

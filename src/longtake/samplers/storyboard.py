@@ -1,0 +1,38 @@
+"""Images that somebody wants to see at certain moments: a folder of them, in the order of their names."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from longtake.errors import InputError
+from longtake.model import VideoSpec
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+def storyboard_files(folder: str, spec: VideoSpec) -> list[Path]:
+    """Return the images of a folder, by name. Raises InputError for fewer than two, and for those that do not have the
+    size of the model's frames."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise InputError(f"{folder} is no folder; give one with the keyframes as images, named in their order")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+    if len(files) < 2:
+        raise InputError(f"{folder} holds {len(files)} images ({' '.join(ENDINGS)}); give at least 2")
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                size = image.size
+        except (OSError, UnidentifiedImageError):
+            raise InputError(f"{file} cannot be read as an image") from None
+        if size != (spec.width, spec.height):
+            raise InputError(
+                f"{file} has {size[0]}x{size[1]} pixels; the frames of {spec.name} have {spec.width}x{spec.height}"
+            )
+    return files
+
+
+def storyboard(files: list[Path]) -> np.ndarray:
+    """Return images as uint8 (frames, height, width, 3)."""
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])

@@ -1,0 +1,237 @@
+"""Both stages of PVDM's training, from recordings to a model folder (Yu et al., CVPR 2023, arXiv 2302.07685, sec. 3).
+
+Each is called in all processes of a job; the first one writes and speaks.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import gcd
+from pathlib import Path
+from shutil import copytree, rmtree
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Generator, Tensor, nn
+
+from longtake import __version__
+from longtake.data.draws import draw_windows
+from longtake.data.footage import Footage
+from longtake.errors import CheckpointError, InputError
+from longtake.models.diffusers.folder import stem
+from longtake.models.diffusers.hub_files import digest
+from longtake.models.pvdm.autoencoder import PvdmAutoencoder
+from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.models.pvdm.discriminators import PatchDiscriminator
+from longtake.models.pvdm.folder import read_config
+from longtake.models.pvdm.save import count_flops, save_index
+from longtake.models.pvdm.unet import PvdmUnet
+from longtake.train.loop import fit
+from longtake.train.perceptual import load_perceptual
+from longtake.train.pvdm import DiffusionTask
+from longtake.train.pvdm_autoencoder import AutoencoderTask, Draw
+from longtake.train.pvdm_cache import LatentClips, Share, clip_places, encode_footage
+from longtake.train.pvdm_losses import Discriminators
+from longtake.train.pvdm_settings import AutoencoderRun, DiffusionRun
+from longtake.train.run_record import begin_record, skipped_rows
+from longtake.world import World
+
+NUM_SHOWN = 6
+CLIPS_PER_FILE = 1_000
+"""About as many latents lie in a file; encoding stops and goes on between files."""
+DEFAULT_FPS = 25.0
+"""Where recordings do not tell theirs, such as folders of frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Where a stage runs, and on what."""
+
+    folder: Path
+    """The run's own."""
+    train: Footage
+    """What is learned from."""
+    shown: Footage
+    """For pictures on the way: what is held back, or else the same."""
+    settings: Mapping[str, Any]
+    """All that was asked for, for the record."""
+    device: torch.device
+    world: World
+    stop: Callable[[int], bool]
+    """Whether to end before this step."""
+
+    @property
+    def data(self) -> str:
+        """A digest of which recordings there are."""
+        names = [[recording.name, recording.num_frames] for recording in self.train.recordings]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+    def begin(self, stage: str, plan: str, **facts: Any) -> None:
+        """Say what will be done, and write it down. Raises InputError where the folder holds another run."""
+        if self.world.rank:
+            return
+        facts |= {"longtake": __version__, "device": self.device.type, "processes": self.world.size, "plan": plan}
+        facts |= {"recordings": len(self.train.recordings), "data": self.data}
+        facts |= {"skipped": skipped_rows(self.train.skipped)}
+        changes = begin_record(self.folder, stage, self.settings, facts)
+        print("\n".join([f"data: {self.train.summary()}", f"plan: {plan}", *(f"note: {each}" for each in changes)]))
+
+
+def autoencoder_stage(run: AutoencoderRun, job: Job) -> bool:
+    """Train the first stage: without discriminators, then, for `run.judges.steps` more steps, in turns with them.
+
+    Returns whether it is finished: `final/autoencoder` then holds the network.
+    """
+    num_frames = run.network.grid.frames
+    torch.manual_seed(run.fit.seed)
+    network = PvdmAutoencoder(run.network).to(job.device)
+    network.recompute = run.recompute
+    distance = load_perceptual(run.perceptual.kind, run.perceptual.vgg, job.device)
+    num_steps = run.fit.num_steps + run.judges.steps
+    weights = num_weights(network)
+    plan = f"autoencoder of {weights:,} weights, {_clips(job.train, run.network)}, perceptual {run.perceptual.kind}; "
+    plan += _steps(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
+    plan += f", then {run.judges.steps:,} in turns with discriminators" if run.judges.steps else ""
+    levels = num_levels(run.network.grid)
+    plan += (
+        f"; its latents suit a UNet of at most {levels} --multipliers" if levels < len(UnetConfig.multipliers) else ""
+    )
+    job.begin("pvdm-autoencoder", plan, weights=weights, perceptual=run.perceptual.kind)
+    task = AutoencoderTask(
+        network, footage_draw(job.train, num_frames), _shown(job.shown, num_frames), run.loss, distance
+    )
+    rival = None
+    if run.judges.steps:
+        torch.manual_seed(run.fit.seed + 1)
+        both = Discriminators(*(PatchDiscriminator(axes, run.judges.channels) for axes in (2, 3)))
+        rival = task.with_judges(both.to(job.device), run.fit.num_steps, run.judges.learning_rate)
+    return fit(task, replace(run.fit, num_steps=num_steps), job.folder, job.stop, rival)
+
+
+def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
+    """Encode all clips into `latents/`, and train the second stage on them.
+
+    Returns whether it is finished: `final/` then is a whole model. Raises InputError where nothing can be learnt about
+    going on, but should.
+    """
+    config = read_config(AutoencoderConfig, run.autoencoder)
+    num_frames = config.grid.frames
+    longest = max(recording.num_frames for recording in job.train.recordings)
+    if run.loss.conditional and longest < 2 * num_frames:
+        raise InputError(
+            f"no recording has two clips of {num_frames} frames, the longest has {longest} frames: nothing shows how a "
+            "clip goes on; give longer videos, or --conditional 0"
+        )
+    torch.manual_seed(run.fit.seed)
+    unet = PvdmUnet(run.network).to(job.device)
+    unet.recompute = run.recompute
+    weights, num_clips = num_weights(unet), len(clip_places(job.train, num_frames, run.every))
+    cache = 2 * num_clips * config.latent_channels * config.grid.positions
+    plan = f"UNet of {weights:,} weights, {_clips(job.train, config)}; latents of {num_clips:,} of them, from every "
+    plan += f"{'frame' if run.every == 1 else f'{run.every} frames'}: {cache / 1e6:,.1f} MB; "
+    plan += _steps(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
+    job.begin("pvdm", plan, weights=weights)
+    autoencoder = frozen_autoencoder(run.autoencoder, job.device)
+    if not encode_stage(run, autoencoder, job):
+        return False
+    clips = LatentClips(job.folder / "latents", num_frames)
+    done = fit(DiffusionTask(unet, autoencoder, clips, None, run.loss), run.fit, job.folder, job.stop)
+    if done and job.world.rank == 0:
+        complete_model(job.folder / "final", run.autoencoder, config, run.network, frame_rate(job.train))
+    return done
+
+
+def encode_stage(run: DiffusionRun, autoencoder: PvdmAutoencoder, job: Job) -> bool:
+    """Write the latents of all clips to `latents/`, each process its share of the files; return whether all are there.
+
+    Raises InputError where those that are there are of other clips, or by another autoencoder.
+    """
+    folder = job.folder / "latents"
+    if job.world.rank == 0:
+        told = {"recordings": job.data, "every": run.every}
+        _check_cache(folder, told | {"autoencoder": digest([run.autoencoder]), "precision": run.fit.precision})
+    job.world.all.say("looked")
+    share = Share(rank=job.world.rank, size=job.world.size)
+    num_clips = len(clip_places(job.train, autoencoder.config.grid.frames, run.every))
+    per_file = max(1, CLIPS_PER_FILE * len(job.train.recordings) // num_clips)
+    done = encode_footage(autoencoder, job.train, run.every, folder, job.stop, run.fit.precision, share, per_file)
+    return all(json.loads(told) for told in job.world.all.say(json.dumps(done)))
+
+
+def complete_model(folder: Path, part: Path, autoencoder: AutoencoderConfig, unet: UnetConfig, fps: float) -> None:
+    """Add to a folder that holds a `unet` without text what makes it a model: the autoencoder, and the index."""
+    rmtree(folder / "autoencoder", ignore_errors=True)
+    copytree(part, folder / "autoencoder")
+    save_index(folder, with_text=False, fps=fps, guidance=1.0, **count_flops(autoencoder), **count_flops(unet))
+
+
+def frozen_autoencoder(part: Path, device: torch.device) -> PvdmAutoencoder:
+    """Return the network in its folder, not to be trained. Raises CheckpointError for damaged files."""
+    network = PvdmAutoencoder(read_config(AutoencoderConfig, part))
+    file = part / f"{stem(part.name)}.safetensors"
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{file} is damaged ({' '.join(str(error).split())[:200]}); train it again") from error
+    return network.to(device).eval().requires_grad_(False)
+
+
+def footage_draw(footage: Footage, num_frames: int) -> Draw:
+    """Return what draws random clips of recordings, and reads several of them at the same time."""
+
+    def draw(num_clips: int, generator: Generator) -> Tensor:
+        windows = draw_windows(footage, num_frames, num_clips, generator)
+        with ThreadPoolExecutor() as threads:
+            clips = threads.map(lambda window: footage.clip(window[0], window[1], window[1] + num_frames), windows)
+            return torch.from_numpy(np.stack(list(clips)))
+
+    return draw
+
+
+def num_levels(grid: Grid) -> int:
+    """Return how many levels a UNet over this grid can have, each with planes of half the sides of the one before."""
+    common = gcd(grid.frames, grid.rows, grid.columns)
+    return (common & -common).bit_length()
+
+
+def frame_rate(footage: Footage) -> float:
+    """Return the usual rate of recordings, frames per second."""
+    known = [recording.fps for recording in footage.recordings if recording.fps is not None]
+    return round(median(known), 3) if known else DEFAULT_FPS
+
+
+def num_weights(network: nn.Module) -> int:
+    """Return the number of trainable weights."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _check_cache(folder: Path, told: dict[str, Any]) -> None:
+    """Note down what latents are made of. Raises InputError where those that are there are of something else."""
+    path = folder / "made_of.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
+    for name in (name for name in told if before.get(name) != told[name]):
+        raise InputError(f"the latents in {folder} were made with other {name} than those of now; delete that folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(told), encoding="utf-8")
+
+
+def _shown(footage: Footage, num_frames: int) -> Tensor:
+    """Return the first clips of the first recordings."""
+    count = min(NUM_SHOWN, len(footage.recordings))
+    return torch.from_numpy(np.stack([footage.clip(number, 0, num_frames) for number in range(count)]))
+
+
+def _clips(footage: Footage, config: AutoencoderConfig) -> str:
+    grid, patch = config.grid, config.patch
+    count = len(clip_places(footage, grid.frames, 1))
+    return f"{count:,} clips of {grid.frames}x{grid.rows * patch}x{grid.columns * patch}"
+
+
+def _steps(num_steps: int, batch_size: int, parts: int) -> str:
+    return f"{num_steps:,} steps of {f'{parts} x ' if parts > 1 else ''}{batch_size} clips"

@@ -1,0 +1,156 @@
+"""NUWA-XL as a model: what is known of each frame, strides, folders, and the model that parts are shared with."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.errors import CheckpointError, LongtakeError
+from longtake.model import Continuation, Infill, Strided
+from longtake.models import load_model, model_spec
+from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
+from longtake.models.nuwa_xl.save import count_flops, save_index, save_unet
+
+from .tiny import FRAMES, awake, image_unet, mtd
+
+SHAPE = (2, 4, FRAMES, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def nuwa(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a UNet of its own, beside the model it shares the rest with; tests that change it copy both."""
+    root = tmp_path_factory.mktemp("nuwa")
+    shutil.copytree(folder, root / "tiny")
+    save_unet(root / "nuwa" / "unet", awake(mtd()), torch.float32)
+    save_index(root / "nuwa", {"guidance": 2.0, "shared": "../tiny"})
+    return root / "nuwa"
+
+
+def copied(nuwa: Path, place: Path) -> Path:
+    return Path(shutil.copytree(nuwa.parent, place / "copy")) / "nuwa"
+
+
+def call(model: Any, method: str, *known: torch.Tensor, frames: int = FRAMES, stride: int = 1) -> torch.Tensor:
+    torch.manual_seed(5)
+    x, schedule = torch.randn(2, 4, frames, 8, 8), model.schedule(10)
+    condition, index = model.encode(["", "abc", "xyz"]), torch.tensor([[1] * (frames - 1) + [2]] * 2)
+    with model.strided(stride):
+        return getattr(model, method)(x, torch.tensor([10, 4]), schedule, condition, index, *known)
+
+
+def test_what_is_known_before_loading(nuwa: Path) -> None:
+    spec = model_spec(str(nuwa))
+    assert (spec.num_frames, spec.height, spec.width, spec.guidance) == (FRAMES, 16, 16, 2.0)
+    assert spec.latent_shape == SHAPE[1:]
+    assert spec.capabilities == {Infill, Continuation, Strided} and spec.strides == (225, 15, 1)
+
+
+def test_each_capability_knows_its_frames(nuwa: Path) -> None:
+    model = load_model(str(nuwa))
+    torch.manual_seed(6)
+    one, other = torch.randn(2, 2, 4, 8, 8)
+    free = call(model, "denoise")
+    filled = call(model, "denoise_between", one, other)
+    assert free.shape == filled.shape == SHAPE
+    assert not torch.allclose(free, filled)
+    for changed in (call(model, "denoise_between", one + 1, other), call(model, "denoise_between", one, other + 1)):
+        assert not torch.allclose(filled, changed)
+    after = call(model, "denoise_after", torch.stack([one, other], dim=2), frames=FRAMES - 2)
+    assert after.shape == (2, 4, FRAMES - 2, 8, 8)
+    assert torch.equal(after, call(model, "denoise_after", torch.stack([one, other], dim=2), frames=FRAMES - 2))
+
+
+def test_a_known_start_is_what_continuation_shows_the_network(nuwa: Path) -> None:
+    """At the cleanest level the known frames go in nearly as they are, with mask and clean values."""
+    model: Any = load_model(str(nuwa))
+    torch.manual_seed(7)
+    seen: dict[str, torch.Tensor] = {}
+
+    def watch(module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen.update(zip(("x", "time", "text", "known", "mask", "stride"), inputs, strict=True))
+
+    previous = torch.randn(2, 4, 2, 8, 8)
+    with model.parts.unet.register_forward_pre_hook(watch):
+        call(model, "denoise_after", previous, frames=FRAMES - 2, stride=9)
+    assert torch.equal(seen["known"][:, :, :2], previous) and not seen["known"][:, :, 2:].any()
+    assert seen["mask"].tolist() == [[1, 1, 0, 0, 0]] * 2 and seen["stride"].tolist() == [9, 9]
+    assert seen["text"].shape[:2] == (2, FRAMES)
+    noise = seen["x"][:, :, :2] - previous * model.schedule(10).now(torch.tensor([10, 4])).alpha.float().view(
+        2, 1, 1, 1, 1
+    )
+    # At the highest level there is nothing but noise.
+    assert 0.8 < noise[0].std() < 1.2 and noise[1].std() < noise[0].std()
+
+
+def test_strides_hold_inside_their_context(nuwa: Path) -> None:
+    model = load_model(str(nuwa))
+    near, far = call(model, "denoise"), call(model, "denoise", stride=225)
+    assert not torch.allclose(near, far)
+    assert torch.equal(near, call(model, "denoise"))
+
+
+def test_frames_without_time_in_the_latents(nuwa: Path) -> None:
+    model = load_model(str(nuwa))
+    frames = torch.rand(3, 3, 16, 16)
+    latents = model.encode_frames(frames)
+    assert latents.shape == (4, 3, 8, 8)
+    assert model.decode(latents, None)[0].shape == frames.shape
+    assert torch.allclose(model.encode_frames(frames[1:2])[:, 0], latents[:, 1], atol=1e-5)
+
+
+def test_weights_there_and_back(nuwa: Path, tmp_path: Path) -> None:
+    network = awake(mtd(multi_scale=False))
+    save_unet(tmp_path / "unet", network, torch.float32)
+    loaded = load_unet(tmp_path / "unet")
+    assert loaded.config == network.config
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
+    assert count_flops(loaded, tokens=12) > 1_000_000
+
+
+def test_starts_from_folders_of_image_and_video_unets(folder: Path, tmp_path: Path) -> None:
+    image_unet().save_pretrained(tmp_path)
+    config = mtd().config
+    for network in (from_image_unet(tmp_path, config), from_video_unet(folder / "unet", config)):
+        assert all(weights.requires_grad for weights in network.parameters())
+
+
+def test_bfloat16(nuwa: Path) -> None:
+    exact, rough = (call(load_model(str(nuwa), dtype=dtype), "denoise") for dtype in (torch.float32, torch.bfloat16))
+    assert rough.dtype == torch.float32
+    assert (exact - rough).norm() <= 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        ("unet/config.json", {"frames": "5"}, "no config of a MaskTemporalUnet"),
+        ("unet/config.json", {"frames": 2}, "nothing between its ends"),
+        ("unet/config.json", {"strides": [1, "2"]}, "strides cannot be"),
+        ("unet/config.json", {"strides": []}, "strides cannot be"),
+        ("unet/config.json", {"surprise": 1}, "no config of a MaskTemporalUnet"),
+        ("unet/config.json", {"image": None}, "no config of a MaskTemporalUnet"),
+        ("unet/config.json", {"image": {}}, "lacks what it must say"),
+        ("unet/config.json", {"_class_name": "Other"}, "is a Other"),
+        ("unet/config.json", {"image": {"sample_size": 8, "in_channels": 3}}, "made for other latents"),
+        ("longtake.json", {"clean_frames": True}, "clean_frames has no effect"),
+        ("longtake.json", {"shared": "../../tiny"}, "leads out of the folder"),
+        ("longtake.json", {"shared": None}, "vae is missing"),
+    ],
+)
+def test_folders_that_cannot_be(file: str, changes: dict[str, Any], reason: str, nuwa: Path, tmp_path: Path) -> None:
+    broken = copied(nuwa, tmp_path) / file
+    broken.write_text(json.dumps(json.loads(broken.read_text()) | changes))
+    with pytest.raises(LongtakeError, match=reason) as raised:
+        model_spec(str(broken.parent if file == "longtake.json" else broken.parents[1]))
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_another_network(nuwa: Path, tmp_path: Path) -> None:
+    broken = copied(nuwa, tmp_path)
+    save_file({"first.weight": torch.zeros(1)}, broken / "unet" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(CheckpointError, match="unet cannot be loaded"):
+        load_model(str(broken))
