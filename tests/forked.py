@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-SECONDS = 30.0
+SECONDS = 60.0
 ATTEMPTS = 3
 
 

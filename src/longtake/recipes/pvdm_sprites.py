@@ -73,12 +73,6 @@ def held_out(num_clips: int) -> Tensor:
     return torch.from_numpy(np.stack(clips))
 
 
-def decoder() -> tuple[AutoencoderLoss, FitSettings]:
-    """More steps for the decoder alone, at any time: latents stay what they are."""
-    fit = FitSettings(num_steps=5_000, learning_rate=5e-4, decay_steps=4_500, weight_decay=0.0, ema_decay=0.998, seed=1)
-    return autoencoder()[0], fit
-
-
 def footage() -> Footage:
     """The worlds of the second stage, 40 frames each."""
     return sprite_worlds(3_500, 40, first_seed=7_000_000)
@@ -114,15 +108,6 @@ def train_autoencoder(runs: Path, stop: Stop) -> None:
     fit(AutoencoderTask(network, draw_worlds, held_out(8), settings), loop, runs / "autoencoder", stop)
 
 
-def train_decoder(runs: Path, stop: Stop) -> None:
-    """Stage 1 again, of which only the decoder learns."""
-    settings, loop = decoder()
-    network = _autoencoder(runs).requires_grad_(True)
-    for part in (network.from_pixels, network.encoder, network.pools):
-        part.requires_grad_(False)
-    fit(AutoencoderTask(network, draw_worlds, held_out(8), settings), loop, runs / "decoder", stop)
-
-
 def encode(runs: Path, stop: Stop) -> None:
     """The cache of stage 2: clips from every eighth frame."""
     encode_footage(_autoencoder(runs), footage(), EVERY, runs / "latents", stop)
@@ -142,7 +127,7 @@ def write_weights(runs: Path, stop: Stop) -> None:
     folder = runs / "weights" / "pvdm-sprites"
     folder.mkdir(parents=True)
     configs: tuple[tuple[AutoencoderConfig | UnetConfig, str], ...] = (
-        (autoencoder_config(), "decoder/final/autoencoder"),
+        (autoencoder_config(), "autoencoder/final/autoencoder"),
         (unet_config(), "unet/final/unet"),
     )
     costs: dict[str, int] = {}
@@ -183,7 +168,6 @@ STAGES: dict[str, Callable[[Path, Stop], None]] = {
     "autoencoder": train_autoencoder,
     "latents": encode,
     "unet": train_diffusion,
-    "decoder": train_decoder,
     "weights": write_weights,
 }
 """Name of a stage -> function of the folder that all stages share and of when to stop, in the order they run in."""
