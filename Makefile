@@ -22,6 +22,7 @@ slow: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m longtake.bench.fifo
+	$(BIN)/python -m longtake.bench.nuwa_xl
 	$(BIN)/python -m longtake.bench.pvdm
 	$(BIN)/python -m longtake.bench.scaling
 

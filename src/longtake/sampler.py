@@ -1,7 +1,7 @@
 """A sampler turns a request into a plan, by index arithmetic alone, and a plan into chunks of video."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -63,6 +63,13 @@ class Plan:
     def guidance(self) -> float:
         """Return the guidance that holds: the request's, else the model's."""
         return self.spec.guidance if self.request.guidance is None else self.request.guidance
+
+    def seams(self, frames: int) -> Sequence[int]:
+        """Return the numbers, among so many frames that come out, of those where one piece of work meets another.
+
+        Window after window; a sampler that hides its windows has a change there as elsewhere.
+        """
+        return range(self.spec.num_frames, frames, self.spec.num_frames)
 
 
 class Sampler(ABC):

@@ -107,6 +107,5 @@ def _quality(job: Job) -> dict[str, Any]:
     from longtake.metrics.consistency import consistency
     from longtake.video.read import read_frames
 
-    # Where one window's work could meet the next: a sampler that hides its windows has a ratio near 1 there.
-    seams = range(job.spec.num_frames, job.frames or job.spec.num_frames, job.spec.num_frames)
+    seams = job.plan.seams(job.frames or 0)
     return asdict(consistency(read_frames(job.output.path, scale=job.output.scale), seams=seams))

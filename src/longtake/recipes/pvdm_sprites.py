@@ -96,7 +96,7 @@ def unet_config() -> UnetConfig:
 
 def diffusion() -> tuple[DiffusionSettings, FitSettings]:
     """Clips alone and clips that follow another, half of each."""
-    fit = FitSettings(num_steps=6_800, learning_rate=1e-3, decay_steps=4_800, ema_decay=0.998, sample_minutes=4)
+    fit = FitSettings(num_steps=6_000, learning_rate=1e-3, decay_steps=4_000, ema_decay=0.998, sample_minutes=4)
     return DiffusionSettings(batch_size=8, conditional=0.5), fit
 
 

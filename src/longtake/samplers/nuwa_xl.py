@@ -6,7 +6,7 @@ whose given frames are there, any may be next, here or on another machine.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -49,6 +49,12 @@ class NuwaXlPlan(Plan):
         and the last of its window; with frame 0, the first of it, too."""
         span = self.ladder.span(self.ladder.depth)
         return range(start, min(self.wanted.stop, max(0, start - 1) // span * span + span + 1))
+
+    def seams(self, frames: int) -> Sequence[int]:
+        """Return the numbers, among so many frames that come out, of those that another call made than the frame
+        before: a frame that was given, and the next one."""
+        start, owner = self.wanted.start, self.ladder.owner
+        return [frame for frame in range(1, frames) if owner(start + frame) != owner(start + frame - 1)]
 
     def source(self, frames: range) -> Node:
         """Return the call in whose window all frames are that come out together."""

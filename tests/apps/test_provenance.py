@@ -1,0 +1,38 @@
+"""The report beside a video says how visible the seams are where its sampler has them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.metrics.consistency import consistency
+from longtake.models.toy_spec import TOY
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.chunked import Chunked
+from longtake.samplers.nuwa_xl import NuwaXl
+from longtake.video.read import read_frames
+
+
+def request(frames: int) -> Request:
+    return Request(prompts=PromptTimeline.constant("a"), frames=frames)
+
+
+def test_seams_are_where_another_call_made_the_frame_before() -> None:
+    """The toy has windows of 8 frames, so calls of NUWA-XL's finest level meet every 7."""
+    assert list(Chunked().plan(request(25), TOY).seams(25)) == [8, 16, 24]
+    sampler = NuwaXl()
+    assert list(sampler.plan(request(8), TOY).seams(8)) == []
+    plan = sampler.plan(request(25), TOY)
+    assert list(plan.seams(25)) == [1, 7, 8, 14, 15, 21, 22]
+    assert list(sampler.part(plan, range(6, 16)).seams(10)) == [1, 2, 8, 9]
+
+
+@pytest.mark.parametrize("part", [(), ("--range", "3:31")], ids=["whole", "part"])
+def test_the_report_measures_the_seams_of_the_tree(longtake: Callable[..., Any], part: tuple[str, ...]) -> None:
+    settings = ("--sampler", "nuwa-xl", "--frames", "31", "--steps", "1", "--guidance", "1", "-o", "out.mkv")
+    assert longtake("generate", "a red car", *settings, *part).status == 0
+    measured = json.loads(Path("out.json").read_text())["quality"]["seam_ratio"]
+    seams = [12, 13, 27] if part else [1, 15, 16, 30]
+    assert measured == consistency(read_frames(Path("out.mkv"), scale=1), seams=seams).seam_ratio
