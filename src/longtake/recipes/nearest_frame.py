@@ -33,7 +33,7 @@ def nearest(frames: Rows, others: Rows, apart: int = 0) -> tuple[NDArray[np.floa
             errors[max(0, place - apart + 1) : place + apart] = np.inf
         squares.append(errors.min())
         found.append(errors.argmin())
-    return 10 * np.log10(255**2 / np.maximum(squares, 1e-6)), np.array(found)
+    return 10 * np.log10(255**2 / np.maximum(squares, 1e-6, dtype=np.float64)), np.array(found)
 
 
 def all_frames(footage: Footage) -> Rows:
@@ -69,7 +69,8 @@ def main(video: Path, folder: Path) -> None:
 
 
 def _summary(values: NDArray[np.float64]) -> dict[str, float]:
-    return {"mean": round(values.mean(), 2), "least": round(values.min(), 2), "greatest": round(values.max(), 2)}
+    found = {"mean": values.mean(), "least": values.min(), "greatest": values.max()}
+    return {name: round(float(value), 2) for name, value in found.items()}
 
 
 if __name__ == "__main__":
