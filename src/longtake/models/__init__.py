@@ -42,6 +42,12 @@ MODELS: dict[str, ModelEntry] = {
         folder=WEIGHTS / "sprites-uniform",
         summary="embedded; the same with one noise level per clip, as ordinary models are trained",
     ),
+    "pvdm-sprites": ModelEntry(
+        spec="longtake.models.pvdm.folder:pvdm_spec",
+        load="longtake.models.pvdm.model:load_pvdm",
+        folder=WEIGHTS / "pvdm-sprites",
+        summary="embedded; sprite worlds as three planes of latents, clip after clip (PVDM)",
+    ),
     "toy": ModelEntry(
         spec="longtake.models.toy_spec:toy_spec",
         load="longtake.models.toy:Toy",
