@@ -1,11 +1,11 @@
 """The score of `pvdm-sprites`: python -m longtake.recipes.pvdm_score [--parts reconstruction clips continuation].
 
-Reconstruction: PSNR of clips of worlds that were never trained on, scene by scene. Clips: what the sprite judge reads
-in a first clip and in the one that follows it, half of the captions about (object, scene, motion) triples that were
-never trained on. Continuation: the clip that follows a real one, beside one that was made to follow another world's
-clip, against what truly comes next. Distance: how far the clips are from real ones, for each of the UNets of
-`--snapshots` (files of weights, early ones first), and for noise. All on sprite worlds; the network behind the distance
-is a stand-in.
+Reconstruction: PSNR of clips of worlds that were never trained on, scene by scene, and what is read in them. Clips:
+what the sprite judge reads in a first clip and in the one that follows it, half of the captions about (object, scene,
+motion) triples that were never trained on. Continuation: the clip that follows a real one, beside one that was made to
+follow another world's clip, against what truly comes next. Distance: how far the clips are from real ones, for each of
+the UNets of `--snapshots` (files of weights, early ones first), and for noise. All on sprite worlds; the network behind
+the distance is a stand-in.
 """
 
 import argparse
@@ -58,17 +58,27 @@ def shown(model: PvdmModel, latents: Tensor) -> Frames:
     return decode_pixels(model, latents, None)[0]
 
 
-def reconstruction_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, float]:
-    """Return the mean PSNR of every scene."""
-    return {scene: float(np.mean(list(_reconstructed(model, scene, chosen.per_scene)))) for scene in SCENES}
+def reconstruction_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return the mean PSNR of every scene in dB, and the share of reconstructed clips that the judge reads right."""
+    judge = Judge.load()
+    apart: dict[str, list[float]] = {scene: [] for scene in SCENES}
+    right = {head: [] for head in HEADS}
+    for shot, frames in _real_clips(model, chosen.per_scene):
+        again = shown(model, model.encode_frames(pixels(frames)))
+        apart[shot.scene].append(psnr(frames, again))
+        reading = judge.read(again)
+        for head in HEADS:
+            right[head].append(getattr(reading, head) == getattr(shot, head))
+    decibel = {scene: float(np.mean(values)) for scene, values in apart.items()}
+    return {"dB": decibel, "read right": {head: float(np.mean(values)) for head, values in right.items()}}
 
 
-def _reconstructed(model: PvdmModel, scene: str, count: int) -> Iterator[float]:
-    shots = [shot for shot in training_shots() if shot.scene == scene]
-    for index in range(count):
-        world = SpriteWorld(FIRST_SEED + index, {0: shots[index * 37 % len(shots)]})
-        frames = world.frames(_START, _START + model.spec.num_frames)
-        yield psnr(frames, shown(model, model.encode_frames(pixels(frames))))
+def _real_clips(model: PvdmModel, per_scene: int) -> Iterator[tuple[Shot, Frames]]:
+    for scene in SCENES:
+        shots = [shot for shot in training_shots() if shot.scene == scene]
+        for index in range(per_scene):
+            shot = shots[index * 37 % len(shots)]
+            yield shot, SpriteWorld(FIRST_SEED + index, {0: shot}).frames(_START, _START + model.spec.num_frames)
 
 
 def clips_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:
