@@ -125,7 +125,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def grown(path: Path, size: int) -> None:
     """Wait until a file is so large."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (not path.exists() or path.stat().st_size < size) and time.monotonic() < deadline:
         time.sleep(0.05)
 
