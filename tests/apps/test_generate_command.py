@@ -138,7 +138,7 @@ def test_signals_end_an_endless_run_in_good_order(longtake: Callable) -> None:
         process = start(Path(), "generate", "a", "--model", "toy", "--frames", "endless", "-o", "x.mkv", "--json")
         grown(video, size + 20_000)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == status, err
         assert "the same command continues it" in err.splitlines()[-1]
         assert "Traceback" not in err
