@@ -27,7 +27,7 @@ from longtake.train.pvdm import Captions, DiffusionTask
 from longtake.train.pvdm_autoencoder import AutoencoderTask
 from longtake.train.pvdm_cache import LatentClips, encode_footage
 from longtake.train.pvdm_settings import AutoencoderLoss, DiffusionSettings, LossWeights
-from longtake.train.sprite_text import captions_of, tokens_of
+from longtake.train.sprite_cache import caption_states
 
 Stop = Callable[[int], bool]
 FRAMES = 16
@@ -142,13 +142,10 @@ def write_weights(runs: Path, stop: Stop) -> None:
 def captions() -> Captions:
     """All captions of the training worlds, by the text encoder of `sprites`."""
     tokenizer, encoder = text_encoder()
-    shots = training_shots()
-    with torch.no_grad():
-        rows = [encoder(tokens_of(tokenizer, captions_of(shot))).last_hidden_state for shot in shots]
-        empty = encoder(tokens_of(tokenizer, [""])).last_hidden_state[0]
-    number = {shot: index for index, shot in enumerate(shots)}
+    table, empty = caption_states(encoder, tokenizer)
+    number = {shot: index for index, shot in enumerate(training_shots())}
     recording = torch.tensor([number[recording.shot] for recording in footage().recordings if recording.shot])
-    return Captions(table=torch.stack(rows), empty=empty, recording=recording)
+    return Captions(table=table, empty=empty, recording=recording)
 
 
 def text_encoder() -> tuple[CLIPTokenizer, CLIPTextModel]:

@@ -77,11 +77,16 @@ def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"])
 
 
 @torch.no_grad()
+def caption_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> tuple[Tensor, Tensor]:
+    """Return states of all training captions, (shots, variants, tokens, width), and of no prompt, (tokens, width)."""
+    rows = [encoder(tokens_of(tokenizer, captions_of(shot))).last_hidden_state for shot in training_shots()]
+    return torch.stack(rows), encoder(tokens_of(tokenizer, [""])).last_hidden_state[0]
+
+
 def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, path: Path) -> None:
     """Write `table` (shots, variants, tokens, width), float16, and `empty` (tokens, width) for no prompt."""
-    rows = [encoder(tokens_of(tokenizer, captions_of(shot))).last_hidden_state for shot in training_shots()]
-    empty = encoder(tokens_of(tokenizer, [""])).last_hidden_state[0]
-    save_file({"table": torch.stack(rows).half(), "empty": empty.half()}, path)
+    table, empty = caption_states(encoder, tokenizer)
+    save_file({"table": table.half(), "empty": empty.half()}, path)
 
 
 class LatentClips:

@@ -15,6 +15,7 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.model import Condition, FrameMixer, TemporalHooks, VideoSpec
 from longtake.models.clean_frames import CleanFrames
+from longtake.models.diffusers.clip_text import text_states
 from longtake.models.diffusers.folder import folder_spec, part_folders, told_to_network
 from longtake.models.diffusers.hooks import (
     frame_conditions,
@@ -47,16 +48,7 @@ class UNetModel(CleanFrames, TemporalHooks):
 
     def text_states(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens width"]:
         """Return what the text encoder makes of prompts, cut or padded to the tokenizer's length."""
-        tokenizer, encoder = self.parts.tokenizer, self.parts.text_encoder
-        tokens = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            return encoder(tokens.input_ids.to(self.device))[0]
+        return text_states(self.parts.tokenizer, self.parts.text_encoder, prompts)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the keys and values of prompts in all the layers that attend to text: computed once for all calls."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex, LatentFrames, Latents
 from longtake.model import Condition, Continuation, Infill, Strided, VideoSpec
+from longtake.models.diffusers.clip_text import text_states
 from longtake.models.diffusers.folder import part_folders
 from longtake.models.diffusers.hooks import swapped
 from longtake.models.diffusers.hub_files import digest
@@ -39,16 +40,8 @@ class NuwaXlModel(Infill, Continuation, Strided):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, (prompts, tokens, width)."""
-        tokenizer = self.parts.tokenizer
-        tokens = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            return Condition(self.parts.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype))
+        states = text_states(self.parts.tokenizer, self.parts.text_encoder, prompts)
+        return Condition(states.to(self.dtype))
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of the model's own training schedule."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from longtake.arrays import FrameIndex
 from longtake.errors import InputError
 from longtake.model import Condition, Continuation, VideoSpec
+from longtake.models.diffusers.clip_text import text_states
 from longtake.models.diffusers.hub_files import digest
 from longtake.models.pvdm.folder import pvdm_spec, read_folder
 from longtake.models.pvdm.load import PvdmParts, load_pvdm_parts
@@ -37,16 +38,7 @@ class PvdmModel(Continuation):
         """Return the text encoder's states of prompts, (prompts, tokens, width); none for a model without text."""
         if self.parts.text is None:
             return Condition(torch.zeros(len(prompts), 0, device=self.device))
-        tokenizer, encoder = self.parts.text
-        tokens = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            return Condition(encoder(tokens.input_ids.to(self.device))[0].to(self.dtype))
+        return Condition(text_states(*self.parts.text, prompts).to(self.dtype))
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of PVDM's training schedule; trailing ones are those of the authors' DDIM sampler."""
