@@ -35,6 +35,8 @@ class VideoSpec:
     """Pixel frames per latent frame; a causal VAE's first latent frame is one pixel frame."""
     guidance: float
     """The guidance that suits the model."""
+    infill_guidance: float | None = None
+    """The guidance that suits windows of frames in a row with known ends; the same as for others if None."""
     capabilities: frozenset[type["VideoModel"]]
     """Capabilities that the loaded model has, beside VideoModel itself."""
     clean_frames: bool = False

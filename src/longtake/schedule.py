@@ -64,9 +64,7 @@ class Schedule:
 def chained(alpha: Table, sigma: Table, timestep: Tensor) -> Schedule:
     """Return the schedule in which each level steps to the entry before it. Tables are cleanest first, float64."""
     before = torch.arange(len(alpha)).sub(1).clamp(min=0)
-    return Schedule(
-        alpha=alpha, sigma=sigma, alpha_next=alpha[before], sigma_next=sigma[before], timestep=timestep
-    )
+    return Schedule(alpha=alpha, sigma=sigma, alpha_next=alpha[before], sigma_next=sigma[before], timestep=timestep)
 
 
 def discrete_schedule(alphas_cumprod: Table, num_levels: int, spacing: Spacing, prediction: Prediction) -> Schedule:

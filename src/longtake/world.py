@@ -136,9 +136,7 @@ class Group:
         told = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
         lengths = self.gather(torch.tensor(len(told), device=device)).tolist()
         padded = torch.cat([told, told.new_zeros(max(lengths) - len(told))])
-        return [
-            bytes(row[:length].tolist()).decode() for row, length in zip(self.gather(padded), lengths, strict=True)
-        ]
+        return [bytes(row[:length].tolist()).decode() for row, length in zip(self.gather(padded), lengths, strict=True)]
 
     def _wait(self, works: Sequence[Any]) -> None:
         start = time.perf_counter()

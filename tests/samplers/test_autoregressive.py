@@ -89,6 +89,21 @@ def test_clips_of_a_causal_autoencoder():
     assert plan.prompts(0) == [1] * 8 and plan.prompts(1) == [1, 2, 2, 2]
 
 
+@pytest.mark.parametrize(("context", "stride"), [(None, 1), (1, 1), (7, 1), (3, 4)])
+def test_seams_are_where_a_new_clip_comes_out(context, stride):
+    model = Toy()
+    model.spec = replace(TOY, temporal_stride=stride)
+    plan = planned(70, model.spec, steps=1, context=context)
+    assert list(plan.seams(70)) == [chunk.start for chunk in chunks(model, plan)][1:]
+    assert not plan.seams(8)
+
+
+def test_seams_of_planes_are_between_the_clips(planes):
+    model: Any = load_model(str(planes))
+    plan = planned(18, model.spec, steps=1)
+    assert list(plan.seams(18)) == [chunk.start for chunk in chunks(model, plan)][1:] == [4, 8, 12, 16]
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [

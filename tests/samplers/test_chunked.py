@@ -10,6 +10,7 @@ from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
+from longtake.samplers.anchors import Anchors
 from longtake.samplers.chunked import Chunked
 from longtake.samplers.chunked_loop import Progress, Setting, run_chunked, sample
 from longtake.world import ALONE
@@ -32,7 +33,10 @@ def video(**settings):
 def setting_of(plan, model, noise):
     condition = model.encode(["", *plan.request.prompts.texts])
     schedule = model.schedule(plan.steps)
-    return Setting(model=model, plan=plan, noise=noise, world=ALONE, condition=condition, schedule=schedule)
+    anchors = Anchors.of(model, None, ())
+    return Setting(
+        model=model, plan=plan, noise=noise, world=ALONE, condition=condition, schedule=schedule, anchors=anchors
+    )
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 3, 7])
@@ -59,6 +63,16 @@ def test_clips_of_a_causal_autoencoder_begin_anew():
     plan = planned(60, causal, prompts=PromptTimeline((0, 30), ("a", "b")))
     assert plan.windows == 3 and plan.pixel_start(1) == 29
     assert plan.prompts(0) == [1] * 8 and plan.prompts(1) == [1] + [2] * 7
+
+
+@pytest.mark.parametrize(("overlap", "stride"), [(0, 1), (3, 1), (7, 1), (0, 4)])
+def test_seams_are_where_a_new_window_comes_out(overlap, stride):
+    model = Toy()
+    model.spec = replace(TOY, temporal_stride=stride)
+    plan = planned(70, model.spec, steps=1, overlap=overlap)
+    made = list(run_chunked(model, plan, seeded_noise(3), ALONE, None))
+    assert list(plan.seams(70)) == [chunk.start for chunk in made[1:]]
+    assert not plan.seams(8)
 
 
 @pytest.mark.parametrize("settings", [{"overlap": 8}, {"overlap": -1}, {"eta": 1.5}])

@@ -247,6 +247,19 @@ def test_an_endless_row_holds_as_much_at_its_thousandth_frame():
     assert plan.settings.part(plan, range(100, 110)).tasks == 7 + 3
 
 
+def test_the_finest_level_has_a_guidance_of_its_own():
+    model = toy()
+    plans = [planned(guidance=3.0), planned(guidance=3.0, fine_guidance=1.0), planned(guidance=3.0, fine_guidance=5.0)]
+    assert [plan.forwards for plan in plans] == [2 * 21, 2 * 5 + 16, 2 * 21]
+    assert [[plan.call_guidance(level) for level in (1, 2, 3)] for plan in plans[:2]] == [[3, 3, 3], [3, 3, 1]]
+    videos = [video(plan, model=model)[0] for plan in plans]
+    assert np.array_equal(videos[0][::4], videos[1][::4]) and not np.array_equal(videos[0], videos[1])
+    model.spec = replace(model.spec, infill_guidance=1.0)
+    own = replace(plans[0], spec=model.spec)
+    assert np.array_equal(video(own, model=model)[0], videos[1])
+    assert len({Tree.of(model, plan).common for plan in (*plans, own)}) == 3
+
+
 def test_models_are_told_the_stride():
     class Told(Toy, Strided):
         strides: list[int] = []
@@ -273,6 +286,10 @@ def test_prompts_are_those_of_the_frames_of_a_call():
 def test_settings_that_cannot_be():
     with pytest.raises(InputError, match="eta"):
         planned(eta=1.5)
+    with pytest.raises(InputError, match="out of range"):
+        planned(fine_guidance=-1.0)
+    with pytest.raises(InputError, match="no effect on one level"):
+        planned(5, fine_guidance=2.0)
     with pytest.raises(InputError, match="endless"):
         planned(None)
     with pytest.raises(InputError, match="latent for every frame"):

@@ -142,7 +142,7 @@ def test_the_same_training_interrupted(runs: Path, tmp_path: Path) -> None:
     train_mtd(CONFIG, SETTINGS, FIT, parts, lambda step: False)
     one, other = (load_unet(place.runs / "mtd" / "final").state_dict() for place in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-    write_weights(2.0, replace(whole, embedded=WEIGHTS / "sprites"), lambda step: False)
+    write_weights(2.0, 1.0, replace(whole, embedded=WEIGHTS / "sprites"), lambda step: False)
     written = whole.runs / "weights" / "nuwa-sprites"
     half = load_unet(written / "unet").state_dict()
     assert all(torch.equal(value.half(), half[name].half()) for name, value in one.items())

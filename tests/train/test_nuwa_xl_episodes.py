@@ -1,5 +1,6 @@
 """Recorded episodes as training data: every frame encoded once, clips with the captions of their frames."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from longtake.data.episodes import Captions, Episodes
 from longtake.data.footage import Footage, Recording
-from longtake.errors import InputError
+from longtake.errors import CheckpointError, InputError
 from longtake.models.sprites.autoencode import encode_scaled
 from longtake.models.sprites.build import SpriteSizes, build_vae
+from longtake.train.job import Share
 from longtake.train.nuwa_xl_episodes import EpisodeLatents, encode_episodes
 
 STRIDES = (4, 1)
@@ -62,3 +64,18 @@ def test_what_is_encoded_is_kept_and_checked(episodes: Episodes, tmp_path: Path)
     before = file.stat().st_mtime_ns
     encode_episodes(vae, episodes, tmp_path)
     assert file.stat().st_mtime_ns == before
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="shades.safetensors is damaged"):
+        EpisodeLatents(tmp_path, episodes, embed, STRIDES)
+
+
+def test_encoding_is_shared_out_and_can_be_stopped_in_the_middle(episodes: Episodes, tmp_path: Path) -> None:
+    recordings = tuple(replace(episodes.footage.recordings[0], name=name) for name in "abc")
+    three = Episodes(footage=replace(episodes.footage, recordings=recordings), captions=episodes.captions * 3)
+    vae = build_vae(SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4))
+    assert not encode_episodes(vae, three, tmp_path, stop=lambda frame: frame > 0)
+    assert not list(tmp_path.iterdir())
+    assert encode_episodes(vae, three, tmp_path, share=Share(rank=1, size=2))
+    assert [path.stem for path in tmp_path.iterdir()] == ["b"]
+    assert encode_episodes(vae, three, tmp_path, share=Share(rank=0, size=2))
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b", "c"]

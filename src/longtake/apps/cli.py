@@ -30,12 +30,14 @@ COMMANDS: dict[str, Command] = {
     "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
     "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
     "evaluate fvd": Command("longtake.apps.evaluate_fvd:fvd_command", "score a folder of videos against real ones"),
+    "evaluate blocks": Command("longtake.apps.evaluate_blocks:blocks_command", "the same, part by part of long videos"),
     "convert videocrafter2": Command("longtake.apps.convert:videocrafter2_command", "make a model folder of its UNet"),
     "convert pvdm": Command("longtake.apps.convert:pvdm_command", "make a model folder of its authors' checkpoints"),
     "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
     "train sprites": Command("longtake.apps.train:sprites_command", "train the embedded model, stage by stage"),
     "train pvdm-autoencoder": Command("longtake.apps.train_pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
     "train pvdm": Command("longtake.apps.train_pvdm:diffusion_command", "train PVDM on videos: stage 2"),
+    "train nuwa-xl": Command("longtake.apps.train_nuwa:nuwa_xl_command", "train NUWA-XL on long videos with captions"),
     "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
 }
 

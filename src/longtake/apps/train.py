@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,6 +15,8 @@ from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import InputError, MissingExtraError, OutputError
+from longtake.launch import launched
+from longtake.train.fit_settings import FitSettings
 
 Stage = Literal["vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "decoder", "weights"]
 
@@ -74,8 +76,7 @@ def sprites_command(arguments: Sequence[str]) -> int:
     check_minutes(settings.minutes)
     check_output(settings.runs)
     for package in ("accelerate", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "train")
+        need(package, "train")
     # Training needs diffusers and accelerate, which take seconds to import.
     from longtake.recipes.sprites import GUIDANCE, STAGES
     from longtake.train.sprites import write_weights
@@ -105,6 +106,36 @@ def judge_command(arguments: Sequence[str]) -> int:
     if settings.json:
         print(json.dumps({"folder": str(settings.output), "seconds": round(time.monotonic() - began, 1)}))
     return 0
+
+
+def run_training(
+    output: Path, minutes: float | None, fit: FitSettings, *, as_json: bool, train: Callable[[Limit], bool]
+) -> int:
+    """Check what can be checked of a run, and train in the folder `output`; return the exit status.
+
+    `train` returns whether the run is finished; it may be called in several processes of a job, and what it prints goes
+    to standard error.
+    """
+    check_minutes(minutes)
+    check_output(output)
+    fit.check_processes(launched().size)
+    for package in ("accelerate", "tensorboard"):
+        need(package, "train")
+    began = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr), Limit(minutes) as limit:
+        done = train(limit)
+        if not done and launched().rank == 0:
+            print(f"stopped; the same command continues the run in {output}")
+    if as_json and launched().rank == 0:
+        seconds = round(time.monotonic() - began, 1)
+        print(json.dumps({"folder": str(output), "finished": done, "seconds": seconds}))
+    return 0 if limit.signal is None else 128 + limit.signal
+
+
+def need(package: str, extra: str) -> None:
+    """Raise MissingExtraError for a package that is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package.replace("_", "-"), extra)
 
 
 def check_minutes(minutes: float | None) -> None:

@@ -1,20 +1,14 @@
 """`longtake train pvdm-autoencoder` and `longtake train pvdm`: PVDM on videos of one's own, in two stages."""
 
-import contextlib
-import importlib.util
-import json
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.train import Limit, check_minutes, check_output
+from longtake.apps.train import Limit, need, run_training
 from longtake.apps.train_pvdm_settings import PvdmAutoencoderSettings, PvdmSettings, Source
 from longtake.data.footage_settings import FootageSettings, open_footage
-from longtake.errors import InputError, MissingExtraError
-from longtake.launch import launched
+from longtake.errors import InputError
 from longtake.models.diffusers.hub_files import digest
 from longtake.models.pvdm.config import AutoencoderConfig
 from longtake.models.pvdm.folder import read_config
@@ -23,7 +17,7 @@ from longtake.train.run_record import settings_of
 
 if TYPE_CHECKING:
     from longtake.data.footage import Footage
-    from longtake.train.pvdm_stages import Job
+    from longtake.train.job import Job
 
 
 def autoencoder_command(arguments: Sequence[str]) -> int:
@@ -41,7 +35,7 @@ def autoencoder_command(arguments: Sequence[str]) -> int:
         raise InputError("--perceptual-weight has no effect with --perceptual none; choose a network, or leave it out")
 
     if run.perceptual.kind == "efficientnet":
-        _need(EFFICIENTNET_PACKAGE, "perceptual")
+        need(EFFICIENTNET_PACKAGE, "perceptual")
 
     def train(job: "Job") -> bool:
         from longtake.train.pvdm_stages import autoencoder_stage
@@ -93,20 +87,11 @@ def _run(
     smaller: str,
 ) -> int:
     """Check what can be checked, open the recordings, and train."""
-    check_minutes(settings.minutes)
-    check_output(settings.output)
-    settings.fit.check_processes(launched().size)
-    for package in ("accelerate", "tensorboard"):
-        _need(package, "train")
-    began = time.monotonic()
-    with contextlib.redirect_stdout(sys.stderr), Limit(settings.minutes) as limit:
-        done = _trained(settings, config, footage, asked, train, smaller, limit)
-        if not done and launched().rank == 0:
-            print(f"stopped; the same command continues the run in {settings.output}")
-    if settings.json and launched().rank == 0:
-        seconds = round(time.monotonic() - began, 1)
-        print(json.dumps({"folder": str(settings.output), "finished": done, "seconds": seconds}))
-    return 0 if limit.signal is None else 128 + limit.signal
+
+    def trained(limit: Limit) -> bool:
+        return _trained(settings, config, footage, asked, train, smaller, limit)
+
+    return run_training(settings.output, settings.minutes, settings.fit, as_json=settings.json, train=trained)
 
 
 def _trained(
@@ -122,8 +107,8 @@ def _trained(
 
     from longtake.apps.hardware import choose_hardware
     from longtake.join import joined_world
+    from longtake.train.job import Job
     from longtake.train.memory import memory_advice
-    from longtake.train.pvdm_stages import Job
 
     device = choose_hardware(settings.device, "float32").device
     settings.fit.check_device(device)
@@ -148,11 +133,6 @@ def _recordings(source: Source, footage: FootageSettings, size: int, frames: int
 
     kept, back = open_footage(footage, size=size, min_frames=frames, open_video=open_video)
     return (in_memory(kept) if source.in_memory else kept), back
-
-
-def _need(package: str, extra: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise MissingExtraError(package.replace("_", "-"), extra)
 
 
 def _autoencoder_part(folder: Path | None) -> Path:

@@ -81,10 +81,15 @@ class JudgeNetwork(nn.Module):
         pairs = torch.cat([x_BTCHW[:, :-1], 2 * (x_BTCHW[:, 1:] - x_BTCHW[:, :-1])], dim=2)
         batch, times = pairs.shape[:2]
         features = self.frames(pairs.flatten(0, 1))
-        looks = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1).unflatten(0, (batch, times)).mean(1)
+        looks = _pooled(features).unflatten(0, (batch, times)).mean(1)
         moves_BCT = self.grid(features).flatten(1).unflatten(0, (batch, times)).transpose(1, 2)
         moves = self.time(torch.cat([moves_BCT, motion_cues(x_BTCHW)], dim=1))
         return looks, torch.cat([moves.mean(2), moves.amax(2)], dim=1)
+
+    def frame_looks(self, frames: Tensor) -> Tensor:
+        """What the heads for looks would read in a clip that stands still, (frames, 128)."""
+        x_BCHW = frames.float().permute(0, 3, 1, 2) / 127.5 - 1
+        return _pooled(self.frames(torch.cat([x_BCHW, torch.zeros_like(x_BCHW)], dim=1)))
 
 
 def motion_cues(x_BTCHW: Tensor) -> Tensor:
@@ -110,6 +115,10 @@ def motion_cues(x_BTCHW: Tensor) -> Tensor:
         for lag in range(1, _NUM_LAGS + 1)
     ]
     return torch.cat([cells.flatten(2).transpose(1, 2), torch.log(torch.stack(lags, dim=1) + 5e-3) / 2], dim=1)
+
+
+def _pooled(features: Tensor) -> Tensor:
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
 
 
 def _stage(inputs: int, outputs: int, *, kernel: int, stride: int) -> nn.Sequential:
@@ -158,6 +167,13 @@ class Judge:
         return readings
 
     @torch.inference_mode()
+    def read_stills(self, frames: NDArray[np.uint8]) -> list[tuple[str | None, str | None]]:
+        """Object and scene of each frame by itself, as of a clip that stands still; uint8 (frames, 64, 64, 3)."""
+        looks = torch.from_numpy(self.looks(frames))
+        objects, scenes = (head(looks).argmax(-1).tolist() for head in (self._network.object, self._network.scene))
+        return [((*OBJECTS, None)[o], (*SCENES, None)[s]) for o, s in zip(objects, scenes, strict=True)]
+
+    @torch.inference_mode()
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Numbers that describe each clip, (clips, 384): 128 of its looks, 256 of its motion.
 
@@ -165,6 +181,11 @@ class Judge:
         """
         looks, moves = self._network.features(torch.from_numpy(np.ascontiguousarray(clips)))
         return torch.cat([looks, moves], dim=1).numpy()
+
+    @torch.inference_mode()
+    def looks(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Numbers that describe the looks of each frame by itself, (frames, 128); uint8 (frames, 64, 64, 3)."""
+        return self._network.frame_looks(torch.from_numpy(np.ascontiguousarray(frames))).numpy()
 
 
 def _reading(probabilities: dict[str, NDArray[np.float32]]) -> Reading:

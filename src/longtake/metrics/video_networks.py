@@ -53,6 +53,15 @@ def stand_in_features() -> VideoNetwork:
     )
 
 
+def stand_in_looks() -> VideoNetwork:
+    """Return what the judge of the sprite worlds sees in a frame, 128 numbers of looks; for clips of one frame."""
+    judge = Judge.load()
+    name = "stand-in: looks of the sprite judge"
+    return VideoNetwork(
+        name=name, digest=None, least_frames=1, read=lambda clips: judge.looks(centre_square(clips[:, 0], _JUDGE_SIZE))
+    )
+
+
 def stand_in_classes() -> VideoNetwork:
     """Return the judge of the sprite worlds as a classifier: which of 16 objects the first 16 frames show, or none."""
     judge = Judge.load()
@@ -73,14 +82,29 @@ def script_features(path: Path, device: str) -> VideoNetwork:
     height, width) and must return (clips, features). Raises CheckpointError for a file that is no TorchScript.
     """
     script = _load(path, device)
-    names = {argument.name for argument in script.forward.schema.arguments}
-    if names.issuperset(_ASKED):
+    if _arguments(script).issuperset(_ASKED):
         read = partial(
             _read, lambda clips: script(clips, rescale=True, resize=True, return_features=True), path, device
         )
         return _named(path, lambda clips: read(_stacked(clips, planes)))
     read = partial(_read, script, path, device)
     return _named(path, lambda clips: read(_stacked(clips, i3d_input)))
+
+
+def script_frames(path: Path, device: str) -> VideoNetwork:
+    """Return a TorchScript network of single pictures, such as Inception, from a file that the user trusts (loading
+    runs its code); for clips of one frame.
+
+    It gets pixels in 0 to 255, uint8 (frames, 3, height, width), with return_features set where its arguments include
+    that, and must return (frames, features). Raises CheckpointError for a file that is no TorchScript.
+    """
+    script = _load(path, device)
+    asked = {"return_features": True} if "return_features" in _arguments(script) else {}
+
+    def read(clips: Frames) -> Rows:
+        return _read(lambda frames: script(frames, **asked), path, device, planes(clips[:, 0]).to(torch.uint8))
+
+    return _named(path, read)
 
 
 def script_classes(path: Path, device: str) -> VideoNetwork:
@@ -113,6 +137,10 @@ def i3d_input(clip: Frames, size: int = _I3D_SIZE) -> Tensor:
     resized = interpolate(planes(clip) / 255, size=target, mode="bilinear", align_corners=False)
     top, left = (target[0] - size) // 2, (target[1] - size) // 2
     return resized[:, :, top : top + size, left : left + size] * 2 - 1
+
+
+def _arguments(script: torch.jit.ScriptModule) -> set[str]:
+    return {argument.name for argument in script.forward.schema.arguments}
 
 
 def _judge_sized(clips: Frames) -> Frames:

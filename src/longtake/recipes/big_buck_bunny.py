@@ -27,6 +27,7 @@ ATTRIBUTION = "(c) Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0"
 """What must be said wherever the film, or a part of it, is shown."""
 SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
 SIZE = 64
+FILM_FPS = 24
 FPS = 12
 STORY_SECONDS = 490
 
@@ -44,13 +45,18 @@ def prepare(source: Path, folder: Path) -> int:
     `source` is the film or the archive with it. Raises InputError for any other file, OutputError for a folder that
     holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"cannot write to {folder}: it is there already; give a new folder")
+    check_new(folder)
     with TemporaryDirectory() as scratch:
-        frames = story_frames(film_file(source, Path(scratch)))
+        frames = film_frames(film_file(source, Path(scratch)), STORY_SECONDS, FPS)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ATTRIBUTION.txt").write_text(_NOTICE, encoding="utf-8")
     return write_shots(frames, folder)
+
+
+def check_new(folder: Path) -> None:
+    """Raise OutputError for a folder that holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"cannot write to {folder}: it is there already; give a new folder")
 
 
 def film_file(source: Path, scratch: Path) -> Path:
@@ -82,15 +88,17 @@ def _unpacked(source: Path, scratch: Path) -> Path:
     return scratch / _FILM
 
 
-def story_frames(film: Path) -> Frames:
-    """Return the story, uint8 (5880, 64, 64, 3); smoothed before it is made small, as it is 11 times larger."""
-    video = open_video(film)
-    assert video.fps == 2 * FPS
-    kept = []
-    for number, frame in enumerate(video.read(0, STORY_SECONDS * 2 * FPS)):
-        if number % 2 == 0:
-            kept.append(centre_square(frame[None], SIZE, antialias=True))
-    return np.concatenate(kept)
+def film_frames(film: Path, seconds: int, fps: int) -> Frames:
+    """Return the beginning of the film, uint8 (frames, 64, 64, 3); smoothed before it is made small, as it is 11 times
+    larger."""
+    video, every = open_video(film), FILM_FPS // fps
+    assert video.fps == FILM_FPS
+    # One piece of memory from the start: thousands of small ones between the large frames would hold gigabytes.
+    kept = np.empty((seconds * fps, SIZE, SIZE, 3), np.uint8)
+    for number, frame in enumerate(video.read(0, seconds * FILM_FPS)):
+        if number % every == 0:
+            kept[number // every] = centre_square(frame[None], SIZE, antialias=True)[0]
+    return kept
 
 
 def find_cuts(frames: Frames) -> list[int]:
@@ -118,15 +126,17 @@ def write_shots(frames: Frames, folder: Path) -> int:
     """Write shot-START.mkv, lossless, for every shot, where START is its first frame in the film; return how many."""
     bounds = [0, *find_cuts(frames), len(frames)]
     for start, stop in zip(bounds, bounds[1:], strict=False):
-        shot = frames[start:stop]
-        height, width = shot.shape[1:3]
-        form = VideoFormat(
-            rate=Fraction(FPS), height=height, width=width, scale=1, crf=0, segment=FPS, comment=ATTRIBUTION
-        )
-        writer = Mkv(form)
-        parts = [writer.segment(first, shot[first : first + FPS]) for first in range(0, len(shot), FPS)]
-        (folder / f"shot-{start:05d}.mkv").write_bytes(writer.header(len(shot)) + b"".join(parts))
+        write_video(frames[start:stop], FPS, folder / f"shot-{start:05d}.mkv")
     return len(bounds) - 1
+
+
+def write_video(frames: Frames, fps: int, path: Path) -> None:
+    """Write a lossless video of frames of the film, with its attribution."""
+    height, width = frames.shape[1:3]
+    form = VideoFormat(rate=Fraction(fps), height=height, width=width, scale=1, crf=0, segment=fps, comment=ATTRIBUTION)
+    writer = Mkv(form)
+    parts = [writer.segment(first, frames[first : first + fps]) for first in range(0, len(frames), fps)]
+    path.write_bytes(writer.header(len(frames)) + b"".join(parts))
 
 
 def main(arguments: list[str]) -> int:

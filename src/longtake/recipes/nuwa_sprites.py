@@ -23,6 +23,8 @@ from longtake.train.nuwa_xl_vae import TemporalVaeSettings
 
 GUIDANCE = 3.0
 """Guidance scale that suits the finished model."""
+INFILL_GUIDANCE = 1.0
+"""That of the finest level: higher ones read no better, move too much between known ends, and cost twice as much."""
 
 
 def cache() -> StretchSettings:
@@ -31,9 +33,12 @@ def cache() -> StretchSettings:
 
 
 def mtd() -> tuple[MtdConfig, MtdSettings, FitSettings]:
-    """The UNet: pictures as they were learnt, time, levels and known frames from nothing."""
-    fit = FitSettings(num_steps=6_000, learning_rate=6e-4, warmup_steps=300, decay_steps=3_000, ema_decay=0.998)
-    return MtdConfig(strides=cache().strides), MtdSettings(batch_size=4), fit
+    """The UNet: pictures as they were learnt, time, levels and known frames from nothing.
+
+    Most calls of the tree are at the finest level, and the coarsest has least that the image network does not know.
+    """
+    fit = FitSettings(num_steps=12_000, learning_rate=6e-4, warmup_steps=300, decay_steps=3_000, ema_decay=0.998)
+    return MtdConfig(strides=cache().strides), MtdSettings(batch_size=4, level_shares=(1.0, 2.0, 3.0)), fit
 
 
 def t_klvae() -> tuple[TemporalVaeSettings, FitSettings]:
@@ -46,7 +51,7 @@ STAGES: dict[str, Callable[[NuwaPlaces, Callable[[int], bool]], None]] = {
     "cache": partial(encode, cache()),
     "mtd": partial(train_mtd, *mtd()),
     "t_klvae": partial(train_t_klvae, *t_klvae(), MtdConfig().frames),
-    "weights": partial(write_weights, GUIDANCE),
+    "weights": partial(write_weights, GUIDANCE, INFILL_GUIDANCE),
 }
 """Name of a stage -> function of where things lie and of when to stop, in the order they run in."""
 

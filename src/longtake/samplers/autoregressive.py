@@ -6,7 +6,7 @@ the last frames of the video in its window and fills the rest of it; one without
 clip before and makes a whole clip.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -40,6 +40,11 @@ class AutoregressivePlan(Plan):
         """Return the latent frames of the video that a clip brings."""
         start = clip * (self.spec.num_frames - self.context) + (self.context if clip else 0)
         return range(start, start + self.spec.num_frames - (self.context if clip else 0))
+
+    def seams(self, frames: int) -> Sequence[int]:
+        """Return the numbers, among so many frames that come out, of the first one of every clip but the first."""
+        new = (self.spec.num_frames - self.context) * self.spec.temporal_stride
+        return range(self.spec.pixel_frames(self.spec.num_frames), frames, new)
 
     def steps(self, clip: int) -> int:
         """Return the denoising steps of a clip."""

@@ -6,7 +6,7 @@ frames of the one before, noised anew to the level of every step, so that the ne
 method of Ho et al., 2022, arXiv 2204.03458, sec. 3.1, without its guidance term; as RePaint does in pictures).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +15,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, State
 from longtake.samplers.checks import check_eta
+from longtake.samplers.storyboard import storyboard_frames
 
 if TYPE_CHECKING:
     from longtake.noise import Noise
@@ -31,6 +32,8 @@ class ChunkedPlan(Plan):
     steps: int
     windows: int | None
     """None for an endless run."""
+    anchored: tuple[int, ...]
+    """Frames of the video that the keyframes are."""
 
     @property
     def stride(self) -> int:
@@ -58,6 +61,11 @@ class ChunkedPlan(Plan):
         start, spec = self.pixel_start(window), self.spec
         return [1 + self.request.prompts.at(start + spec.pixel_frames(place)) for place in range(spec.num_frames)]
 
+    def seams(self, frames: int) -> Sequence[int]:
+        """Return the numbers, among so many frames that come out, of the first new one of every later window."""
+        first = self.spec.pixel_frames(self.spec.num_frames)
+        return range(first, frames, first - self.settings.overlap)
+
     def round(self, first: int, size: int) -> range:
         """Return the windows that so many processes compute at once, beginning with `first`; none after the end."""
         last = first + size
@@ -76,6 +84,9 @@ class Chunked(Sampler):
     cost. 0 makes clips that know nothing of each other."""
     eta: float = 0.0
     """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
+    keyframes: str | None = None
+    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
+    evenly spread between. An experiment."""
 
     def plan(self, request: Request, spec: VideoSpec) -> ChunkedPlan:
         """Lay out the windows and count the work. Raises InputError for settings that do not fit the model."""
@@ -84,18 +95,20 @@ class Chunked(Sampler):
         later = first - self.overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
         steps = DEFAULT_STEPS if request.steps is None else request.steps
+        anchored = storyboard_frames(self.keyframes, spec, request.frames)
         plan = ChunkedPlan(
             request=request,
             spec=spec,
             settings=self,
             steps=steps,
             windows=windows,
+            anchored=anchored,
             forwards=None,
             forwards_per_frame=0.0,
             tasks=windows,
             decoded=None if windows is None else self.overlap + windows * (spec.num_frames - self.overlap),
             window_batch=1,
-            held_frames=spec.num_frames + self.overlap,
+            held_frames=spec.num_frames + self.overlap + len(anchored),
             window_frames=spec.num_frames,
         )
         per_window = steps * num_branches(plan.guidance)

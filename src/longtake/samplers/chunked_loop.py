@@ -14,6 +14,7 @@ from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, VideoModel
 from longtake.noise import Noise
 from longtake.sampler import Chunk, State
+from longtake.samplers.anchors import Anchors
 from longtake.samplers.chunked import ChunkedPlan
 from longtake.samplers.ddim import Uniform, frame_noise
 from longtake.schedule import Schedule
@@ -32,6 +33,7 @@ class Setting:
     world: World
     condition: Condition
     schedule: Schedule
+    anchors: Anchors
 
     def draw(self, window: int, stream: str, *key: int) -> Tensor:
         """Return noise for a window, by frame where its latents have frames, so that the windows do not show in it."""
@@ -77,6 +79,7 @@ def run_chunked(
         world=world,
         condition=model.encode([plan.request.negative_prompt, *plan.request.prompts.texts]),
         schedule=model.schedule(plan.steps),
+        anchors=Anchors.of(model, plan.settings.keyframes, plan.anchored),
     )
     done = Progress.restored(resume, model.device) if resume else Progress(window=0, tail=None, decoder=None)
     while windows := plan.round(done.window, world.clip.size):
@@ -97,6 +100,7 @@ def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
         guidance=plan.guidance,
         cfg=setting.world.cfg,
         eta=plan.settings.eta,
+        known=setting.anchors.within([plan.frames(window)]),
     )
     x = setting.draw(window, "frame").to(torch.promote_types(model.dtype, torch.float32))[None]
     for level in range(plan.steps, 0, -1):

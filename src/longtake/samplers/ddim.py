@@ -10,6 +10,7 @@ from longtake.arrays import FrameIndex, LatentFrames
 from longtake.guidance import guided
 from longtake.model import Condition, Continuation, Infill, PerFrameNoise, VideoModel
 from longtake.noise import Noise
+from longtake.samplers.anchors import Known
 from longtake.schedule import Clip, Schedule, extrapolated, step
 from longtake.world import Group
 
@@ -33,6 +34,8 @@ class Uniform:
     between: tuple[Tensor, Tensor] | None = None
     """Clean latents of the first and of the last frame of the windows (windows, channels, height, width), where these
     are known."""
+    known: Known | None = None
+    """Frames anywhere in the windows that are given, in windows that are free otherwise."""
 
     def stepped(self, x: Tensor, level: int, z: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return windows x one level below `level`, and their x0; z is the step's noise, needed exactly if eta > 0.
@@ -62,16 +65,21 @@ class Uniform:
         is_per_frame = is_free and isinstance(self.model, PerFrameNoise)
         levels = torch.full(self.prompts.shape if is_per_frame else self.prompts.shape[:1], level, device=x.device)
 
+        shown = x
+        if self.known:
+            shown, levels = self.known.shown(x, levels)
+
         def branch(rows: Tensor) -> Tensor:
             if is_free:
-                return self.model.denoise(x, levels, self.schedule, self.condition, rows)
+                return self.model.denoise(shown, levels, self.schedule, self.condition, rows)
             if self.between is not None:
                 assert isinstance(self.model, Infill)
                 return self.model.denoise_between(x, levels, self.schedule, self.condition, rows, *self.between)
             assert self.previous is not None and isinstance(self.model, Continuation)
             return self.model.denoise_after(x, levels, self.schedule, self.condition, rows, self.previous)
 
-        return guided(branch, self.prompts, self.guidance, self.cfg)
+        x0 = guided(branch, self.prompts, self.guidance, self.cfg)
+        return self.known.kept(x0) if self.known else x0
 
 
 def frame_noise(

@@ -15,6 +15,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, State
 from longtake.samplers.checks import check_eta
+from longtake.samplers.storyboard import storyboard_frames
 from longtake.samplers.windows import Window, lookahead_windows, partition_windows, reach
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class FifoPlan(Plan):
     """T = f n / k."""
     latent_frames: int | None
     """Latent frames that the request needs."""
+    anchored: tuple[int, ...]
+    """Frames of the video that the keyframes are."""
 
     @property
     def queue_length(self) -> int:
@@ -134,6 +137,9 @@ class Fifo(Sampler):
     """Leave lookahead out of this many of the cleanest partitions. Beyond the paper."""
     short_warmup: bool = False
     """Do not denoise the copies of the first frame that fill the queue at the start. Beyond the paper."""
+    keyframes: str | None = None
+    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
+    evenly spread between. Beyond the paper, an experiment."""
     compat: Compat = "off"
     """Reproduce the authors' code with its quirks: for VideoCrafter2, or for Open-Sora-Plan."""
 
@@ -141,6 +147,7 @@ class Fifo(Sampler):
         """Lay out the queue and count the work. Raises InputError for settings that do not fit together."""
         self._check(request, spec)
         f, n, k = spec.num_frames, self.partitions, self.frames_per_level
+        anchored = storyboard_frames(self.keyframes, spec, request.frames)
         plan = FifoPlan(
             request=request,
             spec=spec,
@@ -150,8 +157,9 @@ class Fifo(Sampler):
             body=f * n,
             num_levels=f * n // k,
             latent_frames=None if request.frames is None else spec.latent_frames(request.frames),
+            anchored=anchored,
             window_batch=self.window_batch,
-            held_frames=f * n + (f // 2 if self.lookahead else 0) + self.decode_batch,
+            held_frames=f * n + (f // 2 if self.lookahead else 0) + self.decode_batch + len(anchored),
             window_frames=f,
             forwards=None,
             forwards_per_frame=0.0,
@@ -211,9 +219,11 @@ class Fifo(Sampler):
         if self.guided_windows is not None and self.guided_windows < 1:
             raise InputError("guided_windows must be 1 or more; to switch guidance off use --guidance 1")
         beyond = self.frames_per_level > 1 or self.guided_windows or self.plain_partitions or self.short_warmup
-        if self.compat != "off" and beyond:
-            raise InputError("compat reproduces the authors' code; leave frames_per_level, guided_windows, "
-                             "plain_partitions and short_warmup out")
+        if self.compat != "off" and (beyond or self.keyframes is not None):
+            raise InputError(
+                "compat reproduces the authors' code; leave frames_per_level, guided_windows, "
+                "plain_partitions, short_warmup and keyframes out"
+            )
         num_windows = self.partitions * (2 if self.lookahead else 1) - self.plain_partitions
         if self.guided_windows is not None and self.guided_windows >= num_windows:
             raise InputError(f"guided_windows has an effect only below the number of windows, here {num_windows}")

@@ -23,6 +23,7 @@ from longtake.guidance import guided
 from longtake.model import Condition, PerFrameNoise
 from longtake.noise import Noise
 from longtake.sampler import Chunk, State
+from longtake.samplers.anchors import Anchors
 from longtake.samplers.clips import split_evenly
 from longtake.samplers.ddim import Uniform
 from longtake.samplers.fifo import Compat, FifoPlan
@@ -45,6 +46,7 @@ class Setting:
     world: World
     condition: Condition
     schedule: Schedule
+    anchors: Anchors
 
     def level(self, slot: int) -> int:
         """Return the noise level that a slot really has (the authors leave their head at the cleanest noisy level)."""
@@ -108,9 +110,7 @@ class Queue:
         )
 
 
-def run_fifo(
-    model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume: State | None
-) -> Iterator[Chunk]:
+def run_fifo(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume: State | None) -> Iterator[Chunk]:
     """Yield the video. A chunk's state is the queue: a run that goes on from it makes the same frames.
 
     Frames are decoded while the next iteration is denoised, where a processor is idle.
@@ -143,7 +143,15 @@ def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World = A
     if plan.settings.compat == "videocrafter2":
         schedule = _without_scale(schedule)
     condition = model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
-    return Setting(model=model, plan=plan, noise=noise, world=world, condition=condition, schedule=schedule)
+    return Setting(
+        model=model,
+        plan=plan,
+        noise=noise,
+        world=world,
+        condition=condition,
+        schedule=schedule,
+        anchors=Anchors.of(model, plan.settings.keyframes, plan.anchored),
+    )
 
 
 def base_clip(setting: Setting) -> LatentFrames:
@@ -164,6 +172,7 @@ def base_clip(setting: Setting) -> LatentFrames:
         cfg=setting.world.cfg,
         eta=plan.settings.eta,
         clip=_clip(plan),
+        known=setting.anchors.within([frames]),
     )
     for level in range(plan.num_levels, 0, -1):
         z = setting.noise(clip_shape, "base_step", level).to(model.device)[None] if plan.settings.eta else None
@@ -308,8 +317,12 @@ def _denoised(
     level = torch.tensor([[setting.label(slot) for slot in window] for window in slots], device=device)
     prompt = torch.tensor([[setting.prompt(iteration, slot) for slot in window] for window in slots], device=device)
     x = torch.stack([frames[:, window.start : window.stop] for window in windows])
+    known = setting.anchors.within([[setting.plan.frame(iteration, slot) for slot in window] for window in slots])
+    if known:
+        x, level = known.shown(x, level)
     branch = partial(setting.model.denoise, x, level, setting.schedule, setting.condition)
-    return guided(branch, prompt, guidance, setting.world.cfg)
+    x0 = guided(branch, prompt, guidance, setting.world.cfg)
+    return known.kept(x0) if known else x0
 
 
 def _stepped(

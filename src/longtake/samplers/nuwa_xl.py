@@ -8,6 +8,7 @@ whose given frames are there, any may be next, here or on another machine.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import mul
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from longtake.errors import CapabilityError, InputError
@@ -37,6 +38,13 @@ class NuwaXlPlan(Plan):
     ladder: Ladder
     wanted: range
     """Frames that come out, in the numbers of the whole video."""
+
+    def call_guidance(self, level: int) -> float:
+        """Return the guidance of the calls of a level, 1 the coarsest."""
+        for guidance in (self.settings.fine_guidance, self.spec.infill_guidance):
+            if 1 < level == self.ladder.depth and guidance is not None:
+                return guidance
+        return self.guidance
 
     def prompts(self, frames: range) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for frames; those after the end have the
@@ -81,6 +89,9 @@ class NuwaXl(TaskSampler):
     handoff: Handoff = "latent"
     """How a call is given its known frames: latent as they were made, pixel decoded and encoded again, as in the
     paper."""
+    fine_guidance: float | None = None
+    """Guidance of the finest level's calls, which see both ends of what they fill; the model's own value for these, or
+    that of the other levels, if not given. 1 is off, and half the work."""
     eta: float = 0.0
     """Fresh noise per step: 0 is DDIM, 1 is DDPM, the paper's choice."""
 
@@ -88,9 +99,13 @@ class NuwaXl(TaskSampler):
         """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
         CapabilityError for a row of trees where the model cannot go on from a frame."""
         check_eta(self.eta)
+        if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
+            raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
         if len(spec.latent_shape) != 4 or spec.temporal_stride != 1:
             raise InputError(f"nuwa-xl needs a latent for every frame, which {spec.name} does not have; use chunked")
         ladder = self._ladder(request, spec)
+        if self.fine_guidance is not None and ladder.depth == 1:
+            raise InputError("fine_guidance has no effect on one level, which fills no gaps; leave it out")
         is_row = request.frames is None or ladder.span(1) < request.frames - 1
         if is_row and Continuation not in spec.capabilities:
             raise CapabilityError(
@@ -114,7 +129,7 @@ class NuwaXl(TaskSampler):
             window_frames=spec.num_frames,
             warnings=_warnings(spec, ladder, self.keyframes is not None),
         )
-        per_call = steps * num_branches(plan.guidance)
+        per_call = steps * num_branches(plan.call_guidance(ladder.depth))
         return _counted(replace(plan, forwards_per_frame=per_call / (spec.num_frames - 2)))
 
     def _ladder(self, request: Request, spec: VideoSpec) -> Ladder:
@@ -189,13 +204,15 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
         return plan
     ladder, handoff = plan.ladder, plan.settings.handoff
     counts = [ladder.num_needed(level, plan.wanted) for level in range(1, ladder.depth + 1)]
-    calls = sum(counts) - (plan.settings.keyframes is not None)
+    firsts, rest = counts[0] - (plan.settings.keyframes is not None), sum(counts[1:])
     # Later trees are given one frame, calls below the first level two.
-    given = counts[0] - 1 + 2 * sum(counts[1:])
+    given = counts[0] - 1 + 2 * rest
+    branches = [num_branches(plan.call_guidance(level)) for level in range(1, ladder.depth + 1)]
+    evaluations = firsts * branches[0] + sum(map(mul, counts[1:], branches[1:]))
     return replace(
         plan,
-        forwards=calls * plan.steps * num_branches(plan.guidance),
-        tasks=calls,
-        stored_frames=calls * plan.spec.num_frames,
+        forwards=plan.steps * evaluations,
+        tasks=firsts + rest,
+        stored_frames=(firsts + rest) * plan.spec.num_frames,
         decoded=len(plan.wanted) + (given if handoff == "pixel" else 0),
     )

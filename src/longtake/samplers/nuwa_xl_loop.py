@@ -84,7 +84,7 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
         schedule=setting.schedule,
         condition=setting.condition,
         prompts=torch.tensor([plan.prompts(frames)], device=model.device),
-        guidance=plan.guidance,
+        guidance=plan.call_guidance(node.level),
         cfg=setting.cfg,
         eta=plan.settings.eta,
         previous=known if num_known == 1 else None,
@@ -128,7 +128,13 @@ class Tree:
         request, settings = plan.request, plan.settings
         common = {
             "model": [model.digest, str(model.dtype), model.device.type],
-            "sampler": [plan.steps, plan.guidance, settings.handoff, settings.eta],
+            "sampler": [
+                plan.steps,
+                plan.guidance,
+                plan.call_guidance(plan.ladder.depth),
+                settings.handoff,
+                settings.eta,
+            ],
             "request": [request.seed, request.negative_prompt],
         }
         keyframes = None

@@ -18,8 +18,9 @@ def tree_work(plan: Plan, ranks: int, width: int) -> Workload:
     if plan.settings.keyframes is not None:
         counts[0] = 0
     rounds = sum(-(-count // ranks) for count in counts)
+    per_call = plan.steps * num_branches(plan.call_guidance(plan.ladder.depth))
     work = RankWork(
-        evaluations=float(plan.steps * num_branches(plan.guidance)),
+        evaluations=plan.forwards / plan.tasks if plan.forwards and plan.tasks else float(per_call),
         sent=gathered(4 * prod(plan.spec.latent_shape), ranks),
         # The path to the present call, and what others have finished at the same time.
         held_frames=plan.held_frames + (ranks - 1) * plan.spec.num_frames,

@@ -33,6 +33,25 @@ def storyboard_files(folder: str, spec: VideoSpec) -> list[Path]:
     return files
 
 
+def storyboard_frames(folder: str | None, spec: VideoSpec, frames: int | None) -> tuple[int, ...]:
+    """Return which frames of a video the images of a folder are: the first one, the last one, and evenly between; none
+    without a folder.
+
+    Raises InputError as `storyboard_files`; where the video has no end or fewer frames than there are images; and where
+    a frame has no latent of its own.
+    """
+    if folder is None:
+        return ()
+    last = len(storyboard_files(folder, spec)) - 1
+    if len(spec.latent_shape) != 4 or spec.temporal_stride != 1:
+        raise InputError(f"keyframes need a latent for every frame, which {spec.name} does not have; leave them out")
+    if frames is None:
+        raise InputError("keyframes are spread over the whole video, and an endless one has no end; set frames")
+    if frames <= last:
+        raise InputError(f"{last + 1} keyframes are more than {frames} frames; ask for more, or give fewer images")
+    return tuple((2 * index * (frames - 1) + last) // (2 * last) for index in range(last + 1))
+
+
 def storyboard(files: list[Path]) -> np.ndarray:
     """Return images as uint8 (frames, height, width, 3)."""
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])

@@ -147,9 +147,7 @@ def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, memory: Any)
         yield _chunk(plan, start, pixels, state)
 
 
-def _at_rank_0(
-    group: Group, part: Tensor, held: Sequence[range], axis: int, frames: range | None = None
-) -> Tensor:
+def _at_rank_0(group: Group, part: Tensor, held: Sequence[range], axis: int, frames: range | None = None) -> Tensor:
     """Return these frames, by default all, of all processes on rank 0, none on the others."""
     wanted = range(held[0].start, held[-1].stop) if frames is None else frames
     return group.fetch([part], axis, held, [wanted, *[()] * (group.size - 1)])()[0]

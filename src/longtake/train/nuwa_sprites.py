@@ -75,7 +75,7 @@ def train_t_klvae(
     fit(TemporalVaeTask(network, settings), loop, places.runs / "t_klvae", stop)
 
 
-def write_weights(guidance: float, places: NuwaPlaces, stop: Stop) -> None:
+def write_weights(guidance: float, infill_guidance: float, places: NuwaPlaces, stop: Stop) -> None:
     """Write `nuwa-sprites` into runs/weights: a UNet in half precision, which shares all else with `sprites`."""
     finished = places.runs / "mtd" / "final"
     if not finished.exists():
@@ -84,7 +84,8 @@ def write_weights(guidance: float, places: NuwaPlaces, stop: Stop) -> None:
     save_unet(folder / "unet", network, torch.float16)
     tokenizer = CLIPTokenizer.from_pretrained(places.embedded / "tokenizer", local_files_only=True)
     shared, flops = read_extras(places.embedded), count_flops(network, tokenizer.model_max_length)
-    extras = {"guidance": guidance, "fps": shared.fps, "vocabulary": shared.vocabulary, "forward_flops": flops}
+    extras = {"guidance": guidance, "infill_guidance": infill_guidance, "fps": shared.fps}
+    extras |= {"vocabulary": shared.vocabulary, "forward_flops": flops}
     save_index(folder, extras | {"decode_flops": shared.decode_flops, "shared": f"../{places.embedded.name}"})
 
 

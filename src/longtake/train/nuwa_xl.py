@@ -1,7 +1,7 @@
 """Training mask temporal diffusion: clips at all levels of the tree, with some of their frames known."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,35 +14,16 @@ from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import save_unet
 from longtake.models.sprites.autoencode import decode_scaled
 from longtake.models.sprites.build import AutoencoderKL
-from longtake.schedule import Table
+from longtake.schedule import Prediction, Table
 from longtake.train.nuwa_xl_data import SpanClips, SpanSource
+from longtake.train.nuwa_xl_settings import MtdSettings
 from longtake.train.task import Scalars, Task
 
-
-@dataclass(frozen=True, kw_only=True)
-class MtdSettings:
-    """Batches and loss of mask temporal diffusion."""
-
-    batch_size: int = 2
-    """Clips per step; each has a level of its own."""
-    drop_text: float = 0.1
-    """Share of clips with the empty caption for all frames, for guidance."""
-    drop_known: float = 0.1
-    """Share of clips at finer levels of which nothing is known, as of those at the coarsest."""
-    continued: float = 0.15
-    """Share of clips of which the first frames are known and no others, for going on from them."""
-    continued_frames: tuple[int, ...] = (1, 8)
-    """How many those are, each equally often."""
-    known_noise: float = 0.1
-    """Known frames get noise of a strength between none and this, as they will be made by the network itself."""
-    sample_steps: int = 12
-    """Steps of the pictures made on the way."""
-    guidance: float = 3.0
-    """Guidance scale of the pictures made on the way."""
+_FRAMES_AT_ONCE = 16
 
 
 class MtdTask(Task):
-    """Predict v = alpha eps - sigma x0 of all frames of a clip, the known ones included (section 3.2)."""
+    """Predict v = alpha eps - sigma x0, or eps, of all frames of a clip, the known ones included (section 3.2)."""
 
     def __init__(
         self,
@@ -51,13 +32,17 @@ class MtdTask(Task):
         vae: AutoencoderKL,
         source: SpanSource,
         settings: MtdSettings,
+        prediction: Prediction = "v_prediction",
     ) -> None:
         """`network` is trained in place; the rest stays as it is."""
-        self.network = network.eval()
+        assert prediction in ("v_prediction", "epsilon"), prediction
+        self.network, self.predicts_noise = network.eval(), prediction == "epsilon"
         self.vae, self.source, self.settings = vae, source, settings
         self.alphas_cumprod = alphas_cumprod.float()
         self.num_frames = network.config.frames
         levels = range(len(source.strides))
+        self.shares = torch.tensor(settings.level_shares or [1.0] * len(levels))
+        assert len(self.shares) == len(levels), settings.level_shares
         self.shown = source.draw(levels, self.num_frames, torch.Generator().manual_seed(1))
 
     def module(self) -> nn.Module:
@@ -65,9 +50,9 @@ class MtdTask(Task):
         return self.network
 
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
-        """Mean squared error of v over all frames of clips at random levels."""
+        """Mean squared error of the prediction over all frames of clips at random levels."""
         settings = self.settings
-        levels = torch.randint(len(self.source.strides), (settings.batch_size,), generator=generator).tolist()
+        levels = torch.multinomial(self.shares, settings.batch_size, replacement=True, generator=generator).tolist()
         clips = self.source.draw(levels, self.num_frames, generator)
         mask = torch.stack([draw_mask(level, self.num_frames, settings, generator) for level in levels])
         text = _without(clips.text, self.source.empty, settings.drop_text, generator)
@@ -78,7 +63,8 @@ class MtdTask(Task):
         alpha, sigma = self._coefficients(timestep)
         x = alpha * clips.latents + sigma * noise
         predicted = self._predict(x, timestep, text, _masked(known, mask), mask, clips.stride)
-        error = (predicted - (alpha * noise - sigma * clips.latents)).square().mean(dim=(1, 2, 3, 4))
+        target = noise if self.predicts_noise else alpha * noise - sigma * clips.latents
+        error = (predicted - target.to(predicted.device)).square().mean(dim=(1, 2, 3, 4))
         by_level = {stride: error[clips.stride == stride].detach() for stride in set(clips.stride.tolist())}
         scalars = {f"loss_{stride}": float(errors.mean()) for stride, errors in by_level.items()}
         return error.mean(), scalars
@@ -89,7 +75,8 @@ class MtdTask(Task):
         mask = torch.stack([level_mask(level, self.num_frames) for level in range(len(self.source.strides))])
         made = self._denoised(self.shown, mask)
         pairs = torch.stack([made, self.shown.latents], dim=1).flatten(0, 1)[:, :, ::2].transpose(1, 2)
-        pixels = decode_scaled(self.vae, pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])
+        parts = pairs.flatten(0, 1).to(self.vae.device).split(_FRAMES_AT_ONCE)
+        pixels = torch.cat([decode_scaled(self.vae, part).cpu() for part in parts]).unflatten(0, pairs.shape[:2])
         grid = pixels.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
         return functional.interpolate(grid[None], scale_factor=2)[0]
 
@@ -105,10 +92,14 @@ class MtdTask(Task):
         known, mask, stride = (torch.cat([part, part]) for part in (_masked(clips.latents, mask), mask, clips.stride))
         times = (torch.arange(steps, 0, -1) * total / steps).round().long() - 1
         for index, time in enumerate(times):
-            v, v_empty = self._predict(torch.cat([x, x]), time.expand(len(text)), text, known, mask, stride).chunk(2)
-            v = v_empty + self.settings.guidance * (v - v_empty)
+            both = self._predict(torch.cat([x, x]), time.expand(len(text)), text, known, mask, stride)
+            told, untold = both.to(x.device).chunk(2)
+            predicted = untold + self.settings.guidance * (told - untold)
             alpha, sigma = self._coefficients(time[None])
-            x, noise = alpha * x - sigma * v, sigma * x + alpha * v
+            if self.predicts_noise:
+                x, noise = (x - sigma * predicted) / alpha, predicted
+            else:
+                x, noise = alpha * x - sigma * predicted, sigma * x + alpha * predicted
             if index + 1 < steps:
                 alpha, sigma = self._coefficients(times[index + 1][None])
                 x = alpha * x + sigma * noise
@@ -122,9 +113,12 @@ class MtdTask(Task):
     def _predict(
         self, x: Tensor, timestep: Tensor, text: Tensor, known: Tensor, mask: Tensor, stride: Tensor
     ) -> Tensor:
-        """The network's output. The backward pass of the fused attention costs more than half a step on a CPU."""
-        with sdpa_kernel(SDPBackend.MATH):
-            return self.network(x, timestep, text, known, mask, stride).float()
+        """The network's output, where the network is."""
+        device = next(self.network.parameters()).device
+        # The backward pass of the fused attention costs more than half a step on a CPU.
+        with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+            inputs = (part.to(device) for part in (x, timestep, text, known, mask, stride))
+            return self.network(*inputs).float()
 
 
 def level_mask(level: int, num_frames: int) -> Float[Tensor, "frames"]:

@@ -20,6 +20,7 @@ from longtake.data.footage import Footage, Frames
 from longtake.errors import CheckpointError, InputError
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.train.fit_settings import Precision
+from longtake.train.job import ALL, Share
 from longtake.train.pvdm_autoencoder import to_video
 
 RECORDINGS_PER_FILE = 250
@@ -28,17 +29,6 @@ _TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Places = list[tuple[int, int]]
 """Recording and first frame of each clip."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Which of the files a process writes: number rank, rank + size, ..."""
-
-    rank: int = 0
-    size: int = 1
-
-
-ALL = Share()
 
 
 def encode_footage(

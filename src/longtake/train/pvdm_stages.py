@@ -3,24 +3,19 @@
 Each is called in all processes of a job; the first one writes and speaks.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import gcd
 from pathlib import Path
 from shutil import copytree, rmtree
-from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from longtake import __version__
 from longtake.data.draws import draw_windows
 from longtake.data.footage import Footage
 from longtake.errors import CheckpointError, InputError
@@ -32,55 +27,18 @@ from longtake.models.pvdm.discriminators import PatchDiscriminator
 from longtake.models.pvdm.folder import read_config
 from longtake.models.pvdm.save import count_flops, save_index
 from longtake.models.pvdm.unet import PvdmUnet
+from longtake.train.job import Job, Share, check_cache, frame_rate, num_weights, steps_in_words
 from longtake.train.loop import fit
 from longtake.train.perceptual import load_perceptual
 from longtake.train.pvdm import DiffusionTask
 from longtake.train.pvdm_autoencoder import AutoencoderTask, Draw
-from longtake.train.pvdm_cache import LatentClips, Share, clip_places, encode_footage
+from longtake.train.pvdm_cache import LatentClips, clip_places, encode_footage
 from longtake.train.pvdm_losses import Discriminators
 from longtake.train.pvdm_settings import AutoencoderRun, DiffusionRun
-from longtake.train.run_record import begin_record, skipped_rows
-from longtake.world import World
 
 NUM_SHOWN = 6
 CLIPS_PER_FILE = 1_000
 """About as many latents lie in a file; encoding stops and goes on between files."""
-DEFAULT_FPS = 25.0
-"""Where recordings do not tell theirs, such as folders of frames."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Where a stage runs, and on what."""
-
-    folder: Path
-    """The run's own."""
-    train: Footage
-    """What is learned from."""
-    shown: Footage
-    """For pictures on the way: what is held back, or else the same."""
-    settings: Mapping[str, Any]
-    """All that was asked for, for the record."""
-    device: torch.device
-    world: World
-    stop: Callable[[int], bool]
-    """Whether to end before this step."""
-
-    @property
-    def data(self) -> str:
-        """A digest of which recordings there are."""
-        names = [[recording.name, recording.num_frames] for recording in self.train.recordings]
-        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
-
-    def begin(self, stage: str, plan: str, **facts: Any) -> None:
-        """Say what will be done, and write it down. Raises InputError where the folder holds another run."""
-        if self.world.rank:
-            return
-        facts |= {"longtake": __version__, "device": self.device.type, "processes": self.world.size, "plan": plan}
-        facts |= {"recordings": len(self.train.recordings), "data": self.data}
-        facts |= {"skipped": skipped_rows(self.train.skipped)}
-        changes = begin_record(self.folder, stage, self.settings, facts)
-        print("\n".join([f"data: {self.train.summary()}", f"plan: {plan}", *(f"note: {each}" for each in changes)]))
 
 
 def autoencoder_stage(run: AutoencoderRun, job: Job) -> bool:
@@ -96,7 +54,7 @@ def autoencoder_stage(run: AutoencoderRun, job: Job) -> bool:
     num_steps = run.fit.num_steps + run.judges.steps
     weights = num_weights(network)
     plan = f"autoencoder of {weights:,} weights, {_clips(job.train, run.network)}, perceptual {run.perceptual.kind}; "
-    plan += _steps(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
+    plan += steps_in_words(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
     plan += f", then {run.judges.steps:,} in turns with discriminators" if run.judges.steps else ""
     levels = num_levels(run.network.grid)
     plan += (
@@ -135,7 +93,7 @@ def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
     cache = 2 * num_clips * config.latent_channels * config.grid.positions
     plan = f"UNet of {weights:,} weights, {_clips(job.train, config)}; latents of {num_clips:,} of them, from every "
     plan += f"{'frame' if run.every == 1 else f'{run.every} frames'}: {cache / 1e6:,.1f} MB; "
-    plan += _steps(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
+    plan += steps_in_words(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
     job.begin("pvdm", plan, weights=weights)
     autoencoder = frozen_autoencoder(run.autoencoder, job.device)
     if not encode_stage(run, autoencoder, job):
@@ -155,7 +113,7 @@ def encode_stage(run: DiffusionRun, autoencoder: PvdmAutoencoder, job: Job) -> b
     folder = job.folder / "latents"
     if job.world.rank == 0:
         told = {"recordings": job.data, "every": run.every}
-        _check_cache(folder, told | {"autoencoder": digest([run.autoencoder]), "precision": run.fit.precision})
+        check_cache(folder, told | {"autoencoder": digest([run.autoencoder]), "precision": run.fit.precision})
     job.world.all.say("looked")
     share = Share(rank=job.world.rank, size=job.world.size)
     num_clips = len(clip_places(job.train, autoencoder.config.grid.frames, run.every))
@@ -200,27 +158,6 @@ def num_levels(grid: Grid) -> int:
     return (common & -common).bit_length()
 
 
-def frame_rate(footage: Footage) -> float:
-    """Return the usual rate of recordings, frames per second."""
-    known = [recording.fps for recording in footage.recordings if recording.fps is not None]
-    return round(median(known), 3) if known else DEFAULT_FPS
-
-
-def num_weights(network: nn.Module) -> int:
-    """Return the number of trainable weights."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def _check_cache(folder: Path, told: dict[str, Any]) -> None:
-    """Note down what latents are made of. Raises InputError where those that are there are of something else."""
-    path = folder / "made_of.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
-    for name in (name for name in told if before.get(name) != told[name]):
-        raise InputError(f"the latents in {folder} were made with other {name} than those of now; delete that folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told), encoding="utf-8")
-
-
 def _shown(footage: Footage, num_frames: int) -> Tensor:
     """Return the first clips of the first recordings."""
     count = min(NUM_SHOWN, len(footage.recordings))
@@ -231,7 +168,3 @@ def _clips(footage: Footage, config: AutoencoderConfig) -> str:
     grid, patch = config.grid, config.patch
     count = len(clip_places(footage, grid.frames, 1))
     return f"{count:,} clips of {grid.frames}x{grid.rows * patch}x{grid.columns * patch}"
-
-
-def _steps(num_steps: int, batch_size: int, parts: int) -> str:
-    return f"{num_steps:,} steps of {f'{parts} x ' if parts > 1 else ''}{batch_size} clips"

@@ -1,4 +1,4 @@
-"""Training the picture autoencoder of the embedded model."""
+"""Training the picture autoencoder of the embedded model, on sprite worlds or on other frames."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -49,13 +49,15 @@ def draw_frames(num_frames: int, seed: int) -> UInt8[Tensor, "frames 3 64 64"]:
 class VaeTask(Task):
     """Reconstruct single frames."""
 
-    def __init__(self, vae: AutoencoderKL, settings: VaeSettings) -> None:
-        """Draw the frames; `vae` is trained in place."""
+    def __init__(
+        self, vae: AutoencoderKL, settings: VaeSettings, frames: UInt8[Tensor, "frames 3 64 64"] | None = None
+    ) -> None:
+        """Draw the frames, unless there are some of another kind; `vae` is trained in place."""
         self.vae = vae
         self.settings = settings
         self.trained = _decoder(vae) if settings.decoder_only else vae
-        self.frames = draw_frames(settings.num_frames, settings.seed)
-        self.fixed = draw_frames(32, settings.seed - 16)
+        self.frames = draw_frames(settings.num_frames, settings.seed) if frames is None else frames
+        self.fixed = draw_frames(32, settings.seed - 16) if frames is None else frames[:: -(-len(frames) // 32)]
 
     def module(self) -> nn.Module:
         """The autoencoder, or its decoder."""

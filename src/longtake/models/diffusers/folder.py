@@ -60,6 +60,8 @@ class Extras:
     """Frames per second that the model was trained at."""
     guidance: float = 9.0
     """The guidance that suits the model."""
+    infill_guidance: float | None = None
+    """The guidance that suits windows of frames in a row with known ends, where it is another one."""
     num_frames: int = 16
     """Frames in one call of the network."""
     size: list[int] | None = None
@@ -89,6 +91,8 @@ def folder_spec(folder: Path) -> VideoSpec:
     parts, extras = part_folders(folder), read_extras(folder)
     if extras.size:
         raise CheckpointError(f"{folder / EXTRAS}: size has no effect here, the network says it itself; remove it")
+    if extras.infill_guidance is not None and not extras.clean_frames:
+        raise CheckpointError(f"{folder / EXTRAS}: infill_guidance has no effect without clean_frames; remove it")
     check_fps_embedding(parts["unet"], extras.told_fps)
     unet, vae = (read_json(parts[name] / "config.json") for name in ("unet", "vae"))
     stride = 2 ** (len(_value(vae, "block_out_channels", list, parts["vae"])) - 1)
@@ -104,6 +108,7 @@ def folder_spec(folder: Path) -> VideoSpec:
         fps=extras.fps,
         latent_shape=(_value(unet, "in_channels", int, parts["unet"]), extras.num_frames, *size),
         guidance=extras.guidance,
+        infill_guidance=extras.infill_guidance,
         capabilities=frozenset(capabilities),
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
@@ -206,6 +211,7 @@ def _checked_extra(path: Path, name: str, value: Any) -> Any:
         "fps": is_number and value > 0,
         "told_fps": is_number and value > 0,
         "guidance": is_number and value >= 0,
+        "infill_guidance": is_number and value >= 0,
         "num_frames": is_count,
         "size": isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value),
         "clean_frames": type(value) is bool,
@@ -216,7 +222,7 @@ def _checked_extra(path: Path, name: str, value: Any) -> Any:
     }
     if not fitting[name]:
         raise CheckpointError(f"{path}: {name} cannot be {value!r}; fetch the model again")
-    return float(str(value)) if name in ("fps", "guidance", "told_fps") else value
+    return float(str(value)) if name in ("fps", "guidance", "infill_guidance", "told_fps") else value
 
 
 def _sibling(folder: Path, shared: str) -> Path:

@@ -35,6 +35,7 @@ def latte_spec(folder: Path) -> VideoSpec:
     extras = read_extras(folder, Extras(guidance=7.5, num_frames=num_frames))
     unused = {"num_frames": extras.num_frames != num_frames, "clean_frames": extras.clean_frames}
     unused |= {"size": extras.size is not None, "told_fps": extras.told_fps is not None}
+    unused |= {"infill_guidance": extras.infill_guidance is not None}
     for name in (name for name, given in unused.items() if given):
         raise InputError(f"{folder / EXTRAS}: {name} has no effect on Latte; leave it out")
     blocks = vae.get("block_out_channels")

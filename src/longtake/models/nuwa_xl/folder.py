@@ -59,6 +59,7 @@ def nuwa_xl_spec(folder: Path) -> VideoSpec:
         fps=extras.fps,
         latent_shape=(channels, config.frames, size, size),
         guidance=extras.guidance,
+        infill_guidance=extras.infill_guidance,
         capabilities=frozenset({Infill, Continuation, Strided}),
         strides=config.strides,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),

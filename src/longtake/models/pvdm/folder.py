@@ -71,6 +71,7 @@ def pvdm_spec(folder: Path) -> VideoSpec:
     extras = read_extras(folder, Extras(guidance=1.0))
     unused = {"num_frames": extras.num_frames != Extras.num_frames, "clean_frames": extras.clean_frames}
     unused |= {"size": extras.size is not None, "told_fps": extras.told_fps is not None}
+    unused |= {"infill_guidance": extras.infill_guidance is not None}
     reads_text = found.unet.text_width is not None
     unused |= {"vocabulary": extras.vocabulary is not None and not reads_text}
     for name in (name for name, given in unused.items() if given):
