@@ -80,9 +80,7 @@ def test_continuation_decays_from_the_last_frame():
     )
     mean = colour("a")[None, :]
     decay = torch.exp(torch.tensor(-1 / 8.0, dtype=torch.float64))
-    torch.testing.assert_close(
-        rest[:, :, 0, 0, 0] - mean, (clean[:, :, 2, 0, 0] - mean) * decay, atol=1e-8, rtol=0
-    )
+    torch.testing.assert_close(rest[:, :, 0, 0, 0] - mean, (clean[:, :, 2, 0, 0] - mean) * decay, atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize(("scale", "calls"), [(0.0, 1), (1.0, 1), (3.0, 2)])

@@ -169,8 +169,11 @@ def test_settings_that_cannot_work_are_refused(settings, request_settings, says)
 
 def test_the_queue_never_grows():
     model = Toy()
-    setting = prepare(model, Fifo(partitions=2).plan(Request(prompts=PromptTimeline.constant("a"), frames=None),
-                                                     model.spec), seeded_noise(0))
+    setting = prepare(
+        model,
+        Fifo(partitions=2).plan(Request(prompts=PromptTimeline.constant("a"), frames=None), model.spec),
+        seeded_noise(0),
+    )
     queue = fill(setting, base_clip(setting))
     for _ in range(5):
         updated, emitted = advance(setting, queue)

@@ -79,8 +79,10 @@ def phase_weights(attn: dict, timestep: int) -> tuple[float, float]:
     """What is added to local and global logits at a timestep."""
     local, distant = 0.0, 0.0
     if attn.get("dynamic_scale"):
-        for phase, applies in (("local_phase", timestep < attn["local_phase"]["t"]),
-                               ("global_phase", timestep >= attn["global_phase"]["t"])):
+        for phase, applies in (
+            ("local_phase", timestep < attn["local_phase"]["t"]),
+            ("global_phase", timestep >= attn["global_phase"]["t"]),
+        ):
             if applies:
                 local += attn[phase]["local_biase"]
                 distant += attn[phase]["global_biase"]

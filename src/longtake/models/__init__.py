@@ -48,6 +48,12 @@ MODELS: dict[str, ModelEntry] = {
         folder=WEIGHTS / "pvdm-sprites",
         summary="embedded; sprite worlds as three planes of latents, clip after clip (PVDM)",
     ),
+    "nuwa-sprites": ModelEntry(
+        spec="longtake.models.nuwa_xl.folder:nuwa_xl_spec",
+        load="longtake.models.nuwa_xl.model:load_nuwa_xl",
+        folder=WEIGHTS / "nuwa-sprites",
+        summary="embedded; sprite worlds from coarse to fine, 3,376 frames in three levels (NUWA-XL)",
+    ),
     "toy": ModelEntry(
         spec="longtake.models.toy_spec:toy_spec",
         load="longtake.models.toy:Toy",

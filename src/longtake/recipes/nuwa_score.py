@@ -2,7 +2,7 @@
 
 Infill: what the network makes between two real frames of worlds that were never trained on, beside a linear blend of
 the two, and beside what it makes between ends of two different worlds. Stories: whole videos with changes of scene, by
-every way of `--ways`, all with as many evaluations of the network: from coarse to fine (tree-3), with fewer levels and
+every way of `--ways`, all with as many evaluations of the network: from coarse to fine (tree), with fewer levels and
 so one tree after the other (tree-2; tree-1 goes on from one frame, call after call), and by a window that slides half
 its length (sliding), the autoregressive baselines. Blocks: how far these videos are from real ones of the same stories,
 from the first part to the last. The judge and the features are stand-ins that know sprite worlds alone.
@@ -29,6 +29,7 @@ from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import frame_accuracy, prompt_accuracy
 from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features, stand_in_looks
+from longtake.model import Infill, VideoModel
 from longtake.models.nuwa_xl.model import NuwaXlModel
 from longtake.noise import seeded_noise
 from longtake.recipes.measuring import measured_model, publish
@@ -45,7 +46,7 @@ from longtake.world import ALONE
 Frames = NDArray[np.uint8]
 
 WAYS: dict[str, Sampler] = {
-    "tree-3": NuwaXl(depth=3),
+    "tree": NuwaXl(),
     "tree-2": NuwaXl(depth=2),
     "tree-1": NuwaXl(depth=1),
     "sliding": Autoregressive(),
@@ -57,8 +58,9 @@ _SCALE = 4
 _TWINS = 4
 
 
-def infill_part(model: NuwaXlModel, chosen: argparse.Namespace) -> dict[str, object]:
+def infill_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
     """Return PSNR in dB at the strides of both local diffusions."""
+    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
     return {str(stride): _infill(model, stride, chosen) for stride in model.spec.strides if stride < 100}
 
 
@@ -112,7 +114,7 @@ def story(number: int, frames: int) -> SpriteWorld:
     return SpriteWorld(world.seed, {start: shot for start, shot in world.timeline.items() if start < frames - 60})
 
 
-def request(model: NuwaXlModel, number: int, way: str, frames: int, steps: int) -> Request:
+def request(model: VideoModel, number: int, way: str, frames: int, steps: int) -> Request:
     """Return the order of a story, with steps for as many evaluations as the first way has."""
     world = story(number, frames)
     prompts = PromptTimeline(tuple(world.timeline), tuple(world.caption(start) for start in world.timeline))
@@ -131,7 +133,7 @@ def shown(path: Path) -> Frames:
     return np.concatenate(list(read_frames(path, scale=_SCALE)))
 
 
-def stories_part(model: NuwaXlModel, chosen: argparse.Namespace) -> dict[str, object]:
+def stories_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
     """Make the videos that are not there yet, and return what the judge reads in each, and how each moves."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
     report: dict[str, object] = {"changes": [len(world.timeline) - 1 for world in stories]}
@@ -143,7 +145,9 @@ def stories_part(model: NuwaXlModel, chosen: argparse.Namespace) -> dict[str, ob
             generate(model, order, WAYS[way], Output(path=path, scale=_SCALE))
             plan = checked_plan(model.spec, order, WAYS[way])
             row = figures(shown(path), world, plan.seams(chosen.frames))
-            rows.append({"story": number, "steps": order.steps, "calls": plan.tasks, "evaluations": plan.forwards, **row})
+            rows.append(
+                {"story": number, "steps": order.steps, "calls": plan.tasks, "evaluations": plan.forwards, **row}
+            )
             print(json.dumps({way: rows[-1]}), file=sys.stderr, flush=True)
         report[way] = rows
     return report
@@ -174,7 +178,7 @@ def changes(frames: Frames) -> NDArray[np.float64]:
     return np.array([np.abs(now.astype(float) - then).mean() for then, now in pairwise(frames)])
 
 
-def blocks_part(model: NuwaXlModel, chosen: argparse.Namespace) -> dict[str, object]:
+def blocks_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
     """Return the distances of every way's videos, and of as many real ones, from real ones of the same stories."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
     real = [_rows(_twin(world, twin).frames(0, chosen.frames)) for world in stories for twin in range(_TWINS)]
@@ -213,7 +217,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nuwa/score"), help="where the videos go")
     parser.add_argument("--report", type=Path, help="write the score here, too")
     chosen = parser.parse_args(arguments)
-    model, dtype, _ = measured_model(chosen.model, NuwaXlModel)
+    model, dtype, _ = measured_model(chosen.model, Infill)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "steps": chosen.steps}
     report |= {part: PARTS[part](model, chosen) for part in chosen.asked}
