@@ -1,6 +1,8 @@
 """Ray's workers, one of which dies; and what happens where there is no Ray."""
 
+import importlib.util
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,9 +19,17 @@ def test_without_ray_the_way_to_it_is_named(monkeypatch):
         RayWorkers(START, 2, None)
 
 
+def test_ray_that_would_listen_to_all_networks_is_not_started(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1 alone"):
+        RayWorkers(START, 2, None)
+
+
 @pytest.mark.slow
 def test_two_workers_of_which_one_is_killed_change_nothing():
-    ray = pytest.importorskip("ray")
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
     psutil = pytest.importorskip("psutil")
 
     with RayWorkers(START, 2, None) as executor:
@@ -34,6 +44,8 @@ def test_two_workers_of_which_one_is_killed_change_nothing():
                 actors = psutil.Process().children(recursive=True)
                 next(process for process in actors if "_Actor" in " ".join(process.cmdline())).kill()
     assert np.array_equal(np.concatenate(frames), whole())
+    import ray  # pyright: ignore[reportMissingImports]
+
     assert not ray.is_initialized()
 
 

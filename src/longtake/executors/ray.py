@@ -6,6 +6,7 @@ was given them, so each is given one at a time.
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from longtake.tasks import Executor, Task, Work
 Given = tuple[Task, Tensor | None]
 # A task that ends its worker so often will end the next one too.
 MAX_DEATHS = 3
+_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class RayWorkers(Executor):
@@ -30,11 +32,17 @@ class RayWorkers(Executor):
 
         `workers` None is one for every GPU (`gpus`) or processor of the cluster. `address` is the cluster's
         ("10.0.0.1:6379" or "ray://head:10001"); None starts one here, which listens on 127.0.0.1 alone. Raises
-        MissingExtraError without Ray, InputError for a cluster that is not there or has no room.
+        MissingExtraError without Ray, InputError where it was imported too early for that, and for a cluster that is
+        not there or has no room.
         """
         if address is None:
             # Read when Ray is imported. Without it Ray listens on all networks, to whoever can reach this machine.
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            if sys.modules.get("ray") and _LOCAL not in os.environ:
+                raise InputError(
+                    f"Ray was imported before it was told to listen on 127.0.0.1 alone; set {_LOCAL}=0 before that, "
+                    "or give the address of a cluster"
+                )
+            os.environ.setdefault(_LOCAL, "0")
         try:
             import ray  # pyright: ignore[reportMissingImports]
         except ImportError:
