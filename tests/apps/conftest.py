@@ -1,6 +1,9 @@
 """The command line, run in this process."""
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,3 +38,27 @@ def longtake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return Ran(leaving.value.code, shown.out, shown.err)
 
     return run
+
+
+@pytest.fixture
+def light() -> Callable[..., None]:
+    """Assert that none of these command lines, run in a process of their own, imports any of these packages."""
+
+    def check(lines: Sequence[Sequence[str]], folder: Path, packages: set[str]) -> None:
+        code = f"""
+import sys
+from longtake.apps.cli import main
+for arguments in {[list(line) for line in lines]!r}:
+    sys.argv = ["longtake", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+    assert not {packages!r} & set(sys.modules), arguments
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, env=os.environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-800:]
+
+    return check

@@ -88,11 +88,10 @@ def written(frames: Frames, folder: Path) -> str:
 
 def keyframe_accuracy(keyframes: Frames, timeline: Mapping[int, Shot], frames: int, judge: Judge) -> float:
     """Return the share of keyframes, each read alone, whose object and scene are those asked for."""
-    readings = judge.read_batch(np.repeat(keyframes[:, None], CLIP_FRAMES, axis=1))
     right = []
-    for place, reading in zip(np.linspace(0, frames - 1, len(keyframes)), readings, strict=True):
+    for place, seen in zip(np.linspace(0, frames - 1, len(keyframes)), judge.read_stills(keyframes), strict=True):
         shot = timeline[max(start for start in timeline if start <= place)]
-        right.append((reading.object, reading.scene) == (shot.object, shot.scene))
+        right.append(seen == (shot.object, shot.scene))
     return float(np.mean(right))
 
 

@@ -31,7 +31,7 @@ from longtake.recipes.measuring import publish
 from longtake.recipes.nuwa_ablation_figures import Figures, autoencoder_figures, condition_figures
 from longtake.train.fit_settings import FitSettings
 from longtake.train.loop import fit
-from longtake.train.nuwa_sprites import NuwaPlaces
+from longtake.train.nuwa_sprites import NuwaPlaces, embedded_vae
 from longtake.train.nuwa_xl import MtdTask
 from longtake.train.nuwa_xl_data import SpriteStretches
 from longtake.train.nuwa_xl_settings import MtdSettings
@@ -127,7 +127,7 @@ def conditions_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop) 
     folder, captions = places.runs / "ablation", places.runs / "captions.safetensors"
     train, held = (SpriteStretches(place, captions, STRIDES) for place in split(places.runs / "stretches", folder))
     alphas_cumprod, _ = noise_levels(places.embedded / "scheduler")
-    vae = _vae(places)
+    vae = embedded_vae(places)
     measured = partial(condition_figures, alphas_cumprod=alphas_cumprod, vae=vae, source=held)
 
     def job(name: str, seed: int) -> Figures | None:
@@ -149,7 +149,7 @@ def autoencoder_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop)
 
     def job(name: str, seed: int) -> Figures | None:
         torch.manual_seed(seed)
-        network = autoencoder(name, _vae(places), frames)
+        network = autoencoder(name, embedded_vae(places), frames)
         if name == UNTRAINED:
             return autoencoder_figures(network.eval())
         settings, loop = autoencoder_settings(chosen.steps, seed)
@@ -166,10 +166,6 @@ def _jobs(
     """Seed by seed, so that what is broken off is complete for some seeds."""
     trained = [(name, seed) for seed in range(seeds) for name in names]
     return {(name, seed): partial(job, name, seed) for name, seed in [(UNTRAINED, 0), *trained]}
-
-
-def _vae(places: NuwaPlaces) -> AutoencoderKL:
-    return AutoencoderKL.from_pretrained(places.embedded / "vae", torch_dtype=torch.float32)
 
 
 PARTS = {"conditions": (conditions_part, 600), "autoencoder": (autoencoder_part, 150)}

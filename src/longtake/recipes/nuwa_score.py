@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -163,12 +164,11 @@ def figures(frames: Frames, world: SpriteWorld, seams: Collection[int]) -> dict[
     numbers = np.arange(1, len(frames))
     cuts = np.isin(numbers, list(world.timeline))
     at_seams = np.isin(numbers, list(seams))
-    real = np.mean([changes(_twin(world, twin).frames(0, len(frames))).mean() for twin in range(_TWINS)])
     interior = max(float(steps[~at_seams & ~cuts].mean()), 1e-6)
     return {
         "frames right": frame_accuracy(frames, world.timeline, judge=judge),
         "blocks right": prompt_accuracy(frames, world.timeline, judge=judge),
-        "step over real": float(steps.mean() / real),
+        "step over real": float(steps.mean()) / _real_change(world, len(frames)),
         "seam step over interior": float(steps[at_seams & ~cuts].mean()) / interior if at_seams.any() else None,
     }
 
@@ -178,13 +178,24 @@ def changes(frames: Frames) -> NDArray[np.float64]:
     return np.array([np.abs(now.astype(float) - then).mean() for then, now in pairwise(frames)])
 
 
+@cache
+def _real_change(world: SpriteWorld, frames: int) -> float:
+    """Return the mean change from frame to frame in real videos of this world's story."""
+    return float(np.mean([changes(_twin(world, twin).frames(0, frames)).mean() for twin in range(_TWINS)]))
+
+
 def blocks_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
     """Return the distances of every way's videos, and of as many real ones, from real ones of the same stories."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
-    real = [_rows(_twin(world, twin).frames(0, chosen.frames)) for world in stories for twin in range(_TWINS)]
-    other = [_rows(_twin(world, _TWINS).frames(0, chosen.frames)) for world in stories]
-    made = {way: [_rows(shown(video(chosen, number, way))) for number in chosen.stories] for way in chosen.ways}
-    scores = {name: score_blocks(real, rows, chosen.parts) for name, rows in ({"other real": other} | made).items()}
+    networks = stand_in_features(), stand_in_looks()
+
+    def rows(frames: Frames) -> BlockRows:
+        return read_blocks([frames], BlockPlan(), *networks)
+
+    real = [rows(_twin(world, twin).frames(0, chosen.frames)) for world in stories for twin in range(_TWINS)]
+    other = [rows(_twin(world, _TWINS).frames(0, chosen.frames)) for world in stories]
+    made = {way: [rows(shown(video(chosen, number, way))) for number in chosen.stories] for way in chosen.ways}
+    scores = {name: score_blocks(real, fake, chosen.parts) for name, fake in ({"other real": other} | made).items()}
     report: dict[str, object] = {"parts": chosen.parts, "real videos": len(real)}
     for name, score in scores.items():
         report[name] = {**asdict(score), "last over first": score.fvd[-1] / score.fvd[0]}
@@ -194,10 +205,6 @@ def blocks_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, obje
 def _twin(world: SpriteWorld, number: int) -> SpriteWorld:
     """Return another world of the same story."""
     return SpriteWorld(world.seed + 1000 * (number + 1), world.timeline)
-
-
-def _rows(frames: Frames) -> BlockRows:
-    return read_blocks([frames], BlockPlan(), stand_in_features(), stand_in_looks())
 
 
 PARTS = {"infill": infill_part, "stories": stories_part, "blocks": blocks_part}

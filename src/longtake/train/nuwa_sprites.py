@@ -45,7 +45,7 @@ def encode(settings: StretchSettings, places: NuwaPlaces, stop: Stop) -> None:
         tokenizer = CLIPTokenizer.from_pretrained(places.embedded / "tokenizer", local_files_only=True)
         encoder = CLIPTextModel.from_pretrained(places.embedded / "text_encoder", dtype=torch.float32)
         embed_captions(encoder, tokenizer, captions)
-    encode_stretches(_vae(places), settings, places.runs / "stretches", stop)
+    encode_stretches(embedded_vae(places), settings, places.runs / "stretches", stop)
 
 
 def train_mtd(
@@ -62,7 +62,7 @@ def train_mtd(
     network = from_video_unet(places.images, config).requires_grad_(True)
     source = SpriteStretches(places.runs / "stretches", places.runs / "captions.safetensors", config.strides)
     alphas_cumprod, _ = noise_levels(places.embedded / "scheduler")
-    task = MtdTask(network, alphas_cumprod, _vae(places), source, settings)
+    task = MtdTask(network, alphas_cumprod, embedded_vae(places), source, settings)
     fit(task, loop, places.runs / "mtd", stop)
 
 
@@ -71,7 +71,7 @@ def train_t_klvae(
 ) -> None:
     """Train T-KLVAE from the embedded autoencoder, for comparison: `nuwa-sprites` keeps the latter, frame by frame."""
     torch.manual_seed(loop.seed)
-    network = TemporalAutoencoder(_vae(places), frames)
+    network = TemporalAutoencoder(embedded_vae(places), frames)
     fit(TemporalVaeTask(network, settings), loop, places.runs / "t_klvae", stop)
 
 
@@ -89,5 +89,6 @@ def write_weights(guidance: float, infill_guidance: float, places: NuwaPlaces, s
     save_index(folder, extras | {"decode_flops": shared.decode_flops, "shared": f"../{places.embedded.name}"})
 
 
-def _vae(places: NuwaPlaces) -> AutoencoderKL:
+def embedded_vae(places: NuwaPlaces) -> AutoencoderKL:
+    """Return the image autoencoder that all stages use."""
     return AutoencoderKL.from_pretrained(places.embedded / "vae", torch_dtype=torch.float32)
