@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from longtake.apps.arguments import Flag, parse_arguments
+from longtake.apps.scoring import check_scoring
 from longtake.apps.settings import Device
 from longtake.errors import InputError
 from longtake.metrics.video_sets import find_videos
@@ -47,29 +48,13 @@ class BlocksSettings:
 def blocks_command(arguments: Sequence[str]) -> int:
     """Score a folder of long videos against another, part by part."""
     settings = parse_arguments(BlocksSettings, "evaluate blocks", arguments)
-    _check(settings)
+    check_scoring(settings, {"frames": 1, "parts": 1, "size": 8}, ("network", "picture_network"))
     figures = _figures(settings, find_videos(settings.real), find_videos(settings.fake))
     if settings.json:
         print(json.dumps(figures, indent=2))
     else:
         _print(figures)
     return 0
-
-
-def _check(settings: BlocksSettings) -> None:
-    for name, bound in {"frames": 1, "parts": 1, "size": 8}.items():
-        value = getattr(settings, name)
-        if value is not None and value < bound:
-            raise InputError(f"--{name} {value} is too small; use {bound} or more")
-    for name in ("network", "picture_network"):
-        path = getattr(settings, name)
-        if path is not None and not path.is_file():
-            flag = name.replace("_", "-")
-            raise InputError(f"there is no file {path}; --{flag} takes a TorchScript file, or leave it out")
-    if settings.device != "auto" and settings.network is None and settings.picture_network is None:
-        raise InputError(
-            "--device has no effect without --network or --picture-network: stand-ins run on the processor"
-        )
 
 
 def _figures(settings: BlocksSettings, real: list[Path], fake: list[Path]) -> dict[str, Any]:

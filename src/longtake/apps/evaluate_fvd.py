@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from longtake.apps.arguments import Flag, parse_arguments
+from longtake.apps.scoring import check_scoring
 from longtake.apps.settings import Device
 from longtake.errors import InputError
 from longtake.metrics.video_sets import find_videos, pair_videos
@@ -53,7 +54,7 @@ class FvdSettings:
 def fvd_command(arguments: Sequence[str]) -> int:
     """Score a folder of videos against another."""
     settings = parse_arguments(FvdSettings, "evaluate fvd", arguments)
-    _check(settings)
+    check_scoring(settings, {"frames": 1, "clips": 2, "seed": 0, "size": 8}, ("network", "classifier"))
     real, fake = find_videos(settings.real), find_videos(settings.fake)
     if settings.paired:
         pairs = pair_videos(settings.real, real, settings.fake, fake)
@@ -66,20 +67,6 @@ def fvd_command(arguments: Sequence[str]) -> int:
     for warning in figures["warnings"]:
         print(f"longtake: {warning}", file=sys.stderr)
     return 0
-
-
-def _check(settings: FvdSettings) -> None:
-    least = {"frames": 1, "clips": 2, "seed": 0, "size": 8}
-    for name, bound in least.items():
-        value = getattr(settings, name)
-        if value is not None and value < bound:
-            raise InputError(f"--{name} {value} is too small; use {bound} or more")
-    for name in ("network", "classifier"):
-        path = getattr(settings, name)
-        if path is not None and not path.is_file():
-            raise InputError(f"there is no file {path}; --{name} takes a TorchScript file, or leave it out")
-    if settings.device != "auto" and settings.network is None and settings.classifier is None:
-        raise InputError("--device has no effect without --network or --classifier: the stand-in runs on the processor")
 
 
 def _figures(settings: FvdSettings, real: list[Path], fake: list[Path]) -> dict[str, Any]:
