@@ -110,8 +110,9 @@ def test_trailing_lands_on_clean_and_linspace_does_not():
 
 
 def test_x0_alone_clipped_keeps_the_old_epsilon():
-    now, next = Level(alpha=torch.tensor(0.6), sigma=torch.tensor(0.8)), Level(
-        alpha=torch.tensor(0.8), sigma=torch.tensor(0.6)
+    now, next = (
+        Level(alpha=torch.tensor(0.6), sigma=torch.tensor(0.8)),
+        Level(alpha=torch.tensor(0.8), sigma=torch.tensor(0.6)),
     )
     x, x0 = torch.tensor([2.0]), torch.tensor([3.0])
     eps = (2.0 - 0.6 * 3.0) / 0.8

@@ -3,19 +3,25 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import (
+    AnimateDiffSparseControlNetPipeline,
     AutoencoderKL,
     DDIMScheduler,
     LattePipeline,
     LatteTransformer3DModel,
+    MotionAdapter,
+    SparseControlNetModel,
     TextToVideoSDPipeline,
     UNet3DConditionModel,
+    UNetMotionModel,
 )
 from diffusers.models.embeddings import TimestepEmbedding
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -92,6 +98,14 @@ def _scheduler() -> DDIMScheduler:
     )
 
 
+def _wake(network: nn.Module) -> None:
+    """Let layers that start as the identity do something, or a mistake in them would not show."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.abs().max() == 0:
+                parameter.normal_(std=0.1)
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder; tests that change it copy it."""
@@ -99,11 +113,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     tokenizer = _tokenizer(root / "tokenizer")
     unet = _unet()
-    with torch.no_grad():
-        # Layers that start as the identity must do something, or a mistake in them would not show.
-        for parameter in unet.parameters():
-            if parameter.abs().max() == 0:
-                parameter.normal_(std=0.1)
+    _wake(unet)
     pipeline = TextToVideoSDPipeline(
         vae=_vae(),
         text_encoder=_text_encoder(len(tokenizer)),
@@ -158,6 +168,47 @@ def latte_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "latte"
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sparsectrl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of AnimateDiff with SparseCtrl, 5 frames; tests that change it copy it."""
+    torch.manual_seed(3)
+    root = tmp_path_factory.mktemp("models")
+    tokenizer = _tokenizer(root / "tokenizer")
+    shape: dict[str, Any] = {
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "cross_attention_dim": 16,
+    }
+    down: dict[str, Any] = {
+        "down_block_types": ("CrossAttnDownBlockMotion", "DownBlockMotion"),
+        "motion_num_attention_heads": 2,
+    }
+    up: dict[str, Any] = {"up_block_types": ("UpBlockMotion", "CrossAttnUpBlockMotion")}
+    unet = UNetMotionModel(sample_size=8, num_attention_heads=2, motion_max_seq_length=6, **shape, **down, **up)
+    control = SparseControlNetModel(
+        attention_head_dim=2, motion_max_seq_length=6, conditioning_embedding_out_channels=(8,), **shape, **down
+    )
+    adapter = MotionAdapter(
+        block_out_channels=(16, 32), motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=8
+    )
+    for network in (unet, control):
+        _wake(network)
+    scheduler: Any = DDIMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+    pipeline = AnimateDiffSparseControlNetPipeline(
+        vae=_vae(),
+        text_encoder=_text_encoder(len(tokenizer)),
+        tokenizer=tokenizer,
+        unet=unet,
+        motion_adapter=adapter,
+        controlnet=control,
+        scheduler=scheduler,
+    )
+    pipeline.save_pretrained(root / "sparsectrl")
+    (root / "sparsectrl" / "longtake.json").write_text(json.dumps({"num_frames": 5, "guidance": 3.0}))
+    return root / "sparsectrl"
 
 
 @pytest.fixture(scope="session")

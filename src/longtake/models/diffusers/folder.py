@@ -6,6 +6,7 @@ see `Extras`.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,8 @@ def folder_spec(folder: Path) -> VideoSpec:
         raise CheckpointError(f"{folder / EXTRAS}: infill_guidance has no effect without clean_frames; remove it")
     check_fps_embedding(parts["unet"], extras.told_fps)
     unet, vae = (read_json(parts[name] / "config.json") for name in ("unet", "vae"))
-    stride = 2 ** (len(_value(vae, "block_out_channels", list, parts["vae"])) - 1)
-    size = _sample_size(unet, parts["unet"])
+    stride = 2 ** (len(config_value(vae, "block_out_channels", list, parts["vae"])) - 1)
+    size = sample_size(unet, parts["unet"])
     capabilities: set[type[VideoModel]] = {PerFrameNoise, TemporalHooks}
     if extras.clean_frames:
         capabilities |= {Infill, Continuation}
@@ -106,7 +107,7 @@ def folder_spec(folder: Path) -> VideoSpec:
         height=size[0] * stride,
         width=size[1] * stride,
         fps=extras.fps,
-        latent_shape=(_value(unet, "in_channels", int, parts["unet"]), extras.num_frames, *size),
+        latent_shape=(config_value(unet, "in_channels", int, parts["unet"]), extras.num_frames, *size),
         guidance=extras.guidance,
         infill_guidance=extras.infill_guidance,
         capabilities=frozenset(capabilities),
@@ -204,6 +205,13 @@ def read_extras(folder: Path, defaults: Extras = STOCK) -> Extras:
     return replace(defaults, **checked)
 
 
+def refuse_extras(folder: Path, extras: Extras, defaults: Extras, names: Iterable[str]) -> None:
+    """Raise InputError where longtake.json says something of which this kind of model makes no use."""
+    for name in names:
+        if getattr(extras, name) != getattr(defaults, name):
+            raise InputError(f"{folder / EXTRAS}: {name} has no effect on this model; leave it out")
+
+
 def _checked_extra(path: Path, name: str, value: Any) -> Any:
     kind = type(value)
     is_count, is_number = kind is int and value > 0, kind in (int, float)
@@ -245,7 +253,8 @@ def _check_pipeline(folder: Path, layout: Layout) -> None:
             raise InputError(f"{folder} has a {found} as {part}; longtake runs folders with a {supported} there")
 
 
-def _sample_size(unet: dict[str, Any], part: Path) -> tuple[int, int]:
+def sample_size(unet: dict[str, Any], part: Path) -> tuple[int, int]:
+    """Return height and width of the latents, of the config of a UNet. Raises CheckpointError where it says none."""
     size = unet.get("sample_size")
     both: list[Any] = size if isinstance(size, list) else [size, size]
     if len(both) != 2 or not all(type(side) is int and side > 0 for side in both):
@@ -253,7 +262,8 @@ def _sample_size(unet: dict[str, Any], part: Path) -> tuple[int, int]:
     return both[0], both[1]
 
 
-def _value(config: dict[str, Any], name: str, kind: type, part: Path) -> Any:
+def config_value(config: dict[str, Any], name: str, kind: type, part: Path) -> Any:
+    """Return what the config of a part says. Raises CheckpointError for nothing, or another type."""
     value = config.get(name)
     if type(value) is not kind or not value:
         raise CheckpointError(f"{part / 'config.json'}: {name} cannot be {value!r}; fetch the model again")

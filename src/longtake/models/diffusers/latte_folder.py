@@ -8,7 +8,14 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.diffusers.folder import EXTRAS, Extras, Layout, count_parameters, part_folders, read_extras
+from longtake.models.diffusers.folder import (
+    Extras,
+    Layout,
+    count_parameters,
+    part_folders,
+    read_extras,
+    refuse_extras,
+)
 from longtake.models.diffusers.hub_files import read_json
 
 LATTE = Layout(
@@ -32,12 +39,9 @@ def latte_spec(folder: Path) -> VideoSpec:
         raise CheckpointError(f"{where}: out_channels cannot be {network['out_channels']!r}; fetch the model again")
     # The library's own number of frames where the file names none.
     num_frames = _count({"video_length": 16} | network, "video_length", where)
-    extras = read_extras(folder, Extras(guidance=7.5, num_frames=num_frames))
-    unused = {"num_frames": extras.num_frames != num_frames, "clean_frames": extras.clean_frames}
-    unused |= {"size": extras.size is not None, "told_fps": extras.told_fps is not None}
-    unused |= {"infill_guidance": extras.infill_guidance is not None}
-    for name in (name for name, given in unused.items() if given):
-        raise InputError(f"{folder / EXTRAS}: {name} has no effect on Latte; leave it out")
+    defaults = Extras(guidance=7.5, num_frames=num_frames)
+    extras = read_extras(folder, defaults)
+    refuse_extras(folder, extras, defaults, ("num_frames", "clean_frames", "size", "told_fps", "infill_guidance"))
     blocks = vae.get("block_out_channels")
     stride = 2 ** (len(blocks) - 1 if isinstance(blocks, list) else 3)
     width = _count(network, "num_attention_heads", where) * _count(network, "attention_head_dim", where)

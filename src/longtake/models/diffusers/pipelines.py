@@ -38,6 +38,11 @@ PIPELINES: dict[str, Pipeline] = {
         load="longtake.models.diffusers.wan:load_wan",
         models="Wan2.1 T2V, Wan2.2 TI2V 5B",
     ),
+    "AnimateDiffSparseControlNetPipeline": Pipeline(
+        spec="longtake.models.diffusers.sparsectrl_folder:sparsectrl_spec",
+        load="longtake.models.diffusers.sparsectrl:load_sparsectrl",
+        models="AnimateDiff with SparseCtrl",
+    ),
     "PvdmPipeline": Pipeline(
         spec="longtake.models.pvdm.folder:pvdm_spec",
         load="longtake.models.pvdm.model:load_pvdm",

@@ -14,13 +14,13 @@ from typing import Any
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, Strided, VideoSpec
 from longtake.models.diffusers.folder import (
-    EXTRAS,
     TEXT_TO_VIDEO,
     Extras,
     Layout,
     count_parameters,
     part_folders,
     read_extras,
+    refuse_extras,
 )
 from longtake.models.diffusers.hub_files import read_json
 from longtake.models.nuwa_xl.config import MtdConfig
@@ -38,10 +38,7 @@ def nuwa_xl_spec(folder: Path) -> VideoSpec:
     Raises InputError for a model of another kind, CheckpointError for parts that are missing or do not fit each other.
     """
     parts, extras = part_folders(folder, LAYOUT), read_extras(folder, DEFAULTS)
-    unused = {"num_frames": extras.num_frames != DEFAULTS.num_frames, "clean_frames": extras.clean_frames}
-    unused |= {"size": extras.size is not None, "told_fps": extras.told_fps is not None}
-    for name in (name for name, given in unused.items() if given):
-        raise InputError(f"{folder / EXTRAS}: {name} has no effect on this model; leave it out")
+    refuse_extras(folder, extras, DEFAULTS, ("num_frames", "clean_frames", "size", "told_fps"))
     config, image = read_unet_config(parts["unet"])
     vae = read_json(parts["vae"] / "config.json")
     try:

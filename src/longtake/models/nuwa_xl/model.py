@@ -10,26 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, LatentFrames, Latents
-from longtake.model import Condition, Continuation, Infill, Strided, VideoSpec
+from longtake.model import Condition, Strided, VideoSpec
 from longtake.models.diffusers.clip_text import text_states
 from longtake.models.diffusers.folder import part_folders
 from longtake.models.diffusers.hooks import swapped
 from longtake.models.diffusers.hub_files import digest
 from longtake.models.diffusers.image_vae import Pixels, decode_frames, encode_frames
+from longtake.models.known_frames import KnownFrames, Mask
 from longtake.models.nuwa_xl.folder import LAYOUT, nuwa_xl_spec
 from longtake.models.nuwa_xl.load import NuwaXlParts, load_nuwa_xl_parts
-from longtake.noise import seeded_noise
 from longtake.schedule import Schedule, Spacing, discrete_schedule, to_x0
 
-Frame = Float[Tensor, "windows channels height width"]
-Known = Float[Tensor, "windows channels known height width"]
 
-
-class NuwaXlModel(Infill, Continuation, Strided):
+class NuwaXlModel(KnownFrames, Strided):
     """Mask temporal diffusion, an image VAE and CLIP's text encoder."""
 
     def __init__(self, spec: VideoSpec, parts: NuwaXlParts, digest: str) -> None:
@@ -53,56 +50,24 @@ class NuwaXlModel(Infill, Continuation, Strided):
         with swapped(self, "stride", stride):
             yield
 
-    def denoise(
+    def denoise_known(
         self,
         x: Latents,
         level: Int[Tensor, "windows"],
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
+        known: Latents,
+        mask: Mask,
     ) -> Latents:
-        """Return x0 of windows of which nothing is known: those of the global diffusion."""
-        known, mask = torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2])
-        return self._clean(x, level, schedule, condition, prompt_index, known, mask)
-
-    def denoise_between(
-        self,
-        x: Latents,
-        level: Int[Tensor, "windows"],
-        schedule: Schedule,
-        condition: Condition,
-        prompt_index: FrameIndex,
-        first: Frame,
-        last: Frame,
-    ) -> Latents:
-        """Return x0 of windows with known ends, noisy ones in x like all others: those of a local diffusion."""
-        known, mask = torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2])
-        known[:, :, 0], known[:, :, -1] = first, last
-        mask[:, 0] = mask[:, -1] = 1
-        return self._clean(x, level, schedule, condition, prompt_index, known, mask)
-
-    def denoise_after(
-        self,
-        x: Latents,
-        level: Int[Tensor, "windows"],
-        schedule: Schedule,
-        condition: Condition,
-        prompt_index: FrameIndex,
-        previous: Known,
-    ) -> Latents:
-        """Return x0 of the frames x that follow `previous`; both together fill the network's window.
-
-        The network wants noisy versions of the known frames, too. Their noise is the same at every level, as a DDIM
-        that knew them would have it.
-        """
-        num_known = previous.shape[2]
-        noise = seeded_noise(0)(tuple(previous.shape[1:]), "known").to(x).expand_as(previous)
-        noisy = schedule.now(level[:, None, None, None, None]).mix(previous, noise)
-        known = torch.cat([previous, torch.zeros_like(x)], dim=2)
-        mask = (torch.arange(known.shape[2], device=x.device) < num_known).to(x).expand(len(x), -1)
-        prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
-        x0 = self._clean(torch.cat([noisy, x], dim=2), level, schedule, condition, prompts, known, mask)
-        return x0[:, :, num_known:]
+        """Return x0 of windows; `known` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        timestep = schedule.timestep[level.cpu()].to(self.device)
+        stride = torch.full_like(timestep, self.stride)
+        text = condition.table[prompt_index]
+        with torch.inference_mode():
+            predicted = self.parts.unet(x.to(self.dtype), timestep, text, known.to(self.dtype), mask, stride)
+        now = schedule.now(level[:, None, None, None, None])
+        return to_x0(predicted, x, now, self.parts.prediction).to(x.dtype)
 
     def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""
@@ -111,24 +76,6 @@ class NuwaXlModel(Infill, Continuation, Strided):
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""
         return encode_frames(self.parts.vae, frames)
-
-    def _clean(
-        self,
-        x: Latents,
-        level: Tensor,
-        schedule: Schedule,
-        condition: Condition,
-        prompt_index: Tensor,
-        known: Latents,
-        mask: Tensor,
-    ) -> Latents:
-        timestep = schedule.timestep[level.cpu()].to(self.device)
-        stride = torch.full_like(timestep, self.stride)
-        text = condition.table[prompt_index]
-        with torch.inference_mode():
-            predicted = self.parts.unet(x.to(self.dtype), timestep, text, known.to(self.dtype), mask, stride)
-        now = schedule.now(level[:, None, None, None, None])
-        return to_x0(predicted, x, now, self.parts.prediction).to(x.dtype)
 
 
 def load_nuwa_xl(folder: Path, device: torch.device | str, dtype: torch.dtype) -> NuwaXlModel:

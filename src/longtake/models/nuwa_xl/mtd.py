@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from longtake.arrays import Latents
+from longtake.models.known_frames import Mask
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.film import ConditionPyramid, Film
 from longtake.models.nuwa_xl.image_unet import Block, blocks, check_image_unet, run_image_unet
@@ -23,8 +24,6 @@ STRIDE_WAVES = 8
 """Sines, and cosines, of a stride."""
 
 FrameTexts = Float[Tensor, "windows frames tokens textwidth"]
-Mask = Float[Tensor, "windows frames"]
-"""1 for the frames that are known, 0 for those to make."""
 
 
 class BlockOverTime(nn.Module):

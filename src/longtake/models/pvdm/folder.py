@@ -13,19 +13,20 @@ from typing import Any, TypeVar
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, VideoSpec
 from longtake.models.diffusers.folder import (
-    EXTRAS,
     TEXT_TO_VIDEO,
     Extras,
     Layout,
     count_parameters,
     part_folders,
     read_extras,
+    refuse_extras,
 )
 from longtake.models.diffusers.hub_files import read_json
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 
 PIPELINE = "PvdmPipeline"
 NETWORKS = {"autoencoder": "PvdmAutoencoder", "unet": "PvdmUnet"}
+DEFAULTS = Extras(guidance=1.0)
 PLAIN = Layout(pipeline=PIPELINE, networks=NETWORKS, others=())
 WITH_TEXT = Layout(
     pipeline=PIPELINE,
@@ -68,14 +69,9 @@ def read_folder(folder: Path) -> PvdmFolder:
 def pvdm_spec(folder: Path) -> VideoSpec:
     """Return the spec of the model in a folder; see `read_folder` for errors."""
     found = read_folder(folder)
-    extras = read_extras(folder, Extras(guidance=1.0))
-    unused = {"num_frames": extras.num_frames != Extras.num_frames, "clean_frames": extras.clean_frames}
-    unused |= {"size": extras.size is not None, "told_fps": extras.told_fps is not None}
-    unused |= {"infill_guidance": extras.infill_guidance is not None}
-    reads_text = found.unet.text_width is not None
-    unused |= {"vocabulary": extras.vocabulary is not None and not reads_text}
-    for name in (name for name, given in unused.items() if given):
-        raise InputError(f"{folder / EXTRAS}: {name} has no effect on this model; leave it out")
+    extras, reads_text = read_extras(folder, DEFAULTS), found.unet.text_width is not None
+    unused = ("num_frames", "clean_frames", "size", "told_fps", "infill_guidance")
+    refuse_extras(folder, extras, DEFAULTS, unused if reads_text else (*unused, "vocabulary"))
     words = extras.vocabulary if reads_text else []
     grid, patch = found.autoencoder.grid, found.autoencoder.patch
     return VideoSpec(

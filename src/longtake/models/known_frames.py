@@ -1,0 +1,88 @@
+"""Infill and continuation of networks that are given known frames beside the noisy ones, with a mask that says which.
+
+The noisy window has all frames, the known ones too: as those networks were trained.
+"""
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longtake.arrays import FrameIndex, Latents
+from longtake.model import Condition, Continuation, Infill
+from longtake.noise import seeded_noise
+from longtake.schedule import Schedule
+
+Frame = Float[Tensor, "windows channels height width"]
+Known = Float[Tensor, "windows channels known height width"]
+Mask = Float[Tensor, "windows frames"]
+"""1 for the frames that are known, 0 for those to make."""
+
+
+class KnownFrames(Infill, Continuation):
+    """A model of one call, `denoise_known`, that does everything: from nothing, between two frames, after some."""
+
+    @abstractmethod
+    def denoise_known(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        known: Latents,
+        mask: Mask,
+    ) -> Latents:
+        """Return x0 of windows; `known` holds clean latents where `mask` is 1, and zeros elsewhere."""
+
+    def denoise(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+    ) -> Latents:
+        """Return x0 of windows of which nothing is known: those of a global diffusion."""
+        mask = x.new_zeros(x.shape[0], x.shape[2])
+        return self.denoise_known(x, level, schedule, condition, prompt_index, torch.zeros_like(x), mask)
+
+    def denoise_between(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        first: Frame,
+        last: Frame,
+    ) -> Latents:
+        """Return x0 of windows with known ends, noisy ones in x like all others: those of a local diffusion."""
+        known, mask = torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2])
+        known[:, :, 0], known[:, :, -1] = first, last
+        mask[:, 0] = mask[:, -1] = 1
+        return self.denoise_known(x, level, schedule, condition, prompt_index, known, mask)
+
+    def denoise_after(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        previous: Known,
+    ) -> Latents:
+        """Return x0 of the frames x that follow `previous`; both together fill the network's window.
+
+        The network wants noisy versions of the known frames, too. Their noise is the same at every level, as a DDIM
+        that knew them would have it.
+        """
+        num_known = previous.shape[2]
+        noise = seeded_noise(0)(tuple(previous.shape[1:]), "known").to(x).expand_as(previous)
+        noisy = schedule.now(level[:, None, None, None, None]).mix(previous, noise)
+        known = torch.cat([previous, torch.zeros_like(x)], dim=2)
+        mask = (torch.arange(known.shape[2], device=x.device) < num_known).to(x).expand(len(x), -1)
+        prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
+        x0 = self.denoise_known(torch.cat([noisy, x], dim=2), level, schedule, condition, prompts, known, mask)
+        return x0[:, :, num_known:]
