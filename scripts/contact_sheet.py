@@ -1,35 +1,48 @@
-"""Lay frames of a video out as one picture: python scripts/contact_sheet.py VIDEO SHEET.png [--every 8]."""
+"""Lay frames of a video out as one picture: python scripts/contact_sheet.py VIDEO SHEET.png [--every 8].
+
+Of several videos (VIDEO VIDEO SHEET.png), each row of one is followed by the same frames of the next.
+"""
 
 import argparse
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from longtake.video.read import read_frames
 
 
-def contact_sheet(video: Path, every: int, columns: int, scale: int) -> Image.Image:
-    """Return every `every`-th frame, row by row; `scale` undoes an enlargement."""
+def contact_sheet(videos: list[Path], every: int, columns: int, scale: int) -> Image.Image:
+    """Return every `every`-th frame, row by row, as far as the shortest video goes; `scale` undoes an enlargement."""
+    chosen = [_chosen(video, every, scale) for video in videos]
+    count = min(map(len, chosen))
+    starts = range(0, count, columns)
+    rows = list(chain.from_iterable([frames[at : min(at + columns, count)] for frames in chosen] for at in starts))
+    height, width, _ = rows[0][0].shape
+    sheet = np.full((len(rows) * (height + 2), columns * (width + 2), 3), 255, np.uint8)
+    for row, frames in enumerate(rows):
+        for column, frame in enumerate(frames):
+            top, left = row * (height + 2), column * (width + 2)
+            sheet[top : top + height, left : left + width] = frame
+    return Image.fromarray(sheet)
+
+
+def _chosen(video: Path, every: int, scale: int) -> list[NDArray[np.uint8]]:
     chosen, number = [], 0
     for chunk in read_frames(video, scale=scale):
         chosen += [frame for index, frame in enumerate(chunk) if (number + index) % every == 0]
         number += len(chunk)
-    height, width, _ = chosen[0].shape
-    rows = -(-len(chosen) // columns)
-    sheet = np.full((rows * (height + 2), columns * (width + 2), 3), 255, np.uint8)
-    for index, frame in enumerate(chosen):
-        top, left = index // columns * (height + 2), index % columns * (width + 2)
-        sheet[top : top + height, left : left + width] = frame
-    return Image.fromarray(sheet)
+    return chosen
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("video", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("sheet", type=Path)
     parser.add_argument("--every", type=int, default=8)
     parser.add_argument("--columns", type=int, default=16)
     parser.add_argument("--scale", type=int, default=1)
-    chosen = parser.parse_args()
-    contact_sheet(chosen.video, chosen.every, chosen.columns, chosen.scale).save(chosen.sheet, optimize=True)
+    given = parser.parse_args()
+    contact_sheet(given.videos, given.every, given.columns, given.scale).save(given.sheet, optimize=True)
