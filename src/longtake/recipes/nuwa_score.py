@@ -1,11 +1,13 @@
-"""The score of `nuwa-sprites`: python -m longtake.recipes.nuwa_score [--parts infill stories blocks].
+"""The score of `nuwa-sprites`: python -m longtake.recipes.nuwa_score [--parts losses infill motion stories blocks].
 
-Infill: what the network makes between two real frames of worlds that were never trained on, beside a linear blend of
-the two, and beside what it makes between ends of two different worlds. Stories: whole videos with changes of scene, by
-every way of `--ways`, all with as many evaluations of the network: from coarse to fine (tree), with fewer levels and
-so one tree after the other (tree-2; tree-1 goes on from one frame, call after call), and by a window that slides half
-its length (sliding), the autoregressive baselines. Blocks: how far these videos are from real ones of the same stories,
-from the first part to the last. The judge and the features are stand-ins that know sprite worlds alone.
+Losses: the training's loss on worlds that were never trained on, at the strides of all levels, and that of a network of
+the same shape with random weights. Infill: what the network makes between two real frames of such worlds, beside a
+linear blend of the two, and beside what it makes between ends of two different worlds. Motion: how often the judge
+reads the right one there. Stories: whole videos with changes of scene, by every way of `--ways`, all with as many
+evaluations of the network: from coarse to fine (tree), with fewer levels and so one tree after the other (tree-2;
+tree-1 goes on from one frame, call after call), and by a window that slides half its length (sliding), the
+autoregressive baselines. Blocks: how far these videos are from real ones of the same stories, from the first part to
+the last. The judge and the features are stand-ins that know sprite worlds alone.
 """
 
 import argparse
@@ -13,16 +15,17 @@ import json
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.data.sprites import SpriteWorld, caption, random_world
+from longtake.data.sprites import MOTIONS, SpriteWorld, caption, random_world, training_shots
 from longtake.decoding import decode_pixels
 from longtake.generate import Output, checked_plan, generate
 from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
@@ -32,8 +35,10 @@ from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features, stand_in_looks
 from longtake.model import Infill, VideoModel
 from longtake.models.nuwa_xl.model import NuwaXlModel
+from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.noise import seeded_noise
 from longtake.recipes.measuring import measured_model, publish
+from longtake.recipes.nuwa_ablation_figures import validation_loss
 from longtake.recipes.pvdm_score import FIRST_SEED, pixels
 from longtake.recipes.sprites_score import chosen_shots
 from longtake.request import PromptTimeline, Request
@@ -41,6 +46,8 @@ from longtake.sampler import Sampler
 from longtake.samplers.autoregressive import Autoregressive
 from longtake.samplers.ddim import Uniform
 from longtake.samplers.nuwa_xl import NuwaXl
+from longtake.train.nuwa_xl import level_mask
+from longtake.train.nuwa_xl_data import SpanClips
 from longtake.video.read import read_frames
 from longtake.world import ALONE
 
@@ -54,9 +61,39 @@ WAYS: dict[str, Sampler] = {
 }
 """Ways to a long video; the first one's number of evaluations is that of all."""
 _STORIES = FIRST_SEED + 40_000
+_HELD = 1000
+"""Stories from this number on are those of the losses."""
 _SHOT_FRAMES = (120, 280)
 _SCALE = 4
 _TWINS = 4
+
+
+def losses_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return the loss of v at every stride, of the model and of a network with random weights."""
+    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    trained, size = model.parts.unet, model.spec.num_frames
+    torch.manual_seed(0)
+    shape: Any = trained.image.config
+    untrained = MaskTemporalUnet(type(trained.image)(**shape), trained.config).eval()
+    report: dict[str, object] = {}
+    for level, stride in enumerate(model.spec.strides):
+        clips, mask = _held_clips(model, stride, chosen.windows), level_mask(level, size)
+        measured = partial(validation_loss, alphas_cumprod=model.parts.alphas_cumprod, clips=clips, mask=mask)
+        report[str(stride)] = {"trained": measured(trained), "random weights": measured(untrained)}
+    return report
+
+
+def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
+    """Return a clip of each of `count` long worlds with changes of scene."""
+    latents, text, size = [], [], model.spec.num_frames
+    for number in range(count):
+        world = story(_HELD + number, 2 * size * stride + _SHOT_FRAMES[1])
+        places = range(_SHOT_FRAMES[0], _SHOT_FRAMES[0] + size * stride, stride)
+        latents.append(model.encode_frames(pixels(np.concatenate([world.frames(at, at + 1) for at in places]))))
+        text.append(model.encode([world.caption(at) for at in places]).table)
+    return SpanClips(
+        latents=torch.stack(latents).float(), text=torch.stack(text).float(), stride=torch.full((count,), stride)
+    )
 
 
 def infill_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
@@ -86,6 +123,27 @@ def _infill(model: NuwaXlModel, stride: int, chosen: argparse.Namespace) -> dict
     names = ("made", "made between ends of another world", "linear blend", "autoencoder alone", "predicted ends")
     names += ("predicted ends, against the autoencoder's", "mean step", "real mean step")
     return {"windows": float(len(rows)), **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
+
+
+def motion_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return, motion by motion, in how many windows between real frames in a row the judge reads it, and of how many.
+
+    Four of the motions are the scenery's, which passes by (travels); the others are the object's, in its place.
+    """
+    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    judge, size, rng = Judge.load(), model.spec.num_frames, np.random.default_rng(99)
+    report: dict[str, object] = {}
+    for place, motion in enumerate(MOTIONS):
+        shots = [shot for shot in training_shots() if shot.motion == motion]
+        right = 0
+        for number in range(chosen.each):
+            seed, shot = place * chosen.each + number, shots[int(rng.integers(len(shots)))]
+            world = SpriteWorld(FIRST_SEED + 70_000 + seed, {0: shot})
+            latents = model.encode_frames(pixels(world.frames(60, 60 + size)))
+            made = between(model, caption(shot, number), 1, latents[:, :1], latents[:, -1:], seed, chosen.steps)
+            right += judge.read(made).motion == motion
+        report[motion] = {"right": right, "windows": chosen.each}
+    return report
 
 
 def between(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
@@ -207,7 +265,13 @@ def _twin(world: SpriteWorld, number: int) -> SpriteWorld:
     return SpriteWorld(world.seed + 1000 * (number + 1), world.timeline)
 
 
-PARTS = {"infill": infill_part, "stories": stories_part, "blocks": blocks_part}
+PARTS = {
+    "losses": losses_part,
+    "infill": infill_part,
+    "motion": motion_part,
+    "stories": stories_part,
+    "blocks": blocks_part,
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -217,6 +281,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--parts", dest="asked", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--steps", type=int, default=20, help="denoising steps of a call of the first way")
     parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--each", type=int, default=6, help="windows of every motion")
     parser.add_argument("--stories", type=int, nargs="+", default=[0, 1, 2], help="numbers, which are seeds, too")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--frames", type=int, default=3376)

@@ -28,7 +28,7 @@ INFILL_GUIDANCE = 1.0
 
 
 def cache() -> StretchSettings:
-    """Latents of 86,400 frames of 300 worlds, where all frames of their spans would be a million."""
+    """Latents of 432,000 frames of 1,500 worlds, where all frames of their spans would be five million."""
     return StretchSettings()
 
 
@@ -37,7 +37,7 @@ def mtd() -> tuple[MtdConfig, MtdSettings, FitSettings]:
 
     Most calls of the tree are at the finest level, and the coarsest has least that the image network does not know.
     """
-    fit = FitSettings(num_steps=12_000, learning_rate=6e-4, warmup_steps=300, decay_steps=3_000, ema_decay=0.998)
+    fit = FitSettings(num_steps=27_000, learning_rate=6e-4, warmup_steps=300, decay_steps=9_000, ema_decay=0.998)
     return MtdConfig(strides=cache().strides), MtdSettings(batch_size=4, level_shares=(1.0, 2.0, 3.0)), fit
 
 

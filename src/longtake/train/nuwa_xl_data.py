@@ -27,7 +27,7 @@ from longtake.train.sprite_text import NUM_VARIANTS
 class StretchSettings:
     """How much of how many sprite worlds is encoded."""
 
-    num_worlds: int = 300
+    num_worlds: int = 1500
     """Worlds, each with a timeline of its own."""
     strides: tuple[int, ...] = (225, 15, 1)
     """Frames of a world from one frame of a clip to the next, a number for every level of the tree."""
