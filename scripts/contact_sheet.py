@@ -4,7 +4,6 @@ Of several videos (VIDEO VIDEO SHEET.png), each row of one is followed by the sa
 """
 
 import argparse
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,9 @@ from longtake.video.read import read_frames
 
 def contact_sheet(videos: list[Path], every: int, columns: int, scale: int) -> Image.Image:
     """Return every `every`-th frame, row by row, as far as the shortest video goes; `scale` undoes an enlargement."""
-    chosen = [_chosen(video, every, scale) for video in videos]
-    count = min(map(len, chosen))
-    starts = range(0, count, columns)
-    rows = list(chain.from_iterable([frames[at : min(at + columns, count)] for frames in chosen] for at in starts))
+    moments = list(zip(*(_chosen(video, every, scale) for video in videos), strict=False))
+    groups = (moments[at : at + columns] for at in range(0, len(moments), columns))
+    rows = [row for group in groups for row in zip(*group, strict=True)]
     height, width, _ = rows[0][0].shape
     sheet = np.full((len(rows) * (height + 2), columns * (width + 2), 3), 255, np.uint8)
     for row, frames in enumerate(rows):

@@ -7,7 +7,7 @@ picture and comes back.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, exp, pi, sin
 
@@ -161,8 +161,12 @@ class SpriteWorld:
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Draw frames start to stop (half open), uint8 (frames, 64, 64, 3)."""
-        video = np.empty((max(stop - start, 0), SIZE, SIZE, 3), dtype=np.uint8)
-        for index, frame in enumerate(range(start, stop)):
+        return self.frames_at(range(start, stop))
+
+    def frames_at(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
+        """Draw the frames of these numbers, in this order, uint8 (frames, 64, 64, 3)."""
+        video = np.empty((len(numbers), SIZE, SIZE, 3), dtype=np.uint8)
+        for index, frame in enumerate(numbers):
             video[index] = self._draw(frame)
         return video
 

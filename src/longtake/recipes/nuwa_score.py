@@ -70,7 +70,7 @@ _TWINS = 4
 
 def losses_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
     """Return the loss of v at every stride, of the model and of a network with random weights."""
-    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    model = _told(model)
     trained, size = model.parts.unet, model.spec.num_frames
     torch.manual_seed(0)
     shape: Any = trained.image.config
@@ -89,7 +89,7 @@ def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
     for number in range(count):
         world = story(_HELD + number, 2 * size * stride + _SHOT_FRAMES[1])
         places = range(_SHOT_FRAMES[0], _SHOT_FRAMES[0] + size * stride, stride)
-        latents.append(model.encode_frames(pixels(np.concatenate([world.frames(at, at + 1) for at in places]))))
+        latents.append(model.encode_frames(pixels(world.frames_at(places))))
         text.append(model.encode([world.caption(at) for at in places]).table)
     return SpanClips(
         latents=torch.stack(latents).float(), text=torch.stack(text).float(), stride=torch.full((count,), stride)
@@ -98,7 +98,7 @@ def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
 
 def infill_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
     """Return PSNR in dB at the strides of both local diffusions."""
-    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    model = _told(model)
     return {str(stride): _infill(model, stride, chosen) for stride in model.spec.strides if stride < 100}
 
 
@@ -107,7 +107,7 @@ def _infill(model: NuwaXlModel, stride: int, chosen: argparse.Namespace) -> dict
     rows = []
     for index, shot in enumerate(shots):
         world = SpriteWorld(FIRST_SEED + index, {0: shot})
-        real = np.concatenate([world.frames(frame, frame + 1) for frame in range(40, 40 + size * stride, stride)])
+        real = world.frames_at(range(40, 40 + size * stride, stride))
         other = SpriteWorld(FIRST_SEED + 10_000 + index, {0: shot}).frames(40, 42)
         latents = model.encode_frames(pixels(real))
         made = between(model, caption(shot, index), stride, latents[:, :1], latents[:, -1:], index, chosen.steps)
@@ -130,7 +130,7 @@ def motion_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, obje
 
     Four of the motions are the scenery's, which passes by (travels); the others are the object's, in its place.
     """
-    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    model = _told(model)
     judge, size, rng = Judge.load(), model.spec.num_frames, np.random.default_rng(99)
     report: dict[str, object] = {}
     for place, motion in enumerate(MOTIONS):
@@ -144,6 +144,11 @@ def motion_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, obje
             right += judge.read(made).motion == motion
         report[motion] = {"right": right, "windows": chosen.each}
     return report
+
+
+def _told(model: VideoModel) -> NuwaXlModel:
+    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    return model
 
 
 def between(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:

@@ -100,8 +100,7 @@ def _places(world: SpriteWorld, stride: int, count: int, num_frames: int) -> Ite
 
 
 def _pictures(world: SpriteWorld, frames: range) -> UInt8[Tensor, "frames 3 64 64"]:
-    pictures = np.concatenate([world.frames(frame, frame + 1) for frame in frames])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    return torch.from_numpy(world.frames_at(frames)).permute(0, 3, 1, 2)
 
 
 def _shots(world: SpriteWorld, frames: range) -> list[int]:

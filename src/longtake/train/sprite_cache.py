@@ -65,8 +65,7 @@ def encode_worlds(
 
 def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint8]:
     first = int(np.random.default_rng([world.seed, 2]).integers(0, 2000))
-    frames = range(first, first + settings.num_frames * settings.frame_step, settings.frame_step)
-    return np.concatenate([world.frames(frame, frame + 1) for frame in frames])
+    return world.frames_at(range(first, first + settings.num_frames * settings.frame_step, settings.frame_step))
 
 
 def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
