@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .ranks import Ranks
+from .run_ranks import Ranks
 
 # No test reaches the network: a model that is not in the repository is a failure, not a download.
 os.environ["HF_HUB_OFFLINE"] = "1"

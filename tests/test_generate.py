@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from longtake._generate import Output, checked_plan, generate
 from longtake.errors import CapabilityError, InputError, OutputError
-from longtake.generate import Output, checked_plan, generate
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.fifo import Fifo
+from longtake.samplers.fifo.plan import Fifo
 from longtake.video import points
 from longtake.video.read import read_frames
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from longtake._generate import Output, generate
 from longtake.errors import CapabilityError, InputError
-from longtake.executors.inline import Inline
-from longtake.generate import Output, generate
 from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.chunked import Chunked
-from longtake.samplers.nuwa_xl import NuwaXl
-from longtake.store import FolderStore
+from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.tasks.inline import Inline
+from longtake.tasks.stores import FolderStore
 from longtake.video.read import read_frames
 
 from .forked import in_child

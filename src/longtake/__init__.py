@@ -4,11 +4,10 @@ The names below are imported when they are first used: importing the package cos
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from longtake._generate import generate
     from longtake.errors import (
         CapabilityError,
         CheckpointError,
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
         OutputError,
         RanksError,
     )
-    from longtake.generate import generate
-    from longtake.join import joined_world
     from longtake.models import load_model
+    from longtake.ranks.rendezvous import joined_world
     from longtake.request import PromptTimeline, Request
 
 __version__ = "0.1.0"
@@ -50,8 +48,8 @@ _HOMES = {
     "PromptTimeline": "longtake.request",
     "RanksError": "longtake.errors",
     "Request": "longtake.request",
-    "generate": "longtake.generate",
-    "joined_world": "longtake.join",
+    "generate": "longtake._generate",
+    "joined_world": "longtake.ranks.rendezvous",
     "load_model": "longtake.models",
 }
 
@@ -66,14 +64,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*globals(), *_HOMES]
-
-
-class _Package(ModuleType):
-    """Keeps `longtake.generate` the function: importing the module of that name would put the module in its place."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

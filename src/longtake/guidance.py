@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from longtake.ranks.world import ALONE, Group
 from longtake.request import num_branches
-from longtake.world import ALONE, Group
 
 
 def guided(branch: Callable[[Tensor], Tensor], prompt_index: Tensor, scale: float, cfg: Group = ALONE.cfg) -> Tensor:

@@ -9,13 +9,13 @@ import numpy as np
 
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request
-from longtake.tasks import Executor, Store, Work
+from longtake.tasks.task import Executor, Store, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longtake.noise import Noise
-    from longtake.world import World
+    from longtake.ranks.world import World
 
 State = Mapping[str, "Tensor"]
 

@@ -10,8 +10,8 @@ import pytest
 from longtake.metrics.consistency import consistency
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.chunked import Chunked
-from longtake.samplers.nuwa_xl import NuwaXl
+from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.video.read import read_frames
 
 

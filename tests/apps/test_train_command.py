@@ -9,6 +9,6 @@ from longtake.apps.train import Stage
 
 @pytest.mark.slow
 def test_every_stage_can_be_named() -> None:
-    from longtake.recipes.sprites import STAGES
+    from longtake.train.sprites.recipe import STAGES
 
     assert get_args(Stage) == (*STAGES, "weights")

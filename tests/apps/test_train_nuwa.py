@@ -48,8 +48,8 @@ def start(prediction: str = "epsilon") -> None:
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-    from longtake.models.sprites.build import SpriteSizes, build_text_encoder
-    from longtake.models.sprites.tokenizer import end_of_text, train_tokenizer
+    from longtake.train.sprites.build import SpriteSizes, build_text_encoder
+    from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
 
     torch.manual_seed(0)
     folder, blocks, groups = Path("start"), ("DownBlock2D", "CrossAttnDownBlock2D"), {"norm_num_groups": 4}

@@ -117,7 +117,7 @@ def test_the_sprite_worlds_are_data_too(longtake: Callable) -> None:
 def test_running_out_of_memory_says_what_to_lower(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from longtake.train import pvdm_stages
+    from longtake.train.pvdm import stages as pvdm_stages
 
     def full(*_: object) -> bool:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

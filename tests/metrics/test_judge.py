@@ -8,7 +8,7 @@ import pytest
 from longtake.data.sprites import MOTIONS, Shot, SpriteWorld
 from longtake.errors import CheckpointError
 from longtake.metrics.judge import Judge
-from longtake.train.judge_check import check_judge
+from longtake.train.judge.check import check_judge
 
 ASSETS = Path(str(files("longtake.metrics").joinpath("assets")))
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.models.diffusers.hooks import (
+from longtake.models.hooks import (
     GivenEmbedding,
     self_attention,
     self_attention_layers,
     swapped,
     text_layers,
 )
-from longtake.models.diffusers.unet import load_unet
+from longtake.models.modelscope.model import load_unet
 
 
 def embedding(unet, timesteps: list[list[int]]) -> GivenEmbedding:

@@ -11,10 +11,10 @@ from longtake.data.sprites import VOCABULARY
 from longtake.model import Continuation, Infill
 from longtake.models import MODELS, WEIGHTS, load_model, model_spec
 from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.fifo import Fifo
-from longtake.samplers.fifo_loop import run_fifo
-from longtake.world import ALONE
+from longtake.samplers.fifo.loop import run_fifo
+from longtake.samplers.fifo.plan import Fifo
 
 PROMPT = "a panda rests in the desert"
 

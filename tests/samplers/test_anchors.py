@@ -12,12 +12,12 @@ from longtake.model import VideoModel
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.chunked import Chunked
-from longtake.samplers.fifo import Fifo
-from longtake.samplers.fifo_loop import advance, base_clip, fill, prepare, shift
-from longtake.samplers.nuwa_xl import NuwaXl
-from longtake.world import ALONE
+from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
+from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.nuwa_xl.plan import NuwaXl
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (90, 90, 200), (240, 240, 20)]
 

@@ -7,9 +7,9 @@ import torch
 from longtake.errors import InputError
 from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import SAMPLERS, sampler_class
-from longtake.world import ALONE
 
 PROMPTS = PromptTimeline((0, 13), ("a", "b"))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from longtake import __version__
 from longtake.apps.stopping import StoppedError
 from longtake.errors import InputError, LongtakeError, unknown_name
-from longtake.launch import Launch, launched
+from longtake.ranks.torchrun import Launch, launched
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr)
         return
     # Imports torch, which takes a second.
-    from longtake.watch import say_once
+    from longtake.ranks.watchdog import say_once
 
     say_once(launch, line)
 

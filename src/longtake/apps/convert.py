@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import InputError
 from longtake.models import model_spec
-from longtake.models.diffusers.convert_videocrafter2 import Assembly, assemble
+from longtake.models.modelscope.convert import Assembly, assemble
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from longtake._generate import SEGMENT
 from longtake.apps.job import Job
 from longtake.apps.rates import remembered_rate, work
-from longtake.generate import SEGMENT
-from longtake.models.diffusers.precision import auto_dtype
+from longtake.models.hub.precision import auto_dtype
 from longtake.video.paths import Kind
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.

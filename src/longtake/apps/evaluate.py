@@ -14,7 +14,7 @@ from longtake.apps.report import read_order, report_path
 from longtake.data.sprite_captions import parse_caption
 from longtake.data.sprite_names import Shot
 from longtake.errors import InputError
-from longtake.prompts import parse_prompts
+from longtake.prompts.parse import parse_prompts
 from longtake.request import PromptTimeline
 
 DEFAULT_FPS = 8.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from longtake.errors import InputError
-from longtake.models.diffusers.precision import auto_dtype
+from longtake.models.hub.precision import auto_dtype
 
 
 @dataclass(frozen=True, kw_only=True)

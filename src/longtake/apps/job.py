@@ -3,16 +3,16 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from longtake._generate import SEGMENT, Output, checked_plan
 from longtake.apps.report import Order, check_sidecars, read_order
 from longtake.apps.settings import VideoSettings
 from longtake.apps.workers import Workers, chosen_workers
 from longtake.errors import InputError
-from longtake.generate import SEGMENT, Output, checked_plan
-from longtake.launch import launched
 from longtake.model import VideoSpec
 from longtake.models import MODELS, model_spec
-from longtake.models.diffusers.folder import unknown_words
-from longtake.prompts import parse_prompts
+from longtake.models.hub.folder import unknown_words
+from longtake.prompts.parse import parse_prompts
+from longtake.ranks.torchrun import launched
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler
 from longtake.video.paths import Kind

@@ -11,7 +11,7 @@ from longtake.apps.plan_view import plan_content, plan_lines
 from longtake.apps.scaling_settings import OPTIONS, plan_settings
 from longtake.apps.scaling_view import scaling_content, scaling_lines
 from longtake.apps.settings import video_settings
-from longtake.launch import launched
+from longtake.ranks.torchrun import launched
 
 
 def generate_command(arguments: Sequence[str]) -> int:

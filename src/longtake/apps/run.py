@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longtake._generate import Result, generate
 from longtake.apps.display import Display
 from longtake.apps.hardware import Hardware, choose_hardware
 from longtake.apps.job import Job
@@ -15,12 +16,11 @@ from longtake.apps.stopping import Stop, StoppedError, stoppable
 from longtake.apps.words import duration, size
 from longtake.apps.workers import opened_executor
 from longtake.errors import CheckpointError
-from longtake.generate import Result, generate
-from longtake.join import joined_world
-from longtake.launch import launched
 from longtake.model import VideoModel
 from longtake.models import load_model
-from longtake.world import World
+from longtake.ranks.rendezvous import joined_world
+from longtake.ranks.torchrun import launched
+from longtake.ranks.world import World
 
 # Over fewer frames than this, overhead drowns the rate.
 FEWEST_FRAMES = 32

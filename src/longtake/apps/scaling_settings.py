@@ -9,8 +9,8 @@ from tyro.conf import arg
 from longtake.apps.arguments import parse_arguments
 from longtake.apps.settings import AnySampler, VideoSettings, default_settings
 from longtake.errors import InputError
+from longtake.forecast.scaling import LINKS, Link
 from longtake.sampler import Sampler
-from longtake.samplers.scaling import LINKS, Link
 
 LinkName = Literal["nvlink", "pcie", "ethernet", "ethernet100"]
 

@@ -10,7 +10,7 @@ from longtake.apps.rates import remembered_rate
 from longtake.apps.scaling_settings import ScalingSettings
 from longtake.apps.words import duration, size
 from longtake.errors import InputError
-from longtake.samplers.scaling import Forecast, Machines, forecast, weak_forecast
+from longtake.forecast.scaling import Forecast, Machines, forecast, weak_forecast
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -9,9 +9,9 @@ from tyro.conf import Positional, arg
 from longtake.apps.arguments import Flag, parse_arguments, value_of
 from longtake.apps.workers import ExecutorName
 from longtake.errors import InputError
-from longtake.recipes import preset_settings
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class
+from longtake.samplers.presets import preset_settings
 
 AnySampler = TypeVar("AnySampler", bound=Sampler)
 Device = Literal["auto", "cpu", "cuda"]

@@ -15,8 +15,8 @@ from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag, parse_arguments
 from longtake.errors import InputError, MissingExtraError, OutputError
-from longtake.launch import launched
-from longtake.train.fit_settings import FitSettings
+from longtake.ranks.torchrun import launched
+from longtake.train.fit.settings import FitSettings
 
 Stage = Literal["vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "decoder", "weights"]
 
@@ -78,8 +78,8 @@ def sprites_command(arguments: Sequence[str]) -> int:
     for package in ("accelerate", "tensorboard"):
         need(package, "train")
     # Training needs diffusers and accelerate, which take seconds to import.
-    from longtake.recipes.sprites import GUIDANCE, STAGES
-    from longtake.train.sprites import write_weights
+    from longtake.train.sprites.recipe import GUIDANCE, STAGES
+    from longtake.train.sprites.stages import write_weights
 
     began = time.monotonic()
     settings.runs.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def judge_command(arguments: Sequence[str]) -> int:
     """Train the judge."""
     settings = parse_arguments(JudgeSettings, "train judge", arguments)
     check_output(settings.output)
-    from longtake.train.judge import JudgeTraining, train_judge
+    from longtake.train.judge.classifier import JudgeTraining, train_judge
 
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):

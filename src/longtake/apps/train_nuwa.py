@@ -10,10 +10,10 @@ from longtake.apps.arguments import parse_arguments
 from longtake.apps.train import Limit, run_training
 from longtake.apps.train_nuwa_settings import NuwaXlSettings
 from longtake.errors import InputError
-from longtake.models.diffusers.hub_files import digest
-from longtake.train.nuwa_xl_settings import NuwaXlRun
-from longtake.train.nuwa_xl_start import chosen_network, chosen_size, read_start
-from longtake.train.run_record import settings_of
+from longtake.models.hub.files import digest
+from longtake.train.fit.run_record import settings_of
+from longtake.train.nuwa_xl.settings import NuwaXlRun
+from longtake.train.nuwa_xl.start import chosen_network, chosen_size, read_start
 
 if TYPE_CHECKING:
     from longtake.data.episodes import Episodes
@@ -41,10 +41,10 @@ def _trained(run: NuwaXlRun, folder: Path, settings: NuwaXlSettings, limit: Limi
 
     from longtake.apps.hardware import choose_hardware
     from longtake.data.episodes import episode_folders
-    from longtake.join import joined_world
-    from longtake.train.job import Job
-    from longtake.train.memory import memory_advice
-    from longtake.train.nuwa_stages import nuwa_xl_stage
+    from longtake.ranks.rendezvous import joined_world
+    from longtake.train.fit.job import Job
+    from longtake.train.fit.memory import memory_advice
+    from longtake.train.nuwa_xl.stages import nuwa_xl_stage
     from longtake.video.seekable import open_video
 
     device = choose_hardware(settings.device, "float32").device

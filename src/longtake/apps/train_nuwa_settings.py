@@ -8,8 +8,8 @@ from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag
 from longtake.apps.settings import Device
-from longtake.train.fit_settings import FitSettings
-from longtake.train.nuwa_xl_settings import MtdSettings
+from longtake.train.fit.settings import FitSettings
+from longtake.train.nuwa_xl.settings import MtdSettings
 
 
 @dataclass(frozen=True, kw_only=True)

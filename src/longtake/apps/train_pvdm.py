@@ -9,15 +9,15 @@ from longtake.apps.train import Limit, need, run_training
 from longtake.apps.train_pvdm_settings import PvdmAutoencoderSettings, PvdmSettings, Source
 from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
-from longtake.models.diffusers.hub_files import digest
+from longtake.models.hub.files import digest
 from longtake.models.pvdm.config import AutoencoderConfig
-from longtake.models.pvdm.folder import read_config
-from longtake.train.pvdm_settings import EFFICIENTNET_PACKAGE, AutoencoderRun, DiffusionRun, DiffusionSettings
-from longtake.train.run_record import settings_of
+from longtake.models.pvdm.spec import read_config
+from longtake.train.fit.run_record import settings_of
+from longtake.train.pvdm.settings import EFFICIENTNET_PACKAGE, AutoencoderRun, DiffusionRun, DiffusionSettings
 
 if TYPE_CHECKING:
     from longtake.data.footage import Footage
-    from longtake.train.job import Job
+    from longtake.train.fit.job import Job
 
 
 def autoencoder_command(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def autoencoder_command(arguments: Sequence[str]) -> int:
         need(EFFICIENTNET_PACKAGE, "perceptual")
 
     def train(job: "Job") -> bool:
-        from longtake.train.pvdm_stages import autoencoder_stage
+        from longtake.train.pvdm.stages import autoencoder_stage
 
         return autoencoder_stage(run, job)
 
@@ -68,7 +68,7 @@ def diffusion_command(arguments: Sequence[str]) -> int:
     )
 
     def train(job: "Job") -> bool:
-        from longtake.train.pvdm_stages import diffusion_stage
+        from longtake.train.pvdm.stages import diffusion_stage
 
         return diffusion_stage(run, job)
 
@@ -106,9 +106,9 @@ def _trained(
     import torch
 
     from longtake.apps.hardware import choose_hardware
-    from longtake.join import joined_world
-    from longtake.train.job import Job
-    from longtake.train.memory import memory_advice
+    from longtake.ranks.rendezvous import joined_world
+    from longtake.train.fit.job import Job
+    from longtake.train.fit.memory import memory_advice
 
     device = choose_hardware(settings.device, "float32").device
     settings.fit.check_device(device)

@@ -10,8 +10,8 @@ from longtake.apps.arguments import Flag
 from longtake.apps.settings import Device
 from longtake.data.footage_settings import FootageSettings, Layout
 from longtake.errors import InputError
-from longtake.train.fit_settings import FitSettings
-from longtake.train.pvdm_settings import (
+from longtake.train.fit.settings import FitSettings
+from longtake.train.pvdm.settings import (
     AutoencoderLoss,
     AutoencoderSize,
     DiffusionSettings,

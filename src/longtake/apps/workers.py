@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from longtake._generate import start_work
 from longtake.errors import InputError
-from longtake.generate import start_work
-from longtake.launch import launched
 from longtake.models import load_model
+from longtake.ranks.torchrun import launched
 from longtake.sampler import Sampler, TaskSampler
-from longtake.tasks import Executor
+from longtake.tasks.task import Executor
 
 if TYPE_CHECKING:
     import torch
@@ -67,10 +67,10 @@ def opened_executor(
     load = partial(numbered_model, order.model, device, dtype)
     start = partial(start_work, load, order.request, order.sampler, order.part)
     if workers.kind == "ray":
-        from longtake.executors.ray import RayWorkers
+        from longtake.tasks.ray_workers import RayWorkers
 
         return RayWorkers(start, workers.count, workers.address, gpus=device == "cuda")
-    from longtake.executors.processes import Processes, num_units
+    from longtake.tasks.processes import Processes, num_units
 
     return Processes(start, workers.count or num_units(device))
 

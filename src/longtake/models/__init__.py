@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from longtake.errors import unknown_name
 from longtake.model import VideoModel, VideoSpec
-from longtake.models.diffusers.pipelines import pipeline_of
+from longtake.models.hub.pipelines import pipeline_of
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = Path(__file__).parent / "sprites" / "weights"
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +31,25 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "sprites": ModelEntry(
-        spec="longtake.models.diffusers.folder:folder_spec",
-        load="longtake.models.diffusers.unet:load_unet",
+        spec="longtake.models.hub.folder:folder_spec",
+        load="longtake.models.modelscope.model:load_unet",
         folder=WEIGHTS / "sprites",
         summary="embedded; 64x64 sprite worlds, trained with a noise level for every frame",
     ),
     "sprites-uniform": ModelEntry(
-        spec="longtake.models.diffusers.folder:folder_spec",
-        load="longtake.models.diffusers.unet:load_unet",
+        spec="longtake.models.hub.folder:folder_spec",
+        load="longtake.models.modelscope.model:load_unet",
         folder=WEIGHTS / "sprites-uniform",
         summary="embedded; the same with one noise level per clip, as ordinary models are trained",
     ),
     "pvdm-sprites": ModelEntry(
-        spec="longtake.models.pvdm.folder:pvdm_spec",
+        spec="longtake.models.pvdm.spec:pvdm_spec",
         load="longtake.models.pvdm.model:load_pvdm",
         folder=WEIGHTS / "pvdm-sprites",
         summary="embedded; sprite worlds as three planes of latents, clip after clip (PVDM)",
     ),
     "nuwa-sprites": ModelEntry(
-        spec="longtake.models.nuwa_xl.folder:nuwa_xl_spec",
+        spec="longtake.models.nuwa_xl.spec:nuwa_xl_spec",
         load="longtake.models.nuwa_xl.model:load_nuwa_xl",
         folder=WEIGHTS / "nuwa-sprites",
         summary="embedded; sprite worlds from coarse to fine, 3,376 frames in three levels (NUWA-XL)",

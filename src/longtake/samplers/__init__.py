@@ -6,11 +6,11 @@ from longtake.errors import unknown_name
 from longtake.sampler import Sampler
 
 SAMPLERS: dict[str, str] = {
-    "autoregressive": "longtake.samplers.autoregressive:Autoregressive",
-    "chunked": "longtake.samplers.chunked:Chunked",
-    "fifo": "longtake.samplers.fifo:Fifo",
-    "nuwa-xl": "longtake.samplers.nuwa_xl:NuwaXl",
-    "video-infinity": "longtake.samplers.video_infinity:VideoInfinity",
+    "autoregressive": "longtake.samplers.autoregressive.plan:Autoregressive",
+    "chunked": "longtake.samplers.chunked.plan:Chunked",
+    "fifo": "longtake.samplers.fifo.plan:Fifo",
+    "nuwa-xl": "longtake.samplers.nuwa_xl.plan:NuwaXl",
+    "video-infinity": "longtake.samplers.video_infinity.plan:VideoInfinity",
 }
 
 

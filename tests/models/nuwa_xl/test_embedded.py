@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from lab.score.nuwa_xl import between
+from lab.score.pvdm import pixels
 from longtake.data.sprites import SpriteWorld, caption, training_shots
 from longtake.metrics.psnr import psnr
 from longtake.model import Continuation, Infill, Strided
 from longtake.models import MODELS, load_model, model_spec
 from longtake.models.nuwa_xl.model import NuwaXlModel
-from longtake.recipes.nuwa_score import between
-from longtake.recipes.pvdm_score import pixels
 
 
 def test_it_is_small_and_known_before_loading():

@@ -10,9 +10,9 @@ import torch
 from longtake.models import load_model
 from longtake.models.nuwa_xl.save import save_index, save_unet
 from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.nuwa_xl import NuwaXl
-from longtake.world import ALONE
+from longtake.samplers.nuwa_xl.plan import NuwaXl
 
 from .tiny import awake, mtd
 

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
+from lab.score.pvdm import pixels, prepared, shown
 from longtake.data.sprites import SpriteWorld, caption, training_shots
 from longtake.metrics.psnr import psnr
 from longtake.models import MODELS, load_model, model_spec
 from longtake.models.pvdm.model import PvdmModel
-from longtake.recipes.pvdm_score import pixels, prepared, shown
-from longtake.samplers.autoregressive_loop import sample
+from longtake.samplers.autoregressive.loop import sample
 
 
 def test_it_is_small_and_known_before_loading() -> None:

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake._generate import checked_plan
 from longtake.errors import CheckpointError, InputError, LongtakeError
-from longtake.generate import checked_plan
 from longtake.model import Continuation
 from longtake.models import load_model, model_spec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
@@ -20,7 +20,7 @@ from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.save import count_flops, save_index, save_network
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.autoregressive import Autoregressive
+from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.schedule import to_x0
 
 GRID = Grid(frames=4, rows=2, columns=4)

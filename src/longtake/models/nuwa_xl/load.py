@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.errors import CheckpointError
-from longtake.models.diffusers.folder import part_folders, stem
-from longtake.models.diffusers.hub_files import read_json, weight_files
-from longtake.models.diffusers.load import image_decoder, library_part, noise_levels, one_line_errors, text_encoder
+from longtake.models.hub.files import read_json, weight_files
+from longtake.models.hub.folder import part_folders, stem
+from longtake.models.hub.load import image_decoder, library_part, noise_levels, one_line_errors, text_encoder
 from longtake.models.nuwa_xl.config import MtdConfig
-from longtake.models.nuwa_xl.folder import LAYOUT, OVER_TIME, read_unet_config
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.models.nuwa_xl.spec import LAYOUT, OVER_TIME, read_unet_config
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.schedule import Prediction, Table
 

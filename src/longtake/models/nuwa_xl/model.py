@@ -15,14 +15,14 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex, LatentFrames, Latents
 from longtake.model import Condition, Strided, VideoSpec
-from longtake.models.diffusers.clip_text import text_states
-from longtake.models.diffusers.folder import part_folders
-from longtake.models.diffusers.hooks import swapped
-from longtake.models.diffusers.hub_files import digest
-from longtake.models.diffusers.image_vae import Pixels, decode_frames, encode_frames
+from longtake.models.clip_text import text_states
+from longtake.models.hooks import swapped
+from longtake.models.hub.files import digest
+from longtake.models.hub.folder import part_folders
+from longtake.models.image_vae import Pixels, decode_frames, encode_frames
 from longtake.models.known_frames import KnownFrames, Mask
-from longtake.models.nuwa_xl.folder import LAYOUT, nuwa_xl_spec
 from longtake.models.nuwa_xl.load import NuwaXlParts, load_nuwa_xl_parts
+from longtake.models.nuwa_xl.spec import LAYOUT, nuwa_xl_spec
 from longtake.schedule import Schedule, Spacing, discrete_schedule, to_x0
 
 
@@ -79,7 +79,7 @@ class NuwaXlModel(KnownFrames, Strided):
 
 
 def load_nuwa_xl(folder: Path, device: torch.device | str, dtype: torch.dtype) -> NuwaXlModel:
-    """Load the model in a folder; see `longtake.models.nuwa_xl.folder` for what lies there.
+    """Load the model in a folder; see `longtake.models.nuwa_xl.spec` for what lies there.
 
     Raises InputError for a model of another kind, CheckpointError for missing or damaged files.
     """

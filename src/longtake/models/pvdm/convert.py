@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import CheckpointError, InputError, OutputError
-from longtake.models.diffusers.hub_files import read_json
-from longtake.models.diffusers.load import one_line_errors
+from longtake.models.hub.files import read_json
+from longtake.models.hub.load import one_line_errors
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.folder import NETWORKS, PIPELINE, part_name, read_config
 from longtake.models.pvdm.official import autoencoder_config, is_unet, our_autoencoder, our_unet, unet_config
 from longtake.models.pvdm.save import count_flops, save_index, save_network
+from longtake.models.pvdm.spec import NETWORKS, PIPELINE, part_name, read_config
 from longtake.models.pvdm.unet import PvdmUnet
 
 HEADS = 8

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from longtake.models.diffusers.folder import stem
-from longtake.models.diffusers.hub_files import weight_files
-from longtake.models.diffusers.load import one_line_errors, text_encoder
+from longtake.models.hub.files import weight_files
+from longtake.models.hub.folder import stem
+from longtake.models.hub.load import one_line_errors, text_encoder
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
-from longtake.models.pvdm.folder import PvdmFolder
+from longtake.models.pvdm.spec import PvdmFolder
 from longtake.models.pvdm.unet import PvdmUnet
 
 Network = TypeVar("Network", PvdmAutoencoder, PvdmUnet)

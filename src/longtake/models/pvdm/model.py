@@ -14,11 +14,11 @@ from torch import Tensor
 from longtake.arrays import FrameIndex
 from longtake.errors import InputError
 from longtake.model import Condition, Continuation, VideoSpec
-from longtake.models.diffusers.clip_text import text_states
-from longtake.models.diffusers.hub_files import digest
-from longtake.models.pvdm.folder import pvdm_spec, read_folder
+from longtake.models.clip_text import text_states
+from longtake.models.hub.files import digest
 from longtake.models.pvdm.load import PvdmParts, load_pvdm_parts
 from longtake.models.pvdm.noise_levels import pvdm_schedule
+from longtake.models.pvdm.spec import pvdm_spec, read_folder
 from longtake.schedule import Schedule, Spacing, to_x0
 
 Planes = Float[Tensor, "windows channels positions"]
@@ -100,7 +100,7 @@ class PvdmModel(Continuation):
 
 
 def load_pvdm(folder: Path, device: torch.device | str, dtype: torch.dtype) -> PvdmModel:
-    """Load the model in a folder; see `longtake.models.pvdm.folder` for what lies there.
+    """Load the model in a folder; see `longtake.models.pvdm.spec` for what lies there.
 
     Raises InputError for a model of another kind, CheckpointError for missing or damaged files.
     """

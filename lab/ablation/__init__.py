@@ -1,0 +1,1 @@
+"""What parts of a method, or settings, are worth."""

@@ -1,0 +1,195 @@
+"""The ablations of NUWA-XL in miniature: python -m lab.ablation.nuwa_xl conditions|autoencoder [--seeds 2].
+
+After the paper's Table 2 (arXiv 2303.12346), on the sprite worlds, some hundred steps each, with seeds. `conditions`:
+the network is told of the known frames at the finest scale on the way up alone, at every scale on the way up (MI), or
+at every scale both ways (MI + SI). `autoencoder`: frames by themselves (KLVAE), or with layers over time that start at
+random (T-KLVAE-R) or as the identity (T-KLVAE). All of a kind start from the same image network, see the same batches
+and are measured on worlds that none was trained on, with the same noise. Needs the stage `cache` of
+longtake.train.nuwa_xl.recipe. What is measured is kept as it comes: the same call again goes on where it stopped.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lab.ablation.nuwa_xl_figures import Figures, autoencoder_figures, condition_figures
+from lab.measuring import publish
+from longtake.models import WEIGHTS
+from longtake.models.hub.load import noise_levels
+from longtake.models.nuwa_xl.config import MtdConfig
+from longtake.models.nuwa_xl.load import from_video_unet, load_temporal_autoencoder, load_unet
+from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.train.fit.loop import fit
+from longtake.train.fit.settings import FitSettings
+from longtake.train.nuwa_xl.data import SpriteStretches
+from longtake.train.nuwa_xl.embedded import NuwaPlaces, embedded_vae
+from longtake.train.nuwa_xl.settings import MtdSettings
+from longtake.train.nuwa_xl.unet import MtdTask
+from longtake.train.nuwa_xl.vae import TemporalVaeSettings, TemporalVaeTask
+from longtake.train.sprites.build import AutoencoderKL
+
+Results = dict[str, dict[str, Figures]]
+"""Variant -> seed -> name -> figure."""
+Stop = Callable[[int], bool]
+
+STRIDES = MtdConfig().strides
+CONDITIONS = {
+    "neither": MtdConfig(multi_scale=False, symmetric=False),
+    "MI": MtdConfig(symmetric=False),
+    "MI + SI": MtdConfig(),
+}
+AUTOENCODERS = ("KLVAE", "T-KLVAE-R", "T-KLVAE")
+UNTRAINED = "untrained"
+"""What all variants start from, as far as they start from the same."""
+
+
+def condition_settings(steps: int, seed: int) -> tuple[MtdSettings, FitSettings]:
+    """Return how mask temporal diffusion is trained: with the paper's masks alone, so that the ends are learnt soon."""
+    task = MtdSettings(
+        batch_size=4, level_shares=(1.0, 2.0, 2.0), drop_known=0.0, continued=0.0, known_noise=0.0, sample_steps=2
+    )
+    return task, _fit(steps, seed, learning_rate=1e-3, warmup_steps=100)
+
+
+def autoencoder_settings(steps: int, seed: int) -> tuple[TemporalVaeSettings, FitSettings]:
+    """Return how autoencoders are trained."""
+    return TemporalVaeSettings(num_worlds=100), _fit(steps, seed, learning_rate=1e-4, warmup_steps=75)
+
+
+def _fit(steps: int, seed: int, learning_rate: float, warmup_steps: int) -> FitSettings:
+    """The average of the weights looks back over some 30 steps, as there are few."""
+    rates = FitSettings(num_steps=steps, learning_rate=learning_rate, warmup_steps=warmup_steps, seed=seed)
+    return replace(rates, decay_steps=steps // 3, ema_decay=0.97, sample_minutes=1e9, save_minutes=2.0)
+
+
+def split(stretches: Path, folder: Path) -> tuple[Path, Path]:
+    """Return two folders of links to the files of encoded worlds: all but the last to train on, the last held out."""
+    files = sorted(stretches.glob("stretches_*.safetensors"))
+    places = folder / "train", folder / "held"
+    for place, part in zip(places, (files[:-1], files[-1:]), strict=True):
+        place.mkdir(parents=True, exist_ok=True)
+        for file in part:
+            (place / file.name).unlink(missing_ok=True)
+            (place / file.name).symlink_to(file.resolve())
+    return places
+
+
+def autoencoder(kind: str, vae: AutoencoderKL, num_frames: int) -> TemporalAutoencoder:
+    """Return a network to train; KLVAE is one whose layers over time stay the identity."""
+    network = TemporalAutoencoder(vae, num_frames)
+    for layers in (network.convolutions, network.attentions):
+        layers.requires_grad_(kind != "KLVAE")
+        for layer in layers.modules() if kind == "T-KLVAE-R" else ():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.reset_parameters()
+    return network
+
+
+def spread(results: Results) -> dict[str, dict[str, list[float]]]:
+    """Return mean, least and most over the seeds of every figure of every variant."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for name, seeds in results.items():
+        rows = list(seeds.values())
+        columns = {key: [row[key] for row in rows] for key in rows[0]}
+        table[name] = {key: [float(np.mean(found)), min(found), max(found)] for key, found in columns.items()}
+    return table
+
+
+def collect(path: Path, jobs: Mapping[tuple[str, int], Callable[[], Figures | None]]) -> Results:
+    """Run the jobs (by variant and seed) that `path` has no figures of, and keep each one's there as it ends.
+
+    A job that returns None was stopped; those after it wait for another call.
+    """
+    results: Results = json.loads(path.read_text()) if path.exists() else {}
+    for (name, seed), job in jobs.items():
+        if str(seed) in results.get(name, {}):
+            continue
+        figures = job()
+        if figures is None:
+            break
+        results.setdefault(name, {})[str(seed)] = figures
+        path.with_suffix(".new").write_text(json.dumps(results, indent=2) + "\n")
+        path.with_suffix(".new").rename(path)
+    return results
+
+
+def conditions_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop) -> Results:
+    """Train and measure every way of telling the network of the known frames."""
+    folder, captions = places.runs / "ablation", places.runs / "captions.safetensors"
+    train, held = (SpriteStretches(place, captions, STRIDES) for place in split(places.runs / "stretches", folder))
+    alphas_cumprod, _ = noise_levels(places.embedded / "scheduler")
+    vae = embedded_vae(places)
+    measured = partial(condition_figures, alphas_cumprod=alphas_cumprod, vae=vae, source=held)
+
+    def job(name: str, seed: int) -> Figures | None:
+        torch.manual_seed(seed)
+        network = from_video_unet(places.images, CONDITIONS.get(name, MtdConfig())).requires_grad_(True)
+        if name == UNTRAINED:
+            return measured(network.eval())
+        settings, loop = condition_settings(chosen.steps, seed)
+        place = folder / f"{name.lower().replace(' + ', '-')}-{seed}"
+        task = MtdTask(network, alphas_cumprod, vae, train, settings)
+        return measured(load_unet(place / "final")) if fit(task, loop, place, stop) else None
+
+    return collect(folder / "conditions.json", _jobs(job, tuple(CONDITIONS), chosen.seeds))
+
+
+def autoencoder_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop) -> Results:
+    """Train and measure autoencoders with and without layers over time."""
+    folder, frames = places.runs / "ablation", MtdConfig().frames
+
+    def job(name: str, seed: int) -> Figures | None:
+        torch.manual_seed(seed)
+        network = autoencoder(name, embedded_vae(places), frames)
+        if name == UNTRAINED:
+            return autoencoder_figures(network.eval())
+        settings, loop = autoencoder_settings(chosen.steps, seed)
+        place = folder / f"{name.lower()}-{seed}"
+        done = fit(TemporalVaeTask(network, settings), loop, place, stop)
+        return autoencoder_figures(load_temporal_autoencoder(place / "final")) if done else None
+
+    return collect(folder / "autoencoder.json", _jobs(job, AUTOENCODERS, chosen.seeds))
+
+
+def _jobs(
+    job: Callable[[str, int], Figures | None], names: Sequence[str], seeds: int
+) -> dict[tuple[str, int], Callable[[], Figures | None]]:
+    """Seed by seed, so that what is broken off is complete for some seeds."""
+    trained = [(name, seed) for seed in range(seeds) for name in names]
+    return {(name, seed): partial(job, name, seed) for name, seed in [(UNTRAINED, 0), *trained]}
+
+
+PARTS = {"conditions": (conditions_part, 600), "autoencoder": (autoencoder_part, 150)}
+"""Each with its steps."""
+
+
+def main(arguments: list[str]) -> None:
+    """Print a table as JSON: mean, least and most over the seeds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--runs", type=Path, default=Path("runs/nuwa"), help="the folder of nuwa_sprites")
+    parser.add_argument("--images", type=Path, default=Path("runs/images/final"), help="the image network")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="of every run; 600 for conditions, 150 for autoencoder if not given")
+    parser.add_argument("--minutes", type=float, help="save and stop after this time")
+    parser.add_argument("--report", type=Path, help="write the table here, too")
+    chosen = parser.parse_args(arguments)
+    function, steps = PARTS[chosen.part]
+    chosen.steps = chosen.steps or steps
+    end = float("inf") if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
+    places = NuwaPlaces(runs=chosen.runs, images=chosen.images, embedded=WEIGHTS / "sprites")
+    results = function(places, chosen, lambda step: time.monotonic() > end)
+    publish({"steps": chosen.steps, "mean, least, most": spread(results)}, chosen.report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

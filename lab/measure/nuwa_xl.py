@@ -1,0 +1,267 @@
+"""What NUWA-XL costs: python -m lab.measure.nuwa_xl [--parts counts workers first processes] [--report out.json].
+
+Reports calls and levels by length; the time by number of workers, simulated from the measured time of a call, beside
+the paper's; how soon the first frames are there; and the time on one and two processes, beside the same network going
+on frame by frame, of which each call waits for the one before.
+"""
+
+import argparse
+import hashlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.measure.machine import machine
+from lab.measure.processes import on_ranks
+from lab.measure.simulated import Simulated
+from lab.measuring import measured_model, publish
+from longtake.model import Infill, VideoModel, VideoSpec
+from longtake.models import load_model
+from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE, Group, World
+from longtake.request import PromptTimeline, Request
+from longtake.sampler import Sampler, TaskSampler
+from longtake.samplers.autoregressive.plan import Autoregressive
+from longtake.samplers.nuwa_xl.loop import Tree, drive, node_work
+from longtake.samplers.nuwa_xl.plan import DEFAULT_STEPS, NuwaXl, NuwaXlPlan
+from longtake.tasks.inline import Inline
+from longtake.tasks.stores import MemoryStore
+from longtake.tasks.task import Task, run_tasks
+
+PROMPT = "a rocket flies up through the night sky"
+LENGTHS = (256, 1024, 3376)
+WORKERS = (1, 2, 4, 8, 16, 32, 64, 69, 128, 225)
+# Table 1 of the paper, 1,024 frames at 128 x 128: FDM, window after window, and NUWA-XL.
+PAPER_ROW, PAPER_TREE = 453.0, 26.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured, as the processes need to know it."""
+
+    model: str
+    dtype: str
+    steps: int
+    """Of a call, where the time of a whole video is measured."""
+    frames: int
+    """Of that video."""
+    processes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """What a video took a process."""
+
+    seconds: float
+    """Decoding included."""
+    computed: float
+    """Seconds that the process computed, of all that passed."""
+    digest: str
+    """Of the frames, which only the first process has."""
+
+
+def request(frames: int, steps: int) -> Request:
+    """Return the bench's request."""
+    return Request(prompts=PromptTimeline.constant(PROMPT), frames=frames, seed=1, steps=steps)
+
+
+def tree_plan(spec: VideoSpec, frames: int, steps: int = DEFAULT_STEPS) -> NuwaXlPlan:
+    """Return the plan of a video of so many frames."""
+    return NuwaXl().plan(request(frames, steps), spec)
+
+
+def counts(spec: VideoSpec, frames: int) -> dict[str, Any]:
+    """Return the calls of a tree by level, and of the same network in a row: windows that share no frame, as the paper
+    counts, and such that go on from one frame, as a tree's do."""
+    plan = tree_plan(spec, frames)
+    levels = [plan.ladder.num_needed(level, plan.wanted) for level in range(1, plan.ladder.depth + 1)]
+    return {
+        "frames": frames,
+        "calls": plan.tasks,
+        "calls_by_level": levels,
+        "critical_path": len(levels),
+        "in_a_row": -(-frames // spec.num_frames),
+        "in_a_row_sharing_a_frame": Autoregressive(context=1).plan(request(frames, DEFAULT_STEPS), spec).clips,
+    }
+
+
+def rounds(model: VideoModel, frames: int, workers: int) -> float:
+    """Return how long a tree takes so many workers, in calls: the tasks in their real order, by a clock."""
+    executor, store = Simulated(workers, 1.0, torch.zeros(1)), MemoryStore()
+    tree = Tree.of(model, tree_plan(model.spec, frames))
+    for _ in run_tasks(tree.first(store), tree.children, lambda task: None, executor, store):
+        pass
+    return executor.now
+
+
+@torch.inference_mode()
+def call_seconds(model: Infill, repeats: int) -> dict[str, float]:
+    """Return the time of a call at the default number of steps: the first of a tree, and one that fills a gap; and the
+    time to decode a frame, which the first process does for all. Times are of this process alone."""
+    plan = tree_plan(model.spec, 226)
+    work = node_work(model, plan, seeded_noise(1), ALONE.cfg)
+    channels, length, height, width = model.spec.latent_shape
+    latents = torch.randn(channels, length, height, width)
+    first, gap = (Task(order=(), name=name, key="", parent=None) for name in ((1, 0), (2, 0)))
+    return {
+        "first_call": _median_seconds(lambda: work(first, None), repeats),
+        "call": _median_seconds(lambda: work(gap, latents[:, :2]), repeats),
+        "decode_frame": _median_seconds(lambda: model.decode(latents, None), repeats) / length,
+    }
+
+
+def _median_seconds(call: Callable[[], object], repeats: int) -> float:
+    """Return the median time that this process computes in a call, after one that is not counted."""
+    taken = [_seconds(call) for _ in range(repeats + 1)]
+    return statistics.median(taken[1:])
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def workers(model: Infill, repeats: int = 3) -> dict[str, Any]:
+    """Return simulated times by number of workers, in calls, in seconds of this model, and in seconds of the paper's
+    call (its baseline's time over its calls); and from how many workers on a tree is as much sooner as in the paper."""
+    call, gain = call_seconds(model, repeats), 1 - PAPER_TREE / PAPER_ROW
+    report: dict[str, Any] = {"measured": call, "paper": {"row": PAPER_ROW, "tree": PAPER_TREE, "gain": gain}}
+    for frames in LENGTHS:
+        row = -(-frames // model.spec.num_frames)
+        paper_call = PAPER_ROW / -(-1024 // model.spec.num_frames)
+        taken = {count: rounds(model, frames, count) for count in range(1, WORKERS[-1] + 1)}
+        report[f"{frames} frames"] = {
+            "in_a_row": _times(row, row, call["call"], paper_call),
+            **{f"{count} workers": _times(taken[count], row, call["call"], paper_call) for count in WORKERS},
+            "workers_to_be_sooner": _fewest(taken, lambda calls, row=row: calls < row),
+            # All that a row has for a second worker.
+            "workers_to_be_sooner_than_halves_of_guidance": _fewest(taken, lambda calls, row=row: calls < row / 2),
+            "workers_for_the_paper": _fewest(taken, lambda calls, row=row: 1 - calls / row >= gain),
+        }
+    return report
+
+
+def _times(calls: float, row: float, seconds: float, paper_seconds: float) -> dict[str, float]:
+    return {
+        "calls": calls,
+        "seconds": calls * seconds,
+        "seconds_of_the_paper": calls * paper_seconds,
+        "gain": 1 - calls / row,
+    }
+
+
+def _fewest(taken: dict[int, float], enough: Callable[[float], bool]) -> int | None:
+    """Return the fewest workers that are enough."""
+    return next((count for count, calls in taken.items() if enough(calls)), None)
+
+
+@torch.inference_mode()
+def first_frames(model: Infill, frames: int, steps: int) -> dict[str, float]:
+    """Return how many calls one worker makes until the first frames of a video are there, and how long this process
+    computes for them."""
+    plan = tree_plan(model.spec, frames, steps)
+    work, calls = node_work(model, plan, seeded_noise(1), ALONE.cfg), 0
+
+    def counted(task: Task, given: Tensor | None) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return work(task, given)
+
+    start = time.process_time()
+    chunks = drive(model, plan, Inline(counted), MemoryStore(), None)
+    made = next(len(chunk.frames) for chunk in chunks if len(chunk.frames))
+    taken = time.process_time() - start
+    return {"frames": frames, "first_frames": made, "calls": calls, "seconds": taken, "all_calls": plan.tasks or 0}
+
+
+def processes(measured: Measured) -> dict[str, Any]:
+    """Return the time of one video on so many processes: by the tree, whose calls they share, and call after call, each
+    going on from one frame, of which two processes can only share the halves of guidance.
+
+    "seconds" pass until all is done; "busiest" are those that the process computes that computes most: less cannot pass
+    with a processor for each.
+    """
+    samplers: dict[str, Sampler] = {"tree": NuwaXl(), "in_a_row": Autoregressive(context=1)}
+    report: dict[str, Any] = {"processors": len(os.sched_getaffinity(0)), **asdict(measured)}
+    for name, sampler in samplers.items():
+        taken = {count: on_ranks(count, whole_video, sampler, measured) for count in measured.processes}
+        report[name] = {
+            f"{count} processes": {
+                "seconds": max(video.seconds for video in videos),
+                "busiest": max(video.computed for video in videos),
+            }
+            for count, videos in taken.items()
+        }
+        report[name]["same_frames"] = len({videos[0].digest for videos in taken.values()}) == 1
+    return report
+
+
+@torch.inference_mode()
+def whole_video(world: World, sampler: Sampler, measured: Measured) -> Video:
+    """Make a video on the processes of a world."""
+    model = load_model(measured.model, dtype=getattr(torch, measured.dtype))
+    if world.size > 1 and not isinstance(sampler, TaskSampler):
+        world = replace(world, clip=Group(), cfg=world.all)
+    _made(model, sampler, request(model.spec.num_frames, 1), ALONE)
+    # All begin together.
+    world.all.say("")
+    start, computed = time.perf_counter(), time.process_time()
+    made = _made(model, sampler, request(measured.frames, measured.steps), world)
+    return Video(
+        seconds=time.perf_counter() - start,
+        computed=time.process_time() - computed,
+        digest=hashlib.sha256(made.tobytes()).hexdigest(),
+    )
+
+
+def _made(model: VideoModel, sampler: Sampler, asked: Request, world: World) -> np.ndarray:
+    plan = sampler.plan(asked, model.spec)
+    chunks = sampler.run(model, plan, seeded_noise(asked.seed), world, None)
+    return np.concatenate([chunk.frames for chunk in chunks])
+
+
+PARTS: dict[str, Callable[[Infill, Measured], Any]] = {
+    "counts": lambda model, measured: [counts(model.spec, frames) for frames in LENGTHS],
+    "workers": lambda model, measured: workers(model),
+    "first": lambda model, measured: [
+        first_frames(model, frames, measured.steps) for frames in (226, *LENGTHS, 1_000_000)
+    ],
+    "processes": lambda model, measured: processes(measured),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the report as JSON: calls and seconds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="sprites")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps where whole videos are measured")
+    parser.add_argument("--frames", type=int, default=226, help="length of the video that processes share")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="how many share it")
+    parser.add_argument("--report", type=Path, help="write the report here, too")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    model, dtype, reason = measured_model(chosen.model, Infill)
+    measured = Measured(
+        model=chosen.model,
+        dtype=dtype,
+        steps=chosen.steps,
+        frames=chosen.frames,
+        processes=tuple(chosen.processes),
+    )
+    head = {"machine": machine(), "model": chosen.model, "dtype": f"{dtype} ({reason})"}
+    publish({**head, **{part: PARTS[part](model, measured) for part in chosen.parts}}, chosen.report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

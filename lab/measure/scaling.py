@@ -1,0 +1,186 @@
+"""What more processes bring: python -m lab.measure.scaling [--parts forward link fifo ...] [--report out.json].
+
+Measured here, one thread a process, gloo over loopback: forwards of a small random network whose video is shared out as
+clips (time, waiting, messages, bytes; compat and exact); FIFO's windows shared out; the link's latency and bandwidth,
+and how well the model of `longtake plan --ranks` predicts 2 and 4 processes from it; banded attention beside dense.
+Simulated: tables at 1 to 64 processes.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lab.measure.machine import machine, median_seconds
+from lab.measure.processes import on_ranks
+from lab.measure.rank_trials import (
+    CELLS,
+    PADDING,
+    SIZES,
+    TOP_K,
+    Trial,
+    exchange_trial,
+    fifo_trial,
+    forward_trial,
+)
+from lab.measure.scaling_tables import simulated_tables
+from lab.measuring import publish
+from longtake.attention import attention
+from longtake.forecast.scaling import Link
+from longtake.models.modelscope.temporal_shapes import temporal_layers
+from longtake.ranks.world import Group
+from longtake.samplers.clips import split_evenly, spread_frames
+from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.video_infinity.workload import forward_traffic
+from longtake.samplers.workload import Sent
+from longtake.train.sprites.build import build_unet
+
+FRAMES = 48
+LONGER = (96, 192, 384)
+EXCHANGES = tuple(2**power for power in range(8, 23, 2))
+MODES = {"compat": True, "exact": False}
+
+
+def forward(repeats: int) -> dict[str, Any]:
+    """Return one and two processes on the short video, in both modes."""
+    return {name: _forwards(2, FRAMES, compat, repeats) for name, compat in MODES.items()}
+
+
+def longer(repeats: int) -> dict[str, Any]:
+    """Return one and two processes on longer videos: messages stay as many and as large, the work grows."""
+    return {
+        f"{frames} frames, {name}": _forwards(2, frames, compat, max(repeats // 4, 3))
+        for frames in LONGER
+        for name, compat in MODES.items()
+    }
+
+
+def link(repeats: int) -> dict[str, Any]:
+    """Return the link's constants, and what they predict for 2 and 4 processes beside what was measured: the time that
+    the processes take for their shares when they need nothing of each other, plus the messages."""
+    times = on_ranks(2, exchange_trial, EXCHANGES, 10 * repeats)[0]
+    fitted = fit_link(EXCHANGES, times)
+    report: dict[str, Any] = {
+        "latency_us": fitted.latency * 1e6,
+        "bandwidth_gb": fitted.bandwidth / 1e9,
+        "exchanges": [{"bytes": size, "seconds": taken} for size, taken in zip(EXCHANGES, times, strict=True)],
+    }
+    for ranks in (2, 4):
+        for name, compat in MODES.items():
+            measured = _forwards(ranks, FRAMES, compat, repeats)
+            messages = max(fitted.seconds(sent) for sent in _traffic(ranks, compat))
+            predicted = measured["seconds_apart"] + messages
+            report[f"{ranks} processes, {name}"] = {
+                **measured,
+                "predicted_seconds": predicted,
+                "error": predicted / measured["seconds_together"] - 1,
+            }
+    return report
+
+
+def fit_link(sizes: Sequence[int], seconds: Sequence[float]) -> Link:
+    """Return the latency and the bandwidth that come nearest to these times; relative errors count, squared."""
+    rows = np.array([[1.0, size] for size in sizes]) / np.array(seconds)[:, None]
+    (latency, per_byte), *_ = np.linalg.lstsq(rows, np.ones(len(sizes)), rcond=None)
+    return Link(latency=float(latency), bandwidth=float(1 / per_byte), source="fitted to exchanges measured here")
+
+
+def fifo(repeats: int) -> dict[str, Any]:
+    """Return FIFO on one and two processes."""
+    taken = on_ranks(2, fifo_trial, "sprites", Fifo(partitions=2), repeats)
+    return {
+        name: _compared([part[f"together{ending}"] for part in taken], taken[0][f"alone{ending}"])
+        for name, ending in (("iterations", ""), ("with decoding", " decoded"))
+    }
+
+
+@torch.inference_mode()
+def banded(repeats: int) -> list[dict[str, float]]:
+    """Return the time of one layer's attention over clips of growing length: in blocks, and dense with a mask."""
+    rows = []
+    for frames in (24, 48, 96, 192, 384):
+        trial = Trial(frames=frames, clips=1, compat=False)
+        mixer = trial.mixer(Group())
+        query, key, value = (torch.randn((CELLS**2, frames, 8, 4)) for _ in range(3))
+        far = list(spread_frames(frames, TOP_K))
+        key_all, value_all = (torch.cat([part, part[:, far]], dim=1) for part in (key, value))
+        mask = _mask(frames, far)
+        in_blocks = median_seconds(lambda q=query, k=key, v=value, m=mixer: m.attend(k, v)(q), repeats)
+        dense = median_seconds(lambda q=query, k=key_all, v=value_all, m=mask: attention(q, k, v, m), repeats)
+        rows.append({"frames": frames, "banded_seconds": in_blocks, "dense_seconds": dense})
+    return rows
+
+
+def _mask(frames: int, far: Sequence[int]) -> torch.Tensor:
+    """Return what is added to the logits of (queries, all frames and the global frames)."""
+    place = torch.arange(frames)
+    near = (place[:, None] - place).abs() <= PADDING
+    distant = (place[:, None] - torch.tensor(far)).abs() > PADDING
+    seen = torch.cat([near, distant], dim=1)
+    return torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
+
+
+def _forwards(ranks: int, frames: int, compat: bool, repeats: int) -> dict[str, Any]:
+    trial = Trial(frames=frames, clips=ranks, compat=compat)
+    taken = on_ranks(ranks, forward_trial, trial, repeats)
+    slowest = [max(each) for each in zip(*(part["apart"] for part in taken), strict=True)]
+    return {
+        **_compared([part["together"] for part in taken], taken[0]["alone"]),
+        "seconds_apart": statistics.median(slowest),
+        "waiting_seconds": max(statistics.median(part["waiting"]) for part in taken),
+        "messages": max(part["messages"][0] for part in taken),
+        "mebibytes": max(part["bytes"][0] for part in taken) / 2**20,
+    }
+
+
+def _compared(together: Sequence[Sequence[float]], alone: Sequence[float]) -> dict[str, float]:
+    """Return medians; the slowest process of every repeat counts."""
+    slowest = [max(each) for each in zip(*together, strict=True)]
+    return {
+        "seconds_alone": statistics.median(alone),
+        "seconds_together": statistics.median(slowest),
+        "speed_up": statistics.median(one / many for one, many in zip(alone, slowest, strict=True)),
+    }
+
+
+def _traffic(ranks: int, compat: bool) -> list[Sent]:
+    return forward_traffic(
+        temporal_layers(dict(build_unet(SIZES).config), (CELLS, CELLS)),
+        split_evenly(FRAMES, ranks),
+        ranks,
+        padding=PADDING,
+        global_frames=spread_frames(FRAMES, TOP_K),
+        compat=compat,
+        width=4,
+    )
+
+
+PARTS: dict[str, Callable[[int], Any]] = {
+    "forward": forward,
+    "longer": longer,
+    "link": link,
+    "fifo": fifo,
+    "attention": banded,
+    "tables": lambda repeats: simulated_tables(),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the report as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--report", type=Path, help="write the report here, too")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    report = {"machine": machine(), **{part: PARTS[part](chosen.repeats) for part in chosen.parts}}
+    publish(report, chosen.report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Scores of the embedded models and of samplers."""

@@ -1,0 +1,305 @@
+"""The score of `nuwa-sprites`: python -m lab.score.nuwa_xl [--parts losses infill motion stories blocks].
+
+Losses: the training's loss on worlds that were never trained on, at the strides of all levels, and that of a network of
+the same shape with random weights. Infill: what the network makes between two real frames of such worlds, beside a
+linear blend of the two, and beside what it makes between ends of two different worlds. Motion: how often the judge
+reads the right one there. Stories: whole videos with changes of scene, by every way of `--ways`, all with as many
+evaluations of the network: from coarse to fine (tree), with fewer levels and so one tree after the other (tree-2;
+tree-1 goes on from one frame, call after call), and by a window that slides half its length (sliding), the
+autoregressive baselines. Blocks: how far these videos are from real ones of the same stories, from the first part to
+the last. The judge and the features are stand-ins that know sprite worlds alone.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Collection
+from dataclasses import asdict
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab.ablation.nuwa_xl_figures import validation_loss
+from lab.measuring import measured_model, publish
+from lab.score.pvdm import FIRST_SEED, pixels
+from lab.score.sprites import chosen_shots
+from longtake._generate import Output, checked_plan, generate
+from longtake.data.sprites import MOTIONS, SpriteWorld, caption, random_world, training_shots
+from longtake.decoding import decode_pixels
+from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
+from longtake.metrics.judge import Judge
+from longtake.metrics.prompt_accuracy import frame_accuracy, prompt_accuracy
+from longtake.metrics.psnr import psnr
+from longtake.metrics.video_networks import stand_in_features, stand_in_looks
+from longtake.model import Infill, VideoModel
+from longtake.models.nuwa_xl.model import NuwaXlModel
+from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
+from longtake.request import PromptTimeline, Request
+from longtake.sampler import Sampler
+from longtake.samplers.autoregressive.plan import Autoregressive
+from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.samplers.step import Uniform
+from longtake.train.nuwa_xl.data import SpanClips
+from longtake.train.nuwa_xl.unet import level_mask
+from longtake.video.read import read_frames
+
+Frames = NDArray[np.uint8]
+
+WAYS: dict[str, Sampler] = {
+    "tree": NuwaXl(),
+    "tree-2": NuwaXl(depth=2),
+    "tree-1": NuwaXl(depth=1),
+    "sliding": Autoregressive(),
+}
+"""Ways to a long video; the first one's number of evaluations is that of all."""
+_STORIES = FIRST_SEED + 40_000
+_HELD = 1000
+"""Stories from this number on are those of the losses."""
+_SHOT_FRAMES = (120, 280)
+_SCALE = 4
+_TWINS = 4
+
+
+def losses_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return the loss of v at every stride, of the model and of a network with random weights."""
+    model = _told(model)
+    trained, size = model.parts.unet, model.spec.num_frames
+    torch.manual_seed(0)
+    shape: Any = trained.image.config
+    untrained = MaskTemporalUnet(type(trained.image)(**shape), trained.config).eval()
+    report: dict[str, object] = {}
+    for level, stride in enumerate(model.spec.strides):
+        clips, mask = _held_clips(model, stride, chosen.windows), level_mask(level, size)
+        measured = partial(validation_loss, alphas_cumprod=model.parts.alphas_cumprod, clips=clips, mask=mask)
+        report[str(stride)] = {"trained": measured(trained), "random weights": measured(untrained)}
+    return report
+
+
+def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
+    """Return a clip of each of `count` long worlds with changes of scene."""
+    latents, text, size = [], [], model.spec.num_frames
+    for number in range(count):
+        world = story(_HELD + number, 2 * size * stride + _SHOT_FRAMES[1])
+        places = range(_SHOT_FRAMES[0], _SHOT_FRAMES[0] + size * stride, stride)
+        latents.append(model.encode_frames(pixels(world.frames_at(places))))
+        text.append(model.encode([world.caption(at) for at in places]).table)
+    return SpanClips(
+        latents=torch.stack(latents).float(), text=torch.stack(text).float(), stride=torch.full((count,), stride)
+    )
+
+
+def infill_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return PSNR in dB at the strides of both local diffusions."""
+    model = _told(model)
+    return {str(stride): _infill(model, stride, chosen) for stride in model.spec.strides if stride < 100}
+
+
+def _infill(model: NuwaXlModel, stride: int, chosen: argparse.Namespace) -> dict[str, float]:
+    shots, size = chosen_shots(2 * chosen.windows, seed=16)[0], model.spec.num_frames
+    rows = []
+    for index, shot in enumerate(shots):
+        world = SpriteWorld(FIRST_SEED + index, {0: shot})
+        real = world.frames_at(range(40, 40 + size * stride, stride))
+        other = SpriteWorld(FIRST_SEED + 10_000 + index, {0: shot}).frames(40, 42)
+        latents = model.encode_frames(pixels(real))
+        made = between(model, caption(shot, index), stride, latents[:, :1], latents[:, -1:], index, chosen.steps)
+        wrong = model.encode_frames(pixels(other))
+        astray = between(model, caption(shot, index), stride, wrong[:, :1], wrong[:, 1:], index, chosen.steps)
+        weight = np.linspace(0, 1, size)[:, None, None, None]
+        blend = (real[:1] * (1 - weight) + real[-1:] * weight).round().astype(np.uint8)
+        again = decode_pixels(model, latents, None)[0]
+        middle, ends = slice(1, -1), [0, -1]
+        row = [psnr(real[middle], frames[middle]) for frames in (made, astray, blend, again)]
+        row += [psnr(real[ends], made[ends]), psnr(again[ends], made[ends])]
+        rows.append([*row, *(float(np.abs(np.diff(frames.astype(float), axis=0)).mean()) for frames in (made, real))])
+    names = ("made", "made between ends of another world", "linear blend", "autoencoder alone", "predicted ends")
+    names += ("predicted ends, against the autoencoder's", "mean step", "real mean step")
+    return {"windows": float(len(rows)), **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
+
+
+def motion_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return, motion by motion, in how many windows between real frames in a row the judge reads it, and of how many.
+
+    Four of the motions are the scenery's, which passes by (travels); the others are the object's, in its place.
+    """
+    model = _told(model)
+    judge, size, rng = Judge.load(), model.spec.num_frames, np.random.default_rng(99)
+    report: dict[str, object] = {}
+    for place, motion in enumerate(MOTIONS):
+        shots = [shot for shot in training_shots() if shot.motion == motion]
+        right = 0
+        for number in range(chosen.each):
+            seed, shot = place * chosen.each + number, shots[int(rng.integers(len(shots)))]
+            world = SpriteWorld(FIRST_SEED + 70_000 + seed, {0: shot})
+            latents = model.encode_frames(pixels(world.frames(60, 60 + size)))
+            made = between(model, caption(shot, number), 1, latents[:, :1], latents[:, -1:], seed, chosen.steps)
+            right += judge.read(made).motion == motion
+        report[motion] = {"right": right, "windows": chosen.each}
+    return report
+
+
+def _told(model: VideoModel) -> NuwaXlModel:
+    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+    return model
+
+
+def between(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
+    """Return a whole window as the network predicts it, its known ends too."""
+    request = Request(prompts=PromptTimeline.constant(prompt), frames=model.spec.num_frames, seed=seed, steps=steps)
+    finest = model.spec.infill_guidance
+    uniform = Uniform(
+        model=model,
+        schedule=model.schedule(steps),
+        condition=model.encode([request.negative_prompt, prompt]),
+        prompts=torch.ones(1, model.spec.num_frames, dtype=torch.long),
+        guidance=model.spec.guidance if stride > 1 or finest is None else finest,
+        cfg=ALONE.cfg,
+        eta=0.0,
+        between=(first[None, :, 0], last[None, :, 0]),
+    )
+    x = seeded_noise(seed)(model.spec.latent_shape, "window")[None].to(torch.promote_types(model.dtype, torch.float32))
+    with model.strided(stride):
+        for level in range(steps, 0, -1):
+            x, _ = uniform.stepped(x, level, None)
+    return decode_pixels(model, x[0], None)[0]
+
+
+def story(number: int, frames: int) -> SpriteWorld:
+    """Return a world that was never trained on, with changes of scene, each shot of a triple that was."""
+    world = random_world(_STORIES + number, num_shots=2 + frames // _SHOT_FRAMES[0], shot_frames=_SHOT_FRAMES)
+    return SpriteWorld(world.seed, {start: shot for start, shot in world.timeline.items() if start < frames - 60})
+
+
+def request(model: VideoModel, number: int, way: str, frames: int, steps: int) -> Request:
+    """Return the order of a story, with steps for as many evaluations as the first way has."""
+    world = story(number, frames)
+    prompts = PromptTimeline(tuple(world.timeline), tuple(world.caption(start) for start in world.timeline))
+    order = Request(prompts=prompts, frames=frames, seed=number, steps=steps)
+    costs = [checked_plan(model.spec, order, WAYS[name]).forwards or 1 for name in (next(iter(WAYS)), way)]
+    return Request(prompts=prompts, frames=frames, seed=number, steps=round(steps * costs[0] / costs[1]))
+
+
+def video(chosen: argparse.Namespace, number: int, way: str) -> Path:
+    """Return where the video of a story lies."""
+    return chosen.folder / f"{way}-{number}.mp4"
+
+
+def shown(path: Path) -> Frames:
+    """Return all frames of a video at the model's size, 12 kB each."""
+    return np.concatenate(list(read_frames(path, scale=_SCALE)))
+
+
+def stories_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Make the videos that are not there yet, and return what the judge reads in each, and how each moves."""
+    stories = [story(number, chosen.frames) for number in chosen.stories]
+    report: dict[str, object] = {"changes": [len(world.timeline) - 1 for world in stories]}
+    report["real"] = [figures(world.frames(0, chosen.frames), world, ()) for world in stories]
+    for way in chosen.ways:
+        rows = []
+        for number, world in zip(chosen.stories, stories, strict=True):
+            order, path = request(model, number, way, chosen.frames, chosen.steps), video(chosen, number, way)
+            generate(model, order, WAYS[way], Output(path=path, scale=_SCALE))
+            plan = checked_plan(model.spec, order, WAYS[way])
+            row = figures(shown(path), world, plan.seams(chosen.frames))
+            rows.append(
+                {"story": number, "steps": order.steps, "calls": plan.tasks, "evaluations": plan.forwards, **row}
+            )
+            print(json.dumps({way: rows[-1]}), file=sys.stderr, flush=True)
+        report[way] = rows
+    return report
+
+
+def figures(frames: Frames, world: SpriteWorld, seams: Collection[int]) -> dict[str, object]:
+    """Return what is right in a video of this world's story, frame by frame and block by block, and how it moves.
+
+    Where the story changes the shot, a step from frame to frame is counted neither as a seam nor as interior.
+    """
+    judge = Judge.load()
+    steps = changes(frames)
+    numbers = np.arange(1, len(frames))
+    cuts = np.isin(numbers, list(world.timeline))
+    at_seams = np.isin(numbers, list(seams))
+    interior = max(float(steps[~at_seams & ~cuts].mean()), 1e-6)
+    return {
+        "frames right": frame_accuracy(frames, world.timeline, judge=judge),
+        "blocks right": prompt_accuracy(frames, world.timeline, judge=judge),
+        "step over real": float(steps.mean()) / _real_change(world, len(frames)),
+        "seam step over interior": float(steps[at_seams & ~cuts].mean()) / interior if at_seams.any() else None,
+    }
+
+
+def changes(frames: Frames) -> NDArray[np.float64]:
+    """Return the mean change of the picture from each frame to the next, in grey levels."""
+    return np.array([np.abs(now.astype(float) - then).mean() for then, now in pairwise(frames)])
+
+
+@cache
+def _real_change(world: SpriteWorld, frames: int) -> float:
+    """Return the mean change from frame to frame in real videos of this world's story."""
+    return float(np.mean([changes(_twin(world, twin).frames(0, frames)).mean() for twin in range(_TWINS)]))
+
+
+def blocks_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return the distances of every way's videos, and of as many real ones, from real ones of the same stories."""
+    stories = [story(number, chosen.frames) for number in chosen.stories]
+    networks = stand_in_features(), stand_in_looks()
+
+    def rows(frames: Frames) -> BlockRows:
+        return read_blocks([frames], BlockPlan(), *networks)
+
+    real = [rows(_twin(world, twin).frames(0, chosen.frames)) for world in stories for twin in range(_TWINS)]
+    other = [rows(_twin(world, _TWINS).frames(0, chosen.frames)) for world in stories]
+    made = {way: [rows(shown(video(chosen, number, way))) for number in chosen.stories] for way in chosen.ways}
+    scores = {name: score_blocks(real, fake, chosen.parts) for name, fake in ({"other real": other} | made).items()}
+    report: dict[str, object] = {"parts": chosen.parts, "real videos": len(real)}
+    for name, score in scores.items():
+        report[name] = {**asdict(score), "last over first": score.fvd[-1] / score.fvd[0]}
+    return report
+
+
+def _twin(world: SpriteWorld, number: int) -> SpriteWorld:
+    """Return another world of the same story."""
+    return SpriteWorld(world.seed + 1000 * (number + 1), world.timeline)
+
+
+PARTS = {
+    "losses": losses_part,
+    "infill": infill_part,
+    "motion": motion_part,
+    "stories": stories_part,
+    "blocks": blocks_part,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the score as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nuwa-sprites")
+    parser.add_argument("--parts", dest="asked", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps of a call of the first way")
+    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--each", type=int, default=6, help="windows of every motion")
+    parser.add_argument("--stories", type=int, nargs="+", default=[0, 1, 2], help="numbers, which are seeds, too")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--frames", type=int, default=3376)
+    parser.add_argument("--pooled", dest="parts", type=int, default=8, help="parts of the length, blocks of which pool")
+    parser.add_argument("--folder", type=Path, default=Path("runs/nuwa/score"), help="where the videos go")
+    parser.add_argument("--report", type=Path, help="write the score here, too")
+    chosen = parser.parse_args(arguments)
+    model, dtype, _ = measured_model(chosen.model, Infill)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "steps": chosen.steps}
+    report |= {part: PARTS[part](model, chosen) for part in chosen.asked}
+    publish(report, chosen.report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,180 @@
+"""The score of `pvdm-sprites`: python -m lab.score.pvdm [--parts reconstruction clips continuation].
+
+Reconstruction: PSNR of clips of worlds that were never trained on, scene by scene, and what is read in them. Clips:
+what the sprite judge reads in a first clip and in the one that follows it, half of the captions about (object, scene,
+motion) triples that were never trained on. Continuation: the clip that follows a real one, beside one that was made to
+follow another world's clip, against what truly comes next. Distance: how far the clips are from real ones, for each of
+the UNets of `--snapshots` (files of weights, early ones first), and for noise. All on sprite worlds; the network behind
+the distance is a stand-in.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lab.measuring import measured_model, publish
+from lab.score.sprites import HEADS, chosen_shots, real_accuracy
+from longtake.data.sprites import SCENES, Shot, SpriteWorld, caption, training_shots
+from longtake.decoding import decode_pixels
+from longtake.metrics.frechet import frechet_distance, gaussian
+from longtake.metrics.judge import Judge
+from longtake.metrics.psnr import psnr
+from longtake.metrics.video_networks import stand_in_features
+from longtake.models.pvdm.model import PvdmModel
+from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.autoregressive.loop import Setting, sample
+from longtake.samplers.autoregressive.plan import Autoregressive
+
+Frames = NDArray[np.uint8]
+FIRST_SEED = 5_800_000
+"""Worlds from here on were never trained on."""
+_START = 40
+
+
+def pixels(frames: Frames) -> Tensor:
+    """Return frames as a model encodes them."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def prepared(model: PvdmModel, prompt: str, steps: int, seed: int) -> Setting:
+    """Return what `sample` needs to make clips of a prompt."""
+    request = Request(prompts=PromptTimeline.constant(prompt), frames=None, seed=seed, steps=steps)
+    plan = Autoregressive().plan(request, model.spec)
+    condition = model.encode([request.negative_prompt, prompt])
+    return Setting(model=model, plan=plan, noise=seeded_noise(seed), world=ALONE, condition=condition)
+
+
+def shown(model: PvdmModel, latents: Tensor) -> Frames:
+    """Return the frames of a clip."""
+    return decode_pixels(model, latents, None)[0]
+
+
+def reconstruction_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return the mean PSNR of every scene in dB, and the share of reconstructed clips that the judge reads right."""
+    judge = Judge.load()
+    apart: dict[str, list[float]] = {scene: [] for scene in SCENES}
+    right = {head: [] for head in HEADS}
+    for shot, frames in _real_clips(model, chosen.per_scene):
+        again = shown(model, model.encode_frames(pixels(frames)))
+        apart[shot.scene].append(psnr(frames, again))
+        reading = judge.read(again)
+        for head in HEADS:
+            right[head].append(getattr(reading, head) == getattr(shot, head))
+    decibel = {scene: float(np.mean(values)) for scene, values in apart.items()}
+    return {"dB": decibel, "read right": {head: float(np.mean(values)) for head, values in right.items()}}
+
+
+def _real_clips(model: PvdmModel, per_scene: int) -> Iterator[tuple[Shot, Frames]]:
+    for scene in SCENES:
+        shots = [shot for shot in training_shots() if shot.scene == scene]
+        for index in range(per_scene):
+            shot = shots[index * 37 % len(shots)]
+            yield shot, SpriteWorld(FIRST_SEED + index, {0: shot}).frames(_START, _START + model.spec.num_frames)
+
+
+def clips_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:
+    """Return the share of clips that show what was asked for: first ones and those that follow them."""
+    judge = Judge.load()
+    trained, unseen = chosen_shots(chosen.clips, seed=11)
+    sets = {"trained": (trained, 1000), "unseen": (unseen, 2000)}
+    report: dict[str, object] = {"count": chosen.clips, "steps": chosen.steps, "real": real_accuracy(judge, 100, 12)}
+    return report | {name: _accuracy(model, shots, judge, chosen.steps, seed) for name, (shots, seed) in sets.items()}
+
+
+def _accuracy(
+    model: PvdmModel, shots: Sequence[Shot], judge: Judge, steps: int, seed: int
+) -> dict[str, dict[str, float]]:
+    right = {place: {head: [] for head in HEADS} for place in ("first", "second")}
+    for index, shot in enumerate(shots):
+        setting, latents = prepared(model, caption(shot, index), steps, seed + index), None
+        for clip, place in enumerate(right):
+            latents = sample(setting, clip, latents)
+            reading = judge.read(shown(model, latents))
+            for head in HEADS:
+                right[place][head].append(getattr(reading, head) == getattr(shot, head))
+    return {place: {head: float(np.mean(row)) for head, row in rows.items()} for place, rows in right.items()}
+
+
+def continuation_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, float]:
+    """Return the PSNR of the first 4 and of all frames after a real clip, and after an unrelated one."""
+    size = model.spec.num_frames
+    rows = []
+    for index, shot in enumerate(chosen_shots(2 * chosen.continuations, seed=14)[0]):
+        worlds = [SpriteWorld(FIRST_SEED + place, {0: shot}) for place in (index, index + 10_000)]
+        before = [model.encode_frames(pixels(world.frames(_START, _START + size))) for world in worlds]
+        truth = worlds[0].frames(_START + size, _START + 2 * size)
+        setting = prepared(model, caption(shot), chosen.steps, 4000 + index)
+        made = [shown(model, sample(setting, 1, latents)) for latents in before]
+        rows.append([psnr(truth[:stop], frames[:stop]) for frames in made for stop in (4, size)])
+    related, related_all, unrelated, unrelated_all = np.mean(rows, axis=0).tolist()
+    return {
+        "count": len(rows),
+        "after the real clip, first 4 frames": related,
+        "after the real clip, all": related_all,
+        "after another world's clip, first 4 frames": unrelated,
+        "after another world's clip, all": unrelated_all,
+    }
+
+
+def distance_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, float]:
+    """Return the Frechet distance to real clips of noise, of each snapshot's clips and of other real clips."""
+    network = stand_in_features()
+    shots = chosen_shots(2 * chosen.distances, seed=15)[0]
+    real, other = (
+        np.stack([SpriteWorld(FIRST_SEED + first + i, {0: s}).frames(_START, _START + 16) for i, s in enumerate(shots)])
+        for first in (20_000, 30_000)
+    )
+    target = gaussian(network.read(real))
+    noise = (torch.randn(len(shots), *model.spec.latent_shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+    report = {"decoded noise": frechet_distance(target, gaussian(network.read(_all_shown(model, noise))))}
+    own = {name: tensor.clone() for name, tensor in model.parts.unet.state_dict().items()}
+    for path in chosen.snapshots:
+        model.parts.unet.load_state_dict(load_file(path))
+        made = [sample(prepared(model, caption(s), chosen.steps, 5000 + i), 0, None) for i, s in enumerate(shots)]
+        report[str(path)] = frechet_distance(target, gaussian(network.read(_all_shown(model, made))))
+    model.parts.unet.load_state_dict(own)
+    return report | {"real clips": frechet_distance(target, gaussian(network.read(other)))}
+
+
+def _all_shown(model: PvdmModel, latents: Iterable[Tensor]) -> Frames:
+    return np.stack([shown(model, one) for one in latents])
+
+
+PARTS = {
+    "reconstruction": reconstruction_part,
+    "clips": clips_part,
+    "continuation": continuation_part,
+    "distance": distance_part,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the score as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pvdm-sprites")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["reconstruction", "clips", "continuation"])
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--per-scene", type=int, default=16)
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--continuations", type=int, default=32)
+    parser.add_argument("--distances", type=int, default=128)
+    parser.add_argument("--snapshots", type=Path, nargs="*", default=[])
+    parser.add_argument("--report", type=Path, help="write the score here, too")
+    chosen = parser.parse_args(arguments)
+    model, dtype, _ = measured_model(chosen.model, PvdmModel)
+    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype}
+    report |= {part: PARTS[part](model, chosen) for part in chosen.parts}
+    publish(report, chosen.report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What a run takes on more processes than are here."""

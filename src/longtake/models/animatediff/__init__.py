@@ -1,0 +1,1 @@
+"""AnimateDiff with SparseCtrl: known frames anywhere in a window."""

@@ -1,1 +1,0 @@
-"""Text-to-video models in the layout of the hub, through the diffusers library."""

@@ -1,0 +1,1 @@
+"""Latte: a transformer with absolute positions in time."""

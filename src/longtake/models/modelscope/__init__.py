@@ -1,0 +1,1 @@
+"""ModelScope, ZeroScope and VideoCrafter2: 3-D UNets of diffusers."""

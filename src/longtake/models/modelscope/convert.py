@@ -1,0 +1,152 @@
+"""Assembles a VideoCrafter2 folder in the hub's layout: its UNet, and ZeroScope's other parts."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.models.hub.files import read_json, tensor_shapes, weight_files
+from longtake.models.hub.folder import EXTRAS, FPS_EMBEDDING, TEXT_TO_VIDEO, part_folders, stem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+PREFIX = "model.diffusion_model."
+"""Of the UNet's tensors in the authors' checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """What goes into the folder, beside the weights."""
+
+    told_fps: float
+    """Frames per second that the network is told of."""
+    fps: float
+    """Frames per second of the videos."""
+    guidance: float
+    """The guidance that suits the model."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+
+
+def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> None:
+    """Write a complete model folder to `output`, which must not exist; files are linked where the disk allows it.
+
+    `source` is the folder of a UNet in the hub's layout (or one that has it as unet/), or the authors' checkpoint;
+    `parts` is ZeroScope's folder. Raises InputError and CheckpointError for sources that do not fit, OutputError for an
+    output that exists.
+    """
+    if output.exists():
+        raise OutputError(f"{output} exists; choose another name, or remove it")
+    if not output.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: the folder {output.absolute().parent} does not exist")
+    places = part_folders(parts)
+    folder = _unet_folder(source)
+    config = read_json((folder or places["unet"]) / "config.json")
+    config |= {"sample_size": _latent_size(config, read_json(places["vae"] / "config.json"), settings)}
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as scratch:
+        draft = Path(scratch) / "model"
+        (draft / "unet").mkdir(parents=True)
+        (draft / "unet" / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        _write_weights(source, folder, config, draft / "unet")
+        for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
+            shutil.copytree(places[part], draft / part, copy_function=_link)
+        shutil.copy(parts / "model_index.json", draft)
+        extras = {"fps": settings.fps, "guidance": settings.guidance, "told_fps": settings.told_fps}
+        (draft / EXTRAS).write_text(json.dumps(extras, indent=2), encoding="utf-8")
+        draft.rename(output)
+
+
+def _unet_folder(source: Path) -> Path | None:
+    """Return the folder that holds the UNet, None for a checkpoint in one file."""
+    if source.is_file():
+        return None
+    for folder in (source, source / "unet"):
+        if (folder / "config.json").is_file():
+            found = read_json(folder / "config.json").get("_class_name")
+            if found != TEXT_TO_VIDEO.networks["unet"]:
+                raise InputError(f"{folder} holds a {found}; give a folder with a {TEXT_TO_VIDEO.networks['unet']}")
+            return folder
+    raise InputError(f"{source} is no folder of a UNet in the hub layout, and no checkpoint; check the path")
+
+
+def _latent_size(unet: dict[str, Any], vae: dict[str, Any], settings: Assembly) -> list[int]:
+    cell, halvings = 2 ** (len(vae["block_out_channels"]) - 1), len(unet["block_out_channels"]) - 1
+    unit = cell * 2**halvings
+    if settings.height % unit or settings.width % unit or min(settings.height, settings.width) < unit:
+        raise InputError(f"{settings.width}x{settings.height} is not possible: both must be multiples of {unit}")
+    return [settings.height // cell, settings.width // cell]
+
+
+def _write_weights(source: Path, folder: Path | None, config: dict[str, Any], target: Path) -> None:
+    """Put the tensors into the folder `target` as safetensors, under diffusers' names."""
+    pickled = source if folder is None else folder / f"{stem('unet')}.bin"
+    if folder and (list(folder.glob("*.safetensors")) or not pickled.is_file()):
+        files = weight_files(folder, stem("unet"))
+        _check({name: shape for file in files for name, shape in tensor_shapes(file).items()}, config, source)
+        for file in [*files, *folder.glob("*.safetensors.index*.json")]:
+            _link(file, target / file.name)
+        return
+    from safetensors.torch import save_file
+
+    tensors = _read_pickled(pickled, config)
+    _check({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config, source)
+    save_file(tensors, target / f"{stem('unet')}.safetensors")
+
+
+def _read_pickled(source: Path, config: dict[str, Any]) -> "dict[str, Tensor]":
+    """Return the UNet of a checkpoint, of which nothing but tensors is read, under diffusers' names."""
+    import torch
+
+    from longtake.models.hub.load import one_line_errors
+    from longtake.models.modelscope.videocrafter2 import library_name, module_names
+
+    with one_line_errors(source):
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    tensors = {name: tensor.contiguous() for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    theirs = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    if not theirs:
+        return tensors
+    modules = module_names(config)
+    return {library_name(name, modules) or name: tensor for name, tensor in theirs.items()}
+
+
+def _check(shapes: Shapes, config: dict[str, Any], source: Path) -> None:
+    """Compare tensors with those of the network that the config describes, together with its fps embedding."""
+    import torch
+    from diffusers import UNet3DConditionModel
+
+    from longtake.models.hub.load import one_line_errors
+
+    with one_line_errors(source), torch.device("meta"):
+        network: Any = UNet3DConditionModel.from_config(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wanted |= {name: wanted[name.replace("fps", "time")] for name in FPS_EMBEDDING}
+    for name in sorted(set(shapes) - set(wanted)):
+        raise InputError(f"{source} has the tensor {name}, which VideoCrafter2 does not have; is it another model?")
+    for name in sorted(set(wanted) - set(shapes)):
+        raise InputError(f"{source} lacks the tensor {name}, which VideoCrafter2 has; is it another model?")
+    for name in sorted(shapes):
+        if shapes[name] != wanted[name]:
+            raise CheckpointError(f"{source}: {name} has the shape {list(shapes[name])}, not {list(wanted[name])}")
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give large files a second name where that is possible, copy others."""
+    real = Path(source).resolve()
+    if real.suffix == ".safetensors":
+        try:
+            os.link(real, target)
+            return
+        except OSError:
+            pass
+    shutil.copy(real, target)

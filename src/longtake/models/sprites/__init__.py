@@ -1,1 +1,0 @@
-"""Building, assembling and describing the model inside the package."""

@@ -1,0 +1,1 @@
+"""Wan: a transformer with full attention over space and time, and a causal autoencoder."""

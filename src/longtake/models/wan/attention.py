@@ -1,0 +1,150 @@
+"""What takes the place of layers of WanTransformer3DModel for the length of a call: a text per frame, mixing by others.
+
+Wan attends over all tokens of all frames at once, with rotary positions over time, height and width (Wan Team, 2025,
+arXiv 2503.20314). Only the part for time depends on which frame a token is in, and only through differences of frames:
+queries can stay at time 0 while keys are turned by their frame's offset.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed, WanTransformerBlock
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from longtake.arrays import Rotate
+from longtake.attention import attention
+from longtake.model import FrameMixer
+from longtake.models.hooks import swapped
+
+Table = Float[Tensor, "1 tokens 1 headwidth"]
+Keys = Float[Tensor, "sequences frames_x_tokens heads headwidth"]
+
+
+@dataclass(frozen=True)
+class FrameText:
+    """Attention processor of the layers for text: every frame attends to its own."""
+
+    frames: Sequence[Int[Tensor, "_frames"]]
+    """For every text, the frames (of all windows, one after the other) that attend to it."""
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None,
+        rotary_emb: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """Return what the layer adds to (windows, frames x tokens, channels); `encoder_hidden_states` has all texts."""
+        num_frames = sum(len(frames) for frames in self.frames)
+        query = _headed(attn, attn.norm_q(attn.to_q(hidden_states)))
+        key = _headed(attn, attn.norm_k(attn.to_k(encoder_hidden_states)))
+        value = _headed(attn, attn.to_v(encoder_hidden_states))
+        by_frame = query.flatten(0, 1).unflatten(0, (num_frames, -1))
+        mixed = torch.empty_like(by_frame)
+        for text, frames in enumerate(self.frames):
+            # One text: its queries of all frames go through as a single long sequence.
+            answer = attention(by_frame[frames].flatten(0, 1)[None], key[text : text + 1], value[text : text + 1])
+            mixed[frames] = answer[0].unflatten(0, (len(frames), -1))
+        return attn.to_out[0](mixed.view(query.shape).flatten(2))
+
+
+@dataclass(frozen=True)
+class MixedFrames:
+    """Attention processor of the layers over all tokens, which lets a mixer bring keys and queries together."""
+
+    mixer: FrameMixer
+    rotate: Rotate
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None,
+        attention_mask: Tensor | None,
+        rotary_emb: tuple[Table, Table],
+    ) -> Tensor:
+        """Return what the layer adds. `rotary_emb` is that of `FirstFrame`: positions in space for every frame."""
+        cos, sin = (table[..., start::2] for start, table in enumerate(rotary_emb))
+        tokens = cos.shape[1]
+
+        def placed(x: Tensor) -> Tensor:
+            return turned(x.unflatten(1, (-1, tokens)), cos, sin).flatten(1, 2)
+
+        key = placed(_headed(attn, attn.norm_k(attn.to_k(hidden_states))))
+        answer = self.mixer.attend(key, _headed(attn, attn.to_v(hidden_states)), tokens=tokens, rotate=self.rotate)
+        query = placed(_headed(attn, attn.norm_q(attn.to_q(hidden_states))))
+        return attn.to_out[0](answer(query).flatten(2))
+
+
+class FirstFrame(nn.Module):
+    """Stands in for `transformer.rope` and gives the positions of the first frame: those in space, at time 0."""
+
+    def __init__(self, rope: WanRotaryPosEmbed) -> None:
+        super().__init__()
+        self.rope = rope
+
+    def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines for the tokens of one frame of (windows, channels, frames, height, width)."""
+        return self.rope(hidden_states[:, :, :1])
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return x with every pair of neighbouring channels turned by an angle; in float32, as the library does it."""
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1).flatten(-2).type_as(x)
+
+
+def temporal_rotation(rope: WanRotaryPosEmbed, reach: int) -> Rotate:
+    """Return the function that turns the channels for time of keys, frame by frame.
+
+    It takes the offset (key frame - query frame) of every frame; offsets beyond +-`reach`, which training has never
+    shown, count as the nearest that it has.
+    """
+    width = rope.t_dim
+    cosines, sines = (cast(Tensor, table)[:, :width] for table in (rope.freqs_cos, rope.freqs_sin))
+
+    def rotate(keys: Keys, offsets: Sequence[int]) -> Keys:
+        offset = torch.tensor(offsets, device=keys.device).clamp(-reach, reach)
+        cos = cosines[offset.abs(), 0::2][:, None, None]
+        # The table holds no negative positions; the sine is odd.
+        sin = sines[offset.abs(), 1::2][:, None, None] * offset.sign()[:, None, None, None]
+        by_frame = keys.unflatten(1, (len(offsets), -1))
+        over_time, in_space = by_frame.split([width, keys.shape[-1] - width], dim=-1)
+        return torch.cat([turned(over_time, cos, sin), in_space], dim=-1).flatten(1, 2)
+
+    return rotate
+
+
+@contextmanager
+def frame_texts(transformer: WanTransformer3DModel, rows: Int[Tensor, "windows_x_frames"]) -> Iterator[None]:
+    """Let every frame attend to its own row of the texts that the transformer is given, while the context lasts."""
+    processor = FrameText([(rows == text).nonzero()[:, 0] for text in range(int(rows.max()) + 1)])
+    with ExitStack() as stack:
+        for block in _blocks(transformer):
+            stack.enter_context(swapped(block.attn2, "processor", processor))
+        yield
+
+
+@contextmanager
+def mixed_frames(transformer: WanTransformer3DModel, mixer: FrameMixer, reach: int) -> Iterator[None]:
+    """Let `mixer` bring the tokens of all frames together while the context lasts; see `temporal_rotation`."""
+    processor = MixedFrames(mixer, temporal_rotation(transformer.rope, reach))
+    with ExitStack() as stack:
+        stack.enter_context(swapped(transformer, "rope", FirstFrame(transformer.rope)))
+        for block in _blocks(transformer):
+            stack.enter_context(swapped(block.attn1, "processor", processor))
+        yield
+
+
+def _blocks(transformer: WanTransformer3DModel) -> list[WanTransformerBlock]:
+    return [block for block in transformer.blocks if isinstance(block, WanTransformerBlock)]
+
+
+def _headed(attn: WanAttention, x: Tensor) -> Tensor:
+    return x.unflatten(2, (attn.heads, -1))

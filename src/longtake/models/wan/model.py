@@ -1,0 +1,140 @@
+"""The Wan family of text-to-video models (WanTransformer3DModel; Wan Team, 2025, arXiv 2503.20314).
+
+A transformer that attends over the tokens of all frames at once, a causal video autoencoder (4 pixel frames a latent
+frame, the first one 1) and the text encoder UMT5.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
+from longtake.errors import InputError
+from longtake.model import Condition, FrameMixer, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.models.hub.files import digest
+from longtake.models.wan.attention import frame_texts, mixed_frames
+from longtake.models.wan.load import WanParts, load_wan_parts
+from longtake.models.wan.spec import TEXT_TOKENS, wan_folders, wan_spec
+from longtake.schedule import Schedule, Spacing, flow_schedule, to_x0
+
+# Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
+Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
+
+
+class WanModel(PerFrameNoise, TemporalHooks):
+    """A transformer with full attention over time and space, which predicts the flow from picture to noise."""
+
+    def __init__(self, spec: VideoSpec, parts: WanParts, digest: str, dtype: torch.dtype) -> None:
+        self.spec, self.parts, self.digest = spec, parts, digest
+        self.device, self.dtype = parts.transformer.device, dtype
+        config: Any = parts.vae.config
+        shape = (-1, 1, 1, 1)
+        self.latents_mean = torch.tensor(config.latents_mean, device=self.device).view(shape)
+        self.latents_std = torch.tensor(config.latents_std, device=self.device).view(shape)
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return the text encoder's states of prompts, zero after each prompt's end, as the stock pipeline has them."""
+        given: Any = self.parts.tokenizer(
+            [prompt_clean(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=TEXT_TOKENS,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        mask = given.attention_mask.to(self.device)
+        with torch.inference_mode():
+            states = self.parts.text_encoder(given.input_ids.to(self.device), mask).last_hidden_state
+        return Condition(states.to(self.dtype) * mask[..., None].to(self.dtype))
+
+    def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
+        """Return levels of a flow with the model's shift. Raises InputError for a spacing other than trailing."""
+        if spacing != "trailing":
+            raise InputError(f"{self.spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
+        return flow_schedule(num_levels, self.parts.shift)
+
+    def denoise(
+        self,
+        x: Latents,
+        level: FrameLevels | Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+    ) -> Latents:
+        """Return x0; a level a window or a frame, a prompt for every frame."""
+        transformer: Any = self.parts.transformer
+        timestep = schedule.timestep[level.cpu()].float().to(self.device)
+        if level.ndim == 2:
+            # One timestep a token is what the network takes in its place.
+            tokens = x.shape[3] * x.shape[4] // transformer.config.patch_size[1] ** 2
+            timestep = timestep.repeat_interleave(tokens, dim=1)
+        texts, rows = prompt_index.flatten().to(self.device).unique(return_inverse=True)
+        with torch.inference_mode(), frame_texts(transformer, rows):
+            (flow,) = transformer(x.to(self.dtype), timestep, condition.table[texts], return_dict=False)
+        at = schedule.now(level[:, None, None, None, None] if level.ndim == 1 else level[:, None, :, None, None])
+        return to_x0(flow, x, at, "flow").to(x.dtype)
+
+    def mixing(self, mixer: FrameMixer) -> AbstractContextManager[None]:
+        """Let `mixer` bring the tokens of all frames together in every layer, inside the context.
+
+        Frames farther apart than those of one call of the network count as its first and last.
+        """
+        return mixed_frames(self.parts.transformer, mixer, self.spec.num_frames - 1)
+
+    def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
+        """Decode frame after frame; `state` holds what the decoder's causal convolutions remember of earlier ones."""
+        vae: Any = self.parts.vae
+        memory = self._memory(state)
+        scaled = (latents.to(self.device, vae.dtype) * self.latents_std + self.latents_mean)[None]
+        decoded: list[Tensor] = []
+        with torch.inference_mode():
+            for frame in vae.post_quant_conv(scaled).split(1, dim=2):
+                is_first = not state and not decoded
+                decoded.append(vae.decoder(frame, feat_cache=memory, feat_idx=[0], first_chunk=is_first))
+        pixels = torch.cat(decoded, dim=2)
+        if vae.config.patch_size is not None:
+            pixels = unpatchify(pixels, vae.config.patch_size)
+        remembered = {str(i): tensor for i, tensor in enumerate(memory) if isinstance(tensor, Tensor)}
+        return (pixels[0].transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), remembered
+
+    def encode_frames(self, frames: Pixels) -> LatentFrames:
+        """Return the mean of the latents of a whole stretch, scaled to unit variance.
+
+        Raises InputError for a number of frames other than 1, 5, 9, ...
+        """
+        vae: Any = self.parts.vae
+        stride = self.spec.temporal_stride
+        if len(frames) % stride != 1:
+            raise InputError(
+                f"{self.spec.name} encodes 1 frame and {stride} for each further latent, not {len(frames)}"
+            )
+        pixels = (frames * 2 - 1).to(self.device, vae.dtype).transpose(0, 1)[None]
+        with torch.inference_mode():
+            mean = vae.encode(pixels).latent_dist.mode()[0].float()
+        return (mean - self.latents_mean) / self.latents_std
+
+    def _memory(self, state: Any) -> list[Any]:
+        """Return a place for every layer of the decoder that may remember frames, filled from `state`."""
+        layers = [module for module in self.parts.vae.decoder.modules() if isinstance(module, WanCausalConv3d)]
+        if not state:
+            return [None for _ in layers]
+        # What is no tensor after the first frame is the library's mark for a layer that begins with the second.
+        kept = {int(name): tensor.to(self.device) for name, tensor in state.items()}
+        return [kept.get(i, "Rep") for i in range(len(layers))]
+
+
+def load_wan(folder: Path, device: torch.device | str, dtype: torch.dtype) -> WanModel:
+    """Load the model in a folder of the hub's layout.
+
+    Raises InputError for a model of another kind, CheckpointError for missing or damaged files.
+    """
+    spec, places = wan_spec(folder), wan_folders(folder)
+    parts = load_wan_parts(places, torch.device(device), dtype)
+    return WanModel(spec, parts, digest(places.values()), dtype)

@@ -1,0 +1,1 @@
+"""Reading prompt timelines in the spellings that people use."""

@@ -1,0 +1,1 @@
+"""Window after window, each by ordinary sampling: the baseline."""

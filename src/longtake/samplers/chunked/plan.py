@@ -1,0 +1,148 @@
+"""The plain way to a long video: windows of the model's own length, one after the other, each by ordinary DDIM.
+
+A baseline for the methods that do better, and the one sampler that runs on every model. This file holds the settings
+and the index arithmetic; chunked_loop.py holds the loop over tensors. With `overlap`, a window begins with the last
+frames of the one before, noised anew to the level of every step, so that the network goes on from them (the replacement
+method of Ho et al., 2022, arXiv 2204.03458, sec. 3.1, without its guidance term; as RePaint does in pictures).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from longtake.errors import InputError
+from longtake.model import VideoModel, VideoSpec
+from longtake.request import Request, num_branches
+from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.samplers.checks import check_eta
+from longtake.samplers.storyboard import storyboard_frames
+
+if TYPE_CHECKING:
+    from longtake.noise import Noise
+    from longtake.ranks.world import World
+
+DEFAULT_STEPS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkedPlan(Plan):
+    """Which frames of the video each window holds."""
+
+    settings: "Chunked"
+    steps: int
+    windows: int | None
+    """None for an endless run."""
+    anchored: tuple[int, ...]
+    """Frames of the video that the keyframes are."""
+
+    @property
+    def stride(self) -> int:
+        """Return the latent frames from the start of a window to the start of the next."""
+        return self.spec.num_frames - self.settings.overlap
+
+    def frames(self, window: int) -> range:
+        """Return the latent frames of the video that a window holds, the shared ones included."""
+        start = window * self.stride
+        return range(start, start + self.spec.num_frames)
+
+    def shared(self, window: int) -> int:
+        """Return how many frames at the start of a window the one before has finished."""
+        return self.settings.overlap if window else 0
+
+    def pixel_start(self, window: int) -> int:
+        """Return the number of the first pixel frame of a window, the shared ones included.
+
+        Windows without overlap are decoded apart, so a causal autoencoder begins anew in each.
+        """
+        return window * (self.spec.pixel_frames(self.spec.num_frames) - self.settings.overlap)
+
+    def prompts(self, window: int) -> list[int]:
+        """Return the row of the prompt table (row 0 is the negative prompt) for every latent frame of a window."""
+        start, spec = self.pixel_start(window), self.spec
+        return [1 + self.request.prompts.at(start + spec.pixel_frames(place)) for place in range(spec.num_frames)]
+
+    def seams(self, frames: int) -> Sequence[int]:
+        """Return the numbers, among so many frames that come out, of the first new one of every later window."""
+        first = self.spec.pixel_frames(self.spec.num_frames)
+        return range(first, frames, first - self.settings.overlap)
+
+    def round(self, first: int, size: int) -> range:
+        """Return the windows that so many processes compute at once, beginning with `first`; none after the end."""
+        last = first + size
+        return range(first, last if self.windows is None else min(last, self.windows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunked(Sampler):
+    """Chunk by chunk: the model's own clips in a row; a baseline, and the one sampler that runs on every model."""
+
+    name: ClassVar[str] = "chunked"
+    requires: ClassVar[tuple[type[VideoModel], ...]] = ()
+
+    overlap: int = 0
+    """Latent frames that a window shares with the one before: smoother seams, at window / (window - overlap) times the
+    cost. 0 makes clips that know nothing of each other."""
+    eta: float = 0.0
+    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
+    keyframes: str | None = None
+    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
+    evenly spread between. An experiment."""
+
+    def plan(self, request: Request, spec: VideoSpec) -> ChunkedPlan:
+        """Lay out the windows and count the work. Raises InputError for settings that do not fit the model."""
+        self._check(spec)
+        first = spec.pixel_frames(spec.num_frames)
+        later = first - self.overlap
+        windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
+        steps = DEFAULT_STEPS if request.steps is None else request.steps
+        anchored = storyboard_frames(self.keyframes, spec, request.frames)
+        plan = ChunkedPlan(
+            request=request,
+            spec=spec,
+            settings=self,
+            steps=steps,
+            windows=windows,
+            anchored=anchored,
+            forwards=None,
+            forwards_per_frame=0.0,
+            tasks=windows,
+            decoded=None if windows is None else self.overlap + windows * (spec.num_frames - self.overlap),
+            window_batch=1,
+            held_frames=spec.num_frames + self.overlap + len(anchored),
+            window_frames=spec.num_frames,
+        )
+        per_window = steps * num_branches(plan.guidance)
+        forwards = None if windows is None else windows * per_window
+        return replace(plan, forwards=forwards, forwards_per_frame=per_window / later)
+
+    def check_ranks(self, plan: Plan, ranks: int) -> None:
+        """Raise InputError where more processes than one are to share windows that wait for each other."""
+        if self.overlap and ranks > 1:
+            raise InputError(
+                f"{ranks} processes cannot share windows that overlap, each waits for the one before; use overlap 0, "
+                "or let 2 processes share the two branches of guidance"
+            )
+
+    def run(
+        self,
+        model: VideoModel,
+        plan: Plan,
+        noise: "Noise",
+        world: "World",
+        resume: State | None,
+    ) -> Iterator[Chunk]:
+        """Make the video, from its start or from the state of an earlier chunk."""
+        from longtake.samplers.chunked.loop import run_chunked
+
+        assert isinstance(plan, ChunkedPlan)
+        return run_chunked(model, plan, noise, world, resume)
+
+    def _check(self, spec: VideoSpec) -> None:
+        check_eta(self.eta)
+        if not 0 <= self.overlap < spec.num_frames:
+            raise InputError(
+                f"overlap is {self.overlap}; it must be 0 to {spec.num_frames - 1}: a window has "
+                f"{spec.num_frames} latent frames, and one of them has to be new"
+            )
+        if self.overlap and (len(spec.latent_shape) != 4 or spec.temporal_stride != 1):
+            raise InputError(f"overlap needs a latent for every frame, which {spec.name} does not have; use overlap 0")

@@ -1,0 +1,1 @@
+"""FIFO-Diffusion: endless video from a queue of frames at rising noise levels (arXiv 2405.11473)."""

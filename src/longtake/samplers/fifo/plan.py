@@ -1,0 +1,249 @@
+"""FIFO-Diffusion: endless video from a queue of frames at rising noise levels (Kim et al., 2024, arXiv 2405.11473).
+
+This file holds the settings and the index arithmetic; fifo_loop.py holds the loop over tensors. Symbols are the
+paper's: f frames a window, n partitions, T levels, h head frames of lookahead. One queue holds h finished frames and
+then f n frames whose level rises from 1 to T. An iteration denoises every frame by one level, emits the cleanest and
+enqueues noise.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from longtake.errors import InputError
+from longtake.model import PerFrameNoise, VideoModel, VideoSpec
+from longtake.request import Request, num_branches
+from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.samplers.checks import check_eta
+from longtake.samplers.fifo.windows import Window, lookahead_windows, partition_windows, reach
+from longtake.samplers.storyboard import storyboard_frames
+
+if TYPE_CHECKING:
+    from longtake.noise import Noise
+    from longtake.ranks.world import World
+
+Compat = Literal["off", "videocrafter2", "opensora"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FifoPlan(Plan):
+    """The geometry of a queue, and which windows an iteration computes."""
+
+    settings: "Fifo"
+    windows: tuple[Window, ...]
+    """Cleanest first; the kept parts tile the body of the queue."""
+    head: int
+    """Finished frames kept before the body, h."""
+    body: int
+    """Frames being denoised, f n."""
+    num_levels: int
+    """T = f n / k."""
+    latent_frames: int | None
+    """Latent frames that the request needs."""
+    anchored: tuple[int, ...]
+    """Frames of the video that the keyframes are."""
+
+    @property
+    def queue_length(self) -> int:
+        """Return head and body together."""
+        return self.head + self.body
+
+    @property
+    def warmup_frames(self) -> int:
+        """Return how many frames are emitted before the video begins (copies of base frame 0)."""
+        return self.body - self.spec.num_frames
+
+    @property
+    def iterations(self) -> int | None:
+        """Return the number of iterations; None for an endless run."""
+        if self.latent_frames is None:
+            return None
+        return -(-(self.latent_frames + self.warmup_frames) // self.settings.frames_per_level)
+
+    def level(self, slot: int) -> int:
+        """Return the noise level of a slot of the queue; 0 in the head."""
+        return max(0, (slot - self.head) // self.settings.frames_per_level + 1)
+
+    def frame(self, iteration: int, slot: int) -> int:
+        """Return which frame of the video a slot holds; negative for warm-up frames."""
+        return iteration * self.settings.frames_per_level + slot - self.head - self.warmup_frames
+
+    def computed(self, iteration: int) -> range:
+        """Return the windows that an iteration computes, as indices.
+
+        Near the end only those that can still reach an emitted frame (exact); with `short_warmup`, at the start only
+        those that hold a frame of the video (approximate).
+        """
+        first = 0
+        if self.settings.short_warmup:
+            first = sum(1 for window in self.windows if self.frame(iteration, window.keep_stop - 1) < 0)
+        if self.iterations is None:
+            return range(first, len(self.windows))
+        return range(first, self._still_needed(self.iterations - iteration))
+
+    def _still_needed(self, remaining: int) -> int:
+        """Return how many leading windows matter when so many iterations are left, this one included."""
+        k = self.settings.frames_per_level
+        needed, count = self.head + k, 0
+        for _ in range(remaining):
+            count = reach(self.windows, needed)
+            if count == len(self.windows):
+                break
+            needed = self.windows[count - 1].stop + k
+        return count
+
+    def guided(self, window: int) -> bool:
+        """Return whether guidance is applied to a window."""
+        limit = self.settings.guided_windows
+        return limit is None or window >= len(self.windows) - limit
+
+    def shares(self, iteration: int, ranks: int) -> list[list[list[int]]]:
+        """Return for every rank its batches of windows; the last ranks take what is over, since rank 0 decodes."""
+        batches = list(self.batches(iteration))
+        return [batches[ranks - 1 - rank :: ranks] for rank in range(ranks)]
+
+    def batches(self, iteration: int) -> Iterator[list[int]]:
+        """Yield the windows of an iteration in the batches that go through the network together."""
+        computed = self.computed(iteration)
+        for is_guided in (True, False):
+            chosen = [w for w in computed if self.guided(w) == is_guided]
+            for start in range(0, len(chosen), self.window_batch):
+                yield chosen[start : start + self.window_batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fifo(Sampler):
+    """FIFO-Diffusion: endless video, memory that does not grow, no training (arXiv 2405.11473)."""
+
+    name: ClassVar[str] = "fifo"
+    requires: ClassVar[tuple[type[VideoModel], ...]] = (PerFrameNoise,)
+
+    partitions: int = 1
+    """Latent partitions n: more of them bring the levels inside a window closer together, at n times the cost."""
+    lookahead: bool = True
+    """Denoise only the noisier half of every window, with cleaner frames to look at: better, at twice the cost."""
+    eta: float = 0.0
+    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
+    window_batch: int = 1
+    """Windows in one call of the network; more is faster on a GPU and takes more memory."""
+    decode_batch: int = 8
+    """Finished latent frames that are decoded together."""
+    frames_per_level: int = 1
+    """Neighbouring frames that share a level, k: T = f n / k steps and k frames an iteration. Above 1 is beyond the
+    paper."""
+    guided_windows: int | None = None
+    """Apply guidance only to this many of the noisiest windows. Beyond the paper; by default to all."""
+    plain_partitions: int = 0
+    """Leave lookahead out of this many of the cleanest partitions. Beyond the paper."""
+    short_warmup: bool = False
+    """Do not denoise the copies of the first frame that fill the queue at the start. Beyond the paper."""
+    keyframes: str | None = None
+    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
+    evenly spread between. Beyond the paper, an experiment."""
+    compat: Compat = "off"
+    """Reproduce the authors' code with its quirks: for VideoCrafter2, or for Open-Sora-Plan."""
+
+    def plan(self, request: Request, spec: VideoSpec) -> FifoPlan:
+        """Lay out the queue and count the work. Raises InputError for settings that do not fit together."""
+        self._check(request, spec)
+        f, n, k = spec.num_frames, self.partitions, self.frames_per_level
+        anchored = storyboard_frames(self.keyframes, spec, request.frames)
+        plan = FifoPlan(
+            request=request,
+            spec=spec,
+            settings=self,
+            windows=tuple(self._windows(f)),
+            head=f // 2 if self.lookahead else 0,
+            body=f * n,
+            num_levels=f * n // k,
+            latent_frames=None if request.frames is None else spec.latent_frames(request.frames),
+            anchored=anchored,
+            window_batch=self.window_batch,
+            held_frames=f * n + (f // 2 if self.lookahead else 0) + self.decode_batch + len(anchored),
+            window_frames=f,
+            forwards=None,
+            forwards_per_frame=0.0,
+            tasks=None,
+            decoded=None,
+        )
+        return _counted(plan)
+
+    def check_ranks(self, plan: Plan, ranks: int) -> None:
+        """Raise InputError where there are more processes than windows in an iteration."""
+        assert isinstance(plan, FifoPlan)
+        useful = max(len(list(plan.batches(iteration))) for iteration in (0, self.partitions * plan.spec.num_frames))
+        if ranks > useful:
+            raise InputError(
+                f"{ranks} processes have no more than {useful} windows to share; use fewer, more --sampler.partitions, "
+                "or --split-guidance"
+            )
+
+    def run(
+        self,
+        model: VideoModel,
+        plan: Plan,
+        noise: "Noise",
+        world: "World",
+        resume: State | None,
+    ) -> Iterator[Chunk]:
+        """Make the video, from its start or from the state of an earlier chunk."""
+        from longtake.samplers.fifo.loop import run_fifo
+
+        assert isinstance(plan, FifoPlan) and isinstance(model, PerFrameNoise)
+        return run_fifo(model, plan, noise, world, resume)
+
+    def _windows(self, f: int) -> list[Window]:
+        if not self.lookahead:
+            return partition_windows(f, self.partitions)
+        plain = partition_windows(f, self.plain_partitions, first=f // 2)
+        return plain + lookahead_windows(f, self.partitions)[2 * self.plain_partitions :]
+
+    def _check(self, request: Request, spec: VideoSpec) -> None:
+        f, k = spec.num_frames, self.frames_per_level
+        if request.steps is not None:
+            raise InputError(
+                f"fifo fixes the number of steps, here {f * self.partitions // max(k, 1)} (window x partitions); "
+                "leave --steps out, and change --sampler.partitions instead"
+            )
+        for field in ("partitions", "window_batch", "decode_batch", "frames_per_level"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} is {getattr(self, field)}; it must be 1 or more")
+        check_eta(self.eta)
+        if f % k or (self.lookahead and (f // 2) % k):
+            raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (or its half: lookahead)")
+        self._check_beyond_the_paper()
+
+    def _check_beyond_the_paper(self) -> None:
+        if self.plain_partitions and not (self.lookahead and 0 < self.plain_partitions < self.partitions):
+            raise InputError("plain_partitions has an effect only with lookahead, and must be fewer than partitions")
+        if self.guided_windows is not None and self.guided_windows < 1:
+            raise InputError("guided_windows must be 1 or more; to switch guidance off use --guidance 1")
+        beyond = self.frames_per_level > 1 or self.guided_windows or self.plain_partitions or self.short_warmup
+        if self.compat != "off" and (beyond or self.keyframes is not None):
+            raise InputError(
+                "compat reproduces the authors' code; leave frames_per_level, guided_windows, "
+                "plain_partitions, short_warmup and keyframes out"
+            )
+        num_windows = self.partitions * (2 if self.lookahead else 1) - self.plain_partitions
+        if self.guided_windows is not None and self.guided_windows >= num_windows:
+            raise InputError(f"guided_windows has an effect only below the number of windows, here {num_windows}")
+        if self.short_warmup and self.partitions == 1:
+            raise InputError("short_warmup has an effect only with 2 partitions or more: with 1 there is no warm-up")
+
+
+def _counted(plan: FifoPlan) -> FifoPlan:
+    """Return the plan with its counts filled in."""
+    branches = num_branches(plan.guidance)
+    cost = [branches if plan.guided(w) else 1 for w in range(len(plan.windows))]
+    per_frame = sum(cost) / plan.settings.frames_per_level
+    if plan.iterations is None:
+        return replace(plan, forwards_per_frame=per_frame)
+    computed = [plan.computed(iteration) for iteration in range(plan.iterations)]
+    base = branches * plan.num_levels
+    return replace(
+        plan,
+        forwards=base + sum(sum(cost[w] for w in windows) for windows in computed),
+        forwards_per_frame=per_frame,
+        tasks=1 + sum(len(windows) for windows in computed),
+        decoded=plan.latent_frames,
+    )

@@ -1,0 +1,255 @@
+"""The loop of NUWA-XL over tensors (arXiv 2303.12346, eq. 18 to 20); nuwa_xl.py and ladder.py explain the tree."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from longtake.arrays import LatentFrames
+from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.model import Condition, Infill, Strided, VideoModel
+from longtake.noise import Noise
+from longtake.ranks.world import Group, World
+from longtake.sampler import Chunk, State
+from longtake.samplers.nuwa_xl.ladder import Node
+from longtake.samplers.nuwa_xl.plan import NuwaXlPlan
+from longtake.samplers.step import Uniform
+from longtake.samplers.storyboard import storyboard, storyboard_files
+from longtake.schedule import Schedule
+from longtake.tasks.inline import Inline
+from longtake.tasks.rounds import Rounds
+from longtake.tasks.stores import MemoryStore
+from longtake.tasks.task import Executor, Store, Task, Work, run_tasks, task_key
+
+Pixels = NDArray[np.uint8]
+NODE = "node."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all calls have in common."""
+
+    model: Infill
+    plan: NuwaXlPlan
+    noise: Noise
+    cfg: Group
+    """Who computes which branch of guidance."""
+    condition: Condition
+    schedule: Schedule
+
+    def draw(self, num_frames: int, stream: str, *key: int) -> Tensor:
+        """Return noise for a window of one call."""
+        channels, _, height, width = self.plan.spec.latent_shape
+        return self.noise((channels, num_frames, height, width), stream, *key).to(self.model.device)[None]
+
+
+def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, cfg: Group) -> Work:
+    """Return what makes one call: a task's name is its node, its result the latents of the node's window."""
+    setting = Setting(
+        model=model,
+        plan=plan,
+        noise=noise,
+        cfg=cfg,
+        condition=model.encode([plan.request.negative_prompt, *plan.request.prompts.texts]),
+        schedule=model.schedule(plan.steps),
+    )
+
+    def work(task: Task, given: Tensor | None) -> Tensor:
+        return sample(setting, Node(*task.name), given)
+
+    return work
+
+
+def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFrames:
+    """Return the latents of a node's window, on the CPU, the given ones among them bit for bit.
+
+    `given`: none for the first call of all, the frame that a later tree goes on from, or both ends of the window.
+    """
+    model, plan = setting.model, setting.plan
+    window = plan.ladder.window(node)
+    num_known = 0 if given is None else given.shape[1]
+    # A window is whole, with noise at known ends too, but for one that goes on: its known frame comes beside it.
+    frames = window[1:] if num_known == 1 else window
+    known = None if given is None else _handed(setting, given)[None]
+    uniform = Uniform(
+        model=model,
+        schedule=setting.schedule,
+        condition=setting.condition,
+        prompts=torch.tensor([plan.prompts(frames)], device=model.device),
+        guidance=plan.call_guidance(node.level),
+        cfg=setting.cfg,
+        eta=plan.settings.eta,
+        previous=known if num_known == 1 else None,
+        between=(known[:, :, 0], known[:, :, 1]) if known is not None and num_known == 2 else None,
+    )
+    x = setting.draw(len(frames), "node", *node).to(torch.promote_types(model.dtype, torch.float32))
+    with model.strided(window.step) if isinstance(model, Strided) else nullcontext():
+        for level in range(plan.steps, 0, -1):
+            z = setting.draw(len(frames), "node-step", *node, level) if plan.settings.eta else None
+            x, _ = uniform.stepped(x, level, z)
+    made = x[0].cpu()
+    if given is None:
+        return made
+    return torch.cat([given[:, :1], made if num_known == 1 else made[:, 1:-1], given[:, 1:]], dim=1)
+
+
+def _handed(setting: Setting, given: LatentFrames) -> LatentFrames:
+    """Return known frames as the network is shown them."""
+    given = given.to(setting.model.device)
+    if setting.plan.settings.handoff == "latent":
+        return given
+    frames, _ = setting.model.decode(given, None)
+    return setting.model.encode_frames(frames).to(given.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The calls of a plan as tasks."""
+
+    plan: NuwaXlPlan
+    wanted: range
+    """Frames that are still to come."""
+    common: str
+    """What decides the result of every call."""
+    keyframes: Pixels | None
+    """The frames of the first call, if they are given."""
+
+    @classmethod
+    def of(cls, model: VideoModel, plan: NuwaXlPlan) -> "Tree":
+        """Return the tree of a whole plan."""
+        request, settings = plan.request, plan.settings
+        common = {
+            "model": [model.digest, str(model.dtype), model.device.type],
+            "sampler": [
+                plan.steps,
+                plan.guidance,
+                plan.call_guidance(plan.ladder.depth),
+                settings.handoff,
+                settings.eta,
+            ],
+            "request": [request.seed, request.negative_prompt],
+        }
+        keyframes = None
+        if settings.keyframes is not None:
+            keyframes = storyboard(storyboard_files(settings.keyframes, plan.spec))
+            common["keyframes"] = [hashlib.sha256(keyframes.tobytes()).hexdigest()]
+        return cls(plan=plan, wanted=plan.wanted, common=json.dumps(common), keyframes=keyframes)
+
+    def lay_keyframes(self, model: VideoModel, store: Store) -> None:
+        """Put given keyframes where the result of the first call would be."""
+        key = self._task(Node(1, 0), None).key
+        if self.keyframes is not None and key not in store:
+            frames = torch.from_numpy(self.keyframes).to(model.device, torch.float32).permute(0, 3, 1, 2) / 255
+            latents = model.encode_frames(frames)
+            store.put(key, latents.to(torch.promote_types(model.dtype, torch.float32)).cpu())
+
+    def first(self, store: Store) -> Task:
+        """Return the task to begin with: the last tree before the wanted frames whose first call is in the store."""
+        task = begin = self._task(Node(1, 0), None)
+        while task.name[1] < max(0, self.wanted.start - 1) // self.plan.ladder.span(1):
+            task = self._task(Node(1, task.name[1] + 1), task.key)
+            begin = task if task.key in store else begin
+        return begin
+
+    def children(self, task: Task) -> Iterator[Task]:
+        """Yield the tasks that wait for a task and are needed."""
+        for node in self.plan.ladder.children(Node(*task.name), self.wanted):
+            yield self._task(node, task.key)
+
+    def given(self, store: Store, task: Task) -> LatentFrames | None:
+        """Return the frames that a task is given, of its parent's result."""
+        if task.parent is None:
+            return None
+        places = self.plan.ladder.given(Node(*task.name))
+        return store.get(task.parent)[:, places.start : places.stop]
+
+    def _task(self, node: Node, parent: str | None) -> Task:
+        window = self.plan.ladder.window(node)
+        texts = [self.plan.request.prompts.texts[row - 1] for row in self.plan.prompts(window)]
+        key = task_key(self.common, node, [window.start, window.step], texts, parent)
+        return Task(order=(window.start, node.level), name=tuple(node), key=key, parent=parent)
+
+
+def run_nuwa_xl(
+    model: Infill, plan: NuwaXlPlan, noise: Noise, world: World, resume: State | None, store: Store | None
+) -> Iterator[Chunk]:
+    """Yield the video. Processes make calls together, round by round; rank 0 has the frames, the others none."""
+    work = node_work(model, plan, noise, world.cfg)
+    if world.clip.size == 1:
+        executor: Executor = Inline(work)
+    else:
+        executor = Rounds(work, world.clip, model.device, partial(_blank, model, plan))
+    yield from drive(model, plan, executor, store or MemoryStore(), resume, writes=world.rank == 0)
+
+
+def _blank(model: VideoModel, plan: NuwaXlPlan, task: Task) -> LatentFrames:
+    channels, _, height, width = plan.spec.latent_shape
+    shape = (channels, len(plan.ladder.window(Node(*task.name))), height, width)
+    return torch.zeros(shape, dtype=torch.promote_types(model.dtype, torch.float32))
+
+
+def drive(
+    model: VideoModel, plan: NuwaXlPlan, executor: Executor, store: Store, resume: State | None, *, writes: bool = True
+) -> Iterator[Chunk]:
+    """Yield the wanted frames as soon as they and those before them are there, numbered as in the whole video.
+
+    A call above the finest level gives a chunk without frames. `writes`: whether to decode.
+    """
+    start, decoder = plan.wanted.start, None
+    tree = Tree.of(model, plan)
+    if resume:
+        start = int(resume["next"])
+        decoder = {name: tensor.to(model.device) for name, tensor in unpack_decoder(resume).items()} or None
+        store.restore({name.removeprefix(NODE): tensor for name, tensor in resume.items() if name.startswith(NODE)})
+    tree = replace(tree, wanted=range(start, plan.wanted.stop))
+    tree.lay_keyframes(model, store)
+    finished = run_tasks(tree.first(store), tree.children, partial(tree.given, store), executor, store)
+    done: dict[Node, str] = {}
+    while start < plan.wanted.stop:
+        frames = plan.together(start)
+        source = plan.source(frames)
+        while source not in done:
+            task = next(finished)
+            done[Node(*task.name)] = task.key
+            if source not in done and task.name[0] < plan.ladder.depth:
+                yield _chunk(plan, start, None, _state(store, start, decoder), doing=_words(plan, task))
+        pixels = None
+        if writes:
+            places = [plan.ladder.window(source).index(frame) for frame in frames]
+            latents = store.get(done[source])[:, places[0] : places[-1] + 1].to(model.device)
+            pixels, decoder = decode_pixels(model, latents, decoder)
+        begin, start = frames.start, frames.stop
+        _forget(plan, start, done, store)
+        yield _chunk(plan, begin, pixels, _state(store, start, decoder))
+
+
+def _forget(plan: NuwaXlPlan, start: int, done: dict[Node, str], store: Store) -> None:
+    """Drop the results that no frame from `start` on needs."""
+    for node in list(done):
+        last = plan.ladder.window(node)[-1]
+        # The next tree goes on from the last frame of this one.
+        if last < start - 1 or (last == start - 1 and node.level > 1):
+            store.drop(done.pop(node))
+
+
+def _state(store: Store, start: int, decoder: Any) -> Callable[[], State]:
+    nodes = {NODE + key: result for key, result in store.state().items()}
+    return lambda: {"next": torch.tensor(start), **nodes, **pack_decoder(decoder)}
+
+
+def _chunk(plan: NuwaXlPlan, start: int, frames: Pixels | None, state: Callable[[], State], doing: str = "") -> Chunk:
+    none = np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8)
+    return Chunk(start=start, frames=none if frames is None else frames, state=state, doing=doing)
+
+
+def _words(plan: NuwaXlPlan, task: Task) -> str:
+    window = plan.ladder.window(Node(*task.name))
+    return f"every {window.step}th frame of {window[0]} to {window[-1]} is made"

@@ -1,0 +1,218 @@
+"""NUWA-XL: diffusion over diffusion. First frames far apart, then those between them, and so on, from coarse to fine.
+
+Yin et al., 2023, arXiv 2303.12346, section 3.3. This file holds the settings and the counts; ladder.py says which call
+of the network makes which frames, nuwa_xl_loop.py holds the loop over tensors. The calls form a tree of tasks: of those
+whose given frames are there, any may be next, here or on another machine.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import mul
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from longtake.errors import CapabilityError, InputError
+from longtake.model import Continuation, Infill, VideoModel, VideoSpec
+from longtake.request import Request, num_branches
+from longtake.sampler import Chunk, Plan, State, TaskSampler
+from longtake.samplers.checks import check_eta
+from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
+from longtake.samplers.storyboard import storyboard_files
+from longtake.tasks.task import Executor, Store, Work
+
+if TYPE_CHECKING:
+    from longtake.noise import Noise
+    from longtake.ranks.world import World
+
+Handoff = Literal["latent", "pixel"]
+
+DEFAULT_STEPS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuwaXlPlan(Plan):
+    """Which frames every call makes, and which of them are wanted."""
+
+    settings: "NuwaXl"
+    steps: int
+    ladder: Ladder
+    wanted: range
+    """Frames that come out, in the numbers of the whole video."""
+
+    def call_guidance(self, level: int) -> float:
+        """Return the guidance of the calls of a level, 1 the coarsest."""
+        for guidance in (self.settings.fine_guidance, self.spec.infill_guidance):
+            if 1 < level == self.ladder.depth and guidance is not None:
+                return guidance
+        return self.guidance
+
+    def prompts(self, frames: range) -> list[int]:
+        """Return the row of the prompt table (row 0 is the negative prompt) for frames; those after the end have the
+        prompt of the last one."""
+        last = sys.maxsize if self.request.frames is None else self.request.frames - 1
+        return [1 + self.request.prompts.at(min(frame, last)) for frame in frames]
+
+    def together(self, start: int) -> range:
+        """Return the wanted frames that come out together with `start`: those that a call at the finest level makes,
+        and the last of its window; with frame 0, the first of it, too."""
+        span = self.ladder.span(self.ladder.depth)
+        return range(start, min(self.wanted.stop, max(0, start - 1) // span * span + span + 1))
+
+    def seams(self, frames: int) -> Sequence[int]:
+        """Return the numbers, among so many frames that come out, of those that another call made than the frame
+        before: a frame that was given, and the next one."""
+        start, owner = self.wanted.start, self.ladder.owner
+        return [frame for frame in range(1, frames) if owner(start + frame) != owner(start + frame - 1)]
+
+    def source(self, frames: range) -> Node:
+        """Return the call in whose window all frames are that come out together."""
+        owners = [self.ladder.owner(frame) for frame in frames]
+        return max(owners, key=lambda node: node.level)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuwaXl(TaskSampler):
+    """NUWA-XL: frames far apart first, then those between them, level by level; workers share the calls."""
+
+    name: ClassVar[str] = "nuwa-xl"
+    requires: ClassVar[tuple[type[VideoModel], ...]] = (Infill,)
+
+    depth: int | None = None
+    """Levels; as many as the length needs if not given. With fewer, trees follow each other, each going on from the
+    last frame of the one before; a video can be made longer later, and its whole trees stay as they are."""
+    fit: Fit = "cut"
+    """What to do where the length is not that of a whole tree: cut plans a story to the end of the tree, of which the
+    video is the first part; stretch takes frames off the first call, so that the story ends with the video."""
+    keyframes: str | None = None
+    """A folder of images, named in their order, in place of the first call's frames: from a storyboard, or another
+    model. The levels below fill the gaps between them."""
+    handoff: Handoff = "latent"
+    """How a call is given its known frames: latent as they were made, pixel decoded and encoded again, as in the
+    paper."""
+    fine_guidance: float | None = None
+    """Guidance of the finest level's calls, which see both ends of what they fill; the model's own value for these, or
+    that of the other levels, if not given. 1 is off, and half the work."""
+    eta: float = 0.0
+    """Fresh noise per step: 0 is DDIM, 1 is DDPM, the paper's choice."""
+
+    def plan(self, request: Request, spec: VideoSpec) -> NuwaXlPlan:
+        """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
+        CapabilityError for a row of trees where the model cannot go on from a frame."""
+        check_eta(self.eta)
+        if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
+            raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
+        if len(spec.latent_shape) != 4 or spec.temporal_stride != 1:
+            raise InputError(f"nuwa-xl needs a latent for every frame, which {spec.name} does not have; use chunked")
+        ladder = self._ladder(request, spec)
+        if self.fine_guidance is not None and ladder.depth == 1:
+            raise InputError("fine_guidance has no effect on one level, which fills no gaps; leave it out")
+        is_row = request.frames is None or ladder.span(1) < request.frames - 1
+        if is_row and Continuation not in spec.capabilities:
+            raise CapabilityError(
+                f"with depth {self.depth} one tree follows another, for which {spec.name} would have to go on from the "
+                "last frame of the one before (Continuation); leave depth out, or give a larger one"
+            )
+        steps = DEFAULT_STEPS if request.steps is None else request.steps
+        plan = NuwaXlPlan(
+            request=request,
+            spec=spec,
+            settings=self,
+            steps=steps,
+            ladder=ladder,
+            wanted=range(sys.maxsize if request.frames is None else request.frames),
+            forwards=None,
+            forwards_per_frame=0.0,
+            tasks=None,
+            decoded=None,
+            window_batch=1,
+            held_frames=ladder.depth * spec.num_frames,
+            window_frames=spec.num_frames,
+            warnings=_warnings(spec, ladder, self.keyframes is not None),
+        )
+        per_call = steps * num_branches(plan.call_guidance(ladder.depth))
+        return _counted(replace(plan, forwards_per_frame=per_call / (spec.num_frames - 2)))
+
+    def _ladder(self, request: Request, spec: VideoSpec) -> Ladder:
+        if self.keyframes is None:
+            return fitted_ladder(spec.num_frames, request.frames, self.depth, self.fit)
+        if self.depth is not None or self.fit != "cut":
+            raise InputError("depth and fit have no effect beside keyframes, which decide the tree; leave them out")
+        return ladder_between(len(storyboard_files(self.keyframes, spec)), spec.num_frames, request.frames)
+
+    def part(self, plan: Plan, frames: range) -> NuwaXlPlan:
+        """Return the plan of these consecutive frames alone: the calls that make them, and those that these wait for.
+
+        Raises InputError for frames that the video does not have.
+        """
+        assert isinstance(plan, NuwaXlPlan)
+        if not frames or frames[0] < 0 or (plan.request.frames is not None and frames[-1] >= plan.request.frames):
+            last = "" if plan.request.frames is None else f" to {plan.request.frames}"
+            raise InputError(f"there are no frames {frames.start} to {frames.stop}; the video has frames 0{last}")
+        return _counted(replace(plan, wanted=frames))
+
+    def check_ranks(self, plan: Plan, ranks: int) -> None:
+        """Raise nothing: any number of processes can share the calls, if not all with profit."""
+
+    def work(self, model: VideoModel, plan: Plan, noise: "Noise") -> Work:
+        """Return what makes the calls of a plan."""
+        from longtake.ranks.world import ALONE
+        from longtake.samplers.nuwa_xl.loop import node_work
+
+        assert isinstance(plan, NuwaXlPlan) and isinstance(model, Infill)
+        return node_work(model, plan, noise, ALONE.cfg)
+
+    def drive(
+        self, model: VideoModel, plan: Plan, executor: Executor, store: Store, resume: State | None
+    ) -> Iterator[Chunk]:
+        """Make the video by calls that `executor` makes and whose frames `store` keeps."""
+        from longtake.samplers.nuwa_xl.loop import drive
+
+        assert isinstance(plan, NuwaXlPlan)
+        return drive(model, plan, executor, store, resume)
+
+    def run(
+        self,
+        model: VideoModel,
+        plan: Plan,
+        noise: "Noise",
+        world: "World",
+        resume: State | None,
+        store: Store | None = None,
+    ) -> Iterator[Chunk]:
+        """Make the video, from its start or from the state of an earlier chunk."""
+        from longtake.samplers.nuwa_xl.loop import run_nuwa_xl
+
+        assert isinstance(plan, NuwaXlPlan) and isinstance(model, Infill)
+        return run_nuwa_xl(model, plan, noise, world, resume, store)
+
+
+def _warnings(spec: VideoSpec, ladder: Ladder, has_keyframes: bool) -> tuple[str, ...]:
+    strides = [ladder.stride(level) for level in range(2 if has_keyframes else 1, ladder.depth + 1)]
+    unknown = ", ".join(str(stride) for stride in strides if stride not in spec.strides)
+    if not unknown:
+        return ()
+    known = ", ".join(map(str, spec.strides))
+    return (
+        f"{spec.name} has learned from frames that are {known} apart in the video, and here makes some that are "
+        f"{unknown} apart: things may move too slowly, or jump; use a model that has learned it, or fewer frames",
+    )
+
+
+def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
+    """Return the plan with the counts of what its wanted frames take."""
+    if plan.request.frames is None and plan.wanted.stop == sys.maxsize:
+        return plan
+    ladder, handoff = plan.ladder, plan.settings.handoff
+    counts = [ladder.num_needed(level, plan.wanted) for level in range(1, ladder.depth + 1)]
+    firsts, rest = counts[0] - (plan.settings.keyframes is not None), sum(counts[1:])
+    # Later trees are given one frame, calls below the first level two.
+    given = counts[0] - 1 + 2 * rest
+    branches = [num_branches(plan.call_guidance(level)) for level in range(1, ladder.depth + 1)]
+    evaluations = firsts * branches[0] + sum(map(mul, counts[1:], branches[1:]))
+    return replace(
+        plan,
+        forwards=plan.steps * evaluations,
+        tasks=firsts + rest,
+        stored_frames=(firsts + rest) * plan.spec.num_frames,
+        decoded=len(plan.wanted) + (given if handoff == "pixel" else 0),
+    )

@@ -1,0 +1,164 @@
+"""The loop of Video-Infinity over tensors (arXiv 2406.16260): every process denoises its clips.
+
+video_infinity.py has the settings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longtake.arrays import Latents
+from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.model import TemporalHooks
+from longtake.noise import Noise
+from longtake.ranks.world import Group, World
+from longtake.sampler import Chunk, State
+from longtake.samplers.step import Uniform, frame_noise
+from longtake.samplers.video_infinity.blend import blended
+from longtake.samplers.video_infinity.dual_scope import Scope
+from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.plan import VideoInfinityPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What stays the same during a run, on one process."""
+
+    model: TemporalHooks
+    plan: VideoInfinityPlan
+    noise: Noise
+    world: World
+    mixer: ClipMixer
+    uniform: Uniform
+
+    @property
+    def frames(self) -> range:
+        """Return the frames held here."""
+        return self.mixer.frames
+
+    def draw(self, stream: str, *key: int) -> Latents:
+        """Return noise for the frames held here: a draw per frame, in compat one per clip."""
+        shape = self.plan.spec.latent_shape
+        if self.plan.settings.compat:
+            channels, _, height, width = shape
+            numbered = [(number, clip) for number, clip in enumerate(self.plan.clips) if clip.start in self.frames]
+            drawn = [
+                self.noise((channels, len(clip), height, width), f"clip {stream}", number, *key)
+                for number, clip in numbered
+            ]
+            together = torch.cat(drawn, dim=1)
+        else:
+            together = frame_noise(self.noise, shape, self.frames, stream, *key)
+        dtype = torch.promote_types(self.model.dtype, torch.float32)
+        return together.to(self.model.device, dtype)[None]
+
+
+def run_video_infinity(
+    model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: World, resume: State | None
+) -> Iterator[Chunk]:
+    """Yield a chunk without frames after every step, then the video. States hold the latents of all processes."""
+    setting = prepare(model, plan, noise, world)
+    if resume is None:
+        x, level, decoded = setting.draw("frame"), plan.num_levels, 0
+    else:
+        held = slice(setting.frames.start, setting.frames.stop)
+        x = resume["latents"][None, :, held].to(model.device)
+        level, decoded = int(resume["level"]), int(resume["decoded"])
+    while level:
+        x, level = denoised(setting, x, level), level - 1
+        whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
+        doing = f"step {plan.num_levels - level} of {plan.num_levels}"
+        yield _chunk(plan, 0, _no_pixels(plan), {"latents": whole, "level": level}, doing)
+    whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
+    if plan.spec.temporal_stride == 1:
+        yield from _decoded_apart(setting, x[0], whole, decoded)
+    else:
+        yield from _decoded_in_turn(setting, whole, decoded, unpack_decoder(resume or {}) or None)
+
+
+def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: World) -> Setting:
+    """Encode the prompts, fix the noise levels, and choose the frames of this process."""
+    settings, compat = plan.settings, plan.settings.compat
+    scope = Scope(
+        total=plan.latent_frames,
+        padding=settings.padding,
+        global_frames=plan.global_frames,
+        zeros=compat,
+        repeats=compat,
+        attn_scale=settings.attn_scale,
+        token_num_scale=settings.token_num_scale,
+    )
+    mixer = ClipMixer(plan.clips, world.clip, scope, joint_norms=not compat, windowed_blocks=compat)
+    prompts = plan.request.prompts
+    condition = model.encode([plan.request.negative_prompt, *prompts.texts])
+    pixel_frames = [plan.spec.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
+    condition, rows = blended(condition, prompts, pixel_frames, settings.blend)
+    uniform = Uniform(
+        model=model,
+        schedule=model.schedule(plan.num_levels),
+        condition=condition,
+        prompts=torch.tensor([rows], device=model.device),
+        guidance=plan.guidance,
+        cfg=world.cfg,
+        eta=settings.eta,
+    )
+    return Setting(model=model, plan=plan, noise=noise, world=world, mixer=mixer, uniform=uniform)
+
+
+def denoised(setting: Setting, x: Latents, level: int) -> Latents:
+    """Return the frames held here one level lower."""
+    setting.mixer.weights = setting.plan.weights(float(setting.uniform.schedule.timestep[level]))
+    z = setting.draw("step", level) if setting.uniform.eta else None
+    with setting.model.mixing(setting.mixer):
+        return setting.uniform.stepped(x, level, z)[0]
+
+
+def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> Iterator[Chunk]:
+    """Decode frame by frame: every process its own, all at once; rank 0 then takes them in order."""
+    plan, group = setting.plan, setting.world.clip
+    held = [range(max(decoded, frames.start), max(decoded, frames.stop)) for frames in setting.mixer.held]
+    left = x[:, x.shape[1] - len(held[group.rank]) :]
+    parts = [torch.from_numpy(_no_pixels(plan))]
+    for part in left.split(plan.settings.decode_batch, dim=1) if left.shape[1] else ():
+        pixels, _ = decode_pixels(setting.model, part, None, truncate=plan.settings.compat)
+        parts.append(torch.from_numpy(pixels))
+    mine = torch.cat(parts)
+    for frames in held:
+        for start in range(frames.start, frames.stop, plan.settings.decode_batch):
+            batch = range(start, min(start + plan.settings.decode_batch, frames.stop))
+            pixels = _at_rank_0(group, mine, held, axis=0, frames=batch)
+            yield _chunk(plan, start, pixels.numpy(), {"latents": whole, "level": 0, "decoded": batch.stop})
+
+
+def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, memory: Any) -> Iterator[Chunk]:
+    """Decode a stream whose decoder remembers: rank 0 alone."""
+    plan = setting.plan
+    for first in range(decoded, plan.latent_frames, plan.settings.decode_batch):
+        stop = min(first + plan.settings.decode_batch, plan.latent_frames)
+        start, pixels = plan.spec.pixel_frames(first), _no_pixels(plan)
+        if setting.world.rank == 0:
+            pixels, memory = decode_pixels(setting.model, whole[:, first:stop], memory)
+            assert plan.request.frames is not None
+            pixels = pixels[: plan.request.frames - start]
+        state = {"latents": whole, "level": 0, "decoded": stop, **pack_decoder(memory)}
+        yield _chunk(plan, start, pixels, state)
+
+
+def _at_rank_0(group: Group, part: Tensor, held: Sequence[range], axis: int, frames: range | None = None) -> Tensor:
+    """Return these frames, by default all, of all processes on rank 0, none on the others."""
+    wanted = range(held[0].start, held[-1].stop) if frames is None else frames
+    return group.fetch([part], axis, held, [wanted, *[()] * (group.size - 1)])()[0]
+
+
+def _chunk(
+    plan: VideoInfinityPlan, start: int, pixels: np.ndarray, state: dict[str, Tensor | int], doing: str = ""
+) -> Chunk:
+    tensors = {name: torch.as_tensor(value) for name, value in {"decoded": 0, **state}.items()}
+    return Chunk(start=start, frames=pixels, state=lambda: tensors, doing=doing)
+
+
+def _no_pixels(plan: VideoInfinityPlan) -> np.ndarray:
+    return np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8)

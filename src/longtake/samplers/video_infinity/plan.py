@@ -1,0 +1,177 @@
+"""Video-Infinity: one long video, denoised as a whole and shared out as clips (Tan et al., 2024, arXiv 2406.16260).
+
+This file holds the settings and the index arithmetic; video_infinity_loop.py holds the loop over tensors, clip_mixer.py
+what happens in the network. All frames go through the network together; what a frame sees of the others are its p
+neighbours on each side and a few global frames, so that processes only exchange those.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from longtake.errors import InputError
+from longtake.model import TemporalHooks, VideoModel, VideoSpec
+from longtake.request import Request, num_branches
+from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.samplers.checks import check_eta
+from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
+
+if TYPE_CHECKING:
+    from longtake.noise import Noise
+    from longtake.ranks.world import World
+
+DEFAULT_STEPS = 30
+
+Phase = tuple[int, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfinityPlan(Plan):
+    """The clips, and what every frame looks at."""
+
+    settings: "VideoInfinity"
+    clips: tuple[range, ...]
+    """Latent frames of every clip; they tile the video."""
+    global_frames: tuple[int, ...]
+    """Frames that every frame looks at."""
+    num_levels: int
+    """Denoising steps."""
+
+    @property
+    def latent_frames(self) -> int:
+        """Return the latent frames of the video."""
+        return self.clips[-1].stop
+
+    def weights(self, timestep: float) -> tuple[float, float]:
+        """Return what is added to the logits of local and of global frames at a timestep (0 to 1000)."""
+        local, distant = 0.0, 0.0
+        early, late = self.settings.global_phase, self.settings.local_phase
+        if late and timestep < late[0]:
+            local, distant = local + late[1], distant + late[2]
+        if early and timestep >= early[0]:
+            local, distant = local + early[1], distant + early[2]
+        return local, distant
+
+    def prompt_frame(self, frame: int) -> int:
+        """Return the latent frame whose prompt holds for a frame: its own, in compat the first of its clip."""
+        if not self.settings.compat:
+            return frame
+        return next(clip.start for clip in self.clips if frame in clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfinity(Sampler):
+    """Video-Infinity: the whole video at once, shared out over any number of processes (arXiv 2406.16260)."""
+
+    name: ClassVar[str] = "video-infinity"
+    requires: ClassVar[tuple[type[VideoModel], ...]] = (TemporalHooks,)
+
+    clips: int | None = None
+    """Clips that the video is cut into, for processes to share; by default each about as long as the model's window."""
+    padding: int = 24
+    """Neighbours that a frame looks at on each side, p."""
+    top_k: int = 16
+    """Frames, spread over the whole video, that every frame looks at as well."""
+    attn_scale: float = 1.0
+    """Factor of the logits of attention over time."""
+    token_num_scale: bool = False
+    """Sharpen attention by ln(n) / ln(16) where a frame looks at n others (arXiv 2306.08645)."""
+    local_phase: Phase | None = (800, 10.0, 0.0)
+    """Below this timestep, add these to the logits of neighbours and of global frames."""
+    global_phase: Phase | None = (800, 0.0, 10.0)
+    """From this timestep on (1000 is pure noise), add these to the logits of neighbours and of global frames."""
+    blend: int = 0
+    """Frames over which one prompt turns into the next; 0 switches at once."""
+    eta: float = 0.0
+    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
+    decode_batch: int = 8
+    """Finished latent frames that are decoded together."""
+    compat: bool = False
+    """What the authors' code computes, with its quirks: norms per clip, zeros beyond the ends, a prompt per clip, noise
+    that depends on the clips."""
+
+    def plan(self, request: Request, spec: VideoSpec) -> VideoInfinityPlan:
+        """Cut the video into clips and count the work. Raises InputError for settings that do not fit together."""
+        self._check(request)
+        assert request.frames is not None
+        total = spec.latent_frames(request.frames)
+        clips = split_evenly(total, self._num_clips(total, spec))
+        steps = DEFAULT_STEPS if request.steps is None else request.steps
+        guidance = spec.guidance if request.guidance is None else request.guidance
+        forwards = steps * num_branches(guidance)
+        far = released_global_frames(clips, self.top_k) if self.compat else spread_frames(total, self.top_k)
+        return VideoInfinityPlan(
+            request=request,
+            spec=spec,
+            settings=self,
+            clips=clips,
+            global_frames=far,
+            num_levels=steps,
+            forwards=forwards,
+            forwards_per_frame=forwards / total,
+            tasks=len(clips),
+            decoded=total,
+            window_batch=1,
+            held_frames=total,
+            window_frames=total,
+        )
+
+    def check_ranks(self, plan: Plan, ranks: int) -> None:
+        """Raise InputError where there are more processes than clips."""
+        assert isinstance(plan, VideoInfinityPlan)
+        if ranks > len(plan.clips):
+            raise InputError(
+                f"{ranks} processes cannot share {len(plan.clips)} clips; "
+                f"give at least as many: --sampler.clips {ranks}"
+            )
+
+    def run(
+        self,
+        model: VideoModel,
+        plan: Plan,
+        noise: "Noise",
+        world: "World",
+        resume: State | None,
+    ) -> Iterator[Chunk]:
+        """Make the video, from its start or from the state of an earlier chunk."""
+        from longtake.samplers.video_infinity.loop import run_video_infinity
+
+        assert isinstance(plan, VideoInfinityPlan) and isinstance(model, TemporalHooks)
+        return run_video_infinity(model, plan, noise, world, resume)
+
+    def _num_clips(self, total: int, spec: VideoSpec) -> int:
+        clips = -(-total // spec.num_frames) if self.clips is None else self.clips
+        if clips > total:
+            raise InputError(f"{total} latent frames cannot be cut into {clips} clips; ask for fewer")
+        if self.compat and total % clips:
+            raise InputError(
+                f"compat needs clips of one length, and {clips} clips do not divide {total} latent frames; "
+                "change --sampler.clips or --frames"
+            )
+        return clips
+
+    def _check(self, request: Request) -> None:
+        if request.frames is None:
+            raise InputError("video-infinity denoises all frames together and cannot run endlessly; give --frames")
+        for field in ("clips", "decode_batch"):
+            if (value := getattr(self, field)) is not None and value < 1:
+                raise InputError(f"{field} is {value}; it must be 1 or more")
+        for field in ("padding", "top_k", "blend"):
+            if getattr(self, field) < 0:
+                raise InputError(f"{field} is {getattr(self, field)}; it must be 0 or more")
+        check_eta(self.eta)
+        if not self.attn_scale > 0:
+            raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0")
+        self._check_blend(request)
+
+    def _check_blend(self, request: Request) -> None:
+        if not self.blend:
+            return
+        if self.compat:
+            raise InputError("blend has no effect with compat, which switches prompts between clips; leave one out")
+        starts = request.prompts.starts
+        if len(starts) == 1:
+            raise InputError("blend has no effect on a single prompt; leave it out, or give --prompts")
+        shortest = min(stop - start for start, stop in zip(starts, starts[1:], strict=False))
+        if self.blend > shortest:
+            raise InputError(f"a blend of {self.blend} frames is longer than a prompt of {shortest}; make it shorter")

@@ -1,0 +1,141 @@
+"""Tasks done by processes of this machine, each of which has the model; one that dies is replaced."""
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import torch
+from torch import Tensor
+
+from longtake.errors import InputError, LongtakeError, RanksError
+from longtake.tasks.task import Executor, Task, Work
+
+Given = tuple[Task, Tensor | None]
+# A task that ends its worker so often will end the next one too.
+MAX_DEATHS = 3
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: BaseProcess
+    connection: Connection
+    at: Given | None = None
+    """What it is at."""
+
+
+class Processes(Executor):
+    """So many processes, which start at once and are told the tasks one by one."""
+
+    def __init__(self, start: Callable[[int], Work], workers: int) -> None:
+        """`start` makes the work of the process of a number; it travels to the process, so it must be picklable.
+
+        Raises InputError for fewer workers than one.
+        """
+        if workers < 1:
+            raise InputError(f"{workers} workers cannot do anything; give 1 or more")
+        self.slots = workers
+        self._start = start
+        self._waiting: list[Given] = []
+        self._deaths: dict[str, int] = {}
+        self._workers = [self._started(number) for number in range(workers)]
+
+    def submit(self, task: Task, given: Tensor | None) -> None:
+        """Hand a task to an idle process, or keep it until one is."""
+        self._waiting.append((task, given))
+        self._hand_out()
+
+    def next_finished(self) -> tuple[Task, Tensor]:
+        """Wait for a result. A process that has died is replaced, and its task done again.
+
+        Raises LongtakeError with the words of the worker's own, RanksError for a task during which one worker after the
+        other dies.
+        """
+        while True:
+            self._hand_out()
+            ready = wait([worker.connection for worker in self._workers])
+            worker = next(worker for worker in self._workers if worker.connection in ready)
+            try:
+                result, problem, is_fault = worker.connection.recv()
+            except (EOFError, OSError):
+                self._replace(worker)
+                continue
+            if problem:
+                raise (RuntimeError if is_fault else LongtakeError)(problem)
+            assert worker.at is not None
+            task, worker.at = worker.at[0], None
+            return task, torch.from_numpy(result)
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.connection.close()
+            worker.process.kill()
+            worker.process.join()
+        self._workers = []
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            while worker.at is None and self._waiting:
+                worker.at = self._waiting.pop(0)
+                task, given = worker.at
+                try:
+                    worker.connection.send((task, None if given is None else given.numpy()))
+                except OSError:
+                    worker = self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        """Start another process in place of a dead one, whose task comes first."""
+        worker.connection.close()
+        worker.process.kill()
+        worker.process.join()
+        if worker.at is not None:
+            self._waiting.insert(0, worker.at)
+        key = worker.at[0].key if worker.at else ""
+        self._deaths[key] = self._deaths.get(key, 0) + 1
+        if self._deaths[key] >= MAX_DEATHS:
+            raise RanksError(
+                f"{MAX_DEATHS} worker processes have ended one after the other at the same task (exit status "
+                f"{worker.process.exitcode}), perhaps for lack of memory; give the same command with fewer workers"
+            )
+        self._workers[worker.number] = self._started(worker.number)
+        return self._workers[worker.number]
+
+    def _started(self, number: int) -> _Worker:
+        # A fork would share threads and locks of torch with its parent.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        arguments = (theirs, self._start, number, self.slots)
+        process = context.Process(target=_serve, args=arguments, name=f"longtake worker {number}", daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(number=number, process=process, connection=ours)
+
+
+def num_units(device: str) -> int:
+    """Return how many GPUs, or processors, this process may use."""
+    return torch.cuda.device_count() if device == "cuda" else len(os.sched_getaffinity(0))
+
+
+def _serve(connection: Connection, start: Callable[[int], Work], number: int, workers: int) -> None:
+    """Do tasks until the other side is gone."""
+    # Ctrl-C goes to all processes of a terminal; the first of them ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    try:
+        work = start(number)
+        while True:
+            task, given = connection.recv()
+            result = work(task, None if given is None else torch.from_numpy(given))
+            connection.send((result.numpy(), "", False))
+    except (EOFError, ConnectionError):
+        return
+    except LongtakeError as error:
+        connection.send((None, str(error), False))
+    except Exception:
+        connection.send((None, f"a worker failed: {traceback.format_exc()}", True))

@@ -1,0 +1,140 @@
+"""Where the results of tasks are kept: in memory, as files that outlive the process, or on all processes of a job."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from longtake.ranks.world import Group
+from longtake.tasks.task import Store
+
+_NAME = "result"
+
+
+class MemoryStore(Store):
+    """Results of this run that it still needs; they end with the process."""
+
+    def __init__(self) -> None:
+        self._results: dict[str, Tensor] = {}
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether the result is here."""
+        return key in self._results
+
+    def get(self, key: str) -> Tensor:
+        """Return a result that is here."""
+        return self._results[key]
+
+    def put(self, key: str, result: Tensor) -> None:
+        """Keep a result."""
+        self._results[key] = result
+
+    def drop(self, key: str) -> None:
+        """Forget a result."""
+        del self._results[key]
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return all results."""
+        return dict(self._results)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take results back."""
+        self._results.update(state)
+
+
+class FolderStore(Store):
+    """Results as files, which any later run may use: one that was killed, or one with some other prompts.
+
+    A file is written under another name first, so that what bears a key is complete.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether the result is here and can be read; a file that cannot counts as none."""
+        try:
+            with safetensors.safe_open(self._path(key), framework="pt") as file:
+                return list(file.keys()) == [_NAME]
+        except (OSError, safetensors.SafetensorError):
+            return False
+
+    def get(self, key: str) -> Tensor:
+        """Return a result that is here."""
+        return safetensors.torch.load(self._path(key).read_bytes())[_NAME]
+
+    def put(self, key: str, result: Tensor) -> None:
+        """Keep a result for good."""
+        self._folder.mkdir(exist_ok=True)
+        temporary = self._folder / f".{key}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            file.write(safetensors.torch.save({_NAME: result.contiguous()}))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path(key))
+
+    def drop(self, key: str) -> None:
+        """Do nothing: another run may need the result."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return nothing: no result here would be lost."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Keep what a run in memory left."""
+        for key, result in state.items():
+            if key not in self:
+                self.put(key, result)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"
+
+
+class SharedStore(Store):
+    """Results that all processes of a job hold while they need them, and the first one keeps as files.
+
+    All make the same calls in the same order.
+    """
+
+    def __init__(self, group: Group, device: torch.device, folder: FolderStore | None) -> None:
+        """`device`: where messages are sent from. `folder`: of the first process; the others have none."""
+        self._group, self._device, self._folder = group, device, folder
+        self._memory = MemoryStore()
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether the result is here; one that only the first process has is sent to the others."""
+        if key in self._memory:
+            return True
+        found = {_NAME: self._folder.get(key)} if self._folder and key in self._folder else None
+        shared = self._group.share(found, self._device)
+        if shared is None:
+            return False
+        self._memory.put(key, shared[_NAME].cpu())
+        return True
+
+    def get(self, key: str) -> Tensor:
+        """Return a result that is here."""
+        return self._memory.get(key)
+
+    def put(self, key: str, result: Tensor) -> None:
+        """Keep a result, the first process for good."""
+        self._memory.put(key, result)
+        if self._folder:
+            self._folder.put(key, result)
+
+    def drop(self, key: str) -> None:
+        """Forget a result here; its file stays."""
+        self._memory.drop(key)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return nothing: no result would be lost."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Keep what a run in memory left."""
+        for key, result in state.items():
+            self.put(key, result)

@@ -1,0 +1,212 @@
+"""The one training loop: every model of the package is trained by `fit`."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from longtake.errors import CheckpointError
+from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from longtake.train.fit.ema import Ema
+from longtake.train.fit.player import Learning, Player, Turn
+from longtake.train.fit.settings import FitSettings, learning_rate
+from longtake.train.fit.task import Rival, Scalars, Task
+
+_TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
+    """The random numbers of one part of a step, a function of these: nothing to save for an exact resume."""
+    first, second = np.random.SeedSequence([seed, step, part]).generate_state(2).tolist()
+    return torch.Generator().manual_seed(first << 31 ^ second)
+
+
+def fit(
+    task: Task,
+    settings: FitSettings,
+    folder: Path,
+    stop: Callable[[int], bool] = lambda step: False,
+    rival: Rival | None = None,
+) -> bool:
+    """Train the task in `folder`: checkpoints, `samples/`, TensorBoard events and `log.txt`; `final/` when done.
+
+    The same call on the same folder continues where the last checkpoint stands, with bit-identical results (same
+    machine and number of threads). `stop(step)` ends the run early with a checkpoint, for a time limit or a test.
+    With more steps, or a `rival` that begins where the last call ended, a finished run goes on. In a job of several
+    processes, each computes its share of `parts`, and the first one writes. Returns whether all steps are done.
+    Raises CheckpointError where a checkpoint is damaged, InputError where the settings do not suit the machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return _Run(task, settings, folder, rival).train(stop)
+
+
+class _Run:
+    """The state of one call of `fit`."""
+
+    def __init__(self, task: Task, settings: FitSettings, folder: Path, rival: Rival | None) -> None:
+        self.task, self.settings, self.folder, self.rival = task, settings, folder, rival
+        module = task.module()
+        self.device = next(module.parameters()).device
+        # accelerate fixes its precision once per process, but stages with different ones may follow each other.
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="no")
+        self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
+        settings.check_device(self.device.type)
+        settings.check_processes(self.size)
+        own = Learning(betas=settings.betas, weight_decay=settings.weight_decay, max_gradient=settings.max_gradient)
+        self.players = {"optimizer": self._player([module], own)}
+        if rival is not None:
+            theirs = Learning(betas=rival.betas, weight_decay=rival.weight_decay, max_gradient=rival.max_gradient)
+            self.players["rival_optimizer"] = self._player(list(rival.module.children()), theirs)
+        self.ema = Ema(module, settings.ema_decay, settings.ema_every)
+        self.figures: Scalars = {}
+        self.step = self._restore()
+        self.writer = SummaryWriter(folder / "tensorboard", purge_step=self.step) if self.rank == 0 else None
+
+    def train(self, stop: Callable[[int], bool]) -> bool:
+        if self.step >= self.settings.num_steps and (self.folder / "final").exists():
+            self._say(f"finished already, at step {self.step}")
+            return True
+        started = saved = time.monotonic()
+        sampled = -float("inf")
+        losses: list[Tensor] = []
+        done = 0
+        while self.step < self.settings.num_steps and not self._anywhere(stop(self.step)):
+            losses += self._advance()
+            done += 1
+            now = time.monotonic()
+            if self.step % self.settings.log_every == 0 and losses:
+                self._log(self._mean(torch.stack(losses).mean()), (now - started) / done)
+                losses, started, done = [], now, 0
+            if now - sampled > 60 * self.settings.sample_minutes:
+                self._sample()
+                sampled = time.monotonic()
+            if now - saved > 60 * self.settings.save_minutes:
+                self._save()
+                saved = time.monotonic()
+        return self._finish()
+
+    def _player(self, groups: list[nn.Module], learning: Learning) -> Player:
+        return Player(groups, learning, self.device, scaled=self.settings.precision == "fp16")
+
+    def _turn(self) -> tuple[Turn, float, bool]:
+        """Whose turn this step is, at which learning rate, and whether it is the task's."""
+        task, rate = self.players["optimizer"], learning_rate(self.settings, self.step)
+        if self.rival is None or self.step < self.rival.start:
+            return Turn(player=task, loss=self.task.loss), rate, True
+        rival = self.players["rival_optimizer"]
+        if (self.step - self.rival.start) % 2 == 0:
+            return Turn(player=task, loss=self.rival.task_loss, others=(rival,)), rate, True
+        return Turn(player=rival, loss=self.rival.loss, others=(task,)), self.rival.learning_rate, False
+
+    def _advance(self) -> list[Tensor]:
+        """Do one step; return the task's losses, if it was its turn."""
+        turn, rate, is_task = self._turn()
+        losses, share = [], self.size / self.settings.parts
+        for part in range(self.rank, self.settings.parts, self.size):
+            generator = step_generator(self.settings.seed, self.step, part)
+            loss, figures = turn.run(generator, share, self._autocast())
+            losses.append(loss)
+            self.figures |= figures
+        turn.player.step(rate, self._mean if self.size > 1 else None)
+        self.step += 1
+        self.ema.update(self.step)
+        return losses if is_task else []
+
+    def _autocast(self) -> torch.autocast:
+        precision = self.settings.precision
+        return torch.autocast(self.device.type, _TYPES[precision], enabled=precision != "no")
+
+    def _mean(self, value: Tensor) -> Tensor:
+        mean = self.accelerator.reduce(value, reduction="mean")
+        assert isinstance(mean, Tensor)
+        return mean
+
+    def _anywhere(self, here: bool) -> bool:
+        """Whether it holds in any process: all of them must end with the same step."""
+        return here if self.size == 1 else bool(self._mean(torch.tensor(float(here), device=self.device)) > 0)
+
+    def _log(self, loss: Tensor, seconds: float) -> None:
+        if self.writer is None:
+            return
+        for name, value in {"loss": float(loss), "seconds_per_step": seconds, **self.figures}.items():
+            self.writer.add_scalar(name, value, self.step)
+        figures = " ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        self._say(f"step {self.step}/{self.settings.num_steps} loss {loss:.4f} {seconds:.3f} s/step {figures}")
+
+    def _say(self, line: str) -> None:
+        if self.rank:
+            return
+        text = f"{datetime.now():%H:%M:%S} {line}"
+        print(text, flush=True)
+        with (self.folder / "log.txt").open("a") as log:
+            log.write(text + "\n")
+
+    @torch.no_grad()
+    def _sample(self) -> None:
+        if self.writer is None:
+            return
+        with self.ema.applied(), self._autocast():
+            grid = self.task.sample().float().cpu()
+        self.writer.add_image("samples", grid, self.step)
+        path = self.folder / "samples" / f"{self.step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray((grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+
+    def _save(self) -> None:
+        if self.rank:
+            return
+        tensors = {"weights": self.task.module().state_dict(), "ema": self.ema.state_dict()}
+        players = {"optimizer": self.players["optimizer"]}
+        if self.rival is not None and self.step > self.rival.start:
+            tensors["rival"], players = self.rival.module.state_dict(), self.players
+        optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
+        scales = {name: player.scaler.state_dict() for name, player in players.items()}
+        state = Checkpoint(step=self.step, tensors=tensors, optimizers=optimizers, scales=scales)
+        save_checkpoint(self.folder, state)
+
+    def _restore(self) -> int:
+        found = load_checkpoint(self.folder)
+        step = 0 if found is None else found.step
+        if self._anywhere(step > 0) and not self._everywhere(step):
+            raise CheckpointError(f"not every process finds the same checkpoint in {self.folder}; use a shared folder")
+        if found is None:
+            return 0
+        self.task.module().load_state_dict(found.tensors["weights"])
+        self.ema.load_state_dict(found.tensors["ema"])
+        if self.rival is not None and "rival" in found.tensors:
+            self.rival.module.load_state_dict(found.tensors["rival"])
+        for name, player in self.players.items():
+            if name in found.optimizers:
+                player.load(found.optimizers[name], found.scales.get(name, {}))
+        self._say(f"continues at step {step}")
+        return step
+
+    def _everywhere(self, step: int) -> bool:
+        """Whether all processes are at this step."""
+        return float(self._mean(torch.tensor(float(step), device=self.device))) == step
+
+    def _finish(self) -> bool:
+        self._save()
+        done = self.step >= self.settings.num_steps
+        if done and self.rank == 0:
+            self._sample()
+            new, final = self.folder / "final.new", self.folder / "final"
+            shutil.rmtree(new, ignore_errors=True)
+            with self.ema.applied():
+                self.task.save(new)
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(new, final)
+            self._say(f"finished at step {self.step}")
+        if self.writer is not None:
+            self.writer.close()
+        self.accelerator.wait_for_everyone()
+        return done

@@ -1,0 +1,100 @@
+"""One side of a training run: networks that share an optimiser."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import AdamW
+
+from longtake.train.fit.task import Loss, Scalars
+
+Mean = Callable[[Tensor], Tensor]
+"""The mean of a tensor over all processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a player learns."""
+
+    betas: tuple[float, float]
+    """AdamW's."""
+    weight_decay: float
+    """AdamW's."""
+    max_gradient: float | None
+    """Norm that the gradients of each group are scaled down to."""
+
+
+class Player:
+    """Trainable parameters with an optimiser; its gradients are averaged over parts and processes."""
+
+    def __init__(self, groups: Sequence[nn.Module], learning: Learning, device: torch.device, scaled: bool) -> None:
+        """`groups` are the networks whose gradients are limited each by itself; `scaled` for half precision."""
+        self._groups = [list(group.parameters()) for group in groups]
+        self._trained = [one for group in self._groups for one in group if one.requires_grad]
+        self._learning = learning
+        self.optimizer = AdamW(
+            self._trained, lr=0.0, weight_decay=learning.weight_decay, betas=learning.betas, fused=True
+        )
+        self.scaler = GradScaler(device.type, enabled=scaled)
+
+    def take_part(self, learns: bool) -> None:
+        """Let gradients flow to the parameters, or past them only."""
+        for parameter in self._trained:
+            parameter.requires_grad_(learns)
+
+    def add_gradients(self, loss: Tensor, share: float) -> None:
+        """Compute the gradients of a loss, times `share`, and add them to those that are there."""
+        self.scaler.scale(loss * share).backward()
+
+    def step(self, rate: float, mean: Mean | None) -> None:
+        """Change the weights by the gradients, averaged by `mean` over the processes, and forget these."""
+        if mean is not None:
+            self._average(mean)
+        self.scaler.unscale_(self.optimizer)
+        if self._learning.max_gradient is not None:
+            for group in self._groups:
+                nn.utils.clip_grad_norm_(group, self._learning.max_gradient)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+    def load(self, optimizer: dict[str, Any], scale: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.optimizer.load_state_dict(optimizer)
+        self.scaler.load_state_dict(scale)
+
+    def _average(self, mean: Mean) -> None:
+        """One message for all: a process may have no gradient where another one has."""
+        sizes = [parameter.numel() for parameter in self._trained]
+        flat = torch.cat([_gradient(parameter).flatten() for parameter in self._trained])
+        for parameter, part in zip(self._trained, mean(flat).split(sizes), strict=True):
+            parameter.grad = part.view_as(parameter).clone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Who learns in a step, and from what."""
+
+    player: Player
+    loss: Loss
+    others: tuple[Player, ...] = ()
+    """Who takes part without learning."""
+
+    def run(self, generator: torch.Generator, share: float, precision: torch.autocast) -> tuple[Tensor, Scalars]:
+        """Add the gradients of one batch; returns its loss and further figures."""
+        for other in self.others:
+            other.take_part(learns=False)
+        self.player.take_part(learns=True)
+        with precision:
+            loss, scalars = self.loss(generator)
+        self.player.add_gradients(loss, share)
+        return loss.detach(), scalars
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

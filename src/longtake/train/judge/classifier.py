@@ -1,0 +1,246 @@
+"""Train the judge of sprite videos on ground truth: real clips, and real clips spoilt on purpose.
+
+python -m longtake.train.judge.classifier OUT_FOLDER
+"""
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from longtake.data.sprite_render import draw_scene
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, SpriteWorld, light, random_world
+from longtake.metrics.controls import CONTROLS, blur
+from longtake.metrics.judge import CLIP_FRAMES, HEADS, JudgeNetwork
+
+_IGNORED = -100
+_SEED_OFFSET = 1_000_000_000
+"""Training worlds have seeds from here on; evaluation uses small ones."""
+_LATEST_START = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeTraining:
+    """Knobs of the judge's training."""
+
+    seed: int = 0
+    """Seed of the weights, the worlds and their spoiling."""
+    steps: int = 700
+    """Batches to train on; 700 take about 8 minutes on one core."""
+    batch_size: int = 24
+    """Clips in a batch, each rendered once and never again."""
+    learning_rate: float = 2e-3
+    """Peak learning rate (AdamW, warm-up then cosine)."""
+    spoilt: float = 0.35
+    """Share of clips that are spoilt so that a head has to reject them."""
+    start_from: Path | None = None
+    """An earlier judge to continue from; layers that have another shape there start afresh."""
+
+
+def train_judge(out: Path, settings: JudgeTraining) -> None:
+    """Train a judge and write judge.safetensors (float16) and judge.json into the folder `out`."""
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng([settings.seed, 30])
+    network = JudgeNetwork()
+    if settings.start_from is not None:
+        _copy_weights(settings.start_from, network)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
+    began = time.time()
+    for step in range(settings.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _pace(step, settings.steps)
+        clips, labels = _batch(rng, settings)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(clips)
+        losses = [F.cross_entropy(logits[head].float(), labels[head], label_smoothing=0.02) for head in HEADS]
+        loss = torch.stack(losses).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step % 25 == 0:
+            right = {head: _accuracy(logits[head], labels[head]) for head in HEADS}
+            print(f"step {step} loss {loss.item():.3f} {right} {time.time() - began:.0f} s", flush=True)
+        if step % 100 == 99:
+            _save(network, out, settings)
+    _save(network, out, settings)
+
+
+def _pace(step: int, steps: int) -> float:
+    return min((step + 1) / 30, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _copy_weights(path: Path, network: JudgeNetwork) -> None:
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    weights = {name: value.float() for name, value in load_file(path).items() if value.shape == shapes.get(name)}
+    network.load_state_dict(weights, strict=False)
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    known = labels != _IGNORED
+    return round(float((logits.argmax(-1) == labels)[known].float().mean()), 2)
+
+
+def _save(network: JudgeNetwork, out: Path, settings: JudgeTraining) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.half().contiguous() for name, value in network.state_dict().items() if value.is_floating_point()
+    }
+    save_file(weights, out / "judge.safetensors")
+    config = {head: list(names) for head, names in HEADS.items()} | {"training": _plain(settings)}
+    (out / "judge.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _plain(settings: JudgeTraining) -> dict[str, float | int | bool]:
+    return {name: value if name != "start_from" else value is not None for name, value in vars(settings).items()}
+
+
+def _batch(rng: np.random.Generator, settings: JudgeTraining) -> tuple[Tensor, dict[str, Tensor]]:
+    clips, labels = [], []
+    for _ in range(settings.batch_size):
+        clip, label = _example(rng, settings.spoilt)
+        clips.append(clip)
+        labels.append(label)
+    batch = torch.from_numpy(np.stack(clips))
+    targets = {head: torch.tensor([label[head] for label in labels]) for head in HEADS}
+    return _augmented(batch, rng), targets
+
+
+def _example(rng: np.random.Generator, spoilt: float) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    world = random_world(_SEED_OFFSET + int(rng.integers(2**31)), training_only=False)
+    start = int(rng.integers(_LATEST_START))
+    clip = world.frames(start, start + CLIP_FRAMES)
+    shot = world.shot(0)
+    label = {
+        "object": OBJECTS.index(shot.object),
+        "scene": SCENES.index(shot.scene),
+        "motion": MOTIONS.index(shot.motion),
+    }
+    visible = np.mean([world.state(frame).visible for frame in range(start, start + CLIP_FRAMES)])
+    if visible < 0.5:
+        label["object"] = _IGNORED
+    return _spoil(clip, label, world, start, rng) if rng.random() < spoilt else (clip, label)
+
+
+def _spoil(
+    clip: NDArray[np.uint8], label: dict[str, int], world: SpriteWorld, start: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    """Spoil the clip in one way and change the labels to what is still true of it."""
+    seed = int(rng.integers(2**31))
+    match str(rng.choice(["frozen", "looped", "looped", "shuffled", "blurred", "empty", "smeared", "noise"])):
+        case "blurred":
+            return blur(clip, rng.uniform(4.5, 9)), label | {
+                "object": len(OBJECTS), "scene": _IGNORED, "motion": _IGNORED,
+            }  # fmt: skip
+        case "empty":
+            return _scenery(world, start), label | {"object": len(OBJECTS), "motion": _IGNORED}
+        case "smeared":
+            scenery = _scenery(world, start).astype(np.float32)
+            smear = torch.from_numpy(clip - scenery).permute(0, 3, 1, 2)
+            smear = _gaussian(smear, float(rng.uniform(4.5, 7))).permute(0, 2, 3, 1).numpy()
+            return (scenery + smear).clip(0, 255).astype(np.uint8), label | {
+                "object": len(OBJECTS), "motion": _IGNORED,
+            }  # fmt: skip
+        case "noise":
+            return _nothing(clip, rng), {"object": len(OBJECTS), "scene": len(SCENES), "motion": _IGNORED}
+        case name:
+            return CONTROLS[name](clip, seed), label | {"motion": len(MOTIONS)}
+
+
+def _scenery(world: SpriteWorld, start: int) -> NDArray[np.uint8]:
+    """The clip without its object."""
+    frames = []
+    for frame in range(start, start + CLIP_FRAMES):
+        state = world.state(frame)
+        camera = (state.map_x, state.map_y)
+        picture = draw_scene(state.shot.scene, frame, camera, state.horizon, light(state.time_of_day))
+        frames.append(picture.clip(0, 255).astype(np.uint8))
+    return np.stack(frames)
+
+
+def _nothing(clip: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """No scene: plain noise, one flat colour, or a clip with its pixels in disorder (blocks of 8)."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return rng.integers(0, 256, clip.shape, dtype=np.uint8)
+    if kind == 1:
+        return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), clip.shape).copy()
+    blocks = clip.reshape(CLIP_FRAMES, 8, 8, 8, 8, 3).transpose(0, 1, 3, 2, 4, 5).reshape(CLIP_FRAMES, 64, 8, 8, 3)
+    blocks = blocks[:, rng.permutation(64)].reshape(CLIP_FRAMES, 8, 8, 8, 8, 3).transpose(0, 1, 3, 2, 4, 5)
+    mixed = blocks.reshape(clip.shape)
+    return mixed[..., rng.permutation(3)]
+
+
+def _gaussian(images: Tensor, sigma: float) -> Tensor:
+    """Blur (batch, channels, height, width) with this standard deviation in pixels."""
+    reach = max(1, math.ceil(2.5 * sigma))
+    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    line = (line / line.sum()).expand(images.shape[1], 1, -1)
+    padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+    across = F.conv2d(padded, line[:, :, None, :], groups=images.shape[1])
+    return F.conv2d(across, line[:, :, :, None], groups=images.shape[1])
+
+
+def _augmented(clips: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mild damage that leaves all classes readable: blur, coarse detail, block quantisation, colour, noise, shift."""
+    spoilt = []
+    for clip in clips:
+        x = clip.float().permute(0, 3, 1, 2)
+        if rng.random() < 0.5:
+            x = _gaussian(x, float(rng.uniform(0.4, 1.8)))
+        if rng.random() < 0.5:
+            x = torch.lerp(x, _gaussian(x, float(rng.uniform(1.5, 3))), _soft_mask(len(x), rng))
+        if rng.random() < 0.3:
+            x = torch.lerp(x, _coarse(x, int(rng.choice([2, 4]))), float(rng.uniform(0.2, 0.8)))
+        if rng.random() < 0.4:
+            x = _quantised(x, float(rng.uniform(6, 70)))
+        gain = torch.tensor(rng.uniform(0.9, 1.1, (1, 3, 1, 1)), dtype=torch.float32)
+        x = x * gain + float(rng.uniform(-10, 10))
+        if rng.random() < 0.6:
+            x = x + _soft_noise(x, rng)
+        shift = rng.integers(-3, 4, 2)
+        x = F.pad(x, (3, 3, 3, 3), mode="replicate").roll((int(shift[0]), int(shift[1])), (2, 3))[:, :, 3:-3, 3:-3]
+        spoilt.append(x.clamp(0, 255).permute(0, 2, 3, 1))
+    return torch.stack(spoilt)
+
+
+def _soft_noise(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Noise of its own in every frame, fine or in soft blobs such as a decoder leaves."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    size = int(rng.choice([64, 32, 16]))
+    noise = torch.randn((len(x), 3, size, size), generator=generator) * float(rng.uniform(0, 7))
+    return noise if size == 64 else F.interpolate(noise, size=(64, 64), mode="bilinear")
+
+
+def _soft_mask(num_frames: int, rng: np.random.Generator) -> Tensor:
+    """Places that are smudged in this clip, 0 to 1: a decoder loses detail here and there, not everywhere."""
+    places = torch.from_numpy(rng.uniform(-1, 1.5, (1, 1, 8, 8)) + 0.3 * rng.normal(size=(num_frames, 1, 8, 8)))
+    return F.interpolate(places.float().clamp(0, 1), size=(64, 64), mode="bilinear")
+
+
+def _coarse(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(F.avg_pool2d(x, factor), size=x.shape[-2:], mode="bilinear")
+
+
+def _quantised(x: Tensor, step: float) -> Tensor:
+    """Round the cosine coefficients of 8x8 blocks, as video coders do."""
+    rows = torch.arange(8)
+    dct = torch.cos(math.pi * (rows[None, :] + 0.5) * rows[:, None] / 8) * 0.5
+    dct[0] *= math.sqrt(0.5)
+    blocks = x.reshape(*x.shape[:2], 8, 8, 8, 8).transpose(3, 4)
+    steps = step * (0.5 + (rows[:, None] + rows[None, :]) / 7)
+    rounded = torch.round(dct @ blocks @ dct.T / steps) * steps
+    return (dct.T @ rounded @ dct).transpose(3, 4).reshape(x.shape)
+
+
+if __name__ == "__main__":
+    train_judge(Path(sys.argv[1]), JudgeTraining())

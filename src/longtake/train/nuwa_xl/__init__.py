@@ -1,0 +1,1 @@
+"""Training NUWA-XL: on episodes of one's own, and the embedded nuwa-sprites."""

@@ -1,0 +1,177 @@
+"""Clips of 16 frames from spans of 3,376, at the strides of all levels of NUWA-XL's tree: what its network learns from.
+
+A span is never encoded as a whole. Frames are reached directly, by number, and of every sprite world a few stretches at
+each stride are encoded once: a stretch is somewhat longer than a clip, so that clips start at several places in it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor
+
+from longtake.data.sprites import SpriteWorld, random_world, training_shots
+from longtake.errors import InputError
+from longtake.train.sprites.build import AutoencoderKL
+from longtake.train.sprites.cache import encode_pictures
+from longtake.train.sprites.text import NUM_VARIANTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class StretchSettings:
+    """How much of how many sprite worlds is encoded."""
+
+    num_worlds: int = 1500
+    """Worlds, each with a timeline of its own."""
+    strides: tuple[int, ...] = (225, 15, 1)
+    """Frames of a world from one frame of a clip to the next, a number for every level of the tree."""
+    num_stretches: tuple[int, ...] = (2, 4, 6)
+    """Stretches of a world at each of these strides, at random places."""
+    num_frames: int = 24
+    """Frames of a stretch."""
+    shot_frames: tuple[int, int] = (120, 280)
+    """Least and most frames of a shot: 12 changes of scene or more in any span of 3,376 frames."""
+    calm_every: int = 4
+    """One world in so many has shots ten times as long, for videos in which little changes."""
+    first_seed: int = 5_000_000
+    """Seed of the first world; the others count up."""
+    worlds_per_file: int = 15
+    """Worlds in one file; a broken-off run continues at the file it was writing."""
+
+
+_STARTS = 3000
+"""Stretches start before this frame of a world."""
+
+
+def encode_stretches(
+    vae: AutoencoderKL, settings: StretchSettings, folder: Path, stop: Callable[[int], bool] = lambda world: False
+) -> None:
+    """Draw and encode stretches of all worlds into `folder`, unit variance, float16; files that exist are kept.
+
+    A file holds, for every stride s, `latents_s` (stretches, frames, channels, height, width) and `shots_s` (stretches,
+    frames), which are numbers of training shots. `stop(world)` is asked before every file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, settings.num_worlds, settings.worlds_per_file):
+        path = folder / f"stretches_{start:06d}.safetensors"
+        if path.exists():
+            continue
+        if stop(start):
+            return
+        numbers = range(start, min(start + settings.worlds_per_file, settings.num_worlds))
+        worlds = [stretch_world(number, settings) for number in numbers]
+        tensors: dict[str, Tensor] = {}
+        for stride, count in zip(settings.strides, settings.num_stretches, strict=True):
+            frames = [frame for world in worlds for frame in _places(world, stride, count, settings.num_frames)]
+            latents = torch.cat([encode_pictures(vae, _pictures(*stretch)) for stretch in frames])
+            tensors[f"latents_{stride}"] = latents.unflatten(0, (-1, settings.num_frames))
+            tensors[f"shots_{stride}"] = torch.tensor([_shots(*stretch) for stretch in frames])
+        save_file(tensors, path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+
+
+def draw_clips(settings: StretchSettings) -> UInt8[Tensor, "clips frames 3 64 64"]:
+    """Return the pixels of all stretches, those of a world one after the other, from coarse to fine."""
+    clips = []
+    for number in range(settings.num_worlds):
+        world = stretch_world(number, settings)
+        for stride, count in zip(settings.strides, settings.num_stretches, strict=True):
+            clips += [_pictures(*place) for place in _places(world, stride, count, settings.num_frames)]
+    return torch.stack(clips)
+
+
+def stretch_world(number: int, settings: StretchSettings) -> SpriteWorld:
+    """Return world `number` of the cache: an endless timeline of random shots."""
+    is_calm = number % settings.calm_every == settings.calm_every - 1
+    least, most = (frames * (10 if is_calm else 1) for frames in settings.shot_frames)
+    last = _STARTS + settings.num_frames * max(settings.strides)
+    return random_world(settings.first_seed + number, num_shots=2 + last // least, shot_frames=(least, most))
+
+
+def _places(world: SpriteWorld, stride: int, count: int, num_frames: int) -> Iterator[tuple[SpriteWorld, range]]:
+    starts = np.random.default_rng([world.seed, 3, stride]).integers(0, _STARTS, count).tolist()
+    return ((world, range(start, start + num_frames * stride, stride)) for start in starts)
+
+
+def _pictures(world: SpriteWorld, frames: range) -> UInt8[Tensor, "frames 3 64 64"]:
+    return torch.from_numpy(world.frames_at(frames)).permute(0, 3, 1, 2)
+
+
+def _shots(world: SpriteWorld, frames: range) -> list[int]:
+    return [_SHOT_NUMBERS[world.shot(frame)] for frame in frames]
+
+
+_SHOT_NUMBERS = {shot: number for number, shot in enumerate(training_shots())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanClips:
+    """Clips to train on."""
+
+    latents: Float[Tensor, "clips channels frames height width"]
+    """Clean, of unit variance."""
+    text: Float[Tensor, "clips frames tokens width"]
+    """Of every frame's caption."""
+    stride: Int[Tensor, "clips"]
+    """Frames of the video from one frame of the clip to the next."""
+
+
+class SpanSource(ABC):
+    """Long videos, seen as clips at all levels of the tree."""
+
+    strides: Sequence[int]
+    """Of the levels, from coarse to fine."""
+    empty: Tensor
+    """The embedding of no caption, (tokens, width)."""
+
+    @abstractmethod
+    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
+        """Return a random clip for every level asked for; 0 is the coarsest."""
+
+
+class SpriteStretches(SpanSource):
+    """The stretches of `encode_stretches`, in memory."""
+
+    def __init__(self, folder: Path, captions: Path, strides: Sequence[int]) -> None:
+        """Read all files of `folder`, and the embeddings of all captions.
+
+        Raises InputError where there are none, or none of a stride.
+        """
+        self.strides = strides
+        found: dict[str, list[Tensor]] = {f"{kind}_{stride}": [] for kind in ("latents", "shots") for stride in strides}
+        for path in sorted(folder.glob("stretches_*.safetensors")):
+            with safe_open(path, "pt") as file:
+                if missing := sorted(set(found) - set(file.keys())):
+                    raise InputError(f"{path} holds no {missing[0]}; encode the worlds again, at these strides")
+                for name, tensors in found.items():
+                    tensors.append(file.get_tensor(name))
+        if not found[f"shots_{strides[0]}"]:
+            raise InputError(f"{folder} holds no encoded worlds; the stage that encodes them must come first")
+        self.latents = [torch.cat(found[f"latents_{stride}"]) for stride in strides]
+        self.shots = [torch.cat(found[f"shots_{stride}"]) for stride in strides]
+        with safe_open(captions, "pt") as file:
+            self.table, self.empty = file.get_tensor("table"), file.get_tensor("empty").float()
+
+    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
+        """Return random clips; a shot has the same one of its captions all through a clip."""
+        clips, texts = [], []
+        for level in levels:
+            latents, shots = self.latents[level], self.shots[level]
+            stretch = _below(len(latents), generator)
+            start = _below(latents.shape[1] - num_frames + 1, generator)
+            seen = shots[stretch, start : start + num_frames]
+            variant = (seen + _below(NUM_VARIANTS, generator)) % NUM_VARIANTS
+            clips.append(latents[stretch, start : start + num_frames].float())
+            texts.append(self.table[seen, variant].float())
+        stride = torch.tensor([self.strides[level] for level in levels])
+        return SpanClips(latents=torch.stack(clips).transpose(1, 2), text=torch.stack(texts), stride=stride)
+
+
+def _below(stop: int, generator: Generator) -> int:
+    return int(torch.randint(stop, (), generator=generator))

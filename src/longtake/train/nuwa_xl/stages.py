@@ -1,0 +1,186 @@
+"""NUWA-XL's training on episodes of one's own, from recordings to a model folder.
+
+Called in all processes of a job; the first one writes and speaks.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from longtake.data.episodes import Episodes
+from longtake.models.clip_text import text_states
+from longtake.models.hub.files import digest, weight_files
+from longtake.models.hub.folder import TEXT_TO_VIDEO, read_extras, stem
+from longtake.models.hub.load import image_decoder, noise_levels, one_line_errors, text_encoder
+from longtake.models.nuwa_xl.config import MtdConfig
+from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
+from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.models.nuwa_xl.save import count_flops, save_index
+from longtake.models.nuwa_xl.spec import LAYOUT
+from longtake.train.fit.job import Job, Share, check_cache, frame_rate, num_weights, steps_in_words
+from longtake.train.fit.loop import fit
+from longtake.train.fit.task import Scalars, Task
+from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
+from longtake.train.nuwa_xl.settings import NuwaXlRun
+from longtake.train.nuwa_xl.start import Start, closed_vocabulary
+from longtake.train.nuwa_xl.unet import MtdTask
+from longtake.train.sprites.build import AutoencoderKL
+
+_TEXTS_AT_ONCE = 64
+_SHARED = ("vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def nuwa_xl_stage(run: NuwaXlRun, episodes: Episodes, job: Job) -> bool:
+    """Encode all frames into `latents/`, and train mask temporal diffusion on them.
+
+    Returns whether it is finished: `final/` then is a whole model, which nothing else is needed for.
+    """
+    torch.manual_seed(run.fit.seed)
+    network = start_network(run.start, run.network, run.size // run.start.reduction).to(job.device)
+    words = Words(run.start, job.device)
+    texts = sorted({text for captions in episodes.captions for text in captions.texts})
+    job.begin("nuwa-xl", _plan(run, network, job), weights=num_weights(network))
+    if job.world.rank == 0:
+        print("\n".join(words.notes(texts)))
+    vae = image_decoder(run.start.parts["vae"], job.device, torch.float32)
+    if not _encoded(run, vae, episodes, job):
+        return False
+    source = EpisodeLatents(job.folder / "latents", episodes, words.embed, run.network.strides)
+    alphas_cumprod, prediction = noise_levels(run.start.parts["scheduler"])
+    task = MtdTask(network, alphas_cumprod, vae, source, run.loss, prediction)
+    extras = _extras(run, frame_rate(job.train), texts) | {"forward_flops": _flops(network, words)}
+    return fit(WholeModel(task, run.start, extras), run.fit, job.folder, job.stop)
+
+
+def start_network(start: Start, config: MtdConfig, cells: int) -> MaskTemporalUnet:
+    """Return the network to train, for latents of `cells` by `cells`: new where the start is no NUWA-XL model."""
+    place = start.parts["unet"]
+    if start.pipeline == LAYOUT.pipeline:
+        network = load_unet(place)
+        network.config = config
+    else:
+        new = from_video_unet if start.pipeline == TEXT_TO_VIDEO.pipeline else from_image_unet
+        network = new(place, config)
+    network.image.register_to_config(sample_size=cells)
+    return network.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class WholeModel(Task):
+    """A task whose result is saved as a model folder with copies of all parts that it needs, so that it can be
+    moved."""
+
+    task: MtdTask
+    start: Start
+    extras: dict[str, Any]
+
+    def module(self) -> nn.Module:
+        """The UNet."""
+        return self.task.module()
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """The task's."""
+        return self.task.loss(generator)
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """The task's."""
+        return self.task.sample()
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        self.task.save(folder / "unet")
+        for part in _SHARED:
+            copy_part(self.start.parts[part], folder / part)
+        save_index(folder, self.extras)
+
+
+def copy_part(source: Path, target: Path) -> None:
+    """Copy what of a part is read: its settings, its vocabulary, and the weights that would be loaded."""
+    target.mkdir(parents=True)
+    files = [file for file in source.iterdir() if file.suffix in (".json", ".txt")]
+    if source.name in LAYOUT.networks:
+        files += weight_files(source, stem(source.name))
+    for file in files:
+        copyfile(file, target / file.name)
+
+
+class Words:
+    """The tokenizer and the text encoder to start from, as they are."""
+
+    def __init__(self, start: Start, device: torch.device) -> None:
+        place = start.parts["tokenizer"]
+        with one_line_errors(place):
+            self.tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+        self.encoder = text_encoder(CLIPTextModel, start.parts["text_encoder"], torch.float32).to(device)
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens a text is cut or padded to."""
+        return self.tokenizer.model_max_length
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens width"]:
+        """Return what the encoder makes of texts."""
+        parts = [texts[first : first + _TEXTS_AT_ONCE] for first in range(0, len(texts), _TEXTS_AT_ONCE)]
+        return torch.cat([text_states(self.tokenizer, self.encoder, part).cpu() for part in parts])
+
+    def notes(self, texts: Sequence[str]) -> list[str]:
+        """Return, in words, how many captions there are, and how many of them are cut, or cut to the same."""
+        lengths = [len(tokens) for tokens in self.tokenizer(list(texts), verbose=False).input_ids]
+        cut = self.tokenizer(list(texts), truncation=True, max_length=self.num_tokens).input_ids
+        num_read, num_cut = len(set(map(tuple, cut))), sum(length > self.num_tokens for length in lengths)
+        line = f"captions: {len(texts):,} different ones"
+        if num_cut:
+            line += f"; {num_cut:,} are longer than the {self.num_tokens} tokens that the text encoder reads"
+        if num_read < len(texts):
+            line += f", after which only {num_read:,} differ: write shorter ones, or start from another model"
+        return [line]
+
+
+def _plan(run: NuwaXlRun, network: MaskTemporalUnet, job: Job) -> str:
+    config, start = run.network, run.start
+    span = config.strides[0] * (config.frames - 1) + 1
+    num_spans = sum(recording.num_frames - span + 1 for recording in job.train.recordings)
+    num_frames, cells = sum(recording.num_frames for recording in job.train.recordings), run.size // start.reduction
+    cache = 2 * num_frames * cells**2 * network.known.first.in_channels
+    told = ", ".join(map(str, config.strides))
+    plan = f"UNet of {num_weights(network):,} weights from {start.folder.name}; clips of {config.frames}x{run.size}x"
+    plan += f"{run.size}, frames {told} apart, in {num_spans:,} spans of {span:,} frames; latents: "
+    return plan + f"{cache / 1e6:,.1f} MB; " + steps_in_words(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
+
+
+def _encoded(run: NuwaXlRun, vae: AutoencoderKL, episodes: Episodes, job: Job) -> bool:
+    """Write the latents of all episodes to `latents/`, each process its share; return whether all are there."""
+    folder, share = job.folder / "latents", Share(rank=job.world.rank, size=job.world.size)
+    if share.rank == 0:
+        told = {"recordings": job.data, "autoencoder": digest([run.start.parts["vae"]]), "size": run.size}
+        check_cache(folder, told)
+    job.world.all.say("looked")
+    done = encode_episodes(vae, episodes, folder, job.stop, share)
+    return all(json.loads(told) for told in job.world.all.say(json.dumps(done)))
+
+
+def _extras(run: NuwaXlRun, fps: float, texts: Sequence[str]) -> dict[str, Any]:
+    """Return what the model's folder says of it."""
+    extras: dict[str, Any] = {"fps": fps, "guidance": run.loss.guidance}
+    if closed_vocabulary(run.start):
+        extras["vocabulary"] = sorted(set(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", " ".join(texts).lower())))
+    if run.size == run.start.size:
+        extras["decode_flops"] = read_extras(run.start.folder).decode_flops
+    return extras
+
+
+def _flops(network: MaskTemporalUnet, words: Words) -> int:
+    """Return the operations of one evaluation, without doing them."""
+    image: Any = network.image
+    with torch.device("meta"):
+        twin = MaskTemporalUnet(type(image).from_config(image.config), network.config)
+        return count_flops(twin, words.num_tokens)

@@ -1,0 +1,77 @@
+"""Training T-KLVAE: clips at all strides of the tree, encoded and decoded with a view of the frames around each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from longtake.models.nuwa_xl.save import save_temporal_autoencoder
+from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.train.fit.task import Scalars, Task
+from longtake.train.nuwa_xl.data import StretchSettings, draw_clips
+from longtake.train.sprites.autoencode import to_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalVaeSettings:
+    """Data and loss of T-KLVAE. The paper's loss is its image VAE's; here that is L1, L2 and a small divergence."""
+
+    num_worlds: int = 200
+    """Worlds that are drawn before the first step, one clip at every stride each."""
+    batch_size: int = 1
+    """Clips per step."""
+    kl_weight: float = 2e-4
+    """Weight of the divergence from a unit Gaussian, per latent number."""
+    square_weight: float = 2.0
+    """Weight of the squared error beside the absolute one."""
+    seed: int = 6_000_000
+    """Seed of the first world; the others count up."""
+
+
+class TemporalVaeTask(Task):
+    """Reconstruct clips; the image autoencoder's own layers are trained along."""
+
+    def __init__(self, network: TemporalAutoencoder, settings: TemporalVaeSettings) -> None:
+        """Draw the clips; `network` is trained in place."""
+        self.network, self.settings = network, settings
+        drawn = StretchSettings(
+            num_worlds=settings.num_worlds,
+            num_stretches=(1, 1, 1),
+            num_frames=network.frames,
+            first_seed=settings.seed,
+        )
+        self.clips: UInt8[Tensor, "clips 3 frames 64 64"] = draw_clips(drawn).transpose(1, 2)
+
+    def module(self) -> nn.Module:
+        """The autoencoder."""
+        return self.network
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Absolute and squared error of pixels, plus a small divergence."""
+        settings = self.settings
+        pick = torch.randint(len(self.clips), (settings.batch_size,), generator=generator)
+        clips = to_model(self.clips[pick])
+        found = self.network.encode(clips)
+        noise = torch.randn(found.mean.shape, generator=generator)
+        difference = self._decode(found.mean + found.std * noise) - clips
+        square, divergence = difference.square().mean(), found.kl().mean() / found.mean[0].numel()
+        loss = difference.abs().mean() + settings.square_weight * square + settings.kl_weight * divergence
+        return loss, {"psnr": float(-10 * torch.log10(square.detach() / 4)), "kl": float(divergence.detach())}
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """Every second frame of a clip at each stride, its reconstruction below."""
+        clips = to_model(self.clips[:3])
+        decoded = self._decode(self.network.encode(clips).mean)
+        pairs = torch.stack([clips, decoded], dim=1).flatten(0, 1)[:, :, ::2]
+        grid = pairs.permute(1, 0, 3, 2, 4).flatten(3, 4).flatten(1, 2)
+        return functional.interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0].clamp(0, 1)
+
+    def save(self, folder: Path) -> None:
+        """Write image autoencoder and layers over time."""
+        save_temporal_autoencoder(folder, self.network)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.network.decode(latents.unflatten(0, (-1, self.network.frames)).transpose(1, 2)).float()

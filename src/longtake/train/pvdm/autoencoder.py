@@ -1,0 +1,99 @@
+"""Training PVDM's autoencoder (Yu et al., CVPR 2023, arXiv 2302.07685, sec. 3.1)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+from torch.nn.functional import interpolate
+
+from longtake.models.pvdm.autoencoder import PvdmAutoencoder
+from longtake.models.pvdm.save import save_network
+from longtake.train.fit.quick import quick_attention
+from longtake.train.fit.task import Rival, Scalars, Task
+from longtake.train.pvdm.losses import (
+    Discriminators,
+    Distance,
+    adversarial_loss,
+    discriminator_loss,
+    reconstruction_loss,
+)
+from longtake.train.pvdm.settings import AutoencoderLoss
+
+Clips = UInt8[Tensor, "clips frames height width 3"]
+Draw = Callable[[int, Generator], Clips]
+"""Number of clips, randomness -> so many random clips."""
+
+
+class AutoencoderTask(Task):
+    """Reconstruct clips."""
+
+    def __init__(
+        self,
+        autoencoder: PvdmAutoencoder,
+        draw: Draw,
+        shown: Clips,
+        settings: AutoencoderLoss,
+        distance: Distance | None = None,
+    ) -> None:
+        """`autoencoder` is trained in place; `shown` are clips for pictures on the way; `distance` of pictures."""
+        self.autoencoder, self.draw, self.settings, self.distance = autoencoder, draw, settings, distance
+        self.device = next(autoencoder.parameters()).device
+        self.shown = to_video(shown.to(self.device))
+
+    def module(self) -> nn.Module:
+        """The autoencoder."""
+        return self.autoencoder
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Reconstruction alone: pixels, and how one frame of each clip looks."""
+        return self._reconstruction(*self._drawn(generator))
+
+    def with_judges(self, judges: Discriminators, start: int, learning_rate: float) -> Rival:
+        """Return discriminators as a rival from step `start` on; they are trained in place."""
+
+        def fooling(generator: Generator) -> tuple[Tensor, Scalars]:
+            video, again, chosen = self._drawn(generator)
+            loss, scalars = self._reconstruction(video, again, chosen)
+            fooled = adversarial_loss(judges, video, again, chosen, self.settings.weights)
+            return loss + fooled, scalars | {"adversarial": float(fooled.detach())}
+
+        def judging(generator: Generator) -> tuple[Tensor, Scalars]:
+            with torch.no_grad():
+                drawn = self._drawn(generator)
+            loss = discriminator_loss(judges, *drawn)
+            return loss, {"discriminators": float(loss.detach())}
+
+        return Rival(
+            module=judges, loss=judging, task_loss=fooling, start=start, learning_rate=learning_rate, max_gradient=1.0
+        )
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """Every fourth frame of held-out clips, and below it the reconstruction."""
+        again = torch.cat([self.autoencoder(clip).float() for clip in self.shown.split(2)]).clamp(-1, 1)
+        rows = [row[:, ::4] for pair in zip(self.shown, again, strict=True) for row in pair]
+        grid = torch.cat([row.movedim(1, 2).flatten(2) for row in rows], dim=1)
+        return interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write `autoencoder/`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_network(folder, self.autoencoder.config, self.autoencoder.state_dict())
+
+    def _drawn(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return random clips, their reconstructions, and a random frame of each."""
+        video = to_video(self.draw(self.settings.batch_size, generator).to(self.device))
+        chosen = torch.randint(video.shape[2], (len(video),), generator=generator).to(self.device)
+        with quick_attention(self.device, self.autoencoder.recompute):
+            return video, self.autoencoder(video).float(), chosen
+
+    def _reconstruction(self, video: Tensor, again: Tensor, chosen: Tensor) -> tuple[Tensor, Scalars]:
+        loss = reconstruction_loss(video, again, chosen, self.distance, self.settings.weights)
+        square = (again.detach() - video).square().mean()
+        return loss, {"psnr": float(-10 * torch.log10(square / 4))}
+
+
+def to_video(clips: Clips) -> Float[Tensor, "clips 3 frames height width"]:
+    """Bytes to what the network reads, in [-1, 1]."""
+    return clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1

@@ -1,0 +1,124 @@
+"""Training PVDM's diffusion model on cached latents (Yu et al., CVPR 2023, arXiv 2302.07685, sec. 3.2 and 3.3)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn.functional import interpolate
+
+from longtake.models.pvdm.autoencoder import PvdmAutoencoder
+from longtake.models.pvdm.noise_levels import NUM_TRAIN, alphas_cumprod, pvdm_schedule
+from longtake.models.pvdm.save import save_network
+from longtake.models.pvdm.unet import PvdmUnet
+from longtake.schedule import step, to_x0
+from longtake.train.fit.quick import quick_attention
+from longtake.train.fit.task import Scalars, Task
+from longtake.train.pvdm.cache import LatentClips
+from longtake.train.pvdm.settings import DiffusionSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """What the recordings show, in the text encoder's states."""
+
+    table: Float[Tensor, "captions variants tokens width"]
+    empty: Float[Tensor, "tokens width"]
+    """Of the empty prompt."""
+    recording: Int[Tensor, "recordings"]
+    """Caption of each recording."""
+
+    def draw(
+        self, recording: Int[Tensor, "clips"], drop: float, generator: Generator
+    ) -> Float[Tensor, "clips tokens width"]:
+        """Return a random paraphrase for each clip, and the empty prompt for a share `drop` of them."""
+        variant = torch.randint(self.table.shape[1], recording.shape, generator=generator)
+        dropped = torch.rand(recording.shape, generator=generator) < drop
+        rows = self.table[self.recording[recording], variant]
+        return torch.where(dropped[:, None, None], self.empty, rows).float()
+
+
+class DiffusionTask(Task):
+    """Predict the noise, or v, of noisy latents, with and without the clip before."""
+
+    def __init__(
+        self,
+        unet: PvdmUnet,
+        autoencoder: PvdmAutoencoder,
+        clips: LatentClips,
+        captions: Captions | None,
+        settings: DiffusionSettings,
+    ) -> None:
+        """`unet` is trained in place, on its device, where the autoencoder is, too; `captions` where it reads text."""
+        assert (captions is None) == (unet.config.text_width is None)
+        self.unet, self.autoencoder, self.clips, self.captions = unet, autoencoder, clips, captions
+        self.settings, self.device = settings, next(unet.parameters()).device
+        bar = alphas_cumprod().float()
+        self.alpha, self.sigma = bar.sqrt(), (1 - bar).sqrt()
+
+    def module(self) -> nn.Module:
+        """The UNet."""
+        return self.unet
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Mean squared error of the prediction."""
+        settings = self.settings
+        batch = self.clips.draw(settings.batch_size, settings.conditional, generator)
+        text = None
+        if self.captions is not None:
+            text = self.captions.draw(batch.recording, settings.drop_text, generator)
+        timestep = torch.randint(NUM_TRAIN, (settings.batch_size,), generator=generator)
+        noise = torch.randn(batch.latents.shape, generator=generator)
+        return self.error(batch.latents, batch.previous, text, timestep, noise), {}
+
+    def error(
+        self,
+        latents: Float[Tensor, "clips channels positions"],
+        previous: Float[Tensor, "clips channels positions"],
+        text: Float[Tensor, "clips tokens width"] | None,
+        timestep: Int[Tensor, "clips"],
+        noise: Float[Tensor, "clips channels positions"],
+    ) -> Float[Tensor, ""]:
+        """Return the loss of clips at these timesteps, made noisy with this noise."""
+        alpha, sigma = (each[timestep][:, None, None].to(self.device) for each in (self.alpha, self.sigma))
+        latents, previous, noise = (each.to(self.device) for each in (latents, previous, noise))
+        text = None if text is None else text.to(self.device)
+        with quick_attention(self.device, self.unet.recompute):
+            predicted = self.unet(alpha * latents + sigma * noise, timestep.to(self.device), previous, text).float()
+        wanted = noise if self.unet.config.prediction == "epsilon" else alpha * noise - sigma * latents
+        return (predicted - wanted).square().mean()
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """Every second frame of six clips and of the clips that follow them, a row each."""
+        generator = torch.Generator().manual_seed(0)
+        text = None
+        if self.captions is not None:
+            recording = (torch.arange(6) * 367 + 7) % len(self.captions.recording)
+            text = self.captions.draw(recording, 0.0, generator).to(self.device)
+        first = self._sampled(torch.zeros(6, *self.clips.shape, device=self.device), text, generator)
+        second = self._sampled(first, text, generator)
+        frames = torch.cat([self.autoencoder.decode(part)[:, :, ::2] for part in (first, second)], dim=2).float()
+        grid = torch.cat([clip.movedim(1, 2).flatten(2) for clip in frames], dim=1)
+        return (interpolate(grid[None], scale_factor=2)[0] / 2 + 0.5).clamp(0, 1)
+
+    def save(self, folder: Path) -> None:
+        """Write `unet/`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_network(folder, self.unet.config, self.unet.state_dict())
+
+    def _sampled(self, previous: Tensor, text: Tensor | None, generator: Generator) -> Tensor:
+        """DDIM with guidance."""
+        kind = self.unet.config.prediction
+        schedule = pvdm_schedule(self.settings.sample_steps, prediction=kind)
+        x = torch.randn(previous.shape, generator=generator).to(self.device)
+        for level in range(schedule.num_levels, 0, -1):
+            where = torch.full((len(x), 1, 1), level)
+            now, after = schedule.now(where), schedule.next(where)
+            timestep = schedule.timestep[level].expand(len(x)).to(self.device)
+            predicted = self.unet(x, timestep, previous, text).float()
+            if text is not None and self.captions is not None:
+                without = self.unet(x, timestep, previous, self.captions.empty.to(text).expand_as(text)).float()
+                predicted = without + self.settings.guidance * (predicted - without)
+            x = step(x, to_x0(predicted, x, now, kind), now, after, 0.0, None, "x0")
+        return x

@@ -1,0 +1,1 @@
+"""Training the embedded models sprites and sprites-uniform, stage by stage."""

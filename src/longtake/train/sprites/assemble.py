@@ -1,0 +1,96 @@
+"""Putting trained parts into folders of the hub's layout, as `diffusers.TextToVideoSDPipeline` loads them."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, TextToVideoSDPipeline, UNet3DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from longtake.train.sprites.build import build_scheduler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What longtake wants to know about a model and the hub's layout has no place for."""
+
+    guidance: float
+    """Guidance scale that suits the model."""
+    clean_frames: bool
+    """Whether clean frames among noisy ones were trained."""
+    vocabulary: Sequence[str]
+    """Every word of the training captions."""
+    num_frames: int = 16
+    """Frames of a training clip."""
+    fps: int = 8
+    """Frames per second."""
+
+
+def assemble(text: Path, vae: Path, unet: Path, extras: Extras, folder: Path) -> None:
+    """Write `folder` with half-precision weights from the folders that training left.
+
+    `text` holds `text_encoder/` and `tokenizer/`.
+    """
+    scheduler: Any = build_scheduler()
+    pipeline = TextToVideoSDPipeline(
+        vae=AutoencoderKL.from_pretrained(vae),
+        text_encoder=CLIPTextModel.from_pretrained(text / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(text / "tokenizer"),
+        unet=UNet3DConditionModel.from_pretrained(unet),
+        scheduler=scheduler,
+    )
+    costs = _costs(pipeline, extras.num_frames)
+    pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    # The older layout of CLIP's tokenizer, beside the newer single file.
+    pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+    # Loaded as the config says; a half-precision text encoder beside a float32 denoiser would crash the pipeline.
+    pipeline.text_encoder.config.dtype = torch.float32
+    pipeline.text_encoder.config.save_pretrained(folder / "text_encoder")
+    _write(folder / "longtake.json", {**vars(extras), **costs})
+    _forget_places(folder)
+
+
+def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -> None:
+    """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it."""
+    UNet3DConditionModel.from_pretrained(unet).half().save_pretrained(folder / "unet")
+    shutil.copyfile(complete / "model_index.json", folder / "model_index.json")
+    costs = json.loads((complete / "longtake.json").read_text())
+    _write(folder / "longtake.json", {**costs, **vars(extras), "shared": f"../{complete.name}"})
+    _forget_places(folder)
+
+
+@torch.no_grad()
+def _costs(pipeline: TextToVideoSDPipeline, num_frames: int) -> dict[str, int]:
+    """Floating-point operations of one evaluation of the denoiser and of decoding one frame."""
+    unet, config = pipeline.unet, pipeline.unet.config
+    shape = (config.in_channels, num_frames, config.sample_size, config.sample_size)
+    text = torch.zeros(1, pipeline.tokenizer.model_max_length, config.cross_attention_dim)
+    latents = torch.zeros(1, *shape)
+    return {
+        "forward_flops": _flops(lambda: unet(latents, 0, text)),
+        "decode_flops": _flops(lambda: pipeline.vae.decode(latents[:, :, 0])),
+    }
+
+
+def _flops(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _forget_places(folder: Path) -> None:
+    """Remove from all settings the folders that the parts were loaded from."""
+    for path in [*folder.glob("*.json"), *folder.glob("*/*config.json")]:
+        content = json.loads(path.read_text())
+        if "_name_or_path" in content:
+            del content["_name_or_path"]
+            _write(path, content)

@@ -1,0 +1,116 @@
+"""Latents of many sprite worlds and embeddings of all captions, computed once: the data of the denoiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from longtake.data.sprites import SpriteWorld, random_world, training_shots
+from longtake.train.sprites.autoencode import encode_scaled
+from longtake.train.sprites.build import AutoencoderKL
+from longtake.train.sprites.text import NUM_VARIANTS, captions_of, tokens_of
+
+FRAMES_AT_ONCE = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """How much video is drawn."""
+
+    num_worlds: int
+    """Worlds, one shot each."""
+    num_frames: int
+    """Frames of every world."""
+    frame_step: int = 1
+    """Distance of these frames in the world; more than 1 gives varied pictures instead of video."""
+    first_seed: int = 2_000_000
+    """Seed of the first world; the others count up."""
+    worlds_per_file: int = 250
+    """Worlds in one file; a broken-off run continues at the file it was writing."""
+
+
+def encode_worlds(
+    vae: AutoencoderKL, settings: CacheSettings, folder: Path, stop: Callable[[int], bool] = lambda start: False
+) -> None:
+    """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept.
+
+    Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds).
+    `stop(world)` is asked before every file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = {shot: number for number, shot in enumerate(training_shots())}
+    for start in range(0, settings.num_worlds, settings.worlds_per_file):
+        path = folder / f"worlds_{start:06d}.safetensors"
+        if path.exists():
+            continue
+        if stop(start):
+            return
+        num_worlds = min(settings.worlds_per_file, settings.num_worlds - start)
+        seeds = range(settings.first_seed + start, settings.first_seed + start + num_worlds)
+        worlds = [random_world(seed) for seed in seeds]
+        frames = torch.from_numpy(np.stack([_some_frames(world, settings) for world in worlds]))
+        latents = encode_pictures(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
+        shots = torch.tensor([numbers[world.shot(0)] for world in worlds])
+        save_file({"latents": latents, "shots": shots}, path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+
+
+def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint8]:
+    first = int(np.random.default_rng([world.seed, 2]).integers(0, 2000))
+    return world.frames_at(range(first, first + settings.num_frames * settings.frame_step, settings.frame_step))
+
+
+def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
+    """Return the latents of frames, unit variance, float16, computed in bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = [encode_scaled(vae, part).half().contiguous() for part in frames.split(FRAMES_AT_ONCE)]
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def caption_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> tuple[Tensor, Tensor]:
+    """Return states of all training captions, (shots, variants, tokens, width), and of no prompt, (tokens, width)."""
+    rows = [encoder(tokens_of(tokenizer, captions_of(shot))).last_hidden_state for shot in training_shots()]
+    return torch.stack(rows), encoder(tokens_of(tokenizer, [""])).last_hidden_state[0]
+
+
+def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, path: Path) -> None:
+    """Write `table` (shots, variants, tokens, width), float16, and `empty` (tokens, width) for no prompt."""
+    table, empty = caption_states(encoder, tokenizer)
+    save_file({"table": table.half(), "empty": empty.half()}, path)
+
+
+class LatentClips:
+    """Random windows of the cached worlds with their captions' embeddings."""
+
+    def __init__(self, folder: Path, captions: Path) -> None:
+        """Read all files of `folder` into memory, and the embeddings."""
+        latents, shots = [], []
+        for path in sorted(folder.glob("worlds_*.safetensors")):
+            with safe_open(path, "pt") as file:
+                latents.append(file.get_tensor("latents"))
+                shots.append(file.get_tensor("shots"))
+        self.latents, self.shots = torch.cat(latents), torch.cat(shots)
+        with safe_open(captions, "pt") as file:
+            self.table, self.empty = file.get_tensor("table"), file.get_tensor("empty")
+
+    def draw(
+        self, num_clips: int, num_frames: int, drop_text: float, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "clips channels frames height width"], Float[Tensor, "clips tokens width"]]:
+        """Clips and texts; a share `drop_text` of the texts is the empty prompt's."""
+        world = torch.randint(len(self.latents), (num_clips,), generator=generator)
+        last = self.latents.shape[1] - num_frames + 1
+        starts = torch.randint(last, (num_clips,), generator=generator).tolist()
+        variant = torch.randint(NUM_VARIANTS, (num_clips,), generator=generator)
+        dropped = torch.rand(num_clips, generator=generator) < drop_text
+        clips = [self.latents[w, s : s + num_frames].float() for w, s in zip(world.tolist(), starts, strict=True)]
+        text = torch.where(dropped[:, None, None], self.empty, self.table[self.shots[world], variant])
+        return torch.stack(clips).transpose(1, 2), text.float()

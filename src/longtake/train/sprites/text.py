@@ -1,0 +1,89 @@
+"""Training the text encoder of the embedded model: name the object, the scene and the motion of a caption."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, training_shots
+from longtake.train.fit.task import Scalars, Task
+from longtake.train.sprites.tokenizer import end_of_text
+
+NUM_VARIANTS = 16
+"""Paraphrases of every shot that are trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """Loss of the text encoder."""
+
+    batch_size: int = 64
+    """Captions per step."""
+    max_tokens: int = 20
+    """Length of a prompt in tokens, start and end included; captions have up to 16."""
+    early_weight: float = 0.1
+    """Weight of the tokens before the end of a caption, which cannot know all of it."""
+
+
+def captions_of(shot: Shot) -> list[str]:
+    """The canonical caption and the paraphrases that are trained on."""
+    return [caption(shot, variant) for variant in range(NUM_VARIANTS)]
+
+
+def tokens_of(tokenizer: CLIPTokenizer, prompts: list[str]) -> Int[Tensor, "prompts tokens"]:
+    """Token ids, padded to the tokenizer's length."""
+    settings = {"padding": "max_length", "truncation": True, "max_length": tokenizer.model_max_length}
+    return tokenizer(prompts, return_tensors="pt", **settings).input_ids
+
+
+class TextTask(Task):
+    """Every token from the end of the caption on has to know all three answers; synonyms then look alike."""
+
+    def __init__(self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, settings: TextSettings) -> None:
+        """Tokenize all training captions; `encoder` is trained in place."""
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.settings = settings
+        shots = training_shots()
+        self.tokens = tokens_of(tokenizer, [text for shot in shots for text in captions_of(shot)])
+        answers = [(OBJECTS.index(s.object), SCENES.index(s.scene), MOTIONS.index(s.motion)) for s in shots]
+        self.answers = torch.tensor(answers).repeat_interleave(NUM_VARIANTS, dim=0)
+        self.end = end_of_text(tokenizer)
+        width = encoder.config.hidden_size
+        self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in (OBJECTS, SCENES, MOTIONS))
+        self.both = nn.ModuleList([encoder, self.heads])
+
+    def module(self) -> nn.Module:
+        """Encoder and answering heads; the heads are thrown away."""
+        return self.both
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Cross entropy of the three answers at every token."""
+        pick = torch.randint(len(self.tokens), (self.settings.batch_size,), generator=generator)
+        tokens, answers = self.tokens[pick], self.answers[pick]
+        hidden = self.encoder(tokens).last_hidden_state
+        ended = torch.eq(tokens, self.end).cumsum(dim=1) > 0
+        weight = torch.where(ended, 1.0, self.settings.early_weight)
+        loss, right = hidden.new_zeros(()), torch.ones_like(ended)
+        for head, answer in zip(self.heads, answers.T, strict=True):
+            logits = head(hidden)
+            everywhere = answer[:, None].expand_as(tokens)
+            error = functional.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
+            loss = loss + (error * weight).mean()
+            right &= logits.argmax(dim=-1) == answer[:, None]
+        return loss, {"right": float(right[ended].float().mean())}
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """Cosines between the embeddings of 64 captions; paraphrases of a shot lie next to each other."""
+        hidden = self.encoder(self.tokens[: 64 * 47 : 47]).last_hidden_state[:, -1]
+        cosines = functional.cosine_similarity(hidden[:, None], hidden[None], dim=-1)
+        return functional.interpolate((cosines / 2 + 0.5).expand(1, 3, -1, -1), scale_factor=8)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write `text_encoder/` and `tokenizer/`."""
+        self.encoder.save_pretrained(folder / "text_encoder")
+        self.tokenizer.save_pretrained(folder / "tokenizer")

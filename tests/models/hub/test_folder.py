@@ -1,0 +1,187 @@
+"""What is read from a model folder before loading it, and what is said of folders that cannot be used."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
+from longtake.models import load_model, model_spec
+from longtake.models.hub import files as hub_files
+from longtake.models.hub.files import digest
+from longtake.models.hub.folder import folder_spec, unknown_words
+from longtake.models.hub.load import load_parts
+from longtake.models.modelscope.model import load_unet
+from longtake.models.toy_spec import TOY
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def edit(file: Path, **changes: Any) -> None:
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+def test_the_spec_tells_what_the_loaded_model_is(folder: Path) -> None:
+    spec = folder_spec(folder)
+    model = load_unet(folder, "cpu", torch.float32)
+    assert (spec.name, spec.width, spec.height, spec.fps, spec.guidance) == ("tiny", 16, 16, 8, 3)
+    assert spec.latent_shape == (4, 8, 8, 8)
+    parts = (model.parts.unet, model.parts.vae, model.parts.text_encoder)
+    assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.parameters())
+    assert spec.capabilities == {PerFrameNoise, TemporalHooks, Infill, Continuation}
+    assert model.spec == spec
+
+
+def test_a_folder_without_extras_has_the_stock_pipelines_defaults(copy: Path) -> None:
+    (copy / "longtake.json").unlink()
+    spec = model_spec(str(copy))
+    assert (spec.num_frames, spec.fps, spec.guidance, spec.clean_frames) == (16, 8.0, 9.0, False)
+    assert spec.capabilities == {PerFrameNoise, TemporalHooks} and spec.vocabulary is None
+
+
+def test_reading_a_folder_loads_no_torch(folder: Path) -> None:
+    code = "import sys; from pathlib import Path; from longtake.models.hub.folder import folder_spec;"
+    code += f"folder_spec(Path({str(folder)!r}));"
+    code += "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_parts_can_come_from_a_folder_beside(copy: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    shutil.copy(copy / "model_index.json", small)
+    shutil.copytree(copy / "unet", small / "unet")
+    (small / "longtake.json").write_text(json.dumps({"shared": "../copy", "num_frames": 8}))
+    assert folder_spec(small).parameters == folder_spec(copy).parameters
+    assert load_model(str(small)).digest == load_model(str(copy)).digest
+
+
+def test_shards_and_half_precision_variants_are_found(folder: Path, copy: Path) -> None:
+    parts = load_parts(folder, torch.device("cpu"), torch.float32)
+    shutil.rmtree(copy / "unet")
+    parts.unet.save_pretrained(copy / "unet", max_shard_size="200KB")
+    assert len(list((copy / "unet").glob("*.safetensors"))) > 1
+    shutil.rmtree(copy / "vae")
+    parts.vae.save_pretrained(copy / "vae", variant="fp16")
+    assert folder_spec(copy).parameters == folder_spec(folder).parameters
+    again = load_parts(copy, torch.device("cpu"), torch.float32)
+    for old, new in zip(parts.unet.parameters(), again.unet.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overlong_header(file: Path) -> None:
+    file.write_bytes((1 << 62).to_bytes(8, "little") + file.read_bytes()[8:])
+
+
+WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
+
+BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
+    "another pipeline": (
+        lambda folder: edit(folder / "model_index.json", _class_name="CogVideoXPipeline"),
+        InputError,
+        "CogVideoXPipeline.*TextToVideoSDPipeline",
+    ),
+    "another network": (
+        lambda folder: edit(folder / "model_index.json", unet=["diffusers", "UNetMotionModel"]),
+        InputError,
+        "UNetMotionModel as unet.*UNet3DConditionModel",
+    ),
+    "another network inside": (
+        lambda folder: edit(folder / "unet" / "config.json", _class_name="UNet2DModel"),
+        InputError,
+        "UNet2DModel.*UNet3DConditionModel",
+    ),
+    "index broken": (lambda folder: (folder / "model_index.json").write_text("{"), CheckpointError, "not valid JSON"),
+    "index a list": (lambda folder: (folder / "model_index.json").write_text("[]"), CheckpointError, "no JSON object"),
+    "index not text": (lambda f: (f / "model_index.json").write_bytes(b"\xff\xfe\x00"), CheckpointError, "JSON"),
+    "index missing": (lambda folder: (folder / "model_index.json").unlink(), CheckpointError, "cannot be read"),
+    "part missing": (lambda folder: shutil.rmtree(folder / "vae"), CheckpointError, "vae is missing"),
+    "size missing": (lambda f: edit(f / "unet" / "config.json", sample_size=...), CheckpointError, "sample_size"),
+    "channels odd": (lambda f: edit(f / "vae" / "config.json", block_out_channels=3), CheckpointError, "block_out"),
+    "weights missing": (lambda folder: (folder / WEIGHTS).unlink(), CheckpointError, "holds no diffusion_"),
+    "weights pickled": (lambda f: (f / WEIGHTS).rename(f / "unet" / "weights.bin"), CheckpointError, "can run code"),
+    "weights cut": (lambda folder: cut(folder / WEIGHTS), CheckpointError, "unet.*fetch"),
+    "weights empty": (lambda folder: (folder / WEIGHTS).write_bytes(b""), CheckpointError, "safetensors"),
+    "header overlong": (lambda folder: overlong_header(folder / WEIGHTS), CheckpointError, "longer than the file"),
+    "field unknown": (lambda f: edit(f / "longtake.json", speed=3), CheckpointError, "unknown field 'speed'"),
+    "field of another type": (lambda f: edit(f / "longtake.json", fps="8"), CheckpointError, "fps cannot be '8'"),
+    "field negative": (lambda f: edit(f / "longtake.json", num_frames=-1), CheckpointError, "num_frames cannot be -1"),
+    "path up": (lambda f: edit(f / "longtake.json", shared="../../etc"), CheckpointError, "leads out of the folder"),
+    "path absolute": (lambda f: edit(f / "longtake.json", shared="/etc"), CheckpointError, "leads out of the folder"),
+    "path to nothing": (lambda f: edit(f / "longtake.json", shared="../gone"), CheckpointError, "gone is missing"),
+    "tensors of another shape": (
+        lambda folder: edit(folder / "unet" / "config.json", block_out_channels=[16, 16]),
+        CheckpointError,
+        "unet cannot be loaded",
+    ),
+    "prediction unknown": (
+        lambda folder: edit(folder / "scheduler" / "scheduler_config.json", prediction_type="flow"),
+        CheckpointError,
+        "prediction_type",
+    ),
+    "betas unknown": (
+        lambda folder: edit(folder / "scheduler" / "scheduler_config.json", beta_schedule="steep"),
+        CheckpointError,
+        "steep",
+    ),
+    "tokenizer broken": (lambda f: (f / "tokenizer" / "tokenizer.json").write_text("{"), CheckpointError, "tokenizer"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_folder_is_refused_in_one_line(copy: Path, case: str) -> None:
+    spoil, kind, message = BAD[case]
+    spoil(copy)
+    with pytest.raises(kind, match=message) as caught:
+        load_unet(copy, "cpu", torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_may_not_lie_elsewhere(copy: Path) -> None:
+    (copy / WEIGHTS).rename(copy / "stolen.safetensors")
+    index = copy / f"{WEIGHTS}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": "../stolen.safetensors"}}))
+    with pytest.raises(CheckpointError, match="leads out of the folder"):
+        folder_spec(copy)
+
+
+def test_missing_tensors_are_not_made_up(copy: Path) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    del tensors["conv_in.weight"]
+    save_file(tensors, copy / WEIGHTS)
+    with pytest.raises(CheckpointError, match="lacks 1 tensors, such as conv_in.weight"):
+        load_unet(copy, "cpu", torch.float32)
+
+
+def test_hashes_of_large_files_are_remembered(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = digest([copy / "unet"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub_files, "CACHED_FROM_BYTES", 1)
+    assert digest([copy / "unet"]) == fresh
+    known = json.loads((tmp_path / "cache" / "longtake" / "digests.json").read_text())
+    assert len(known) == 2
+    monkeypatch.setattr(hub_files.hashlib, "file_digest", None)
+    assert digest([copy / "unet"]) == fresh
+
+
+def test_unknown_words_are_listed_once_in_order() -> None:
+    spec = replace(TOY, vocabulary=frozenset({"a", "red", "car", "hot", "air", "don't"}))
+    assert unknown_words(spec, "A red zebra, a zebra; hot-air quagga. Don't!") == ["zebra", "quagga"]
+    assert unknown_words(TOY, "anything") == []

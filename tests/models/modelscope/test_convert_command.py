@@ -1,0 +1,145 @@
+"""`longtake convert videocrafter2`: what it takes, what it makes of it, and what it refuses."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from longtake.apps.cli import main
+from longtake.errors import LongtakeError, OutputError
+from longtake.models import model_spec
+from longtake.models.modelscope.convert import Assembly, assemble
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SETTINGS = Assembly(told_fps=24.0, fps=10.0, guidance=12.0, height=16, width=16)
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_hub_folder_is_taken_as_it_is(videocrafter2_unet, folder, tmp_path) -> None:
+    above = tmp_path / "above"
+    shutil.copytree(videocrafter2_unet, above / "unet")
+    for source, output in ((videocrafter2_unet, "flat"), (above, "nested")):
+        assemble(source, folder, tmp_path / output, SETTINGS)
+        written = tmp_path / output
+        assert os.path.samefile(written / "vae" / WEIGHTS, folder / "vae" / WEIGHTS)
+        assert model_spec(str(written)).num_frames == 16
+        assert {path.name for path in written.iterdir()} == {
+            *("model_index.json", "longtake.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
+        }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["above", "flat", "nested"]
+
+
+def test_a_pickled_unet_becomes_safetensors(videocrafter2_unet, folder, tmp_path) -> None:
+    source = Path(shutil.copytree(videocrafter2_unet, tmp_path / "pickled"))
+    tensors = load_file(source / WEIGHTS)
+    (source / WEIGHTS).unlink()
+    torch.save(tensors, source / "diffusion_pytorch_model.bin")
+    assemble(source, folder, tmp_path / "model", SETTINGS)
+    written = load_file(tmp_path / "model" / "unet" / WEIGHTS)
+    assert written.keys() == tensors.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in tensors.items())
+
+
+def test_the_size_is_written(videocrafter2_unet, folder, tmp_path) -> None:
+    assemble(videocrafter2_unet, folder, tmp_path / "model", replace(SETTINGS, height=8, width=12))
+    spec = model_spec(str(tmp_path / "model"))
+    assert (spec.height, spec.width, spec.latent_shape) == (8, 12, (4, 16, 4, 6))
+
+
+def rename(file: Path, old: str, new: str | None) -> None:
+    tensors = load_file(file)
+    tensor = tensors.pop(old)
+    save_file(tensors | ({new: tensor} if new else {}), file)
+
+
+def cut(file: Path) -> None:
+    tensors = load_file(file)
+    tensors["conv_in.bias"] = tensors["conv_in.bias"][1:].clone()
+    save_file(tensors, file)
+
+
+BAD: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
+    "nothing there": (lambda unet, parts: shutil.rmtree(unet), "no folder of a UNet.*no checkpoint"),
+    "no such network": (
+        lambda unet, parts: edit(unet / "config.json", _class_name="UNetMotionModel"),
+        "UNetMotionModel.*UNet3DConditionModel",
+    ),
+    "an embedding by another name": (
+        lambda unet, parts: rename(unet / WEIGHTS, "fps_embedding.linear_1.bias", "fps_proj.0.bias"),
+        "has the tensor fps_proj.0.bias, which VideoCrafter2 does not have",
+    ),
+    "no embedding": (
+        lambda unet, parts: rename(unet / WEIGHTS, "fps_embedding.linear_1.bias", None),
+        "lacks the tensor fps_embedding.linear_1.bias",
+    ),
+    "another shape": (lambda unet, parts: cut(unet / WEIGHTS), r"conv_in.bias has the shape \[15\], not \[16\]"),
+    "other parts": (
+        lambda unet, parts: edit(parts / "model_index.json", _class_name="LattePipeline"),
+        "LattePipeline.*TextToVideoSDPipeline",
+    ),
+    "part missing": (lambda unet, parts: shutil.rmtree(parts / "vae"), "vae is missing"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_is_refused_in_one_line(videocrafter2_unet, folder, tmp_path, case) -> None:
+    spoil, message = BAD[case]
+    unet, parts = (Path(shutil.copytree(each, tmp_path / each.name)) for each in (videocrafter2_unet, folder))
+    spoil(unet, parts)
+    with pytest.raises(LongtakeError, match=message) as caught:
+        assemble(unet, parts, tmp_path / "model", SETTINGS)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "model").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_nothing_is_written_over(videocrafter2_unet, folder, tmp_path) -> None:
+    with pytest.raises(OutputError, match="exists"):
+        assemble(videocrafter2_unet, folder, tmp_path, SETTINGS)
+    with pytest.raises(OutputError, match="does not exist"):
+        assemble(videocrafter2_unet, folder, tmp_path / "no" / "where", SETTINGS)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Run the command in this process: exit status, output, errors."""
+
+    def command(*arguments: str) -> tuple[Any, str, str]:
+        monkeypatch.setattr("sys.argv", ["longtake", "convert", "videocrafter2", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        return leaving.value.code, *capsys.readouterr()
+
+    return command
+
+
+def test_the_command_makes_a_model(run, videocrafter2_unet, folder, tmp_path) -> None:
+    output = str(tmp_path / "model")
+    size = ("--height", "16", "--width", "16", "--told-fps", "24")
+    status, out, err = run(str(videocrafter2_unet), "--parts", str(folder), "-o", output, *size, "--json")
+    assert status == 0 and err == ""
+    assert json.loads(out) == {"folder": output, "parameters": model_spec(output).parameters}
+    assert json.loads((tmp_path / "model" / "longtake.json").read_text())["told_fps"] == 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "what to convert is missing"),
+        (("unet",), "--parts is missing"),
+        (("unet", "--parts", "p", "--fps", "0"), "must be above 0"),
+        (("unet", "--parts", "p"), "p/model_index.json cannot be read"),
+    ],
+)
+def test_bad_arguments_are_refused(run, arguments, message) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "") and message in err and err.count("\n") == 1

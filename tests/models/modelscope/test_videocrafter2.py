@@ -1,0 +1,120 @@
+"""A UNet that is told of frames per second, against diffusers' own UNet with a hook, on tiny real components."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet3DConditionModel
+from diffusers.models.embeddings import TimestepEmbedding
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from longtake.errors import CheckpointError, InputError
+from longtake.models import load_model, model_spec
+from longtake.models.modelscope.convert import Assembly, assemble
+from longtake.models.modelscope.model import UNetModel, load_unet
+from longtake.schedule import to_x0
+
+FRAMES = 8
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SETTINGS = Assembly(told_fps=24.0, fps=10.0, guidance=12.0, height=16, width=16)
+
+
+@pytest.fixture(scope="module")
+def assembled(folder: Path, videocrafter2_unet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("assembled") / "videocrafter2"
+    assemble(videocrafter2_unet, folder, output, SETTINGS)
+    return output
+
+
+class AddFps(nn.Module):
+    """What Video-Infinity's authors hang behind the time embedding."""
+
+    def __init__(self, unet: UNet3DConditionModel, weights: dict[str, Tensor], fps: float) -> None:
+        super().__init__()
+        embedding = TimestepEmbedding(16, 64)
+        prefix = "fps_embedding."
+        embedding.load_state_dict({n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)})
+        projected = unet.time_proj(torch.tensor([fps])).double()
+        self.vector = embedding.double()(projected)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        return sample + self.vector
+
+
+def test_equals_the_unet_with_the_embedding_behind_its_time_embedding(assembled, videocrafter2_unet) -> None:
+    model = load_unet(assembled, "cpu", torch.float64)
+    prompts, schedule = ["", "a red car"], model.schedule(10)
+    x = torch.randn((1, 4, FRAMES, 8, 8), generator=torch.Generator().manual_seed(0)).double()
+    rows, level = torch.ones((1, FRAMES), dtype=torch.long), torch.tensor([6])
+    x0 = model.denoise(x, level, schedule, model.encode(prompts), rows)
+
+    stock = UNet3DConditionModel.from_pretrained(assembled / "unet", torch_dtype=torch.float64)
+    with torch.no_grad():
+        plain = stock(x, schedule.timestep[level], model.text_states(prompts)[1:].double()).sample
+        stock.time_embedding.post_act = AddFps(stock, load_file(videocrafter2_unet / WEIGHTS), 24.0)
+        told = stock(x, schedule.timestep[level], model.text_states(prompts)[1:].double()).sample
+    assert (told - plain).abs().max() > 1e-3
+    torch.testing.assert_close(x0, to_x0(told, x, schedule.now(level), "v_prediction"), atol=1e-9, rtol=0)
+
+
+def test_the_folder_says_what_the_model_is(assembled, caplog) -> None:
+    spec = model_spec(str(assembled))
+    assert (spec.width, spec.height, spec.fps, spec.guidance, spec.num_frames) == (16, 16, 10, 12, 16)
+    model = load_model(str(assembled))
+    assert isinstance(model, UNetModel) and model.parts.fps_embedding is not None
+    assert caplog.text == ""
+    fps_weights = sum(t.numel() for t in TimestepEmbedding(16, 64).parameters())
+    parts = (model.parts.unet, model.parts.vae, model.parts.text_encoder)
+    assert spec.parameters == sum(t.numel() for part in parts for t in part.parameters()) + fps_weights
+
+
+def test_the_digest_depends_on_what_the_network_is_told(assembled, videocrafter2_unet, folder, tmp_path) -> None:
+    assemble(videocrafter2_unet, folder, tmp_path / "same", SETTINGS)
+    other = Assembly(told_fps=8.0, fps=10.0, guidance=12.0, height=16, width=16)
+    assemble(videocrafter2_unet, folder, tmp_path / "other", other)
+    digests = [load_model(str(place)).digest for place in (assembled, tmp_path / "same", tmp_path / "other")]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_unet_that_must_be_told_is_not_run_untold(assembled, videocrafter2_unet, folder, tmp_path) -> None:
+    assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
+    (tmp_path / "model" / "longtake.json").unlink()
+    with pytest.raises(InputError, match="must be told.*longtake convert videocrafter2"):
+        model_spec(str(tmp_path / "model"))
+
+
+def test_telling_a_unet_that_does_not_listen_is_an_error(folder, videocrafter2_unet, tmp_path) -> None:
+    assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
+    weights = tmp_path / "model" / "unet" / WEIGHTS
+    weights.unlink()
+    weights.write_bytes((folder / "unet" / WEIGHTS).read_bytes())
+    with pytest.raises(InputError, match="told_fps.*no effect"):
+        model_spec(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("spoil", ["missing", "renamed", "another shape"])
+def test_an_embedding_of_another_form_is_refused(assembled, spoil) -> None:
+    tensors, name = load_file(assembled / "unet" / WEIGHTS), "fps_embedding.linear_2.bias"
+    tensor = tensors.pop(name)
+    if spoil == "renamed":
+        tensors["fps_embedding.2.bias"] = tensor
+    elif spoil == "another shape":
+        tensors[name] = tensor[:-1].clone()
+    # A new file: the old one is linked to the UNet that other tests use.
+    (assembled / "unet" / WEIGHTS).rename(assembled / "kept")
+    try:
+        save_file(tensors, assembled / "unet" / WEIGHTS)
+        with pytest.raises(CheckpointError, match="fps_embedding|another form") as caught:
+            load_model(str(assembled))
+        assert "\n" not in str(caught.value)
+    finally:
+        (assembled / "kept").replace(assembled / "unet" / WEIGHTS)
+
+
+def test_told_fps_must_be_a_rate(assembled, folder, videocrafter2_unet, tmp_path) -> None:
+    assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
+    (tmp_path / "model" / "longtake.json").write_text(json.dumps({"told_fps": -1}))
+    with pytest.raises(CheckpointError, match="told_fps cannot be -1"):
+        model_spec(str(tmp_path / "model"))

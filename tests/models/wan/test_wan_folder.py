@@ -1,0 +1,110 @@
+"""What is read from a Wan folder before loading it, and what is said of folders that cannot be used."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.model import PerFrameNoise, TemporalHooks
+from longtake.models import model_spec
+from longtake.models.wan.model import WanModel, load_wan
+from longtake.models.wan.spec import wan_spec
+
+from .wan_fixture import CHANNELS, FRAMES, HEIGHT, TOKENS, WIDTH, tiny_wan
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_wan(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> WanModel:
+    return load_wan(folder, "cpu", torch.float32)
+
+
+def test_the_spec_tells_what_the_loaded_model_is(folder, model) -> None:
+    spec = model_spec(str(folder))
+    assert (spec.name, spec.width, spec.height, spec.fps, spec.guidance) == ("tiny-wan", 48, 32, 16, 2)
+    assert spec.latent_shape == (CHANNELS, FRAMES, HEIGHT, WIDTH) and spec.temporal_stride == 4
+    parts = (model.parts.transformer, model.parts.vae, model.parts.text_encoder)
+    assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.parameters())
+    assert spec.capabilities == {PerFrameNoise, TemporalHooks} and spec == model.spec
+    assert spec.temporal_layers == (("attention", 48, TOKENS),) * 2
+
+
+def test_the_spec_counts_the_operations_of_the_blocks(folder, model) -> None:
+    x, text = torch.zeros((1, *model.spec.latent_shape)), torch.zeros((1, 512, 16))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.parts.transformer(x, torch.tensor([500.0]), text)
+    blocks = [count for name, count in counter.get_flop_counts().items() if re.fullmatch(r".*blocks\.\d+", name)]
+    counted = [sum(operations.values()) for operations in blocks]
+    assert sum(counted) == wan_spec(folder).forward_flops
+
+
+def test_a_folder_without_extras_has_the_authors_sizes(copy) -> None:
+    (copy / "longtake.json").unlink()
+    spec = model_spec(str(copy))
+    assert (spec.num_frames, spec.pixel_frames(21), spec.height, spec.width) == (21, 81, 480, 832)
+    assert (spec.fps, spec.guidance, spec.latent_shape) == (16, 5, (CHANNELS, 21, 60, 104))
+    edit(copy / "model_index.json", expand_timesteps=True)
+    spec = model_spec(str(copy))
+    assert (spec.num_frames, spec.pixel_frames(31), spec.height, spec.width, spec.fps) == (31, 121, 704, 1280, 24)
+
+
+def test_reading_a_folder_loads_no_torch(folder: Path) -> None:
+    code = f"import sys; from longtake.models import model_spec; model_spec({str(folder)!r});"
+    code += "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def edit(file: Path, **changes: Any) -> None:
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+NETWORK, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
+
+BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
+    "two experts": (
+        lambda f: edit(f / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]),
+        InputError,
+        "two transformers.*Wan2.1",
+    ),
+    "picture to video": (lambda f: edit(f / NETWORK, in_channels=9), InputError, "takes 9 channels.*have 4"),
+    "size odd": (lambda f: edit(f / "longtake.json", size=[40, 48]), InputError, "multiples of 16"),
+    "size no pair": (lambda f: edit(f / "longtake.json", size=[48]), CheckpointError, "size cannot be"),
+    "clip too long": (lambda f: edit(f / "longtake.json", num_frames=65), InputError, "positions for 64 frames"),
+    "patches over time": (lambda f: edit(f / NETWORK, patch_size=[2, 2, 2]), CheckpointError, "patch_size cannot be"),
+    "layers none": (lambda f: edit(f / NETWORK, num_layers=0), CheckpointError, "num_layers cannot be 0"),
+    "tensors of another shape": (lambda f: edit(f / NETWORK, ffn_dim=32), CheckpointError, "transformer cannot be"),
+    "tensors missing": (lambda f: edit(f / NETWORK, num_layers=3), CheckpointError, "lacks 27 tensors"),
+    "levels no flow": (lambda f: edit(f / SCHEDULER, prediction_type="epsilon"), InputError, "not of a flow"),
+    "levels moving": (lambda f: edit(f / SCHEDULER, use_dynamic_shifting=True), InputError, "constant shift"),
+    "shift negative": (lambda f: edit(f / SCHEDULER, shift=-1), CheckpointError, "shift cannot be -1"),
+    "tokenizer broken": (lambda f: (f / "tokenizer" / "tokenizer.json").write_text("{"), CheckpointError, "tokenizer"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_folder_is_refused_in_one_line(copy: Path, case: str) -> None:
+    spoil, kind, message = BAD[case]
+    spoil(copy)
+    with pytest.raises(kind, match=message) as caught:
+        load_wan(copy, "cpu", torch.float32)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,122 @@
+"""The embedded model's tasks at tiny sizes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.data.sprites import training_shots
+from longtake.errors import InputError
+from longtake.train.fit.loop import FitSettings, fit, step_generator
+from longtake.train.sprites import recipe
+from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_text_encoder, build_unet, build_vae
+from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
+from longtake.train.sprites.levels import LevelMixture
+from longtake.train.sprites.text import TextSettings, TextTask, captions_of
+from longtake.train.sprites.tokenizer import train_tokenizer
+from longtake.train.sprites.unet import DenoiserSettings, DenoiserTask
+from longtake.train.sprites.vae import VaeSettings, VaeTask
+
+SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)
+MIXTURE = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
+    """Two worlds of six flat frames; every caption has an embedding that names it."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("cache")
+    torch.manual_seed(0)
+    settings = CacheSettings(num_worlds=2, num_frames=6, worlds_per_file=1)
+    encode_worlds(build_vae(SIZES), settings, folder)
+    number = torch.arange(len(training_shots()), dtype=torch.float16)
+    table = number[:, None, None, None].expand(-1, 16, 5, 16).contiguous()
+    save_file({"table": table, "empty": torch.full((5, 16), -1, dtype=torch.float16)}, folder / "captions.safetensors")
+    loaded = LatentClips(folder, folder / "captions.safetensors")
+    loaded.latents = torch.randn(2, 1, 4, 1, 1).sign().expand_as(loaded.latents)
+    return loaded
+
+
+def denoiser(clips: LatentClips, **settings) -> DenoiserTask:
+    torch.manual_seed(0)
+    return DenoiserTask(
+        build_unet(SIZES), build_scheduler(), build_vae(SIZES), clips, DenoiserSettings(batch_size=2, **settings)
+    )
+
+
+def test_clips_come_with_their_captions(clips: LatentClips) -> None:
+    latents, text = clips.draw(8, 4, 0.5, torch.Generator().manual_seed(0))
+    assert latents.shape == (8, 4, 4, 8, 8) and text.shape == (8, 5, 16)
+    seen = set(text[:, 0, 0].tolist())
+    assert -1 in seen and seen - {-1} <= set(clips.shots.tolist()) and len(seen) > 1
+
+
+def test_the_cache_keeps_finished_files(tmp_path: Path) -> None:
+    vae = build_vae(SIZES)
+    settings = CacheSettings(num_worlds=3, num_frames=1, worlds_per_file=1)
+    encode_worlds(vae, settings, tmp_path, stop=lambda world: world == 2)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(before) == 2
+    encode_worlds(vae, settings, tmp_path)
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(after) == 3 and before.items() <= after.items()
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_denoiser_learns(clips: LatentClips, num_frames: int, tmp_path: Path) -> None:
+    levels = MIXTURE if num_frames > 1 else LevelMixture()
+    task = denoiser(clips, num_frames=num_frames, levels=levels, sample_steps=2)
+    with torch.no_grad():
+        before = sum(float(task.loss(step_generator(9, step))[0]) for step in range(3))
+    settings = FitSettings(num_steps=20, learning_rate=5e-3, warmup_steps=1, ema_decay=0.5, ema_every=1, precision="no")
+    fit(task, settings, tmp_path)
+    with torch.no_grad():
+        after = sum(float(task.loss(step_generator(9, step))[0]) for step in range(3))
+    assert after < 0.97 * before
+    assert (tmp_path / "final" / "config.json").exists() and list((tmp_path / "samples").glob("*.png"))
+
+
+def test_clean_frames_do_not_count(clips: LatentClips) -> None:
+    """With all but one frame clean, the loss is that of the noisy frame alone: near 1 for a network that says 0."""
+    task = denoiser(clips, num_frames=2, levels=LevelMixture(uniform=0, past=1))
+    torch.nn.init.zeros_(task.unet.conv_out.weight)
+    torch.nn.init.zeros_(task.unet.conv_out.bias)
+    with torch.no_grad():
+        losses = [float(task.loss(step_generator(0, step))[0]) for step in range(12)]
+    assert 0.8 < sum(losses) / len(losses) < 1.3
+
+
+def test_decoder_only_leaves_the_encoder(tmp_path: Path) -> None:
+    vae = build_vae(SIZES)
+    encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
+    decoder = {name: value.clone() for name, value in vae.decoder.state_dict().items()}
+    task = VaeTask(vae, VaeSettings(num_frames=8, batch_size=2, decoder_only=True))
+    fit(task, FitSettings(num_steps=2, learning_rate=1e-3), tmp_path)
+    assert all(torch.equal(value, vae.encoder.state_dict()[name]) for name, value in encoder.items())
+    assert not all(torch.equal(value, vae.decoder.state_dict()[name]) for name, value in decoder.items())
+
+
+def test_text_encoder_learns_the_answers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    captions = [text for shot in training_shots()[::97] for text in captions_of(shot)]
+    tokenizer = train_tokenizer(captions, max_length=20)
+    encoder = build_text_encoder(SIZES, len(tokenizer), 20, len(tokenizer) - 1)
+    task = TextTask(encoder, tokenizer, TextSettings(batch_size=16))
+    first = task.loss(step_generator(1, 0))[0].item()
+    fit(task, FitSettings(num_steps=15, learning_rate=5e-3, warmup_steps=1, precision="no"), tmp_path)
+    assert task.loss(step_generator(1, 0))[0].item() < 0.97 * first
+    assert (tmp_path / "final" / "tokenizer" / "tokenizer.json").exists()
+
+
+def test_stages_say_what_is_missing(tmp_path: Path) -> None:
+    for name in ("clips", "uniform", "mixture", "decoder"):
+        with pytest.raises(InputError, match="must finish first"):
+            recipe.STAGES[name](tmp_path, lambda step: True)
+
+
+def test_recipe_trains_all_levels_in_the_mixture() -> None:
+    settings, _ = recipe.mixture()
+    assert min(vars(settings.levels).values()) > 0
+    assert replace(settings, levels=LevelMixture()) == recipe.uniform()[0]
