@@ -87,17 +87,33 @@ class Block(nn.Module):
         return x + self.ff(self.norm3(x))
 
 
+class Pointwise(nn.Conv1d):
+    """What the authors have in place of a linear layer where they leave `use_linear` out: weights of one axis more."""
+
+    def __init__(self, given: int, channels: int) -> None:
+        super().__init__(given, channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
 class Transformer(nn.Module):
     """Over the cells of a frame, with text, or over the frames of a cell, without."""
 
-    def __init__(self, channels: int, heads: int, text_width: int | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        text_width: int | None = None,
+        linear: Callable[[int, int], nn.Module] = nn.Linear,
+    ) -> None:
         super().__init__()
         inner = heads * HEAD_WIDTH
         self.over_time = text_width is None
         self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, inner)
+        self.proj_in = linear(channels, inner)
         self.transformer_blocks = nn.ModuleList([Block(inner, text_width or inner, heads)])
-        self.proj_out = nn.Linear(inner, channels)
+        self.proj_out = linear(inner, channels)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         # (channels, frames, height, width) of one window.
@@ -184,7 +200,7 @@ class Network(nn.Module):
 
         self.time_embed, self.fps_embedding = mlp(), mlp()
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(4, first, 3, padding=1)])])
-        self.init_attn = nn.ModuleList([Transformer(first, heads=8)])
+        self.init_attn = nn.ModuleList([Transformer(first, heads=8, linear=Pointwise)])
         channels, kept = first, [first]
         for level, width in enumerate(widths):
             for _ in range(num_layers):

@@ -117,7 +117,13 @@ def _read_pickled(source: Path, config: dict[str, Any]) -> "dict[str, Tensor]":
     if not theirs:
         return tensors
     modules = module_names(config)
-    return {library_name(name, modules) or name: tensor for name, tensor in theirs.items()}
+    return {library_name(name, modules) or name: _as_linear(name, tensor) for name, tensor in theirs.items()}
+
+
+def _as_linear(name: str, tensor: "Tensor") -> "Tensor":
+    """Return the weight of a linear layer where the authors have a convolution of kernel 1 (their `init_attn`)."""
+    is_kernel_1 = name.endswith((".proj_in.weight", ".proj_out.weight")) and tensor.ndim == 3 and tensor.shape[2] == 1
+    return tensor[..., 0].contiguous() if is_kernel_1 else tensor
 
 
 def _check(shapes: Shapes, config: dict[str, Any], source: Path) -> None:
