@@ -1,6 +1,11 @@
 """How processes come together, agree, and make one video; what torchrun adds is in tests/apps/test_ranks.py."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,7 @@ from longtake.errors import InputError, LongtakeError, OutputError, RanksError
 from longtake.models.toy import Toy
 from longtake.ranks.rendezvous import joined_world
 from longtake.ranks.torchrun import Launch, check_same, launched
-from longtake.ranks.watchdog import Speaker
+from longtake.ranks.watchdog import ARRIVAL_SECONDS, Speaker, met
 from longtake.ranks.world import World
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
@@ -50,6 +55,49 @@ def test_the_place_is_what_torchrun_says() -> None:
 @pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1"}, {**TORCHRUN, "WORLD_SIZE": "1"}])
 def test_without_others_a_process_is_alone(environment: dict[str, str]) -> None:
     assert launched(environment) == Launch()
+
+
+def test_a_pod_with_one_process_needs_no_local_rank() -> None:
+    pod = {"WORLD_SIZE": "4", "RANK": "3", "MASTER_ADDR": "pod-0", "MASTER_PORT": "29500"}
+    assert launched(pod) == Launch(rank=3, size=4, machine=3, host="pod-0")
+
+
+SRUN = {
+    "SLURM_JOB_ID": "31007",
+    "SLURM_STEP_NUM_TASKS": "6",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x3)",
+    "SLURM_STEP_NODELIST": "gpu[07-09],big1",
+}
+
+
+def test_the_place_is_what_srun_says() -> None:
+    place = Launch(rank=3, size=6, local_rank=1, local_size=2, machine=1, host="gpu07", port=31007)
+    assert launched(SRUN) == place
+    assert launched({**SRUN, "MASTER_ADDR": "10.0.0.1"}) == replace(place, host="10.0.0.1")
+    # A batch script is one process, whatever its job has reserved.
+    assert launched({"SLURM_NTASKS": "6", "SLURM_PROCID": "0", "SLURM_JOB_ID": "31007"}) == Launch()
+
+
+def test_waiting_for_rank_0_hears_a_signal(tmp_path: Path) -> None:
+    job = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    command = [sys.executable, "-m", "longtake", "generate", "a", "--model", "toy", "-o", str(tmp_path / "a.mkv")]
+    with subprocess.Popen(command, env={**os.environ, **job}, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        waiting = next(line for line in process.stderr if "waits" in line)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert waiting == "rank 1 waits for rank 0 at 127.0.0.1:9\n"
+    # Deaf, it would wait for as long as a process may come late.
+    assert time.monotonic() - started < ARRIVAL_SECONDS / 10
+
+
+def test_nobody_at_the_address_is_one_line() -> None:
+    with pytest.raises(RanksError, match=r"rank 1 found nobody at 127.0.0.1:9 within 0 s; start rank 0 there"):
+        met(Launch(rank=1, size=2, port=9), hosting=False, patience=0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from longtake.errors import InputError
 from longtake.ranks.torchrun import Launch, launched
-from longtake.ranks.watchdog import Watch, connected
+from longtake.ranks.watchdog import Watch, connected, met
 from longtake.ranks.world import Group, World
 
 # A process may rightly be busy for long before it answers; whether it lives is watched in other ways.
@@ -37,7 +37,7 @@ def joined_world(device: torch.device | str, split_guidance: bool = False) -> It
         return
     _take_share(launch, device)
     hosting = launch.rank == 0 and not launch.store_runs
-    with Watch(launch, connected(launch, hosting=hosting)) as watch:
+    with Watch(launch, met(launch, hosting=hosting)) as watch:
         with watch.explained():
             watch.meet({"device": device.type, "split guidance": split_guidance})
         with world_over(connected(launch), launch.rank, launch.size, device, branches) as world, watch.explained():

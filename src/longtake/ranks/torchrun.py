@@ -1,7 +1,9 @@
-"""Who started this process, and beside how many others: what torchrun says in the environment, read without torch."""
+"""Who started this process, and beside how many others: what torchrun or srun says in the environment, read without
+torch."""
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +46,13 @@ class Launch:
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Launch:
-    """Return the place that torchrun, or whoever sets the same variables, gave this process; alone without them.
+    """Return the place that torchrun or srun, or whoever sets the variables of torchrun, gave this process; else alone.
 
-    Raises InputError for variables that are missing or no numbers.
+    Where LOCAL_RANK is not set, every machine (or pod) has one process. Raises InputError for variables that are
+    missing or no numbers.
     """
+    if "WORLD_SIZE" not in environment:
+        environment = _slurm(environment)
     if environment.get("WORLD_SIZE", "1") == "1":
         return Launch()
     size = _number(environment, "WORLD_SIZE")
@@ -57,7 +62,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch:
     return Launch(
         rank=rank,
         size=size,
-        local_rank=_number(environment, "LOCAL_RANK"),
+        local_rank=_number(environment, "LOCAL_RANK", "0"),
         local_size=_number(environment, "LOCAL_WORLD_SIZE", "1"),
         machine=_number(environment, "GROUP_RANK", str(rank)),
         host=environment.get("MASTER_ADDR", "127.0.0.1"),
@@ -65,6 +70,31 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch:
         store_runs=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         attempt=_number(environment, "TORCHELASTIC_RESTART_COUNT", "0"),
     )
+
+
+def _slurm(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what srun says of the step that it started, under torchrun's names; nothing outside a step."""
+    if "SLURM_STEP_NUM_TASKS" not in environment or "SLURM_PROCID" not in environment:
+        return {}
+    nodes = environment.get("SLURM_STEP_NODELIST", "")
+    told = {
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        # "2(x3),1": tasks on each node of the step, in the order of its nodes.
+        "LOCAL_WORLD_SIZE": re.split(r"[(,]", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))[0],
+        "GROUP_RANK": environment.get("SLURM_NODEID", "0"),
+        "MASTER_ADDR": _first_node(nodes),
+        # All processes of a step must agree, and two jobs on one node must not meet.
+        "MASTER_PORT": str(20000 + _number(environment, "SLURM_JOB_ID", "0") % 20000),
+    }
+    return {**told, **{name: environment[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in environment}}
+
+
+def _first_node(nodes: str) -> str:
+    """Return the first of "gpu[07-09,12],cpu1": gpu07."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
+    return f"{found[1]}{found[2] or ''}" if found else "127.0.0.1"
 
 
 def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:

@@ -24,6 +24,7 @@ from longtake.errors import LongtakeError, RanksError
 from longtake.ranks.torchrun import Launch, check_same
 
 BEAT_SECONDS = 1.0
+ATTEMPT_SECONDS = 2.0
 # Beats of the neighbour that may be missed. Counted, not timed: a computer that slept has missed none.
 PATIENCE_BEATS = 12
 # A dead process is told from a living one after this time without a beat.
@@ -41,6 +42,34 @@ def connected(launch: Launch, *, hosting: bool = False, patience: float = ARRIVA
         launch.host, launch.port, is_master=hosting, timeout=timedelta(seconds=patience), wait_for_workers=False
     )
     return dist.PrefixStore(f"longtake/{launch.attempt}", store)
+
+
+def met(launch: Launch, *, hosting: bool, patience: float = ARRIVAL_SECONDS) -> dist.Store:
+    """Return the first connection to the job's store, which rank 0 may open later than this process asks for it.
+
+    It is asked for in short attempts, between which a signal is heard. Raises RanksError where nobody answers within
+    `patience` seconds, or where the store cannot be opened here.
+    """
+    where, end = f"{launch.host}:{launch.port}", time.monotonic() + patience
+    is_told = False
+    while True:
+        try:
+            store = connected(launch, hosting=hosting, patience=ATTEMPT_SECONDS)
+            store.set_timeout(timedelta(seconds=ARRIVAL_SECONDS))
+            return store
+        except dist.DistError:
+            if hosting:
+                raise RanksError(
+                    f"rank 0 cannot open the job's store at {where}, which may be in use; choose another MASTER_PORT"
+                ) from None
+        if time.monotonic() >= end:
+            raise RanksError(
+                f"rank {launch.rank} found nobody at {where} within {patience:.0f} s; start rank 0 there, "
+                "or correct MASTER_ADDR and MASTER_PORT"
+            )
+        if not is_told:
+            print(f"rank {launch.rank} waits for rank 0 at {where}", file=sys.stderr, flush=True)
+            is_told = True
 
 
 def say_once(launch: Launch, line: str) -> None:
