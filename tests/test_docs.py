@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from longtake import PromptTimeline, Request, generate, load_model
+from longtake._generate import Output
+from longtake.data.sprite_captions import caption, parse_caption
+from longtake.metrics.prompt_accuracy import prompt_accuracy
+from longtake.samplers.chunked.plan import Chunked
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -26,3 +32,37 @@ def test_names_behind_a_source_link_are_defined_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_number_is_left_to_be_filled_in(page):
     assert not re.findall(r"@[A-Z_]+@|TODO", page.read_text())
+
+
+def prompts_for_sprites() -> list[str]:
+    """Every prompt that the README and the Makefile give to an embedded model of sprite worlds."""
+    texts = [(ROOT / name).read_text() for name in ("README.md", "Makefile")]
+    commands = [line for text in texts for line in text.splitlines() if "longtake generate" in line]
+    quoted = [re.findall(r'(?:generate|--prompts) "([^"]+)"', line) for line in commands if "path/to" not in line]
+    python = re.findall(r'(?:prompts=|constant\()"([^"]+)"', texts[0])
+    lists = [prompt for prompts in [*quoted, python] for prompt in prompts]
+    return [prompt.strip() for prompts in lists for prompt in prompts.split("|") if prompt != "..."]
+
+
+def test_every_example_prompt_is_one_that_the_embedded_models_were_trained_on():
+    prompts = prompts_for_sprites()
+    assert len(prompts) >= 9
+    for prompt in prompts:
+        shot = parse_caption(prompt)
+        assert shot is not None, f"the judge cannot read {prompt!r}"
+        assert prompt in {caption(shot, variant) for variant in range(3000)}, f"{prompt!r} is no caption of {shot}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", sorted(set(prompts_for_sprites())))
+def test_every_example_prompt_is_drawn_as_it_says(prompt: str, tmp_path: Path) -> None:
+    shot, clips = parse_caption(prompt), tmp_path / "clips.mkv"
+    assert shot is not None
+    generate(
+        load_model("sprites"),
+        Request(prompts=PromptTimeline.constant(prompt), frames=64),
+        Chunked(),
+        Output(path=clips),
+    )
+    score = prompt_accuracy(clips, {0: shot})
+    assert (score["object"], score["scene"]) == (1, 1)

@@ -39,6 +39,25 @@ def test_a_seam_is_seen():
     assert consistency([cut]).seam_ratio is None
 
 
+def test_a_change_that_the_story_asks_for_counts_nowhere_and_is_counted():
+    other = SpriteWorld(9, {0: Shot(object="car", scene="desert", motion="drives right")}).frames(0, 100)
+    story = np.concatenate([VIDEO[:100], other])
+    seams = range(10, 200, 10)
+    figures = consistency([story], seams=seams, cuts=[0, 100])
+    assert figures.cuts == 1
+    assert figures.seam_ratio == pytest.approx(1, abs=0.2) and (consistency([story], seams=seams).seam_ratio or 0) > 1.5
+    assert figures.mean_step < consistency([story]).mean_step
+    # The last block shows another thing than the first because it was asked to.
+    assert figures.colour_drift is figures.contrast_ratio is figures.sharpness_ratio is figures.step_ratio is None
+    assert consistency([story], cuts=[190]).colour_drift is not None
+
+
+@pytest.mark.parametrize(("num_frames", "is_comparable"), [(64, False), (127, False), (128, True)])
+def test_blocks_that_overlap_are_not_compared(num_frames: int, is_comparable: bool):
+    figures = consistency([VIDEO[:num_frames]])
+    assert (figures.colour_drift is not None) == (figures.step_ratio is not None) == is_comparable
+
+
 def test_drift_of_colour_contrast_and_sharpness_is_seen():
     fade = np.linspace(1, 0.5, 200)[:, None, None, None]
     figures = consistency([(VIDEO * fade + 60 * (1 - fade)).astype(np.uint8)])

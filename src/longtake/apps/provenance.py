@@ -107,5 +107,5 @@ def _quality(job: Job) -> dict[str, Any]:
     from longtake.metrics.consistency import consistency
     from longtake.video.read import read_frames
 
-    seams = job.plan.seams(job.frames or 0)
-    return asdict(consistency(read_frames(job.output.path, scale=job.output.scale), seams=seams))
+    seams, cuts = job.plan.seams(job.frames or 0), job.prompts.starts[1:]
+    return asdict(consistency(read_frames(job.output.path, scale=job.output.scale), seams=seams, cuts=cuts))

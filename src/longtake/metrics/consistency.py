@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,18 @@ class Consistency:
     """Frames read."""
     mean_step: float
     """Mean absolute change from frame to frame, in grey levels."""
+    cuts: int
+    """Frames at which the story asks for something else; the change there counts nowhere."""
     seam_ratio: float | None
     """Change across the seams over the change elsewhere (1: invisible); None without seams."""
-    colour_drift: float
-    """Distance of the mean colour of the last block from that of the first, in grey levels."""
-    contrast_ratio: float
+    colour_drift: float | None
+    """Distance of the mean colour of the last block from that of the first, in grey levels; this and the next three are
+    None where the blocks overlap, or where the story changes between them."""
+    contrast_ratio: float | None
     """Standard deviation of the last block over that of the first."""
-    sharpness_ratio: float
+    sharpness_ratio: float | None
     """Mean difference of neighbouring pixels of the last block over that of the first."""
-    step_ratio: float
+    step_ratio: float | None
     """Frame-to-frame change of the last block over that of the first."""
     longest_freeze: int
     """Most frames in a row that repeat the one before."""
@@ -52,13 +56,23 @@ class _Block:
     contrast: float = 0.0
     sharpness: float = 0.0
     step: float = 0.0
+    steps: int = 0
+
+    @property
+    def mean_step(self) -> float:
+        return self.step / max(self.steps, 1)
+
+    def mean(self, total: Any) -> Any:
+        return total / self.frames
 
     def add(self, frame: NDArray[np.float32], step: float | None) -> None:
         self.frames += 1
         self.colour += frame.mean((0, 1), dtype=np.float64)
         self.contrast += float(frame.std())
         self.sharpness += float(np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean())
-        self.step += step or 0.0
+        if step is not None:
+            self.step += step
+            self.steps += 1
 
     def joined(self, other: "_Block") -> "_Block":
         return _Block(
@@ -67,6 +81,7 @@ class _Block:
             contrast=self.contrast + other.contrast,
             sharpness=self.sharpness + other.sharpness,
             step=self.step + other.step,
+            steps=self.steps + other.steps,
         )
 
 
@@ -99,13 +114,16 @@ class _Loops:
         return float(score), period if score < _LOOP_SCORE else None
 
 
-def consistency(chunks: Iterable[Frames], seams: Collection[int] = (), block: int = 64) -> Consistency:
+def consistency(
+    chunks: Iterable[Frames], seams: Collection[int] = (), block: int = 64, cuts: Collection[int] = ()
+) -> Consistency:
     """Read a video once and give its figures; memory does not grow with its length.
 
     `chunks` are consecutive frames, uint8 (n, height, width, 3), at least 16 pixels high and wide; `seams` are the
-    numbers of the frames that start a new piece of work; the first and the last `block` frames are compared.
+    numbers of the frames that start a new piece of work, `cuts` of those at which the story asks for something else;
+    the first and the last `block` frames are compared.
     """
-    seam_frames = frozenset(seams)
+    seam_frames, cut_frames = frozenset(seams), frozenset(cuts) - {0}
     first, loops = _Block(), _Loops()
     # The last block is the sum of the last eight parts; a part is an eighth of a block.
     parts: deque[_Block] = deque([_Block()], maxlen=9)
@@ -113,13 +131,15 @@ def consistency(chunks: Iterable[Frames], seams: Collection[int] = (), block: in
     freeze = longest = num_frames = 0
     previous = None
     for frame in (frame.astype(np.float32) for chunk in chunks for frame in chunk):
-        step = None if previous is None else float(np.abs(frame - previous).mean())
+        is_cut = num_frames in cut_frames
+        step = None if previous is None or is_cut else float(np.abs(frame - previous).mean())
         if step is not None:
             total = steps[num_frames in seam_frames]
             total[0] += step
             total[1] += 1
             freeze = freeze + 1 if step < _STILL else 0
             longest = max(longest, freeze)
+        freeze = 0 if is_cut else freeze
         if num_frames < block:
             first.add(frame, step)
         if parts[-1].frames >= max(block // 8, 1):
@@ -127,7 +147,9 @@ def consistency(chunks: Iterable[Frames], seams: Collection[int] = (), block: in
         parts[-1].add(frame, step)
         loops.add(frame)
         previous, num_frames = frame, num_frames + 1
-    return _figures(first, _last(parts, block), loops, steps, longest, num_frames)
+    counted = sum(1 for cut in cut_frames if cut < num_frames)
+    are_comparable = num_frames >= 2 * block and not any(block <= cut <= num_frames - block for cut in cut_frames)
+    return _figures(first, _last(parts, block) if are_comparable else None, loops, steps, longest, num_frames, counted)
 
 
 def _last(parts: deque[_Block], block: int) -> _Block:
@@ -139,21 +161,26 @@ def _last(parts: deque[_Block], block: int) -> _Block:
 
 
 def _figures(
-    first: _Block, last: _Block, loops: _Loops, steps: dict[bool, list], longest: int, num_frames: int
+    first: _Block,
+    last: _Block | None,
+    loops: _Loops,
+    steps: dict[bool, list],
+    longest: int,
+    num_frames: int,
+    cuts: int,
 ) -> Consistency:
     assert num_frames > 0, "no frames"
     inner, across = (steps[kind][0] / max(steps[kind][1], 1) for kind in (False, True))
     score, period = loops.best()
-    # The first frame has no step before it.
-    first_step, last_step = first.step / max(first.frames - 1, 1), last.step / max(last.frames, 1)
     return Consistency(
         num_frames=num_frames,
-        mean_step=(steps[False][0] + steps[True][0]) / max(num_frames - 1, 1),
+        mean_step=(steps[False][0] + steps[True][0]) / max(steps[False][1] + steps[True][1], 1),
+        cuts=cuts,
         seam_ratio=across / max(inner, 1e-6) if steps[True][1] else None,
-        colour_drift=float(np.linalg.norm(last.colour / last.frames - first.colour / first.frames)),
-        contrast_ratio=(last.contrast / last.frames) / max(first.contrast / first.frames, 1e-6),
-        sharpness_ratio=(last.sharpness / last.frames) / max(first.sharpness / first.frames, 1e-6),
-        step_ratio=last_step / max(first_step, 1e-6),
+        colour_drift=None if last is None else float(np.linalg.norm(last.mean(last.colour) - first.mean(first.colour))),
+        contrast_ratio=None if last is None else last.mean(last.contrast) / max(first.mean(first.contrast), 1e-6),
+        sharpness_ratio=None if last is None else last.mean(last.sharpness) / max(first.mean(first.sharpness), 1e-6),
+        step_ratio=None if last is None else last.mean_step / max(first.mean_step, 1e-6),
         longest_freeze=longest,
         loop_score=score,
         loop_period=period,
