@@ -3,7 +3,7 @@
 The function is module-level, in any test module, and takes (world, *args); the tests get it by the fixture `ranks`.
 """
 
-import importlib.util
+import importlib
 import os
 import pickle
 import subprocess
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 NUM_WORKERS = 4
@@ -108,13 +109,11 @@ def work(connection: Connection) -> None:
 
 
 def imported(name: str, path: str, function: str) -> Callable[..., Any]:
-    """Return a function of a test module, which pytest has imported from its path under a name of its own."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return getattr(sys.modules[name], function)
+    """Return a function of a test module, which pytest has imported by its path below the root."""
+    root = str(Path(path).parents[name.count(".")])
+    if root not in sys.path:
+        sys.path.append(root)
+    return getattr(importlib.import_module(name), function)
 
 
 def joined(function: Callable[..., Any], place: tuple[int, int, int, str], args: tuple[Any, ...]) -> Any:

@@ -21,7 +21,7 @@ from lab.measuring import measured_model, publish
 from lab.score.sprites import HEADS, chosen_shots
 from longtake._generate import Output, generate
 from longtake.data.sprites import Shot, SpriteWorld, caption
-from longtake.decoding import decode_pixels
+from longtake.decoding import decode_clip
 from longtake.errors import InputError
 from longtake.metrics.consistency import consistency, real_step
 from longtake.metrics.judge import CLIP_FRAMES, Judge
@@ -73,7 +73,7 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
     first = Tree.of(model, plan).first(MemoryStore())
     latents = sampler.work(model, plan, seeded_noise(request.seed))(first, None)
     assert plan.forwards is not None and plan.tasks is not None
-    return decode_pixels(model, latents.to(model.device), None)[0], plan.forwards // plan.tasks
+    return decode_clip(model, latents.to(model.device)), plan.forwards // plan.tasks
 
 
 def written(frames: Frames, folder: Path) -> str:

@@ -115,7 +115,7 @@ def call_seconds(model: Infill, repeats: int) -> dict[str, float]:
     return {
         "first_call": _median_seconds(lambda: work(first, None), repeats),
         "call": _median_seconds(lambda: work(gap, latents[:, :2]), repeats),
-        "decode_frame": _median_seconds(lambda: model.decode(latents, None), repeats) / length,
+        "decode_frame": _median_seconds(lambda: model.decode(latents, None, last=True), repeats) / length,
     }
 
 

@@ -31,7 +31,7 @@ from lab.score.pvdm import FIRST_SEED, pixels
 from lab.score.sprites import chosen_shots
 from longtake._generate import Output, checked_plan, generate
 from longtake.data.sprites import MOTIONS, SpriteWorld, caption, random_world, training_shots
-from longtake.decoding import decode_pixels
+from longtake.decoding import decode_clip
 from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import frame_accuracy, prompt_accuracy
@@ -115,7 +115,7 @@ def _infill(model: NuwaXlModel, stride: int, chosen: argparse.Namespace) -> dict
         astray = between(model, caption(shot, index), stride, wrong[:, :1], wrong[:, 1:], index, chosen.steps)
         weight = np.linspace(0, 1, size)[:, None, None, None]
         blend = (real[:1] * (1 - weight) + real[-1:] * weight).round().astype(np.uint8)
-        again = decode_pixels(model, latents, None)[0]
+        again = decode_clip(model, latents)
         middle, ends = slice(1, -1), [0, -1]
         row = [psnr(real[middle], frames[middle]) for frames in (made, astray, blend, again)]
         row += [psnr(real[ends], made[ends]), psnr(again[ends], made[ends])]
@@ -169,7 +169,7 @@ def between(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: T
     with model.strided(stride):
         for level in range(steps, 0, -1):
             x, _ = uniform.stepped(x, level, None)
-    return decode_pixels(model, x[0], None)[0]
+    return decode_clip(model, x[0])
 
 
 def story(number: int, frames: int) -> SpriteWorld:

@@ -22,7 +22,7 @@ from torch import Tensor
 from lab.measuring import measured_model, publish
 from lab.score.sprites import HEADS, chosen_shots, real_accuracy
 from longtake.data.sprites import SCENES, Shot, SpriteWorld, caption, training_shots
-from longtake.decoding import decode_pixels
+from longtake.decoding import decode_clip
 from longtake.metrics.frechet import frechet_distance, gaussian
 from longtake.metrics.judge import Judge
 from longtake.metrics.psnr import psnr
@@ -55,7 +55,7 @@ def prepared(model: PvdmModel, prompt: str, steps: int, seed: int) -> Setting:
 
 def shown(model: PvdmModel, latents: Tensor) -> Frames:
     """Return the frames of a clip."""
-    return decode_pixels(model, latents, None)[0]
+    return decode_clip(model, latents)
 
 
 def reconstruction_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:

@@ -17,7 +17,7 @@ import torch
 from lab.measuring import measured_model, publish
 from longtake._generate import Output, generate
 from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots, training_shots
-from longtake.decoding import decode_pixels
+from longtake.decoding import decode_clip
 from longtake.metrics.consistency import consistency, real_step
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
@@ -50,7 +50,7 @@ def clip_accuracy(model: PerFrameNoise, shots: list[Shot], judge: Judge, seed: i
         request = Request(prompts=PromptTimeline.constant(caption(shot, index)), frames=None, seed=seed + index)
         plan = Fifo().plan(request, model.spec)
         latents = base_clip(prepare(model, plan, seeded_noise(request.seed)))
-        reading = judge.read(decode_pixels(model, latents, None)[0])
+        reading = judge.read(decode_clip(model, latents))
         for head in HEADS:
             right[head].append(getattr(reading, head) == getattr(shot, head))
     return {head: float(np.mean(values)) for head, values in right.items()}

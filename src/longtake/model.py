@@ -33,6 +33,9 @@ class VideoSpec:
     """One window of latents: (channels, frames, height, width) where they go frame by frame, else the model's own."""
     temporal_stride: int = 1
     """Pixel frames per latent frame; a causal VAE's first latent frame is one pixel frame."""
+    decoder_history: int = 0
+    """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
+    a decoder that remembers nothing."""
     guidance: float
     """The guidance that suits the model."""
     infill_guidance: float | None = None
@@ -57,6 +60,11 @@ class VideoSpec:
     """(kind, channels, cells of a frame) of every layer that mixes frames, in the order in which they run: "attention"
     (channels of its keys), "block" (a stack of convolutions; channels that enter it), "convolution", and "norm" (the
     number of its groups, 1)."""
+
+    @property
+    def decodes_apart(self) -> bool:
+        """Return whether every latent is one frame of the video, decoded without a look at the others."""
+        return self.temporal_stride == 1 and not self.decoder_history
 
     def pixel_frames(self, latent_frames: int) -> int:
         """Return how many pixel frames so many latent frames decode to, from the start of a video."""
@@ -140,11 +148,13 @@ class VideoModel(ABC):
         """Return x0 of one guidance branch for a batch of windows; one level a window."""
 
     @abstractmethod
-    def decode(self, latents: "LatentFrames", state: Any) -> tuple["Frames", Any]:
-        """Decode the next latents of a stream.
+    def decode(self, latents: "LatentFrames", state: Any, last: bool) -> tuple["Frames", Any]:
+        """Decode the next latents of a stream; return the frames that come, and the next `state`.
 
-        `state` is None at the start of a video, then what the last call returned: a dict of tensors, empty or None for
-        a decoder without memory.
+        `state` is None at the start of a stream, then what the last call returned, which this one uses up. A decoder
+        may hold frames back until it has seen what comes after them; `last` says that nothing does. However a stream is
+        cut, the frames are the same, and a decoder that remembers is the same after the last `spec.decoder_history`
+        latents alone.
         """
 
     @abstractmethod

@@ -25,7 +25,7 @@ class Chunk:
     """The next frames of the video, and what it takes to go on from here."""
 
     start: int
-    """Number of the first of these frames in the video."""
+    """Number of the first of these frames in the video, on the process that has them."""
     frames: np.ndarray
     """uint8 (frames, height, width, 3); no frames at all is a chance to commit in the middle of a computation."""
     state: Callable[[], State]

@@ -147,8 +147,8 @@ class OneLevel(VideoModel):
         assert level.shape == x.shape[:1]
         return self.toy.denoise(x, level, schedule, condition, prompt_index)
 
-    def decode(self, latents, state):
-        return self.toy.decode(latents, state)
+    def decode(self, latents, state, last):
+        return self.toy.decode(latents, state, last)
 
     def encode_frames(self, frames):
         return self.toy.encode_frames(frames)

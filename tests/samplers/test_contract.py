@@ -11,12 +11,16 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import SAMPLERS, sampler_class
 
+from .decoders import HeldBack
+
 PROMPTS = PromptTimeline((0, 13), ("a", "b"))
+DECODERS = [Toy, HeldBack]
+STREAMS = [*((name, {}) for name in SAMPLERS), ("chunked", {"overlap": 3}), ("nuwa-xl", {"handoff": "pixel"})]
 
 
-def planned(name, frames=37, seed=5):
-    model, sampler = Toy(), sampler_class(name)()
-    return model, sampler, sampler.plan(Request(prompts=PROMPTS, frames=frames, seed=seed), model.spec)
+def planned(name, frames=37, seed=5, model=Toy, **settings):
+    made, sampler = model(), sampler_class(name)(**settings)
+    return made, sampler, sampler.plan(Request(prompts=PROMPTS, frames=frames, seed=seed), made.spec)
 
 
 def chunks(name, resume=None, **request):
@@ -24,25 +28,47 @@ def chunks(name, resume=None, **request):
     return sampler.run(model, plan, seeded_noise(plan.request.seed), ALONE, resume)
 
 
+@pytest.mark.parametrize("model", DECODERS)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_frame_comes_once_and_in_order(name):
+def test_every_frame_comes_once_and_in_order(name, model):
     next_frame = 0
-    for chunk in chunks(name):
+    for chunk in chunks(name, model=model):
         assert chunk.start == next_frame
         assert chunk.frames.dtype == np.uint8 and chunk.frames.shape[1:] == (8, 8, 3)
         next_frame += len(chunk.frames)
     assert next_frame == 37
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_going_on_from_any_chunk_gives_the_same_frames(name):
+@pytest.mark.parametrize("model", DECODERS)
+@pytest.mark.parametrize(("name", "settings"), STREAMS)
+def test_going_on_from_any_chunk_gives_the_same_frames(name, settings, model):
     whole, states = [], []
-    for chunk in chunks(name):
+    for chunk in chunks(name, model=model, **settings):
         whole.append(chunk.frames)
         states.append({key: value.clone() for key, value in chunk.state().items()})
     for index in range(len(states) - 1):
-        rest = [chunk.frames for chunk in chunks(name, resume=states[index])]
+        rest = [chunk.frames for chunk in chunks(name, resume=states[index], model=model, **settings)]
         assert np.array_equal(np.concatenate(rest), np.concatenate(whole[index + 1 :]))
+
+
+@pytest.mark.parametrize(("name", "settings"), STREAMS)
+def test_every_stream_is_decoded_to_its_end_and_as_in_one_piece(name, settings, monkeypatch):
+    model, sampler, plan = planned(name, model=HeldBack, **settings)
+    begun, ended, decode = [], [], model.decode
+
+    def noted(latents, state, last):
+        stream = [] if state is None else begun.pop()
+        frames, state = decode(latents, state, last)
+        (ended if last else begun).append([*stream, (latents, frames)])
+        return frames, state
+
+    monkeypatch.setattr(model, "decode", noted)
+    for _ in sampler.run(model, plan, seeded_noise(5), ALONE, None):
+        pass
+    assert ended and not begun
+    for stream in ended:
+        latents, frames = zip(*stream, strict=True)
+        assert torch.equal(torch.cat(frames), decode(torch.cat(latents, dim=1), None, last=True)[0])
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -61,7 +87,7 @@ def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
     denoised, decoded = [], []
     denoise, decode = model.denoise, model.decode
     monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
-    monkeypatch.setattr(model, "decode", lambda z, state: decoded.append(z.shape[1]) or decode(z, state))
+    monkeypatch.setattr(model, "decode", lambda z, state, last: decoded.append(z.shape[1]) or decode(z, state, last))
     for _ in sampler.run(model, plan, seeded_noise(5), ALONE, None):
         pass
     assert sum(denoised) == plan.forwards
@@ -99,7 +125,7 @@ def test_ranks_share_the_work_and_change_nothing(name, size, cfg, ranks):
     alone, _, state = share_of_video(ALONE, name)
     (first, *others) = ranks.run(size, share_of_video, name, cfg=cfg)
     assert np.abs(first[0].astype(int) - alone).max() <= 1
-    assert all(other[1] == first[1] for other in others)
+    assert all(len(other[1]) == len(first[1]) and not len(other[0]) for other in others)
     for key, tensor in first[2].items():
         torch.testing.assert_close(tensor, state[key], atol=1e-5, rtol=1e-5)
 

@@ -14,6 +14,7 @@ import torch
 from longtake.errors import CheckpointError, OutputError
 from longtake.sampler import Chunk
 from longtake.video import durable, state
+from longtake.video.paths import state_folder
 from longtake.video.record import read_record
 from longtake.video.target import Standing, standing
 
@@ -191,6 +192,28 @@ def edit(file: Path) -> None:
     content = json.loads(file.read_text())
     content["record"]["next_frame"] += 1
     file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_of_an_earlier_layout_is_left_alone(
+    new_run: Callable[..., Any], interrupt_at: Callable[..., None], finished: bool
+) -> None:
+    run = new_run("a.mp4")
+    if finished:
+        run.finish()
+    else:
+        stopped(run, interrupt_at)
+    file = state_folder(run.path) / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"layout": 1}))
+    before = {path: path.read_bytes() for path in (run.path, *state_folder(run.path).iterdir())}
+    if finished:
+        with run.open() as sink:
+            assert sink.finished
+    else:
+        with pytest.raises(CheckpointError, match="begun by an earlier version") as refused:
+            run.finish()
+        assert "\n" not in str(refused.value)
+    assert before == {path: path.read_bytes() for path in (run.path, *state_folder(run.path).iterdir())}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

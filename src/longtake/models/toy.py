@@ -81,7 +81,7 @@ class Toy(CleanFrames, TemporalHooks):
         gain = torch.linalg.solve(noisy, a[:, :, None] * k).mT
         return (mu + torch.einsum("wfg,wcghv->wcfhv", gain, centred)).to(x.dtype)
 
-    def decode(self, latents: LatentFrames, state: Any) -> tuple[Frames, Any]:
+    def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Frames, Any]:
         """Return latents as colours: 0 is mid-grey, +-2 the ends."""
         return (0.5 + latents.permute(1, 0, 2, 3) / 4).clamp(0, 1), state
 

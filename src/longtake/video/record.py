@@ -9,7 +9,8 @@ from pathlib import Path
 from longtake.errors import CheckpointError, OutputError
 from longtake.video import durable, paths
 
-LAYOUT = 1
+LAYOUT = 2
+"""Of the tensors that a record refers to. The record itself has been the same since 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +49,27 @@ def flat_settings(settings: Mapping[str, object], prefix: str = "") -> dict[str,
 def read_record(path: str | Path) -> Record | None:
     """Read how far the run that writes `path` is; None when there is none.
 
-    Raises CheckpointError when the record is damaged; the output itself is never touched.
+    Raises CheckpointError when the record is damaged, or of a run that an earlier version has not finished; the output
+    itself is never touched.
     """
     file = paths.state_folder(path) / paths.RECORD_FILE
     try:
         content = json.loads(file.read_bytes())
-        if content["layout"] != LAYOUT or content["sha256"] != _digest(content["record"]):
+        if content["layout"] not in (1, LAYOUT) or content["sha256"] != _digest(content["record"]):
             raise ValueError("checksum")
-        return Record(**content["record"])
+        record = Record(**content["record"])
     except FileNotFoundError:
         return None
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise damaged(path, file) from None
+    if content["layout"] != LAYOUT and record.tensors is not None:
+        raise CheckpointError(
+            f"{path} was begun by an earlier version of longtake, from whose saved state this one cannot go on; "
+            "nothing was touched: finish it with that version, give another -o, or start again with --overwrite"
+        )
+    return record
 
 
 def write_record(path: str | Path, record: Record) -> None:

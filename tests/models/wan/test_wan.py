@@ -19,6 +19,7 @@ from longtake.model import FrameMixer
 from longtake.models import load_model
 from longtake.models.wan.attention import temporal_rotation
 from longtake.models.wan.model import WanModel, load_wan
+from longtake.models.wan.spec import decoder_history
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
@@ -30,7 +31,7 @@ from longtake.samplers.video_infinity.mixer import ClipMixer
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.schedule import to_x0
 
-from .wan_fixture import CHANNELS, FRAMES, HEIGHT, MEAN, STD, TOKENS, WIDTH, tiny_vae, tiny_wan
+from .wan_fixture import CHANNELS, FRAMES, HEIGHT, MEAN, RESIDUAL, STD, TOKENS, WIDTH, tiny_vae, tiny_wan
 
 PROMPTS = ["", "a red car", "a blue   boat &amp; sea"]
 
@@ -218,7 +219,7 @@ def test_hooks_leave_no_trace_even_after_an_error(model) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}],
+    [{}, RESIDUAL],
     ids=["Wan2.1", "Wan2.2"],
 )
 @pytest.mark.parametrize("cuts", [[5], [1, 4], [2, 1, 2], [1, 1, 1, 1, 1]], ids=str)
@@ -230,11 +231,47 @@ def test_a_stream_decodes_in_pieces_as_at_once(model, settings, cuts) -> None:
     with torch.no_grad():
         expected = vae.decode(clip[None] * STD + MEAN).sample[0].transpose(0, 1) / 2 + 0.5
     for part in clip.split(cuts, dim=1):
-        decoded, state = streaming.decode(part, state)
+        decoded, state = streaming.decode(part, state, last=False)
         frames.append(decoded)
     torch.testing.assert_close(torch.cat(frames), expected, atol=1e-6, rtol=0)
     assert len(frames[0]) == 4 * cuts[0] - 3 and len(torch.cat(frames)) == 17 == model.spec.pixel_frames(5)
-    assert all(isinstance(tensor, Tensor) for tensor in state.values()) and expected.std() > 1e-3
+    assert expected.std() > 1e-3
+
+
+def remembered(model: WanModel, latents: Tensor) -> list[Any]:
+    memory = None
+    for part in latents.split(7, dim=1):
+        _, memory = model.decode(part, memory, last=False)
+    assert memory is not None
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("settings", "history"),
+    [
+        ({"num_res_blocks": 2}, 38),
+        ({"num_res_blocks": 2, **RESIDUAL}, 38),
+        ({"temperal_downsample": [True, False, True]}, 32),
+        ({"temperal_downsample": [False, False, True]}, 33),
+    ],
+    ids=["Wan2.1 as released", "Wan2.2 as released", "other", "another"],
+)
+def test_the_last_latents_bring_back_what_the_decoder_remembers(model, settings, history) -> None:
+    torch.manual_seed(1)
+    vae = tiny_vae(**settings)
+    streaming = WanModel(model.spec, replace(model.parts, vae=vae), "", torch.float32)
+    latents = torch.randn(CHANNELS, history + 10, 2, 2)
+    counted = decoder_history(vae.config.num_res_blocks, vae.config.temperal_downsample)
+    assert counted == history
+    whole = remembered(streaming, latents)
+    for count, is_enough in ((history, True), (history - 1, False)):
+        again = remembered(streaming, latents[:, -count:])
+        assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True) if isinstance(a, Tensor)) == is_enough
+
+
+def test_what_is_stored_of_the_decoder_at_720p_is_small() -> None:
+    """With the published sizes of Wan2.1: 16 channels, 8 pixels a side, 2 residual blocks."""
+    assert decoder_history(2, [False, True, True]) * 16 * (720 // 8) * (1280 // 8) * 4 <= 40_000_000
 
 
 def test_encoding_gives_latents_of_the_right_scale(model) -> None:
@@ -271,7 +308,7 @@ def test_sampling_equals_the_stock_pipeline(model, folder) -> None:
         output_type="pt",
     ).frames[0]
     clip = base_clip(prepare(model, Fifo().plan(request, model.spec), noise))
-    frames, _ = model.decode(clip, None)
+    frames, _ = model.decode(clip, None, last=True)
     torch.testing.assert_close(frames, expected, atol=1e-4, rtol=0)
 
 

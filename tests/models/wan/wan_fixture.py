@@ -19,15 +19,19 @@ def _tokenizer() -> T5TokenizerFast:
     return T5TokenizerFast(vocab=[(word, -float(rank)) for rank, word in enumerate(words)], extra_ids=0)
 
 
+RESIDUAL = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
+"""What tells the autoencoder of Wan2.2 5B from that of the others."""
+
+
 def tiny_vae(**settings: Any) -> AutoencoderKLWan:
-    return AutoencoderKLWan(
-        base_dim=4,
-        z_dim=CHANNELS,
-        num_res_blocks=1,
-        latents_mean=MEAN.flatten().tolist(),
-        latents_std=STD.flatten().tolist(),
-        **settings,
-    ).eval()
+    narrow = {
+        "base_dim": 4,
+        "z_dim": CHANNELS,
+        "num_res_blocks": 1,
+        "latents_mean": MEAN.flatten().tolist(),
+        "latents_std": STD.flatten().tolist(),
+    }
+    return AutoencoderKLWan(**narrow | settings).eval()
 
 
 def tiny_wan(parent: Path) -> Path:

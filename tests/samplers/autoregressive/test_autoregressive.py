@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from longtake.apps.cli import main
+from longtake.decoding import Decoder
 from longtake.errors import InputError
 from longtake.models import load_model
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
@@ -24,6 +25,7 @@ from longtake.samplers.autoregressive.plan import Autoregressive, Autoregressive
 
 from ...models.pvdm.goldens import arrays, each_golden, golden_unet, largest, meta
 from ...models.pvdm.test_model import AUTOENCODER, GRID, UNET, write
+from ..decoders import Repeating
 
 PLANES = replace(TOY, latent_shape=(4, 64), bounded=True)
 
@@ -91,8 +93,7 @@ def test_clips_of_a_causal_autoencoder():
 
 @pytest.mark.parametrize(("context", "stride"), [(None, 1), (1, 1), (7, 1), (3, 4)])
 def test_seams_are_where_a_new_clip_comes_out(context, stride):
-    model = Toy()
-    model.spec = replace(TOY, temporal_stride=stride)
+    model = Repeating(stride)
     plan = planned(70, model.spec, steps=1, context=context)
     assert list(plan.seams(70)) == [chunk.start for chunk in chunks(model, plan)][1:]
     assert not plan.seams(8)
@@ -133,7 +134,7 @@ def test_a_clip_is_shown_the_end_of_the_video(context, monkeypatch):
     model = Toy()
     seen, plan = watched(model, monkeypatch), planned(20, steps=2, context=context)
     video(model, plan)
-    made = torch.cat([latents for latents, _ in seen["decode"]], dim=1)
+    made = torch.cat([latents for latents, *_ in seen["decode"]], dim=1)
     shown = [call[-1][0] for call in seen["denoise_after"][::2]]
     assert plan.clips == 1 + len(shown)
     for clip, known in enumerate(shown, start=1):
@@ -145,7 +146,7 @@ def test_a_clip_of_planes_is_shown_the_whole_clip_before(planes, monkeypatch):
     model: Any = load_model(str(planes))
     seen, plan = watched(model, monkeypatch), planned(12, model.spec, steps=2)
     video(model, plan)
-    made = [latents for latents, _ in seen["decode"]]
+    made = [latents for latents, *_ in seen["decode"]]
     assert len(made) == 3 and made[0].shape == (4, GRID.positions)
     for call, previous in zip(seen["denoise_after"][::2], made, strict=False):
         assert torch.equal(call[-1][0], previous)
@@ -219,10 +220,12 @@ def test_two_clips_of_the_authors(golden):
 
 
 def test_progress_survives_a_round_trip():
-    progress = Progress(clip=3, previous=torch.randn(3, 2, 4, 4), decoder={"memory": torch.ones(2)})
-    restored = Progress.restored(progress.state(), torch.device("cpu"))
+    decoder = Decoder(memory="gigabytes", latents=torch.ones(3, 2, 4, 4), frames=16)
+    progress = Progress(clip=3, previous=torch.randn(3, 2, 4, 4), decoder=decoder)
+    restored = Progress.restored(progress.state(), Toy())
     assert restored.clip == 3 and restored.previous is not None and progress.previous is not None
-    assert torch.equal(restored.previous, progress.previous) and torch.equal(restored.decoder["memory"], torch.ones(2))
+    assert torch.equal(restored.previous, progress.previous)
+    assert restored.decoder.memory is None and restored.decoder.frames == 16
 
 
 @pytest.mark.parametrize("sampler", ["autoregressive", "chunked"])

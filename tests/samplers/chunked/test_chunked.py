@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.decoding import Decoder
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models.toy import Toy
@@ -147,7 +148,9 @@ def test_ranks_cannot_share_windows_that_need_each_other():
 
 
 def test_progress_survives_a_round_trip():
-    progress = Progress(window=3, tail=torch.randn(3, 2, 4, 4), decoder={"memory": torch.ones(2)})
-    restored = Progress.restored(progress.state(), torch.device("cpu"))
+    decoder = Decoder(memory="gigabytes", latents=torch.ones(3, 2, 4, 4), frames=16)
+    progress = Progress(window=3, tail=torch.randn(3, 2, 4, 4), decoder=decoder)
+    restored = Progress.restored(progress.state(), Toy())
     assert restored.window == 3 and restored.tail is not None and progress.tail is not None
-    assert torch.equal(restored.tail, progress.tail) and torch.equal(restored.decoder["memory"], torch.ones(2))
+    assert torch.equal(restored.tail, progress.tail)
+    assert restored.decoder.memory is None and restored.decoder.frames == 16

@@ -63,7 +63,7 @@ class Analytic(PerFrameNoise):
         now = schedule.now(level[:, None, :, None, None])
         return to_x0(eps, x, now, "epsilon")
 
-    def decode(self, latents, state):
+    def decode(self, latents, state, last):
         raise NotImplementedError
 
     def encode_frames(self, frames):

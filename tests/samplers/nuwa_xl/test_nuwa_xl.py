@@ -132,7 +132,7 @@ def test_every_setting_shows_and_is_counted(settings, monkeypatch):
     monkeypatch.setattr(model, "encode_frames", lambda frames: encode(frames) / 2)
     denoise, decode = model.denoise, model.decode
     monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
-    monkeypatch.setattr(model, "decode", lambda z, state: decoded.append(z.shape[1]) or decode(z, state))
+    monkeypatch.setattr(model, "decode", lambda z, state, last: decoded.append(z.shape[1]) or decode(z, state, last))
     made, executor = video(plan, model=model)
     assert (len(executor.done), sum(denoised), sum(decoded)) == (plan.tasks, plan.forwards, plan.decoded)
     assert not np.array_equal(made, video(planned(40, steps=2))[0])

@@ -1,7 +1,5 @@
 """Video-Infinity's settings, plan, prompts and runs on the toy model."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -157,23 +155,9 @@ def test_another_number_of_processes_goes_on_from_a_state(place, ranks):
     assert np.abs(rest.astype(int) - expected).max() <= 1
 
 
-class Remembering(Toy):
-    """A toy whose decoder makes two pixel frames of a latent frame, the first excepted, and counts what it has seen."""
-
-    def __init__(self):
-        super().__init__()
-        self.spec = replace(TOY, temporal_stride=2)
-
-    def decode(self, latents, state):
-        seen = 0 if state is None else int(state["seen"])
-        frames, _ = super().decode(latents, None)
-        frames = frames.repeat_interleave(2, 0)[1 if seen == 0 else 0 :]
-        return frames, {"seen": torch.tensor(seen + latents.shape[1])}
-
-
 def remembered(world, resume):
     torch.set_num_threads(1)
-    made = video(VideoInfinity(clips=3, decode_batch=4), request(frames=20), world, resume, Remembering())
+    made = video(VideoInfinity(clips=3, decode_batch=4), request(frames=20), world, resume, Repeating(2))
     return [(chunk.start, chunk.frames) for chunk in made], made[len(made) // 2].state()
 
 

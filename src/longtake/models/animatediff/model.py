@@ -76,9 +76,9 @@ class SparseCtrlModel(KnownFrames):
             (predicted,) = self.parts.unet(noisy, timestep, text, **control, return_dict=False)
         return to_x0(predicted, x, schedule.now(level[:, None, None, None, None]), self.parts.prediction).to(x.dtype)
 
-    def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
+    def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""
-        return decode_frames(self.parts.vae, latents), {}
+        return decode_frames(self.parts.vae, latents), None
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""

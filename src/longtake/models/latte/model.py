@@ -110,9 +110,9 @@ class LatteModel(PerFrameNoise, TemporalHooks):
         finally:
             self.mixer = outer
 
-    def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
+    def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode every frame by itself; there is nothing to remember."""
-        return decode_frames(self.parts.vae, latents), {}
+        return decode_frames(self.parts.vae, latents), None
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""

@@ -87,9 +87,9 @@ class UNetModel(CleanFrames, TemporalHooks):
         x0 = to_x0(prediction, x, schedule.now(level[:, None, :, None, None]), self.parts.prediction)
         return x0.to(x.dtype)
 
-    def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
+    def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""
-        return decode_frames(self.parts.vae, latents), {}
+        return decode_frames(self.parts.vae, latents), None
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""

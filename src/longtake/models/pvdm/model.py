@@ -67,11 +67,11 @@ class PvdmModel(Continuation):
         """Return x0 of clips that follow those of the clean latents `previous`."""
         return self._clean(x, level, schedule, condition, prompt_index, previous.to(self.dtype))
 
-    def decode(self, latents: Float[Tensor, "channels positions"], state: Any) -> tuple[Pixels, Any]:
+    def decode(self, latents: Float[Tensor, "channels positions"], state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode one clip; there is nothing to remember."""
         with torch.inference_mode():
             (clip,) = self.parts.autoencoder.decode(latents[None].to(self.dtype))
-        return (clip.transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), {}
+        return (clip.transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), None
 
     def encode_frames(self, frames: Pixels) -> Float[Tensor, "channels positions"]:
         """Encode one clip. Raises InputError for another number of frames than a clip has."""

@@ -88,21 +88,22 @@ class WanModel(PerFrameNoise, TemporalHooks):
         """
         return mixed_frames(self.parts.transformer, mixer, self.spec.num_frames - 1)
 
-    def decode(self, latents: LatentFrames, state: Any) -> tuple[Pixels, Any]:
-        """Decode frame after frame; `state` holds what the decoder's causal convolutions remember of earlier ones."""
+    def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
+        """Decode frame after frame; `state` lists what every causal convolution of the decoder remembers of earlier
+        ones."""
         vae: Any = self.parts.vae
-        memory = self._memory(state)
+        memory = state or [None for module in vae.decoder.modules() if isinstance(module, WanCausalConv3d)]
         scaled = (latents.to(self.device, vae.dtype) * self.latents_std + self.latents_mean)[None]
         decoded: list[Tensor] = []
         with torch.inference_mode():
-            for frame in vae.post_quant_conv(scaled).split(1, dim=2):
-                is_first = not state and not decoded
-                decoded.append(vae.decoder(frame, feat_cache=memory, feat_idx=[0], first_chunk=is_first))
+            # Each by itself from here on: then the same numbers are computed however the stream is cut.
+            for frame in scaled.split(1, dim=2):
+                z, is_first = vae.post_quant_conv(frame), state is None and not decoded
+                decoded.append(vae.decoder(z, feat_cache=memory, feat_idx=[0], first_chunk=is_first))
         pixels = torch.cat(decoded, dim=2)
         if vae.config.patch_size is not None:
             pixels = unpatchify(pixels, vae.config.patch_size)
-        remembered = {str(i): tensor for i, tensor in enumerate(memory) if isinstance(tensor, Tensor)}
-        return (pixels[0].transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), remembered
+        return (pixels[0].transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), memory
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of the latents of a whole stretch, scaled to unit variance.
@@ -119,15 +120,6 @@ class WanModel(PerFrameNoise, TemporalHooks):
         with torch.inference_mode():
             mean = vae.encode(pixels).latent_dist.mode()[0].float()
         return (mean - self.latents_mean) / self.latents_std
-
-    def _memory(self, state: Any) -> list[Any]:
-        """Return a place for every layer of the decoder that may remember frames, filled from `state`."""
-        layers = [module for module in self.parts.vae.decoder.modules() if isinstance(module, WanCausalConv3d)]
-        if not state:
-            return [None for _ in layers]
-        # What is no tensor after the first frame is the library's mark for a layer that begins with the second.
-        kept = {int(name): tensor.to(self.device) for name, tensor in state.items()}
-        return [kept.get(i, "Rep") for i in range(len(layers))]
 
 
 def load_wan(folder: Path, device: torch.device | str, dtype: torch.dtype) -> WanModel:

@@ -3,6 +3,7 @@
 The layout is the hub's, as `diffusers.WanPipeline.save_pretrained` writes it: Wan2.1 T2V 1.3B and 14B, Wan2.2 TI2V 5B.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def wan_spec(folder: Path) -> VideoSpec:
         fps=extras.fps,
         latent_shape=(channels, extras.num_frames, height // stride, width // stride),
         temporal_stride=vae.count("scale_factor_temporal", 4),
+        decoder_history=decoder_history(vae.count("num_res_blocks", 2), _doubled(vae)),
         guidance=extras.guidance,
         capabilities=frozenset({PerFrameNoise, TemporalHooks}),
         clean_frames=extras.clean_frames,
@@ -111,6 +113,23 @@ def flow_shift(scheduler: Path) -> float:
     return float(shift)
 
 
+def decoder_history(num_res_blocks: int, doubled: Sequence[bool]) -> int:
+    """Return how many of the last latents decide what such a decoder remembers: 38 at the depth that was released.
+
+    Every convolution over time remembers the last two frames that it was given, and each of these hangs on two more
+    before it. Counted from the picture back to the latents. `doubled` says, in that order, which of the layers between
+    the blocks double the frames, and so hang on half as many.
+    """
+    block = 2 * 2 * (num_res_blocks + 1)
+    frames = 2 + block
+    for is_doubled in doubled:
+        if is_doubled:
+            frames = -(-frames // 2) + 2
+        frames += block
+    middle, entry = 2 * 2 * 2, 2
+    return frames + middle + entry
+
+
 def layer_flops(tokens: int, width: int, ffn: int) -> int:
     """Return the floating-point operations of one transformer block on so many tokens of all frames together."""
     projections = 6 * tokens * width**2 + 2 * TEXT_TOKENS * width**2
@@ -135,6 +154,14 @@ def _patch(transformer: _Config) -> int:
     if type(side) is not int or side < 1:
         raise transformer.error("patch_size", patch)
     return side
+
+
+def _doubled(vae: _Config) -> list[bool]:
+    """Return which of the autoencoder's changes of size are over time, too, from the picture to the latents."""
+    doubled = vae.content.get("temperal_downsample", [False, True, True])
+    if not isinstance(doubled, list) or not all(type(value) is bool for value in doubled):
+        raise vae.error("temperal_downsample", doubled)
+    return doubled
 
 
 def _check_network(transformer: _Config, channels: int, num_frames: int) -> None:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, Continuation
 from longtake.noise import Noise
 from longtake.ranks.world import World
@@ -46,7 +45,7 @@ class Progress:
     """The next one to make."""
     previous: Tensor | None
     """Clean latents that it follows; None for the first."""
-    decoder: Any
+    decoder: Decoder = Decoder()
 
     def state(self) -> dict[str, Tensor]:
         """Return this as named tensors."""
@@ -54,12 +53,12 @@ class Progress:
         return {"clip": torch.tensor(self.clip), **previous, **pack_decoder(self.decoder)}
 
     @classmethod
-    def restored(cls, state: State, device: torch.device) -> "Progress":
+    def restored(cls, state: State, model: Continuation) -> "Progress":
         """Return the progress that `state` was made from."""
         return cls(
             clip=int(state["clip"]),
-            previous=state["previous"].to(device) if "previous" in state else None,
-            decoder={name: tensor.to(device) for name, tensor in unpack_decoder(state).items()} or None,
+            previous=state["previous"].to(model.device) if "previous" in state else None,
+            decoder=unpack_decoder(model, state),
         )
 
 
@@ -69,11 +68,11 @@ def run_autoregressive(
     """Yield the video, a clip a chunk. Processes that share guidance make all clips together; rank 0 has the frames."""
     condition = model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
     setting = Setting(model=model, plan=plan, noise=noise, world=world, condition=condition)
-    done = Progress.restored(resume, model.device) if resume else Progress(clip=0, previous=None, decoder=None)
+    done = Progress.restored(resume, model) if resume else Progress(clip=0, previous=None)
     while plan.clips is None or done.clip < plan.clips:
         latents = sample(setting, done.clip, done.previous)
         pixels, decoder = _decoded(setting, latents, done)
-        start = plan.spec.pixel_frames(plan.frames(done.clip).start)
+        start = done.decoder.frames
         if plan.request.frames is not None:
             pixels = pixels[: plan.request.frames - start]
         done = Progress(clip=done.clip + 1, previous=_shown(plan, latents, done.previous), decoder=decoder)
@@ -113,8 +112,8 @@ def _shown(plan: AutoregressivePlan, latents: Tensor, previous: Tensor | None) -
     return known[:, -plan.context :]
 
 
-def _decoded(setting: Setting, latents: Tensor, done: Progress) -> tuple[Pixels, Any]:
-    """Return the pixels of a clip and the decoder's next state; no frames on processes that do not write."""
+def _decoded(setting: Setting, latents: Tensor, done: Progress) -> tuple[Pixels, Decoder]:
+    """Return the pixels that a clip brings and the decoder after it; no frames on processes that do not write."""
     if setting.world.rank:
-        return np.zeros((0, setting.plan.spec.height, setting.plan.spec.width, 3), np.uint8), None
-    return decode_pixels(setting.model, latents, done.decoder)
+        return np.zeros((0, setting.plan.spec.height, setting.plan.spec.width, 3), np.uint8), done.decoder
+    return decode_pixels(setting.model, latents, done.decoder, last=done.clip + 1 == setting.plan.clips)

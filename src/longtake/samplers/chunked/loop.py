@@ -1,8 +1,7 @@
 """The loop of plain chunk-by-chunk sampling over tensors; chunked.py explains the windows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.arrays import LatentFrames
-from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
@@ -51,7 +50,7 @@ class Progress:
     """The next one to compute."""
     tail: LatentFrames | None
     """Latents that the next window shares with the last one; None without overlap."""
-    decoder: Any
+    decoder: Decoder = Decoder()
 
     def state(self) -> dict[str, Tensor]:
         """Return this as named tensors."""
@@ -59,12 +58,12 @@ class Progress:
         return {"window": torch.tensor(self.window), **tail, **pack_decoder(self.decoder)}
 
     @classmethod
-    def restored(cls, state: State, device: torch.device) -> "Progress":
+    def restored(cls, state: State, model: VideoModel) -> "Progress":
         """Return the progress that `state` was made from."""
         return cls(
             window=int(state["window"]),
-            tail=state["tail"].to(device) if "tail" in state else None,
-            decoder={name: tensor.to(device) for name, tensor in unpack_decoder(state).items()} or None,
+            tail=state["tail"].to(model.device) if "tail" in state else None,
+            decoder=unpack_decoder(model, state),
         )
 
 
@@ -81,12 +80,15 @@ def run_chunked(
         schedule=model.schedule(plan.steps),
         anchors=Anchors.of(model, plan.settings.keyframes, plan.anchored),
     )
-    done = Progress.restored(resume, model.device) if resume else Progress(window=0, tail=None, decoder=None)
+    done = Progress.restored(resume, model) if resume else Progress(window=0, tail=None)
     while windows := plan.round(done.window, world.clip.size):
         tail, decoder, pixels = _computed(setting, done, windows)
         for window, frames in zip(windows, pixels, strict=True):
-            done = Progress(window=window + 1, tail=tail, decoder=decoder)
-            yield _chunk(plan, window, frames, done)
+            start = done.decoder.frames
+            done = Progress(window=window + 1, tail=tail, decoder=replace(decoder, frames=start + len(frames)))
+            if plan.request.frames is not None:
+                frames = frames[: plan.request.frames - start]
+            yield Chunk(start=start, frames=frames, state=done.state)
 
 
 def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
@@ -117,11 +119,11 @@ def _tail_noise(setting: Setting, window: int, level: int) -> Tensor:
     return frame_noise(setting.noise, setting.plan.spec.latent_shape, frames, "tail", level).to(setting.model.device)
 
 
-def _computed(setting: Setting, done: Progress, windows: range) -> tuple[LatentFrames | None, Any, list[Pixels]]:
-    """Compute the window of this process; return the next tail, the decoder's state, and the pixels of all windows."""
+def _computed(setting: Setting, done: Progress, windows: range) -> tuple[LatentFrames | None, Decoder, list[Pixels]]:
+    """Compute the window of this process; return the next tail, the decoder after it, and the pixels of all windows."""
     plan, world = setting.plan, setting.world
     overlap = plan.settings.overlap
-    pixels, tail, decoder = np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8), None, None
+    pixels, tail, decoder = np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8), None, Decoder()
     if world.clip.rank < len(windows):
         window = windows[world.clip.rank]
         latents = sample(setting, window, done.tail)
@@ -129,8 +131,9 @@ def _computed(setting: Setting, done: Progress, windows: range) -> tuple[LatentF
             tail, latents = latents[:, -overlap:], latents[:, plan.shared(window) :]
         if world.cfg.rank == 0:
             # Clips that know nothing of each other are decoded apart, too.
-            pixels, state = decode_pixels(setting.model, latents, done.decoder if overlap else None)
-            decoder = state if overlap else None
+            stream, last = (done.decoder, window + 1 == plan.windows) if overlap else (Decoder(), True)
+            pixels, after = decode_pixels(setting.model, latents, stream, last)
+            decoder = after if overlap else decoder
     return tail, decoder, _gathered(setting, pixels, len(windows))
 
 
@@ -151,10 +154,3 @@ def _gathered(setting: Setting, pixels: Pixels, count: int) -> list[Pixels]:
     if not len(together):
         return [together.cpu().numpy()] * count
     return [part.cpu().numpy() for part in together.split(length)]
-
-
-def _chunk(plan: ChunkedPlan, window: int, frames: Pixels, done: Progress) -> Chunk:
-    start = plan.pixel_start(window) + plan.shared(window)
-    if plan.request.frames is not None:
-        frames = frames[: plan.request.frames - start]
-    return Chunk(start=start, frames=frames, state=done.state)

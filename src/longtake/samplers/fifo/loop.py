@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import LatentFrames, Latents
-from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
 from longtake.guidance import guided
 from longtake.model import Condition, PerFrameNoise
 from longtake.noise import Noise
@@ -89,7 +89,7 @@ class Queue:
     """Emitted latents that are not decoded yet."""
     decoded: int
     """Latents of the video that are."""
-    decoder: Any
+    decoder: Decoder
 
     def state(self) -> dict[str, Tensor]:
         """Return this as named tensors."""
@@ -98,15 +98,15 @@ class Queue:
         return {**tensors, **counters, **pack_decoder(self.decoder)}
 
     @classmethod
-    def restored(cls, state: State, device: torch.device) -> "Queue":
+    def restored(cls, state: State, model: PerFrameNoise) -> "Queue":
         """Return the queue that `state` was made from."""
         return cls(
-            frames=state["frames"].to(device),
-            first=state["first"].to(device),
-            finished=state["finished"].to(device),
+            frames=state["frames"].to(model.device),
+            first=state["first"].to(model.device),
+            finished=state["finished"].to(model.device),
             iteration=int(state["iteration"]),
             decoded=int(state["decoded"]),
-            decoder={name: tensor.to(device) for name, tensor in unpack_decoder(state).items()} or None,
+            decoder=unpack_decoder(model, state),
         )
 
 
@@ -116,10 +116,10 @@ def run_fifo(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, r
     Frames are decoded while the next iteration is denoised, where a processor is idle.
     """
     setting = prepare(model, plan, noise, world)
-    queue = Queue.restored(resume, model.device) if resume else fill(setting, base_clip(setting))
+    queue = Queue.restored(resume, model) if resume else fill(setting, base_clip(setting))
     with ThreadPoolExecutor(1) as worker:
         start = worker.submit if _processor_is_idle(setting) else _at_once
-        decoding: tuple[Queue, Future[tuple[np.ndarray, Any]]] | None = None
+        decoding: tuple[Queue, Future[tuple[np.ndarray, Decoder]]] | None = None
         while plan.iterations is None or queue.iteration < plan.iterations:
             updated, emitted = advance(setting, queue)
             queue = shift(setting, queue, updated, emitted)
@@ -195,7 +195,7 @@ def fill(setting: Setting, base: LatentFrames) -> Queue:
         first=base[:, :1],
         finished=base[:, :0],
         decoded=0,
-        decoder=None,
+        decoder=Decoder(),
     )
 
 
@@ -254,34 +254,34 @@ def shift(setting: Setting, queue: Queue, updated: LatentFrames, emitted: Latent
     )
 
 
-def decode(setting: Setting, queue: Queue) -> tuple[np.ndarray, Any]:
-    """Decode this process's share of the finished latents; return pixels and the decoder's state."""
-    share = _decoding_shares(setting, queue)[setting.world.clip.rank]
+def decode(setting: Setting, queue: Queue) -> tuple[np.ndarray, Decoder]:
+    """Decode this process's share of the finished latents; return pixels and the decoder after them."""
+    plan, share = setting.plan, _decoding_shares(setting, queue)[setting.world.clip.rank]
     if not len(share):
-        return _no_pixels(setting.plan), None
-    latents = queue.finished[:, share.start : share.stop]
-    return decode_pixels(setting.model, latents, queue.decoder, setting.plan.settings.compat != "off")
+        return _no_pixels(plan), queue.decoder
+    latents, last = queue.finished[:, share.start : share.stop], queue.iteration == plan.iterations
+    return decode_pixels(setting.model, latents, queue.decoder, last, truncate=plan.settings.compat != "off")
 
 
-def delivered(setting: Setting, queue: Queue, pixels: np.ndarray, decoder: Any) -> tuple[Queue, Chunk]:
+def delivered(setting: Setting, queue: Queue, pixels: np.ndarray, decoder: Decoder) -> tuple[Queue, Chunk]:
     """Bring the decoded frames of all processes to the first and wrap them up; also return the queue without them."""
     plan, group = setting.plan, setting.world.clip
     shares = _decoding_shares(setting, queue)
-    start = plan.spec.pixel_frames(queue.decoded)
+    start = queue.decoder.frames
     if group.size > 1 and len(shares[-1]):
         wanted = [range(shares[-1].stop), *[()] * (group.size - 1)]
         (gathered,) = group.fetch([torch.from_numpy(pixels).to(setting.model.device)], 0, shares, wanted)()
         pixels = gathered.cpu().numpy()
+    after = replace(_handed_over(queue), decoder=replace(decoder, frames=start + len(pixels)))
     if plan.request.frames is not None:
         pixels = pixels[: plan.request.frames - start]
-    after = replace(_handed_over(queue), decoder=decoder)
     return after, Chunk(start=start, frames=pixels, state=after.state)
 
 
 def _decoding_shares(setting: Setting, queue: Queue) -> tuple[range, ...]:
     """Return which finished latents every process decodes: all of them the first, where a decoder remembers."""
     count, ranks = queue.finished.shape[1], setting.world.clip.size
-    if ranks > 1 and setting.plan.spec.temporal_stride == 1:
+    if ranks > 1 and setting.plan.spec.decodes_apart:
         return split_evenly(count, ranks)
     return (range(count), *[range(0)] * (ranks - 1))
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.arrays import LatentFrames
-from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, Infill, Strided, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import Group, World
@@ -106,7 +105,7 @@ def _handed(setting: Setting, given: LatentFrames) -> LatentFrames:
     given = given.to(setting.model.device)
     if setting.plan.settings.handoff == "latent":
         return given
-    frames, _ = setting.model.decode(given, None)
+    frames, _ = setting.model.decode(given, None, last=True)
     return setting.model.encode_frames(frames).to(given.dtype)
 
 
@@ -203,11 +202,11 @@ def drive(
 
     A call above the finest level gives a chunk without frames. `writes`: whether to decode.
     """
-    start, decoder = plan.wanted.start, None
+    start, decoder = plan.wanted.start, Decoder()
     tree = Tree.of(model, plan)
     if resume:
         start = int(resume["next"])
-        decoder = {name: tensor.to(model.device) for name, tensor in unpack_decoder(resume).items()} or None
+        decoder = unpack_decoder(model, resume)
         store.restore({name.removeprefix(NODE): tensor for name, tensor in resume.items() if name.startswith(NODE)})
     tree = replace(tree, wanted=range(start, plan.wanted.stop))
     tree.lay_keyframes(model, store)
@@ -220,15 +219,14 @@ def drive(
             task = next(finished)
             done[Node(*task.name)] = task.key
             if source not in done and task.name[0] < plan.ladder.depth:
-                yield _chunk(plan, start, None, _state(store, start, decoder), doing=_words(plan, task))
-        pixels = None
+                yield _chunk(plan, decoder, None, _state(store, start, decoder), doing=_words(plan, task))
+        pixels, before, start = None, decoder, frames.stop
         if writes:
             places = [plan.ladder.window(source).index(frame) for frame in frames]
             latents = store.get(done[source])[:, places[0] : places[-1] + 1].to(model.device)
-            pixels, decoder = decode_pixels(model, latents, decoder)
-        begin, start = frames.start, frames.stop
+            pixels, decoder = decode_pixels(model, latents, decoder, last=start == plan.wanted.stop)
         _forget(plan, start, done, store)
-        yield _chunk(plan, begin, pixels, _state(store, start, decoder))
+        yield _chunk(plan, before, pixels, _state(store, start, decoder))
 
 
 def _forget(plan: NuwaXlPlan, start: int, done: dict[Node, str], store: Store) -> None:
@@ -240,13 +238,16 @@ def _forget(plan: NuwaXlPlan, start: int, done: dict[Node, str], store: Store) -
             store.drop(done.pop(node))
 
 
-def _state(store: Store, start: int, decoder: Any) -> Callable[[], State]:
+def _state(store: Store, start: int, decoder: Decoder) -> Callable[[], State]:
     nodes = {NODE + key: result for key, result in store.state().items()}
     return lambda: {"next": torch.tensor(start), **nodes, **pack_decoder(decoder)}
 
 
-def _chunk(plan: NuwaXlPlan, start: int, frames: Pixels | None, state: Callable[[], State], doing: str = "") -> Chunk:
+def _chunk(
+    plan: NuwaXlPlan, before: Decoder, frames: Pixels | None, state: Callable[[], State], doing: str = ""
+) -> Chunk:
     none = np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8)
+    start = plan.wanted.start + before.frames
     return Chunk(start=start, frames=none if frames is None else frames, state=state, doing=doing)
 
 

@@ -4,14 +4,13 @@ video_infinity.py has the settings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from longtake.arrays import Latents
-from longtake.decoding import decode_pixels, pack_decoder, unpack_decoder
+from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import TemporalHooks
 from longtake.noise import Noise
 from longtake.ranks.world import Group, World
@@ -73,10 +72,14 @@ def run_video_infinity(
         doing = f"step {plan.num_levels - level} of {plan.num_levels}"
         yield _chunk(plan, 0, _no_pixels(plan), {"latents": whole, "level": level}, doing)
     whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
-    if plan.spec.temporal_stride == 1:
+    if plan.spec.decodes_apart:
         yield from _decoded_apart(setting, x[0], whole, decoded)
     else:
-        yield from _decoded_in_turn(setting, whole, decoded, unpack_decoder(resume or {}) or None)
+        yield from _decoded_in_turn(setting, whole, decoded, _decoder(model, resume))
+
+
+def _decoder(model: TemporalHooks, resume: State | None) -> Decoder:
+    return unpack_decoder(model, resume) if resume and int(resume["decoded"]) else Decoder()
 
 
 def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: World) -> Setting:
@@ -123,8 +126,7 @@ def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> 
     left = x[:, x.shape[1] - len(held[group.rank]) :]
     parts = [torch.from_numpy(_no_pixels(plan))]
     for part in left.split(plan.settings.decode_batch, dim=1) if left.shape[1] else ():
-        pixels, _ = decode_pixels(setting.model, part, None, truncate=plan.settings.compat)
-        parts.append(torch.from_numpy(pixels))
+        parts.append(torch.from_numpy(decode_clip(setting.model, part, truncate=plan.settings.compat)))
     mine = torch.cat(parts)
     for frames in held:
         for start in range(frames.start, frames.stop, plan.settings.decode_batch):
@@ -133,17 +135,17 @@ def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> 
             yield _chunk(plan, start, pixels.numpy(), {"latents": whole, "level": 0, "decoded": batch.stop})
 
 
-def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, memory: Any) -> Iterator[Chunk]:
+def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, decoder: Decoder) -> Iterator[Chunk]:
     """Decode a stream whose decoder remembers: rank 0 alone."""
     plan = setting.plan
     for first in range(decoded, plan.latent_frames, plan.settings.decode_batch):
         stop = min(first + plan.settings.decode_batch, plan.latent_frames)
-        start, pixels = plan.spec.pixel_frames(first), _no_pixels(plan)
+        start, pixels = decoder.frames, _no_pixels(plan)
         if setting.world.rank == 0:
-            pixels, memory = decode_pixels(setting.model, whole[:, first:stop], memory)
+            pixels, decoder = decode_pixels(setting.model, whole[:, first:stop], decoder, stop == plan.latent_frames)
             assert plan.request.frames is not None
             pixels = pixels[: plan.request.frames - start]
-        state = {"latents": whole, "level": 0, "decoded": stop, **pack_decoder(memory)}
+        state = {"latents": whole, "level": 0, "decoded": stop, **pack_decoder(decoder)}
         yield _chunk(plan, start, pixels, state)
 
 

@@ -85,7 +85,7 @@ def round_trip(model: VideoModel) -> Callable[[Frames], Frames]:
     def copy(clip: Frames) -> Frames:
         frames = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
-            pixels, _ = model.decode(model.encode_frames(frames), None)
+            pixels, _ = model.decode(model.encode_frames(frames), None, last=True)
         return to_uint8(pixels)
 
     return copy

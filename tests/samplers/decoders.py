@@ -1,0 +1,40 @@
+"""Toys whose decoders do not give a frame for every latent at once, as those of causal and other video models."""
+
+from dataclasses import replace
+
+import torch
+
+from longtake.models.toy import Toy
+from longtake.models.toy_spec import TOY
+
+REACH = 3
+
+
+class HeldBack(Toy):
+    """A frame is the mean of its latent and those up to `REACH` before and after it: the last ones have to wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = replace(TOY, decoder_history=2 * REACH)
+
+    def decode(self, latents, state, last):
+        """Remember the last 2 REACH latents, of which the second half (at the start: the last REACH) still waits."""
+        remembered = latents[:, :0] if state is None else state
+        known = torch.cat([remembered, latents], dim=1)
+        places = range(max(0, remembered.shape[1] - REACH), known.shape[1] - (0 if last else REACH))
+        means = [known[:, max(0, place - REACH) : place + REACH + 1].mean(1, keepdim=True) for place in places]
+        frames, _ = super().decode(torch.cat([known[:, :0], *means], dim=1), None, last)
+        return frames, known[:, -2 * REACH :]
+
+
+class Repeating(Toy):
+    """Every latent is several frames of the video, the first one a single one."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.spec = replace(TOY, temporal_stride=stride, decoder_history=1)
+
+    def decode(self, latents, state, last):
+        frames, _ = super().decode(latents, None, last)
+        repeated = frames.repeat_interleave(self.spec.temporal_stride, 0)
+        return repeated[0 if state else self.spec.temporal_stride - 1 :], "begun"
