@@ -9,10 +9,12 @@ import av
 import numpy as np
 import pytest
 
-from longtake.errors import InputError
+from longtake.errors import InputError, OutputError
 from longtake.sampler import Chunk
+from longtake.video.mkv import Mkv
 from longtake.video.mp4 import Mp4
 from longtake.video.read import read_frames
+from longtake.video.record import read_record
 from longtake.video.sink import open_sink
 
 RATES = [8.0, 24.0, 24000 / 1001, 23.976, 30000 / 1001, 60.0, 0.5]
@@ -132,3 +134,43 @@ def test_mp4_is_encoded_by_nothing_that_makes_bytes_differ(new_run: Callable[...
     # x264 leaves its settings in the first frame of a segment. Some bytes in a thousand segments differ with mbtree.
     for setting in (b"mbtree=0", b"threads=1", b"scenecut=0", b"bframes=0", b"keyint=8"):
         assert setting in note, setting
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("text", ["a red car | " * 3000, "\u00fc" * 40_000, "\U0001f697" * 20_000], ids=len)
+def test_prompts_of_any_length_leave_a_file_that_plays(new_run: Callable[..., Any], name: str, text: str) -> None:
+    run = new_run(name, comment=text)
+    run.finish()
+    container, _, frames = opened(run.path)
+    comment = {key.lower(): value for key, value in container.metadata.items()}["comment"]
+    assert len(frames) == 44 and comment.endswith("(whole in the .json beside this file)")
+    assert comment.startswith(text[:200]) and 990 < len(comment.encode()) <= 1000
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_control_characters_do_not_reach_the_metadata(new_run: Callable[..., Any], name: str) -> None:
+    run = new_run(name, comment="a\x1b[31m\x00b\u202ec \udc80")
+    run.finish()
+    metadata = {key.lower(): value for key, value in opened(run.path)[0].metadata.items()}
+    assert metadata["comment"].rstrip() == "a [31m b c"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_no_run_is_finished_before_its_frames_were_counted(
+    new_run: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = new_run(name)
+    whole.finish()
+    run = whole.elsewhere("other")
+    container = Mp4 if name == "a.mp4" else Mkv
+    right = container.segment
+
+    def lost(self: Any, first_frame: int, frames: np.ndarray) -> bytes:
+        return b"" if first_frame == 16 else right(self, first_frame, frames)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "segment", lost)
+        with pytest.raises(OutputError, match=r"^[^\n]*36 of its 44 frames can be read back[^\n]*$"):
+            run.finish()
+    record = read_record(run.path)
+    assert record is not None and not record.finished

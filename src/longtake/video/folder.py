@@ -2,6 +2,7 @@
 
 import io
 import os
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,10 @@ class PngFolder(Writer):
 
     def close_at(self, num_frames: int) -> None:
         """Do nothing: a folder has no length field."""
+
+    def count(self) -> int:
+        """Return how many frames follow one another from the first."""
+        return next(frame for frame in count() if not frame_file(self._path, frame).exists())
 
     def sync(self) -> None:
         """Make the names of the files durable; their content already is."""

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from unicodedata import category
 
 from longtake.errors import InputError
 
+LARGEST_COMMENT = 1000
+"""Bytes. The header of an MP4 has to fit into 32 KiB: its muxer patches sizes only in what it still holds."""
 LARGEST_RATE_DENOMINATOR = 1001
 LARGEST_SIDE = 8192
+_CUT = " ... (whole in the .json beside this file)"
+_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -40,7 +45,7 @@ class VideoFormat:
     segment: int
     """Frames per segment; each segment is encoded on its own, and the run can restart at its end."""
     comment: str
-    """Text stored in the file's metadata."""
+    """Text stored in the file's metadata: what fits of it, see `short_comment`."""
 
     def __post_init__(self) -> None:
         if self.scale < 1:
@@ -59,6 +64,20 @@ class VideoFormat:
     def stored_size(self) -> tuple[int, int]:
         """Height and width in the file, in pixels."""
         return self.height * self.scale, self.width * self.scale
+
+
+def without_controls(text: str) -> str:
+    """Return text with a space for every character that steers a terminal or turns the direction of writing."""
+    return "".join(" " if category(one) in ("Cc", "Cs") or one in _DIRECTIONS else one for one in text)
+
+
+def short_comment(text: str) -> str:
+    """Return as much of a text as a file's metadata holds, without control characters, and say where it was cut."""
+    text = without_controls(text)
+    if len(text.encode()) <= LARGEST_COMMENT:
+        return text
+    kept = text.encode()[: LARGEST_COMMENT - len(_CUT)].decode(errors="ignore")
+    return kept + _CUT
 
 
 def check_even(video: VideoFormat) -> None:

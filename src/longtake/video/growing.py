@@ -4,6 +4,7 @@ import os
 import zlib
 from pathlib import Path
 
+import av
 import numpy as np
 
 from longtake.video import durable, points
@@ -64,6 +65,14 @@ class GrowingFile(Writer):
         """Put the length into the header, in place."""
         os.pwrite(self._descriptor, self._container.header(num_frames), 0)
         points.reach("length-written")
+
+    def count(self) -> int:
+        """Return how many frames a demuxer finds."""
+        try:
+            with av.open(str(self._path)) as container:
+                return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+        except (av.FFmpegError, IndexError):
+            return 0
 
     def sync(self) -> None:
         """Wait for the disk."""

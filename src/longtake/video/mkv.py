@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from longtake.video.container import Container, enlarged
-from longtake.video.format import VideoFormat
+from longtake.video.format import VideoFormat, short_comment
 
 _UNKNOWN_SIZE = bytes([0x01]) + bytes([0xFF]) * 7
 
@@ -100,7 +100,7 @@ class Mkv(Container):
 
     @property
     def _tags(self) -> bytes:
-        tags = {"COMMENT": self._video.comment, "FPS": str(self._video.rate)}
+        tags = {"COMMENT": short_comment(self._video.comment), "FPS": str(self._video.rate)}
         simple = [
             _element("67C8", _element("45A3", name.encode()) + _element("4487", text.encode()))
             for name, text in tags.items()

@@ -9,7 +9,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from longtake.video.container import Container, enlarged
-from longtake.video.format import VideoFormat
+from longtake.video.format import VideoFormat, short_comment
 
 # empty_moov: the header needs no frames. frag_discont: time stamps are absolute, not counted from the first fragment.
 _MOVFLAGS = "empty_moov+default_base_moof+frag_keyframe+frag_discont+skip_trailer"
@@ -99,7 +99,7 @@ class Mp4(Container):
                 "fflags": "+bitexact",
             },
         )
-        container.metadata["comment"] = self._video.comment
+        container.metadata["comment"] = short_comment(self._video.comment)
         return container
 
     def _add_stream(self, container: OutputContainer) -> av.VideoStream:

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from longtake.errors import OutputError
 from longtake.sampler import Chunk
 from longtake.video import durable, points
 from longtake.video.folder import PngFolder
@@ -114,6 +115,7 @@ class Sink:
             self._writer.close_at(self.next_frame)
             self._writer.sync()
             points.reach("finalise-synced")
+            self._check_readable()
             self._write_record(finished=True)
             points.reach("finalise-recorded")
             remove_tensors(self._path)
@@ -214,6 +216,15 @@ class Sink:
         )
         write_record(self._path, record)
         self._record = record
+
+    def _check_readable(self) -> None:
+        """Raise OutputError where the output, opened as players do, holds other than the frames that were stored."""
+        found, made = self._writer.count(), self.next_frame
+        if found != made:
+            raise OutputError(
+                f"{self._path} was written to its end, but {found} of its {made} frames can be read back; "
+                f"try {self._path.with_suffix('')}/ (PNG files) and tell the authors of longtake"
+            )
 
     def _store_tail(self) -> None:
         """Store the pending frames as a short segment, which the next run cuts off again."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from fractions import Fraction
 
-from longtake.video.format import exact_rate
+from longtake.video.format import exact_rate, without_controls
 
 
 def webvtt(timeline: Iterable[tuple[int, int, str]], fps: float) -> str:
@@ -26,5 +26,5 @@ def _time(milliseconds: Fraction) -> str:
 
 def _escaped(text: str) -> str:
     # A line break would end the cue, "-->" would begin another.
-    text = " ".join(text.split())
+    text = " ".join(without_controls(text).split())
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -34,6 +34,10 @@ class Writer(ABC):
         """Write the number of frames where the output keeps it, so that players know the length."""
 
     @abstractmethod
+    def count(self) -> int:
+        """Open the output as a player would and return how many frames are in it; 0 where it cannot be read."""
+
+    @abstractmethod
     def sync(self) -> None:
         """Wait until everything stored so far is on the disk."""
 
