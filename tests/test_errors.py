@@ -13,6 +13,7 @@ from longtake import errors
         errors.OutputError,
         errors.CheckpointError,
         errors.MissingExtraError,
+        errors.NonFiniteError,
     ],
 )
 def test_one_except_clause_catches_them_all(kind: type[Exception]) -> None:

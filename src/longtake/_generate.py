@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import CapabilityError, InputError
+from longtake.errors import CapabilityError, InputError, NonFiniteError
 from longtake.model import VideoModel, VideoSpec
 from longtake.ranks.torchrun import check_same
 from longtake.request import Request, num_branches
@@ -165,6 +165,9 @@ def _write(chunks: Iterable[Chunk], sink: "Sink | None", progress: Progress) -> 
         for chunk in chunks:
             sink.append(chunk)
             progress(sink.next_frame, (), chunk.doing)
+    except NonFiniteError as error:
+        progress(sink.next_frame, (), "")
+        raise NonFiniteError(f"stopped at frame {sink.next_frame}; the frames before it are kept; {error}") from error
     except BaseException:
         # Frames that the sink took in the call that was interrupted are in the file too.
         progress(sink.next_frame, (), "")

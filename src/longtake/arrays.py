@@ -1,9 +1,12 @@
 """Names for the tensors that cross a border; jaxtyping checks their shapes in the tests and costs users nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from longtake.errors import NonFiniteError
 
 Latents = Float[Tensor, "windows channels frames height width"]
 """A batch of windows of frame-wise latents. Unit variance when clean."""
@@ -22,3 +25,16 @@ FrameIndex = Int[Tensor, "windows frames"]
 
 Rotate = Callable[[Tensor, Sequence[int]], Tensor]
 """Keys (sequences, frames x tokens, heads, width) and every frame's offset from the query's frame -> rotated keys."""
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str, advice: str) -> None:
+    """Raise NonFiniteError, which names the first of these tensors that is not finite everywhere.
+
+    `where` is what they belong to, `advice` what to do.
+    """
+    for name, tensor in tensors.items():
+        # Numbers of one byte are quantised: torch cannot compare all kinds of them.
+        if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and tensor.numel():
+            # The extremes carry NaN along, and need no second tensor of this size.
+            if not all(bool(torch.isfinite(extreme)) for extreme in tensor.detach().aminmax()):
+                raise NonFiniteError(f"{where}: {name} is not finite (NaN, or infinite); {advice}")

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.arrays import Frames, LatentFrames
+from longtake.arrays import Frames, LatentFrames, check_finite
 from longtake.model import VideoModel
 
 PREFIX = "decoder."
+_ADVICE = "try --dtype float32 or bfloat16, a smaller --guidance, or another --seed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,10 @@ def decode_pixels(
 ) -> tuple[np.ndarray, Decoder]:
     """Decode the next latents of a stream to uint8 (frames, height, width, 3); see VideoModel.decode for `last`.
 
-    `decoder` must not be used again: that is what the one returned is for.
+    `decoder` must not be used again: that is what the one returned is for. Raises NonFiniteError for latents or pixels
+    that are infinite or no numbers.
     """
+    check_finite({"the latent that the network made": latents}, "before decoding", _ADVICE)
     memory = decoder.memory
     if memory is None and decoder.latents is not None:
         _, memory = model.decode(decoder.latents, None, last=False)
@@ -48,7 +51,11 @@ def decode_clip(model: VideoModel, latents: LatentFrames, truncate: bool = False
 
 
 def to_uint8(frames: Frames, truncate: bool = False) -> np.ndarray:
-    """Turn pixels in [0, 1] into uint8 (frames, height, width, 3), rounded to nearest unless truncated."""
+    """Turn pixels in [0, 1] into uint8 (frames, height, width, 3), rounded to nearest unless truncated.
+
+    Raises NonFiniteError for pixels that are infinite or no numbers: 8 bits would show them as black.
+    """
+    check_finite({"the picture that the decoder made": frames}, "after decoding", _ADVICE)
     scaled = frames.clamp(0, 1).mul(255)
     scaled = scaled.floor() if truncate else scaled.round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

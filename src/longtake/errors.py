@@ -5,6 +5,7 @@ LongtakeError
 |-- CapabilityError     this sampler needs something that this model does not offer
 |-- OutputError         a file or folder that cannot be written, or belongs to another run
 |-- CheckpointError     weights or saved state that are missing, damaged or of another shape
+|-- NonFiniteError      weights, latents, pixels or a loss that are infinite or no numbers
 |-- RanksError          processes of one job that lose each other
 `-- MissingExtraError   an optional package that is not installed
 """
@@ -31,6 +32,10 @@ class OutputError(LongtakeError):
 
 class CheckpointError(LongtakeError):
     """Weights or saved state that are missing, damaged or of another shape."""
+
+
+class NonFiniteError(LongtakeError):
+    """Weights, latents, pixels or a loss that are infinite or no numbers (NaN)."""
 
 
 class RanksError(LongtakeError):

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from longtake.arrays import check_finite
 from longtake.ranks.world import Group
 from longtake.tasks.task import Store
 
@@ -68,7 +69,8 @@ class FolderStore(Store):
         return safetensors.torch.load(self._path(key).read_bytes())[_NAME]
 
     def put(self, key: str, result: Tensor) -> None:
-        """Keep a result for good."""
+        """Keep a result for good. Raises NonFiniteError for one that is infinite or no number anywhere."""
+        check_finite({_NAME: result}, f"the task {key}", "try --dtype float32, or another --seed")
         self._folder.mkdir(exist_ok=True)
         temporary = self._folder / f".{key}.{os.getpid()}"
         with temporary.open("wb") as file:

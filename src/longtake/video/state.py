@@ -11,6 +11,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from longtake.arrays import check_finite
 from longtake.video import durable, points
 from longtake.video.paths import state_folder
 from longtake.video.record import Record, damaged
@@ -27,8 +28,13 @@ def save_tensors(
     """Write tensors for the run that writes `path`; return the file's name and sha256 for the record.
 
     `current` is the file that the present record refers to, which stays as it is. `pending`: uint8 (frames, height,
-    width, 3), may hold 0 frames.
+    width, 3), may hold 0 frames. Raises NonFiniteError for a state that no run can go on from.
     """
+    check_finite(
+        state,
+        f"the state that {path} would go on from",
+        "the last one that was saved is kept; try another --dtype or --seed",
+    )
     name = _FILES[1] if current == _FILES[0] else _FILES[0]
     tensors = {_SAMPLER + key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     tensors[_PENDING] = torch.from_numpy(np.ascontiguousarray(pending))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.hub import files as hub_files
@@ -185,3 +185,13 @@ def test_unknown_words_are_listed_once_in_order() -> None:
     spec = replace(TOY, vocabulary=frozenset({"a", "red", "car", "hot", "air", "don't"}))
     assert unknown_words(spec, "A red zebra, a zebra; hot-air quagga. Don't!") == ["zebra", "quagga"]
     assert unknown_words(TOY, "anything") == []
+
+
+@pytest.mark.parametrize("part", [WEIGHTS, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+def test_weights_that_are_not_finite_are_refused(copy: Path, part: str) -> None:
+    tensors = load_file(copy / part)
+    name = next(name for name, value in tensors.items() if value.is_floating_point())
+    tensors[name].view(-1)[-1] = float("nan")
+    save_file(tensors, copy / part, metadata={"format": "pt"})
+    with pytest.raises(NonFiniteError, match=rf"^[^\n]*{Path(part).parent}: {name} is not finite[^\n]*fetch[^\n]*$"):
+        load_model(str(copy))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from longtake.errors import CheckpointError, LongtakeError
+from longtake.errors import CheckpointError, LongtakeError, NonFiniteError
 from longtake.model import Continuation, Infill, Strided
 from longtake.models import load_model, model_spec
 from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
@@ -153,4 +153,15 @@ def test_weights_of_another_network(nuwa: Path, tmp_path: Path) -> None:
     broken = copied(nuwa, tmp_path)
     save_file({"first.weight": torch.zeros(1)}, broken / "unet" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(CheckpointError, match="unet cannot be loaded"):
+        load_model(str(broken))
+
+
+def test_weights_that_are_not_finite_are_refused(nuwa: Path, tmp_path: Path) -> None:
+    broken = copied(nuwa, tmp_path)
+    file = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    name = sorted(tensors)[-1]
+    tensors[name].view(-1)[0] = float("inf")
+    save_file(tensors, file)
+    with pytest.raises(NonFiniteError, match=rf"unet: {name} is not finite"):
         load_model(str(broken))

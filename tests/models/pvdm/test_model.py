@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake._generate import checked_plan
-from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
 from longtake.model import Continuation
 from longtake.models import load_model, model_spec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
@@ -195,3 +195,14 @@ def test_operations(config, giga) -> None:
     """Against a count on the authors' networks."""
     (count,) = count_flops(config).values()
     assert count == pytest.approx(giga * 1e9, rel=0.02)
+
+
+def test_weights_that_are_not_finite_are_refused(plain: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(plain, tmp_path / "broken"))
+    file = broken / "unet" / WEIGHTS
+    tensors = load_file(file)
+    name = sorted(tensors)[-1]
+    tensors[name].view(-1)[0] = float("inf")
+    save_file(tensors, file)
+    with pytest.raises(NonFiniteError, match=rf"unet: {name} is not finite"):
+        load_model(str(broken))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from longtake.errors import CheckpointError
+from longtake.errors import CheckpointError, NonFiniteError
 from longtake.train.fit.checkpoint import load_checkpoint
 from longtake.train.fit.loop import FitSettings, fit, learning_rate, step_generator
 from longtake.train.fit.task import Scalars, Task
@@ -84,3 +84,28 @@ def test_learning_rate_rises_stays_and_falls() -> None:
 def test_every_step_has_its_own_numbers() -> None:
     draws = {torch.randn(1, generator=step_generator(seed, step)).item() for seed in (0, 1) for step in range(50)}
     assert len(draws) == 100
+
+
+def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
+    fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
+    before = {file: file.read_bytes() for file in (tmp_path / "checkpoint").iterdir()}
+    wild = replace(SETTINGS, num_steps=400, learning_rate=1e38, max_gradient=None)
+    with pytest.raises(NonFiniteError, match=r"^the loss of step \d+ is not finite[^\n]*smaller learning rate[^\n]*$"):
+        fit(LineTask(), wild, tmp_path)
+    assert {file: file.read_bytes() for file in (tmp_path / "checkpoint").iterdir()} == before
+    assert not (tmp_path / "final").exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    task = LineTask()
+    fit(task, SETTINGS, tmp_path, stop=lambda step: step == 3)
+
+    def broken(step: int) -> bool:
+        if step == 5:
+            task.line.bias.data.fill_(float("nan"))
+        return step == 5
+
+    with pytest.raises(NonFiniteError, match=r"^weights at step 5 is not saved[^\n]*: bias is not finite[^\n]*$"):
+        fit(task, SETTINGS, tmp_path, stop=broken)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 3

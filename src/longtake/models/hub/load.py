@@ -12,10 +12,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from diffusers.utils import is_accelerate_available
 from diffusers.utils import logging as library_logging
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
+from longtake.arrays import check_finite
 from longtake.errors import CheckpointError
 from longtake.models.hub.files import read_json, variant
 from longtake.models.hub.folder import part_folders, read_extras, stem
@@ -139,7 +140,13 @@ def _frozen(module: Any, place: Path, missing: Any) -> Any:
     if missing:
         some = sorted(missing)[0]
         raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {some}; fetch the model again")
+    check_weights(module, place)
     return module.eval().requires_grad_(False)
+
+
+def check_weights(network: nn.Module, place: Path) -> None:
+    """Raise NonFiniteError for a network, loaded from `place`, that holds a weight that is infinite or no number."""
+    check_finite(network.state_dict(), str(place), "no video can come of it: fetch the model again")
 
 
 @contextmanager

@@ -12,7 +12,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from longtake.errors import CheckpointError
 from longtake.models.hub.files import read_json, weight_files
 from longtake.models.hub.folder import part_folders, stem
-from longtake.models.hub.load import image_decoder, library_part, noise_levels, one_line_errors, text_encoder
+from longtake.models.hub.load import (
+    check_weights,
+    image_decoder,
+    library_part,
+    noise_levels,
+    one_line_errors,
+    text_encoder,
+)
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
@@ -60,6 +67,7 @@ def load_unet(place: Path) -> MaskTemporalUnet:
         for file in weight_files(place, stem(place.name)):
             tensors |= load_file(file)
         unet.load_state_dict(tensors)
+    check_weights(unet, place)
     return unet.float().eval()
 
 
@@ -73,6 +81,7 @@ def load_temporal_autoencoder(folder: Path) -> TemporalAutoencoder:
     image = {f"image.{name}": value for name, value in network.image.state_dict().items()}
     with one_line_errors(place):
         network.load_state_dict(image | load_file(place / f"{stem(OVER_TIME)}.safetensors"))
+    check_weights(network, place)
     return network.eval().requires_grad_(False)
 
 

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.models.hub.files import weight_files
 from longtake.models.hub.folder import stem
-from longtake.models.hub.load import one_line_errors, text_encoder
+from longtake.models.hub.load import check_weights, one_line_errors, text_encoder
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.spec import PvdmFolder
 from longtake.models.pvdm.unet import PvdmUnet
@@ -52,4 +52,5 @@ def _filled(network: Network, part: Path, device: torch.device, dtype: torch.dty
         for file in weight_files(part, stem(part.name)):
             tensors |= load_file(file)
         network.load_state_dict(tensors, assign=True)
+    check_weights(network, part)
     return network.to(device, dtype).eval().requires_grad_(False)

@@ -14,13 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from longtake.errors import CheckpointError
+from longtake.arrays import check_finite
+from longtake.errors import CheckpointError, NonFiniteError
 from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from longtake.train.fit.ema import Ema
 from longtake.train.fit.player import Learning, Player, Turn
 from longtake.train.fit.settings import FitSettings, learning_rate
 from longtake.train.fit.task import Rival, Scalars, Task
 
+_ADVICE = "try a smaller learning rate, or bf16 in place of fp16"
 _TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,7 +45,8 @@ def fit(
     machine and number of threads). `stop(step)` ends the run early with a checkpoint, for a time limit or a test.
     With more steps, or a `rival` that begins where the last call ended, a finished run goes on. In a job of several
     processes, each computes its share of `parts`, and the first one writes. Returns whether all steps are done.
-    Raises CheckpointError where a checkpoint is damaged, InputError where the settings do not suit the machine.
+    Raises CheckpointError where a checkpoint is damaged, InputError where the settings do not suit the machine,
+    NonFiniteError where training diverges; a checkpoint never holds a weight that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return _Run(task, settings, folder, rival).train(stop)
@@ -116,10 +119,19 @@ class _Run:
             loss, figures = turn.run(generator, share, self._autocast())
             losses.append(loss)
             self.figures |= figures
+        self._check_loss(losses)
         turn.player.step(rate, self._mean if self.size > 1 else None)
         self.step += 1
         self.ema.update(self.step)
         return losses if is_task else []
+
+    def _check_loss(self, losses: list[Tensor]) -> None:
+        """Raise NonFiniteError, in every process, where a loss of this step is not finite in any."""
+        if self._anywhere(not bool(torch.stack(losses).isfinite().all())):
+            raise NonFiniteError(
+                f"the loss of step {self.step + 1} is not finite (NaN, or infinite), so training stops; the last "
+                f"checkpoint in {self.folder} is kept; {_ADVICE}"
+            )
 
     def _autocast(self) -> torch.autocast:
         precision = self.settings.precision
@@ -168,6 +180,8 @@ class _Run:
         players = {"optimizer": self.players["optimizer"]}
         if self.rival is not None and self.step > self.rival.start:
             tensors["rival"], players = self.rival.module.state_dict(), self.players
+        for name, values in tensors.items():
+            check_finite(values, f"{name} at step {self.step} is not saved, the last checkpoint is kept", _ADVICE)
         optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
         scales = {name: player.scaler.state_dict() for name, player in players.items()}
         state = Checkpoint(step=self.step, tensors=tensors, optimizers=optimizers, scales=scales)
