@@ -163,7 +163,22 @@ def _typed(content: Mapping[str, Any], name: str, kind: Any) -> Any:
     value = content.get(name)
     if not _fits(value, kind):
         raise InputError(f"{name} is {json.dumps(value)[:60]}, which it cannot be")
-    return value if value is None or kind is not float else float(value)
+    return _as_kind(value, kind)
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    """Return a value that fits a kind as Python has it: JSON knows no tuples, and writes whole floats as it likes."""
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_as_kind(one, of) for one, of in zip(value, _kinds_within(kind, value), strict=True))
+    if get_origin(kind) in (Union, types.UnionType):
+        return _as_kind(value, next(option for option in get_args(kind) if _fits(value, option)))
+    return float(value) if kind is float else value
+
+
+def _kinds_within(kind: Any, value: list[Any]) -> list[Any]:
+    """Return the kinds of the elements of a tuple: as many as are named, or one for all."""
+    kinds = list(get_args(kind))
+    return kinds[:1] * len(value) if kinds[1:] == [...] else kinds
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -171,6 +186,11 @@ def _fits(value: object, kind: Any) -> bool:
         return any(_fits(value, option) for option in get_args(kind))
     if get_origin(kind) is Literal:
         return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            return False
+        kinds = _kinds_within(kind, value)
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
