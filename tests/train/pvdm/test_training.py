@@ -163,7 +163,7 @@ def test_parts_of_a_step_are_averaged(tmp_path: Path) -> None:
         assert torch.allclose(states[number]["exp_avg"], 0.1 * gradient, rtol=1e-4, atol=1e-7)
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path, ranks: Any) -> None:
+def test_two_processes_do_what_one_does(tmp_path: Path, ranks: Any, one_thread: None) -> None:
     first, second = ranks.run(2, trained_on_a_rank, str(tmp_path / "two"))
     task = autoencoder_task()
     fit(task, replace(parts_of(SETTINGS, 2), num_steps=4), tmp_path / "one", rival=judges(task))
