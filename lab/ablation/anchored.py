@@ -1,4 +1,4 @@
-"""Keyframes as a global anchor, an experiment: python -m lab.ablation.anchored [--keyframe-model sprites].
+"""Keyframes as a global anchor, an experiment: python -m lab ablate anchored [--keyframe-model sprites].
 
 Stories of four prompts, and videos of one: the first call of NUWA-XL lays keyframes over the whole length, then
 FIFO-Diffusion goes from left to right, alone and through every keyframe or every fifth. NUWA-XL's own filling of the
@@ -7,20 +7,18 @@ gaps stands beside them. Shown are what the judge reads in the last 16 frames, i
 that elsewhere; and network evaluations, those for the keyframes counted. scripts/contact_sheet.py lays videos out.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
-from lab.measuring import measured_model, publish
-from lab.score.sprites import HEADS, chosen_shots
-from longtake._generate import Output, generate
-from longtake.data.sprites import Shot, SpriteWorld, caption
+from lab.common import HEADS, Frames, chosen_shots, made_video, measured_model, prompts_of, slug
+from longtake.data.sprites import Shot, SpriteWorld
 from longtake.decoding import decode_clip
 from longtake.errors import InputError
 from longtake.metrics.consistency import consistency, real_step
@@ -28,7 +26,7 @@ from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.model import PerFrameNoise, VideoModel
 from longtake.noise import seeded_noise
-from longtake.request import PromptTimeline, Request
+from longtake.request import Request
 from longtake.sampler import Sampler
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
@@ -36,15 +34,26 @@ from longtake.samplers.nuwa_xl.ladder import Node
 from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.tasks.stores import MemoryStore
-from longtake.video.read import read_frames
 
-Frames = NDArray[np.uint8]
 Figures = dict[str, float | None]
 
 NUM_PROMPTS = {"story": 4, "one prompt": 1}
 EVERY = (1, 5)
 OVERLAP = 4
 REAL_WORLD = 9_500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is compared."""
+
+    model: str = "sprites"
+    keyframe_model: str = "sprites"  # whose first call of NUWA-XL lays the keyframes
+    kinds: tuple[Literal["story", "one prompt"], ...] = ("story", "one prompt")
+    seeds: int = 3  # videos of each kind
+    frames: int = 226
+    chunked: bool = False  # windows in a row, too, alone and with every keyframe
+    folder: Path = Path("runs/anchored")  # where the videos go
 
 
 def timeline_of(kind: str, frames: int, seed: int) -> dict[int, Shot]:
@@ -55,8 +64,7 @@ def timeline_of(kind: str, frames: int, seed: int) -> dict[int, Shot]:
 
 def requested(timeline: Mapping[int, Shot], frames: int, seed: int) -> Request:
     """Return the request for these shots."""
-    prompts = PromptTimeline(tuple(timeline), tuple(caption(shot) for shot in timeline.values()))
-    return Request(prompts=prompts, frames=frames, seed=seed)
+    return Request(prompts=prompts_of(timeline), frames=frames, seed=seed)
 
 
 @torch.inference_mode()
@@ -73,7 +81,7 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
     first = Tree.of(model, plan).first(MemoryStore())
     latents = sampler.work(model, plan, seeded_noise(request.seed))(first, None)
     assert plan.forwards is not None and plan.tasks is not None
-    return decode_clip(model, latents.to(model.device)), plan.forwards // plan.tasks
+    return decode_pixels(model, latents.to(model.device), None)[0], plan.forwards // plan.tasks
 
 
 def written(frames: Frames, folder: Path) -> str:
@@ -132,21 +140,19 @@ def compared(keyframes: Frames, folder: Path, chunked: bool) -> dict[str, Sample
     return {**rows, f"nuwa-xl, keyframes {len(keyframes)}": NuwaXl(keyframes=boards[1])}
 
 
-def video_rows(
-    model: PerFrameNoise, author: VideoModel, kind: str, seed: int, chosen: argparse.Namespace
-) -> dict[str, Figures]:
+def video_rows(model: PerFrameNoise, author: VideoModel, kind: str, seed: int, chosen: Settings) -> dict[str, Figures]:
     """Return the figures of all samplers for one story; videos that are there already are read again."""
     timeline, judge = timeline_of(kind, chosen.frames, seed), Judge.load()
     request = requested(timeline, chosen.frames, seed)
     keyframes, forwards = global_frames(author, request)
-    folder = chosen.folder / kind.replace(" ", "-") / str(seed)
+    folder = chosen.folder / slug(kind) / str(seed)
     rows: dict[str, Figures] = {}
     for name, sampler in compared(keyframes, folder / author.spec.name, chosen.chunked).items():
         count = int(name.split()[-1]) if "keyframes" in name else 0
-        path = (folder / author.spec.name if count else folder) / f"{name.replace(', ', '-').replace(' ', '-')}.mkv"
-        plan = generate(model, request, sampler, Output(path=path)).plan
+        path = (folder / author.spec.name if count else folder) / f"{slug(name)}.mkv"
+        video, plan = made_video(model, request, sampler, path), sampler.plan(request, model.spec)
         anchored = [round(place) for place in np.linspace(0, chosen.frames - 1, count)]
-        found = figures(np.concatenate(list(read_frames(path))), timeline, anchored, judge)
+        found = figures(video, timeline, anchored, judge)
         rows[name] = {"forwards": (plan.forwards or 0) + (forwards if count else 0), **found}
         print(kind, seed, name, rows[name], file=sys.stderr, flush=True)
     right = keyframe_accuracy(keyframes, timeline, chosen.frames, judge)
@@ -165,27 +171,12 @@ def means(videos: Sequence[Mapping[str, Figures]]) -> dict[str, dict[str, float]
     }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the table as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites")
-    parser.add_argument("--keyframe-model", default="sprites", help="whose first call of NUWA-XL lays the keyframes")
-    parser.add_argument("--kinds", nargs="+", choices=NUM_PROMPTS, default=list(NUM_PROMPTS))
-    parser.add_argument("--seeds", type=int, default=3, help="videos of each kind")
-    parser.add_argument("--frames", type=int, default=226)
-    parser.add_argument("--chunked", action="store_true", help="windows in a row, too, alone and with every keyframe")
-    parser.add_argument("--folder", type=Path, default=Path("runs/anchored"), help="where the videos go")
-    parser.add_argument("--report", type=Path, help="write the table here, too")
-    chosen = parser.parse_args(arguments)
-    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
+def ablation(chosen: Settings) -> dict[str, object]:
+    """Return the table."""
+    model, report = measured_model(chosen.model, PerFrameNoise)
     author = model if chosen.keyframe_model == chosen.model else measured_model(chosen.keyframe_model, VideoModel)[0]
-    report: dict[str, object] = {"model": chosen.model, "digest": model.digest, "dtype": dtype}
     report |= {"keyframe_model": chosen.keyframe_model, "keyframe_digest": author.digest, "frames": chosen.frames}
     for kind in chosen.kinds:
         videos = [video_rows(model, author, kind, seed, chosen) for seed in range(chosen.seeds)]
         report[kind] = {"videos": len(videos), "mean": means(videos), "each": videos}
-    publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return report

@@ -1,5 +1,4 @@
-"""The ablation of FIFO-Diffusion in miniature: python -m lab.ablation.fifo [--model sprites-uniform]
-[--clips 6].
+"""The ablation of FIFO-Diffusion in miniature: python -m lab ablate fifo [--model sprites-uniform] [--clips 6].
 
 The paper's argument for partitions and lookahead: a network trained with one level per clip predicts noise worse when
 the levels in a window differ; more partitions bring them closer together, lookahead lets a frame see cleaner ones.
@@ -8,15 +7,14 @@ the queue, over the error of the same network at the same level in a uniform win
 good as the network was trained to be.
 """
 
-import argparse
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lab.measuring import measured_model, publish
+from lab.common import measured_model, pixels
 from longtake.data.sprites import random_world
 from longtake.model import Condition, PerFrameNoise
 from longtake.noise import Noise, seeded_noise
@@ -27,14 +25,22 @@ from longtake.schedule import Schedule
 HELD_OUT = 5_000_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured."""
+
+    model: str = "sprites-uniform"
+    clips: int = 6  # real clips per seed
+    seeds: int = 3
+
+
 def real_clips(model: PerFrameNoise, count: int, seed: int) -> tuple[Tensor, list[str]]:
     """Return latents (clips, channels, frames, height, width) and captions of clips of worlds that no training has
     seen."""
     clips, captions = [], []
     for index in range(count):
         world = random_world(HELD_OUT + 1000 * seed + index)
-        frames = torch.from_numpy(world.frames(100, 100 + model.spec.num_frames)).permute(0, 3, 1, 2) / 255
-        clips.append(model.encode_frames(frames))
+        clips.append(model.encode_frames(pixels(world.frames(100, 100 + model.spec.num_frames))))
         captions.append(world.caption(100))
     return torch.stack(clips), captions
 
@@ -76,33 +82,18 @@ def queue_over_uniform(model: PerFrameNoise, plan: FifoPlan, clips: Tensor, capt
 
 
 @torch.inference_mode()
-def ablation(name: str, num_clips: int, seeds: int) -> dict[str, object]:
+def ablation(chosen: Settings) -> dict[str, object]:
     """Return mean and standard deviation over seeds for n = 1, 2, 4, 8 with lookahead off and on."""
-    model, _, _ = measured_model(name, PerFrameNoise)
-    rows = {}
+    model, head = measured_model(chosen.model, PerFrameNoise)
+    rows, seeds = {}, range(chosen.seeds)
     for n in (1, 2, 4, 8):
         for lookahead in (False, True):
             fifo = Fifo(partitions=n, lookahead=lookahead)
             plan = fifo.plan(Request(prompts=PromptTimeline.constant("any"), frames=None), model.spec)
-            found = [queue_over_uniform(model, plan, *real_clips(model, num_clips, s), s) for s in range(seeds)]
+            found = [queue_over_uniform(model, plan, *real_clips(model, chosen.clips, s), s) for s in seeds]
             rows[f"n={n} lookahead={'on' if lookahead else 'off'}"] = {
                 "error_over_uniform": float(np.mean(found)),
                 "standard_deviation": float(np.std(found)),
             }
             print(f"n={n} lookahead={lookahead}: {np.mean(found):.3f} +- {np.std(found):.3f}", file=sys.stderr)
-    return {"model": name, "clips": num_clips, "seeds": seeds, "rows": rows}
-
-
-def main(arguments: list[str]) -> None:
-    """Print the table as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites-uniform")
-    parser.add_argument("--clips", type=int, default=6, help="real clips per seed")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--report", type=Path, help="write the table here, too")
-    chosen = parser.parse_args(arguments)
-    publish(ablation(chosen.model, chosen.clips, chosen.seeds), chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return {**head, "clips": chosen.clips, "seeds": chosen.seeds, "rows": rows}

@@ -1,4 +1,4 @@
-"""The ablations of NUWA-XL in miniature: python -m lab.ablation.nuwa_xl conditions|autoencoder [--seeds 2].
+"""The ablations of NUWA-XL in miniature: python -m lab ablate nuwa-xl conditions|autoencoder [--seeds 2].
 
 After the paper's Table 2 (arXiv 2303.12346), on the sprite worlds, some hundred steps each, with seeds. `conditions`:
 the network is told of the known frames at the finest scale on the way up alone, at every scale on the way up (MI), or
@@ -8,21 +8,21 @@ and are measured on worlds that none was trained on, with the same noise. Needs 
 longtake.train.nuwa_xl.recipe. What is measured is kept as it comes: the same call again goes on where it stopped.
 """
 
-import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
+from tyro.conf import Positional
 
 from lab.ablation.nuwa_xl_figures import Figures, autoencoder_figures, condition_figures
-from lab.measuring import publish
+from lab.common import slug
 from longtake.models import WEIGHTS
 from longtake.models.hub.load import noise_levels
 from longtake.models.nuwa_xl.config import MtdConfig
@@ -50,6 +50,18 @@ CONDITIONS = {
 AUTOENCODERS = ("KLVAE", "T-KLVAE-R", "T-KLVAE")
 UNTRAINED = "untrained"
 """What all variants start from, as far as they start from the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which of the two, and how long."""
+
+    part: Positional[Literal["conditions", "autoencoder"]]
+    runs: Path = Path("runs/nuwa")  # the folder of nuwa_sprites
+    images: Path = Path("runs/images/final")  # the image network
+    seeds: int = 2
+    steps: int | None = None  # of every run; 600 for conditions, 150 for autoencoder if not given
+    minutes: float | None = None  # save and stop after this time
 
 
 def condition_settings(steps: int, seed: int) -> tuple[MtdSettings, FitSettings]:
@@ -122,7 +134,7 @@ def collect(path: Path, jobs: Mapping[tuple[str, int], Callable[[], Figures | No
     return results
 
 
-def conditions_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop) -> Results:
+def conditions_part(places: NuwaPlaces, steps: int, seeds: int, stop: Stop) -> Results:
     """Train and measure every way of telling the network of the known frames."""
     folder, captions = places.runs / "ablation", places.runs / "captions.safetensors"
     train, held = (SpriteStretches(place, captions, STRIDES) for place in split(places.runs / "stretches", folder))
@@ -135,15 +147,15 @@ def conditions_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop) 
         network = from_video_unet(places.images, CONDITIONS.get(name, MtdConfig())).requires_grad_(True)
         if name == UNTRAINED:
             return measured(network.eval())
-        settings, loop = condition_settings(chosen.steps, seed)
-        place = folder / f"{name.lower().replace(' + ', '-')}-{seed}"
+        settings, loop = condition_settings(steps, seed)
+        place = folder / f"{slug(name)}-{seed}"
         task = MtdTask(network, alphas_cumprod, vae, train, settings)
         return measured(load_unet(place / "final")) if fit(task, loop, place, stop) else None
 
-    return collect(folder / "conditions.json", _jobs(job, tuple(CONDITIONS), chosen.seeds))
+    return collect(folder / "conditions.json", _jobs(job, tuple(CONDITIONS), seeds))
 
 
-def autoencoder_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop) -> Results:
+def autoencoder_part(places: NuwaPlaces, steps: int, seeds: int, stop: Stop) -> Results:
     """Train and measure autoencoders with and without layers over time."""
     folder, frames = places.runs / "ablation", MtdConfig().frames
 
@@ -152,12 +164,12 @@ def autoencoder_part(places: NuwaPlaces, chosen: argparse.Namespace, stop: Stop)
         network = autoencoder(name, embedded_vae(places), frames)
         if name == UNTRAINED:
             return autoencoder_figures(network.eval())
-        settings, loop = autoencoder_settings(chosen.steps, seed)
+        settings, loop = autoencoder_settings(steps, seed)
         place = folder / f"{name.lower()}-{seed}"
         done = fit(TemporalVaeTask(network, settings), loop, place, stop)
         return autoencoder_figures(load_temporal_autoencoder(place / "final")) if done else None
 
-    return collect(folder / "autoencoder.json", _jobs(job, AUTOENCODERS, chosen.seeds))
+    return collect(folder / "autoencoder.json", _jobs(job, AUTOENCODERS, seeds))
 
 
 def _jobs(
@@ -172,24 +184,11 @@ PARTS = {"conditions": (conditions_part, 600), "autoencoder": (autoencoder_part,
 """Each with its steps."""
 
 
-def main(arguments: list[str]) -> None:
-    """Print a table as JSON: mean, least and most over the seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--runs", type=Path, default=Path("runs/nuwa"), help="the folder of nuwa_sprites")
-    parser.add_argument("--images", type=Path, default=Path("runs/images/final"), help="the image network")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, help="of every run; 600 for conditions, 150 for autoencoder if not given")
-    parser.add_argument("--minutes", type=float, help="save and stop after this time")
-    parser.add_argument("--report", type=Path, help="write the table here, too")
-    chosen = parser.parse_args(arguments)
+def ablation(chosen: Settings) -> dict[str, object]:
+    """Return a table: mean, least and most over the seeds."""
     function, steps = PARTS[chosen.part]
-    chosen.steps = chosen.steps or steps
+    steps = chosen.steps or steps
     end = float("inf") if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
     places = NuwaPlaces(runs=chosen.runs, images=chosen.images, embedded=WEIGHTS / "sprites")
-    results = function(places, chosen, lambda step: time.monotonic() > end)
-    publish({"steps": chosen.steps, "mean, least, most": spread(results)}, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    results = function(places, steps, chosen.seeds, lambda step: time.monotonic() > end)
+    return {"steps": steps, "mean, least, most": spread(results)}

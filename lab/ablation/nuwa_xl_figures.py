@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lab.common import Frames
 from longtake.metrics.frechet import frechet_distance, gaussian
 from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features
@@ -19,7 +19,6 @@ from longtake.train.sprites.autoencode import decode_scaled, to_model
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.text import NUM_VARIANTS
 
-Frames = NDArray[np.uint8]
 Figures = dict[str, float]
 
 TIMES = (100, 300, 500, 700, 900)

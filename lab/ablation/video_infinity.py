@@ -1,4 +1,4 @@
-"""The ablation of Video-Infinity in miniature: python -m lab.ablation.video_infinity [--seeds 3].
+"""The ablation of Video-Infinity in miniature: python -m lab ablate video-infinity [--seeds 3].
 
 Clips that know nothing of each other, local context alone, global context alone, and both (dual scope), with and
 without the phases that favour one of them by noise level. For each: the change across clip borders over that inside
@@ -7,18 +7,17 @@ of the second half, over the distance between clips of different seeds, the moti
 stand beside them: their state drifts slowly, too.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.measuring import measured_model, publish
-from longtake._generate import Output, generate
+from lab.common import Frames, made_video, mean_of, measured_model, slug
 from longtake.data.sprites import Shot, SpriteWorld, caption
+from longtake.errors import InputError
 from longtake.metrics.consistency import consistency, real_step
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
@@ -27,9 +26,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.video_infinity.plan import VideoInfinity
-from longtake.video.read import read_frames
 
-Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 # Scenes whose horizon `horizon_row` finds: it follows that of real worlds with a correlation above 0.95.
@@ -42,15 +39,27 @@ _EDGE = 6
 _REACH = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is compared."""
+
+    model: str = "sprites"
+    frames: int = 128  # per video; a multiple of the model's window
+    seeds: int = 3  # 2 or more: seeds are what clips are compared across
+    shots: int = len(SHOTS)  # captions
+    steps: int | None = None  # denoising steps; the samplers' own if not given
+    padding: int = VideoInfinity.padding
+    top_k: int = VideoInfinity.top_k
+    folder: Path = Path("runs/video-infinity-ablation")  # where videos go
+
+
 def variants(clips: int, padding: int, top_k: int) -> dict[str, Sampler]:
     """Return what is compared; all denoise the same number of frames at once or in clips of the model's length."""
-    local = VideoInfinity(clips=clips, padding=padding, top_k=0, local_phase=None, global_phase=None)
-    distant = VideoInfinity(clips=clips, padding=0, top_k=top_k, local_phase=None, global_phase=None)
     both = VideoInfinity(clips=clips, padding=padding, top_k=top_k, local_phase=None, global_phase=None)
     return {
         "independent": Chunked(),
-        "local": local,
-        "global": distant,
+        "local": replace(both, top_k=0),
+        "global": replace(both, padding=0),
         "dual scope, no phases": both,
         "dual scope": VideoInfinity(clips=clips, padding=padding, top_k=top_k),
     }
@@ -110,16 +119,14 @@ def states(videos: Sequence[Frames], name: str, length: int) -> list[list[Floats
     return [[STATES[name](clip) for clip in clips_of(video, length)] for video in videos]
 
 
-def video(model: VideoModel, name: str, sampler: Sampler, shot: Shot, seed: int, chosen: argparse.Namespace) -> Frames:
+def video(model: VideoModel, name: str, sampler: Sampler, shot: Shot, seed: int, chosen: Settings) -> Frames:
     """Make a video of a variant, or read it where it is finished already."""
     prompts = PromptTimeline.constant(caption(shot))
     request = Request(prompts=prompts, frames=chosen.frames, seed=seed, steps=chosen.steps)
-    path = chosen.folder / f"{name.replace(', ', '-').replace(' ', '-')}-{shot.scene}-{seed}.mkv"
-    generate(model, request, sampler, Output(path=path))
-    return np.concatenate(list(read_frames(path)))
+    return made_video(model, request, sampler, chosen.folder / f"{slug(name)}-{shot.scene}-{seed}.mkv")
 
 
-def shot_rows(model: VideoModel, shot: Shot, chosen: argparse.Namespace) -> dict[str, dict[str, float]]:
+def shot_rows(model: VideoModel, shot: Shot, chosen: Settings) -> dict[str, dict[str, float]]:
     """Return the figures of every variant for one caption."""
     length, judge = model.spec.num_frames, Judge.load()
     samplers = variants(chosen.frames // length, chosen.padding, chosen.top_k)
@@ -137,39 +144,18 @@ def shot_rows(model: VideoModel, shot: Shot, chosen: argparse.Namespace) -> dict
 
 def mean_rows(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """Return the mean of tables of the same form, with far distances over those of unrelated clips."""
-    rows = {
-        name: {key: float(np.mean([table[name][key] for table in tables])) for key in columns}
-        for name, columns in tables[0].items()
-    }
+    rows = {name: mean_of([table[name] for table in tables]) for name in tables[0]}
     unrelated = dict(rows["unrelated clips"])
     for row in rows.values():
         row |= {f"{key}_over_unrelated": row[key] / unrelated[key] for key in unrelated if unrelated[key]}
     return rows
 
 
-def main(arguments: list[str]) -> None:
-    """Print the table as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites")
-    parser.add_argument("--frames", type=int, default=128, help="per video; a multiple of the model's window")
-    parser.add_argument("--seeds", type=int, default=3, help="2 or more: seeds are what clips are compared across")
-    parser.add_argument("--shots", type=int, default=len(SHOTS), help=f"captions, 1 to {len(SHOTS)}")
-    parser.add_argument("--steps", type=int, help="denoising steps; the samplers' own if not given")
-    parser.add_argument("--padding", type=int, default=VideoInfinity.padding)
-    parser.add_argument("--top-k", type=int, default=VideoInfinity.top_k)
-    parser.add_argument("--folder", type=Path, default=Path("runs/video-infinity-ablation"), help="where videos go")
-    parser.add_argument("--report", type=Path, help="write the table here, too")
-    chosen = parser.parse_args(arguments)
-    chosen.folder.mkdir(parents=True, exist_ok=True)
-    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
+def ablation(chosen: Settings) -> dict[str, object]:
+    """Return the table. Raises InputError for lengths and seeds that cannot be compared."""
+    model, report = measured_model(chosen.model, PerFrameNoise)
     if chosen.frames % model.spec.num_frames or chosen.seeds < 2:
-        parser.error(f"--frames must be a multiple of {model.spec.num_frames}, and --seeds 2 or more")
+        raise InputError(f"--frames must be a multiple of {model.spec.num_frames}, and --seeds 2 or more")
     by_shot = {caption(shot): shot_rows(model, shot, chosen) for shot in SHOTS[: chosen.shots]}
-    shared = ("frames", "seeds", "steps", "padding", "top_k")
-    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype}
-    report |= {name: getattr(chosen, name) for name in shared}
-    publish({**report, "mean": mean_rows(list(by_shot.values())), "by_caption": by_shot}, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    report |= {name: getattr(chosen, name) for name in ("frames", "seeds", "steps", "padding", "top_k")}
+    return {**report, "mean": mean_rows(list(by_shot.values())), "by_caption": by_shot}

@@ -1,4 +1,4 @@
-"""The film Big Buck Bunny as training data: python -m lab.film.big_buck_bunny FILM.mp4|MOVIEPY.tar.gz FOLDER.
+"""The film Big Buck Bunny as training data: python -m lab film big-buck-bunny FILM FOLDER.
 
 Writes the story (490 s, without the credits) as one lossless video per shot, 64x64 pixels at 12 frames a second. The
 film comes inside the source distribution of moviepy 2.2.1:
@@ -6,19 +6,21 @@ pip download --no-deps --no-binary :all: moviepy==2.2.1
 """
 
 import hashlib
-import sys
 import tarfile
 import zipfile
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
+from tyro.conf import Positional, arg
 
 from longtake.data.footage import Frames
 from longtake.data.pixels import centre_square
-from longtake.errors import InputError, LongtakeError, OutputError
+from longtake.errors import InputError, OutputError
 from longtake.video.format import VideoFormat
 from longtake.video.mkv import Mkv
 from longtake.video.seekable import open_video
@@ -39,18 +41,27 @@ cut into shots, no sound.
 _ARCHIVE, _FILM = "moviepy_10_minutes.zip", "bbb.mp4"
 
 
-def prepare(source: Path, folder: Path) -> int:
-    """Write one video per shot to a new folder, and what must be said about them; return how many.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The film, and where to."""
 
-    `source` is the film or the archive with it. Raises InputError for any other file, OutputError for a folder that
+    source: Annotated[Positional[Path], arg(metavar="FILM")]  # the film, or moviepy-2.2.1.tar.gz, which holds it
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+
+
+def prepare(chosen: Settings) -> str:
+    """Write one video per shot to a new folder, and what must be said about them; return that, and how many there are.
+
+    Raises InputError for any other file, OutputError for a folder that
     holds something.
     """
+    folder = chosen.folder
     check_new(folder)
     with TemporaryDirectory() as scratch:
-        frames = film_frames(film_file(source, Path(scratch)), STORY_SECONDS, FPS)
+        frames = film_frames(film_file(chosen.source, Path(scratch)), STORY_SECONDS, FPS)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ATTRIBUTION.txt").write_text(_NOTICE, encoding="utf-8")
-    return write_shots(frames, folder)
+    return f"{folder}: {write_shots(frames, folder)} shots of Big Buck Bunny, {ATTRIBUTION}"
 
 
 def check_new(folder: Path) -> None:
@@ -137,21 +148,3 @@ def write_video(frames: Frames, fps: int, path: Path) -> None:
     writer = Mkv(form)
     parts = [writer.segment(first, frames[first : first + fps]) for first in range(0, len(frames), fps)]
     path.write_bytes(writer.header(len(frames)) + b"".join(parts))
-
-
-def main(arguments: list[str]) -> int:
-    """Do what the command line says; return the exit status."""
-    if len(arguments) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    try:
-        num_shots = prepare(Path(arguments[0]), Path(arguments[1]))
-    except LongtakeError as error:
-        print(f"longtake: {error}", file=sys.stderr)
-        return 2
-    print(f"{arguments[1]}: {num_shots} shots of Big Buck Bunny, {ATTRIBUTION}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,9 @@
-"""The film Big Buck Bunny for NUWA-XL: python -m lab.film.nuwa_xl FILM.mp4|MOVIEPY.tar.gz FOLDER [MINUTES].
+"""The film Big Buck Bunny for NUWA-XL: python -m lab film nuwa-xl FILM FOLDER [--minutes M].
 
 Writes FOLDER/episodes, the film at 64x64 and 6 frames a second (3,576 frames, credits included) with a caption for
 every shot, and FOLDER/start, a model to start from: the embedded autoencoder trained further on the frames (some
-minutes; MINUTES stop it early, the same command goes on), a tokenizer of the captions' words, and a text encoder and a
-UNet with random weights. FOLDER/story.json holds the captions as prompts. Then
+minutes; --minutes stops it early, the same command goes on), a tokenizer of the captions' words, and a text encoder
+and a UNet with random weights. FOLDER/story.json holds the captions as prompts. Then
 
 longtake train nuwa-xl FOLDER/episodes --base FOLDER/start -o FOLDER/run
 longtake generate --prompts FOLDER/story.json --model FOLDER/run/final --sampler nuwa-xl --frames 3376
@@ -13,20 +13,21 @@ film learnt by heart, which shows that training works, and not that the model co
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from tyro.conf import Positional, arg
 
 from lab.film.big_buck_bunny import ATTRIBUTION, SIZE, film_file, film_frames, write_video
 from longtake.data.episodes import CAPTIONS, episode_folders, read_captions
-from longtake.errors import InputError, LongtakeError
 from longtake.models import WEIGHTS
 from longtake.models.hub.load import image_decoder
 from longtake.train.fit.loop import fit
@@ -60,7 +61,27 @@ def autoencoder() -> tuple[VaeSettings, FitSettings]:
     return VaeSettings(), fit
 
 
-def prepare(source: Path, folder: Path, stop: Callable[[int], bool]) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The film, and where to."""
+
+    source: Annotated[Positional[Path], arg(metavar="FILM")]  # the film, or moviepy-2.2.1.tar.gz, which holds it
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    minutes: float | None = None  # save and stop after this time
+
+
+def prepare(chosen: Settings) -> dict[str, object]:
+    """Write what is missing, and return what is there. Raises InputError for another film."""
+    end, folder = float("inf") if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes, chosen.folder
+    done = write(chosen.source, folder, lambda step: time.monotonic() > end)
+    report: dict[str, object] = {"episodes": f"{folder}/episodes", "start": f"{folder}/start", "finished": done}
+    if done:
+        frames, places = episode_frames(folder)[::12], {"embedded": EMBEDDED, "start": folder / "start" / "vae"}
+        report["psnr"] = {name: round(fidelity(place, frames), 1) for name, place in places.items()}
+    return {**report, "film": f"Big Buck Bunny, {ATTRIBUTION}"}
+
+
+def write(source: Path, folder: Path, stop: Callable[[int], bool]) -> bool:
     """Write what is missing of both folders; return whether all is there.
 
     Raises InputError for another film.
@@ -125,36 +146,3 @@ def write_start(autoencoder: Path, folder: Path) -> None:
         tokenizer.save_pretrained(text / "tokenizer")
         unet.save_pretrained(network)
         assemble(text, autoencoder, network, extras, folder)
-
-
-def main(arguments: list[str]) -> int:
-    """Do what the command line says; return the exit status."""
-    if len(arguments) not in (2, 3):
-        print(__doc__, file=sys.stderr)
-        return 2
-    source, folder, *minutes = arguments
-    try:
-        end = time.monotonic() + 60 * _minutes(minutes[0]) if minutes else float("inf")
-        done = prepare(Path(source), Path(folder), lambda step: time.monotonic() > end)
-    except LongtakeError as error:
-        print(f"longtake: {error}", file=sys.stderr)
-        return 2
-    summary: dict[str, object] = {"episodes": f"{folder}/episodes", "start": f"{folder}/start", "finished": done}
-    if done:
-        frames, trained = episode_frames(Path(folder))[::12], Path(folder) / "start" / "vae"
-        summary |= {
-            "psnr": {"embedded": round(fidelity(EMBEDDED, frames), 1), "start": round(fidelity(trained, frames), 1)}
-        }
-    print(f"{json.dumps(summary)}\nBig Buck Bunny, {ATTRIBUTION}")
-    return 0
-
-
-def _minutes(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{text!r} is no number of minutes") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

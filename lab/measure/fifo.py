@@ -1,23 +1,19 @@
-"""What FIFO-Diffusion costs: python -m lab.measure.fifo [--parts speed options memory] [--report out.json].
+"""What FIFO-Diffusion costs: python -m lab measure fifo [--parts speed options memory] [--report out.json].
 
 Reports, for one model in one process: network evaluations per frame; the time of FIFO's loop over that of as many bare
 network calls (what the loop itself costs); frames per second with and without decoding; peak memory after 200 frames
 and at the end; and for every option beyond the paper its gain in time and its distance from the exact video.
 """
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from lab.measure.machine import machine, median_seconds
-from lab.measuring import measured_model, publish
+from lab.common import machine, measured_model, median_seconds
 from longtake.machine import peak_memory
 from longtake.model import PerFrameNoise
 from longtake.noise import seeded_noise
@@ -34,6 +30,15 @@ OPTIONS = {
     "short_warmup": {"short_warmup": True},
     "frames_per_level": {"frames_per_level": 2},
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured."""
+
+    model: str = "sprites"
+    parts: tuple[Literal["counts", "speed", "options", "memory"], ...] = ("counts", "speed", "options", "memory")
+    frames: int = 5000  # length of the memory run
 
 
 def request(frames: int | None) -> Request:
@@ -146,19 +151,7 @@ PARTS: dict[str, Callable[[PerFrameNoise, int], dict[str, Any]]] = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the report as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--frames", type=int, default=5000, help="length of the memory run")
-    parser.add_argument("--report", type=Path, help="write the report here, too")
-    chosen = parser.parse_args(arguments)
-    model, dtype, reason = measured_model(chosen.model, PerFrameNoise)
-    head = {"machine": machine(), "model": chosen.model, "dtype": f"{dtype} ({reason})"}
-    report = {**head, **{part: PARTS[part](model, chosen.frames) for part in chosen.parts}}
-    publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def measure(chosen: Settings) -> dict[str, object]:
+    """Return the report."""
+    model, head = measured_model(chosen.model, PerFrameNoise)
+    return {"machine": machine(), **head, **{part: PARTS[part](model, chosen.frames) for part in chosen.parts}}

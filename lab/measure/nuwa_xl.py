@@ -1,31 +1,25 @@
-"""What NUWA-XL costs: python -m lab.measure.nuwa_xl [--parts counts workers first processes] [--report out.json].
+"""What NUWA-XL costs: python -m lab measure nuwa-xl [--parts counts workers first processes] [--report out.json].
 
 Reports calls and levels by length; the time by number of workers, simulated from the measured time of a call, beside
 the paper's; how soon the first frames are there; and the time on one and two processes, beside the same network going
 on frame by frame, of which each call waits for the one before.
 """
 
-import argparse
 import hashlib
 import os
-import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lab.measure.machine import machine
+from lab.common import machine, measured_model, median_seconds
 from lab.measure.processes import on_ranks
 from lab.measure.simulated import Simulated
-from lab.measuring import measured_model, publish
 from longtake.model import Infill, VideoModel, VideoSpec
-from longtake.models import load_model
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE, Group, World
 from longtake.request import PromptTimeline, Request
@@ -45,16 +39,14 @@ PAPER_ROW, PAPER_TREE = 453.0, 26.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What is measured, as the processes need to know it."""
+class Settings:
+    """What is measured, as the processes need to know it, too."""
 
-    model: str
-    dtype: str
-    steps: int
-    """Of a call, where the time of a whole video is measured."""
-    frames: int
-    """Of that video."""
-    processes: tuple[int, ...]
+    model: str = "sprites"
+    parts: tuple[Literal["counts", "workers", "first", "processes"], ...] = ("counts", "workers", "first", "processes")
+    steps: int = 4  # denoising steps where whole videos are measured
+    frames: int = 226  # length of the video that processes share
+    processes: tuple[int, ...] = (1, 2)  # how many share it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,22 +105,10 @@ def call_seconds(model: Infill, repeats: int) -> dict[str, float]:
     latents = torch.randn(channels, length, height, width)
     first, gap = (Task(order=(), name=name, key="", parent=None) for name in ((1, 0), (2, 0)))
     return {
-        "first_call": _median_seconds(lambda: work(first, None), repeats),
-        "call": _median_seconds(lambda: work(gap, latents[:, :2]), repeats),
-        "decode_frame": _median_seconds(lambda: model.decode(latents, None, last=True), repeats) / length,
+        "first_call": median_seconds(lambda: work(first, None), repeats, time.process_time),
+        "call": median_seconds(lambda: work(gap, latents[:, :2]), repeats, time.process_time),
+        "decode_frame": median_seconds(lambda: model.decode(latents, None, last=True), repeats, time.process_time) / length,
     }
-
-
-def _median_seconds(call: Callable[[], object], repeats: int) -> float:
-    """Return the median time that this process computes in a call, after one that is not counted."""
-    taken = [_seconds(call) for _ in range(repeats + 1)]
-    return statistics.median(taken[1:])
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def workers(model: Infill, repeats: int = 3) -> dict[str, Any]:
@@ -184,7 +164,7 @@ def first_frames(model: Infill, frames: int, steps: int) -> dict[str, float]:
     return {"frames": frames, "first_frames": made, "calls": calls, "seconds": taken, "all_calls": plan.tasks or 0}
 
 
-def processes(measured: Measured) -> dict[str, Any]:
+def processes(measured: Settings) -> dict[str, Any]:
     """Return the time of one video on so many processes: by the tree, whose calls they share, and call after call, each
     going on from one frame, of which two processes can only share the halves of guidance.
 
@@ -207,9 +187,9 @@ def processes(measured: Measured) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def whole_video(world: World, sampler: Sampler, measured: Measured) -> Video:
+def whole_video(world: World, sampler: Sampler, measured: Settings) -> Video:
     """Make a video on the processes of a world."""
-    model = load_model(measured.model, dtype=getattr(torch, measured.dtype))
+    model, _ = measured_model(measured.model, VideoModel)
     if world.size > 1 and not isinstance(sampler, TaskSampler):
         world = replace(world, clip=Group(), cfg=world.all)
     _made(model, sampler, request(model.spec.num_frames, 1), ALONE)
@@ -230,7 +210,7 @@ def _made(model: VideoModel, sampler: Sampler, asked: Request, world: World) -> 
     return np.concatenate([chunk.frames for chunk in chunks])
 
 
-PARTS: dict[str, Callable[[Infill, Measured], Any]] = {
+PARTS: dict[str, Callable[[Infill, Settings], Any]] = {
     "counts": lambda model, measured: [counts(model.spec, frames) for frames in LENGTHS],
     "workers": lambda model, measured: workers(model),
     "first": lambda model, measured: [
@@ -240,28 +220,8 @@ PARTS: dict[str, Callable[[Infill, Measured], Any]] = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the report as JSON: calls and seconds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--steps", type=int, default=4, help="denoising steps where whole videos are measured")
-    parser.add_argument("--frames", type=int, default=226, help="length of the video that processes share")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="how many share it")
-    parser.add_argument("--report", type=Path, help="write the report here, too")
-    chosen = parser.parse_args(arguments)
+def measure(chosen: Settings) -> dict[str, Any]:
+    """Return the report: calls and seconds."""
     torch.set_num_threads(1)
-    model, dtype, reason = measured_model(chosen.model, Infill)
-    measured = Measured(
-        model=chosen.model,
-        dtype=dtype,
-        steps=chosen.steps,
-        frames=chosen.frames,
-        processes=tuple(chosen.processes),
-    )
-    head = {"machine": machine(), "model": chosen.model, "dtype": f"{dtype} ({reason})"}
-    publish({**head, **{part: PARTS[part](model, measured) for part in chosen.parts}}, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    model, head = measured_model(chosen.model, Infill)
+    return {"machine": machine(), **head, **{part: PARTS[part](model, chosen) for part in chosen.parts}}

@@ -1,34 +1,39 @@
-"""What PVDM costs: python -m lab.measure.pvdm [--parts speed activations training sampling] [--report out.json].
+"""What PVDM costs: python -m lab measure pvdm [--parts speed activations training sampling] [--report out.json].
 
 Reports, for the UNet of PVDM-S on clips of 16 x 256 x 256, on one thread: the time of a forward and of a forward with
 its backward, and what a forward keeps for the gradient, each also for a 3-D UNet of the same widths and blocks on the
 latents that the planes stand for; the GPU memory of training, counted without a GPU; and the memory of long videos.
 """
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
+from lab.common import machine, seconds
 from lab.measure.live_bytes import MIB, kept_bytes
-from lab.measure.machine import machine
 from lab.measure.sampling_memory import random_pvdm, sampling_peak
 from lab.measure.training_memory import TRAININGS, training_memory
 from lab.measure.unet_3d import Unet3d, Unet3dConfig
-from lab.measuring import publish
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.unet import PvdmUnet
 
 PVDM_S = UnetConfig(channels=128)
 NETWORKS = ("planes", "planes, recompute", "3-D")
+Part = Literal["speed", "activations", "training", "sampling"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured."""
+
+    parts: tuple[Part, ...] = ("speed", "activations", "training", "sampling")
+    repeats: int = 3  # how often the speed is measured
 
 
 def network(name: str, config: UnetConfig) -> tuple[nn.Module, Callable[[], Tensor]]:
@@ -67,13 +72,9 @@ def speed(config: UnetConfig, repeats: int) -> dict[str, dict[str, float]]:
     taken: dict[str, dict[str, list[float]]] = {name: {call: [] for call in calls[name]} for name in NETWORKS}
     for _ in range(repeats):
         for name in NETWORKS:
-            for call, seconds in taken[name].items():
-                start = time.process_time()
-                calls[name][call]()
-                seconds.append(time.process_time() - start)
-    return {
-        name: {call: statistics.median(seconds) for call, seconds in kinds.items()} for name, kinds in taken.items()
-    }
+            for call, times in taken[name].items():
+                times.append(seconds(calls[name][call], time.process_time))
+    return {name: {call: statistics.median(times) for call, times in kinds.items()} for name, kinds in taken.items()}
 
 
 def sampling() -> dict[str, Any]:
@@ -106,16 +107,7 @@ PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the report as JSON: seconds, MiB of activations, GiB of training, bytes of sampling."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--repeats", type=int, default=3, help="how often the speed is measured")
-    parser.add_argument("--report", type=Path, help="write the report here, too")
-    chosen = parser.parse_args(arguments)
+def measure(chosen: Settings) -> dict[str, object]:
+    """Return the report: seconds, MiB of activations, GiB of training, bytes of sampling."""
     torch.set_num_threads(1)
-    publish({"machine": machine(), **{part: PARTS[part](chosen.repeats) for part in chosen.parts}}, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return {"machine": machine(), **{part: PARTS[part](chosen.repeats) for part in chosen.parts}}

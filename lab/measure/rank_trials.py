@@ -2,7 +2,6 @@
 busy machine slows both alike."""
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.measuring import measured_model
+from lab.common import measured_model, seconds
 from longtake.model import PerFrameNoise
 from longtake.models.modelscope.mixing import frame_mixing
 from longtake.noise import seeded_noise
@@ -73,13 +72,13 @@ def forward_trial(world: World, trial: Trial, repeats: int) -> dict[str, list[fl
     for _ in range(repeats):
         _meet(world)
         if world.rank == 0:
-            taken["alone"].append(_seconds(alone))
+            taken["alone"].append(seconds(alone))
         _meet(world)
-        taken["apart"].append(_seconds(apart))
+        taken["apart"].append(seconds(apart))
         _meet(world)
         traffic = world.clip.traffic
         before = (traffic.seconds, traffic.messages, traffic.bytes)
-        taken["together"].append(_seconds(together))
+        taken["together"].append(seconds(together))
         after = (traffic.seconds, traffic.messages, traffic.bytes)
         for name, start, stop in zip(("waiting", "messages", "bytes"), before, after, strict=True):
             taken[name].append(stop - start)
@@ -99,7 +98,7 @@ def exchange_trial(world: World, sizes: Sequence[int], repeats: int) -> list[flo
                 world.clip.fetch([part], 0, held, wanted)()
 
         _meet(world)
-        medians.append(statistics.median(_seconds(rounds) / repeats for _ in range(5)))
+        medians.append(statistics.median(seconds(rounds) / repeats for _ in range(5)))
     return medians
 
 
@@ -107,7 +106,7 @@ def exchange_trial(world: World, sizes: Sequence[int], repeats: int) -> list[flo
 def fifo_trial(world: World, model_name: str, fifo: Fifo, repeats: int) -> dict[str, list[float]]:
     """Return, for every repeat, seconds per frame of video alone (on rank 0) and together: of the iterations, and with
     the decoding, which one process does beside the next iteration on a second core."""
-    model, _, _ = measured_model(model_name, PerFrameNoise)
+    model, _ = measured_model(model_name, PerFrameNoise)
     request = Request(prompts=PromptTimeline.constant("a rocket flies up through the night sky"), frames=None, seed=1)
     plan = fifo.plan(request, model.spec)
     with_others, by_itself = (_fifo_calls(model, plan, where) for where in (world, ALONE))
@@ -116,9 +115,9 @@ def fifo_trial(world: World, model_name: str, fifo: Fifo, repeats: int) -> dict[
         for name, place in (("", 0), (" decoded", 1)):
             _meet(world)
             if world.rank == 0:
-                taken[f"alone{name}"].append(_seconds(by_itself[place]) / fifo.decode_batch)
+                taken[f"alone{name}"].append(seconds(by_itself[place]) / fifo.decode_batch)
             _meet(world)
-            taken[f"together{name}"].append(_seconds(with_others[place]) / fifo.decode_batch)
+            taken[f"together{name}"].append(seconds(with_others[place]) / fifo.decode_batch)
     return taken
 
 
@@ -157,9 +156,3 @@ def _forward(unet: Any, trial: Trial, group: Group) -> Callable[[], Tensor]:
 
 def _meet(world: World) -> None:
     world.all.gather(torch.zeros(1))
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

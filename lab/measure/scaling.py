@@ -1,4 +1,4 @@
-"""What more processes bring: python -m lab.measure.scaling [--parts forward link fifo ...] [--report out.json].
+"""What more processes bring: python -m lab measure scaling [--parts forward link fifo ...] [--report out.json].
 
 Measured here, one thread a process, gloo over loopback: forwards of a small random network whose video is shared out as
 clips (time, waiting, messages, bytes; compat and exact); FIFO's windows shared out; the link's latency and bandwidth,
@@ -6,17 +6,15 @@ and how well the model of `longtake plan --ranks` predicts 2 and 4 processes fro
 Simulated: tables at 1 to 64 processes.
 """
 
-import argparse
 import statistics
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from lab.measure.machine import machine, median_seconds
+from lab.common import machine, median_seconds
 from lab.measure.processes import on_ranks
 from lab.measure.rank_trials import (
     CELLS,
@@ -29,7 +27,6 @@ from lab.measure.rank_trials import (
     forward_trial,
 )
 from lab.measure.scaling_tables import simulated_tables
-from lab.measuring import publish
 from longtake.attention import attention
 from longtake.forecast.scaling import Link
 from longtake.models.modelscope.temporal_shapes import temporal_layers
@@ -44,6 +41,15 @@ FRAMES = 48
 LONGER = (96, 192, 384)
 EXCHANGES = tuple(2**power for power in range(8, 23, 2))
 MODES = {"compat": True, "exact": False}
+Part = Literal["forward", "longer", "link", "fifo", "attention", "tables"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured."""
+
+    parts: tuple[Part, ...] = ("forward", "longer", "link", "fifo", "attention", "tables")
+    repeats: int = 15
 
 
 def forward(repeats: int) -> dict[str, Any]:
@@ -170,17 +176,7 @@ PARTS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the report as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--report", type=Path, help="write the report here, too")
-    chosen = parser.parse_args(arguments)
+def measure(chosen: Settings) -> dict[str, object]:
+    """Return the report."""
     torch.set_num_threads(1)
-    report = {"machine": machine(), **{part: PARTS[part](chosen.repeats) for part in chosen.parts}}
-    publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return {"machine": machine(), **{part: PARTS[part](chosen.repeats) for part in chosen.parts}}

@@ -1,16 +1,17 @@
-"""Is a video new, or learnt by heart? python -m lab.score.nearest_frame VIDEO TRAINING_FOLDER
+"""Is a video new, or learnt by heart? python -m lab score nearest-frame VIDEO TRAINING_FOLDER
 
-Prints, as JSON, the PSNR in dB of each frame of a video to the training frame that is nearest to it: mean, least and
+The PSNR in dB of each frame of a video to the training frame that is nearest to it: mean, least and
 greatest over the video, and how many different training frames are nearest to some frame. Beside it stands the same for
 the training frames themselves, each to the nearest of those at least a second away: what is close among real frames.
 """
 
-import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from tyro.conf import Positional, arg
 
 from longtake.data.footage import Footage
 from longtake.data.footage_files import video_folder
@@ -18,6 +19,14 @@ from longtake.video.read import read_frames
 from longtake.video.seekable import open_video
 
 Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is compared with what."""
+
+    video: Annotated[Positional[Path], arg(metavar="VIDEO")]
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # the training videos
 
 
 def nearest(frames: Rows, others: Rows, apart: int = 0) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -47,31 +56,21 @@ def rows(frames: NDArray[np.uint8]) -> Rows:
     return frames.reshape(len(frames), -1).astype(np.float32)
 
 
-def main(video: Path, folder: Path) -> None:
-    """Print the report."""
-    made = np.concatenate(list(read_frames(video)))
-    footage = video_folder(folder, size=made.shape[1], min_frames=1, open_video=open_video)
+def score(chosen: Settings) -> dict[str, object]:
+    """Return the report."""
+    made = np.concatenate(list(read_frames(chosen.video)))
+    footage = video_folder(chosen.folder, size=made.shape[1], min_frames=1, open_video=open_video)
     training = all_frames(footage)
     to_training, which = nearest(rows(made), training)
-    second = round(footage.recordings[0].fps or 12)
-    among, _ = nearest(training, training, apart=second)
-    print(
-        json.dumps(
-            {
-                "frames": len(made),
-                "nearest training frame, dB": _summary(to_training),
-                "different nearest frames": len(set(which.tolist())),
-                "training frames, to the nearest a second away, dB": _summary(among),
-            },
-            indent=2,
-        )
-    )
+    among, _ = nearest(training, training, apart=round(footage.recordings[0].fps or 12))
+    return {
+        "frames": len(made),
+        "nearest training frame, dB": _summary(to_training),
+        "different nearest frames": len(set(which.tolist())),
+        "training frames, to the nearest a second away, dB": _summary(among),
+    }
 
 
 def _summary(values: NDArray[np.float64]) -> dict[str, float]:
     found = {"mean": values.mean(), "least": values.min(), "greatest": values.max()}
     return {name: round(float(value), 2) for name, value in found.items()}
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

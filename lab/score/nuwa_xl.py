@@ -1,4 +1,4 @@
-"""The score of `nuwa-sprites`: python -m lab.score.nuwa_xl [--parts losses infill motion stories blocks].
+"""The score of `nuwa-sprites`: python -m lab score nuwa-xl [--parts losses infill motion stories blocks].
 
 Losses: the training's loss on worlds that were never trained on, at the strides of all levels, and that of a network of
 the same shape with random weights. Infill: what the network makes between two real frames of such worlds, beside a
@@ -10,15 +10,14 @@ autoregressive baselines. Blocks: how far these videos are from real ones of the
 the last. The judge and the features are stand-ins that know sprite worlds alone.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,9 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.ablation.nuwa_xl_figures import validation_loss
-from lab.measuring import measured_model, publish
-from lab.score.pvdm import FIRST_SEED, pixels
-from lab.score.sprites import chosen_shots
+from lab.common import Frames, chosen_shots, measured_model, pixels
+from lab.score.pvdm import FIRST_SEED
 from longtake._generate import Output, checked_plan, generate
 from longtake.data.sprites import MOTIONS, SpriteWorld, caption, random_world, training_shots
 from longtake.decoding import decode_clip
@@ -51,8 +49,6 @@ from longtake.train.nuwa_xl.data import SpanClips
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.video.read import read_frames
 
-Frames = NDArray[np.uint8]
-
 WAYS: dict[str, Sampler] = {
     "tree": NuwaXl(),
     "tree-2": NuwaXl(depth=2),
@@ -67,8 +63,27 @@ _SHOT_FRAMES = (120, 280)
 _SCALE = 4
 _TWINS = 4
 
+Part = Literal["losses", "infill", "motion", "stories", "blocks"]
+Way = Literal["tree", "tree-2", "tree-1", "sliding"]
 
-def losses_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is scored."""
+
+    model: str = "nuwa-sprites"
+    parts: tuple[Part, ...] = ("losses", "infill", "motion", "stories", "blocks")
+    steps: int = 20  # denoising steps of a call of the first way
+    windows: int = 32
+    each: int = 6  # windows of every motion
+    stories: tuple[int, ...] = (0, 1, 2)  # numbers, which are seeds, too
+    ways: tuple[Way, ...] = ("tree", "tree-2", "tree-1", "sliding")
+    frames: int = 3376
+    pooled: int = 8  # parts of the length, blocks of which pool
+    folder: Path = Path("runs/nuwa/score")  # where the videos go
+
+
+def losses_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return the loss of v at every stride, of the model and of a network with random weights."""
     model = _told(model)
     trained, size = model.parts.unet, model.spec.num_frames
@@ -96,13 +111,13 @@ def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
     )
 
 
-def infill_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+def infill_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return PSNR in dB at the strides of both local diffusions."""
     model = _told(model)
     return {str(stride): _infill(model, stride, chosen) for stride in model.spec.strides if stride < 100}
 
 
-def _infill(model: NuwaXlModel, stride: int, chosen: argparse.Namespace) -> dict[str, float]:
+def _infill(model: NuwaXlModel, stride: int, chosen: Settings) -> dict[str, float]:
     shots, size = chosen_shots(2 * chosen.windows, seed=16)[0], model.spec.num_frames
     rows = []
     for index, shot in enumerate(shots):
@@ -125,7 +140,7 @@ def _infill(model: NuwaXlModel, stride: int, chosen: argparse.Namespace) -> dict
     return {"windows": float(len(rows)), **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
 
 
-def motion_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+def motion_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return, motion by motion, in how many windows between real frames in a row the judge reads it, and of how many.
 
     Four of the motions are the scenery's, which passes by (travels); the others are the object's, in its place.
@@ -187,7 +202,7 @@ def request(model: VideoModel, number: int, way: str, frames: int, steps: int) -
     return Request(prompts=prompts, frames=frames, seed=number, steps=round(steps * costs[0] / costs[1]))
 
 
-def video(chosen: argparse.Namespace, number: int, way: str) -> Path:
+def video(chosen: Settings, number: int, way: str) -> Path:
     """Return where the video of a story lies."""
     return chosen.folder / f"{way}-{number}.mp4"
 
@@ -197,7 +212,7 @@ def shown(path: Path) -> Frames:
     return np.concatenate(list(read_frames(path, scale=_SCALE)))
 
 
-def stories_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+def stories_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Make the videos that are not there yet, and return what the judge reads in each, and how each moves."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
     report: dict[str, object] = {"changes": [len(world.timeline) - 1 for world in stories]}
@@ -247,7 +262,7 @@ def _real_change(world: SpriteWorld, frames: int) -> float:
     return float(np.mean([changes(_twin(world, twin).frames(0, frames)).mean() for twin in range(_TWINS)]))
 
 
-def blocks_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, object]:
+def blocks_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return the distances of every way's videos, and of as many real ones, from real ones of the same stories."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
     networks = stand_in_features(), stand_in_looks()
@@ -258,8 +273,8 @@ def blocks_part(model: VideoModel, chosen: argparse.Namespace) -> dict[str, obje
     real = [rows(_twin(world, twin).frames(0, chosen.frames)) for world in stories for twin in range(_TWINS)]
     other = [rows(_twin(world, _TWINS).frames(0, chosen.frames)) for world in stories]
     made = {way: [rows(shown(video(chosen, number, way))) for number in chosen.stories] for way in chosen.ways}
-    scores = {name: score_blocks(real, fake, chosen.parts) for name, fake in ({"other real": other} | made).items()}
-    report: dict[str, object] = {"parts": chosen.parts, "real videos": len(real)}
+    scores = {name: score_blocks(real, fake, chosen.pooled) for name, fake in ({"other real": other} | made).items()}
+    report: dict[str, object] = {"parts": chosen.pooled, "real videos": len(real)}
     for name, score in scores.items():
         report[name] = {**asdict(score), "last over first": score.fvd[-1] / score.fvd[0]}
     return report
@@ -279,27 +294,8 @@ PARTS = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the score as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="nuwa-sprites")
-    parser.add_argument("--parts", dest="asked", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps of a call of the first way")
-    parser.add_argument("--windows", type=int, default=32)
-    parser.add_argument("--each", type=int, default=6, help="windows of every motion")
-    parser.add_argument("--stories", type=int, nargs="+", default=[0, 1, 2], help="numbers, which are seeds, too")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--frames", type=int, default=3376)
-    parser.add_argument("--pooled", dest="parts", type=int, default=8, help="parts of the length, blocks of which pool")
-    parser.add_argument("--folder", type=Path, default=Path("runs/nuwa/score"), help="where the videos go")
-    parser.add_argument("--report", type=Path, help="write the score here, too")
-    chosen = parser.parse_args(arguments)
-    model, dtype, _ = measured_model(chosen.model, Infill)
+def score(chosen: Settings) -> dict[str, object]:
+    """Return the score."""
+    model, head = measured_model(chosen.model, Infill)
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "steps": chosen.steps}
-    report |= {part: PARTS[part](model, chosen) for part in chosen.asked}
-    publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return head | {"steps": chosen.steps} | {part: PARTS[part](model, chosen) for part in chosen.parts}

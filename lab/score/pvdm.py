@@ -1,4 +1,4 @@
-"""The score of `pvdm-sprites`: python -m lab.score.pvdm [--parts reconstruction clips continuation].
+"""The score of `pvdm-sprites`: python -m lab score pvdm [--parts reconstruction clips continuation].
 
 Reconstruction: PSNR of clips of worlds that were never trained on, scene by scene, and what is read in them. Clips:
 what the sprite judge reads in a first clip and in the one that follows it, half of the captions about (object, scene,
@@ -8,19 +8,18 @@ the UNets of `--snapshots` (files of weights, early ones first), and for noise. 
 the distance is a stand-in.
 """
 
-import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lab.measuring import measured_model, publish
-from lab.score.sprites import HEADS, chosen_shots, real_accuracy
+from lab.common import Frames, chosen_shots, measured_model, pixels, share_right
+from lab.score.sprites import real_accuracy
 from longtake.data.sprites import SCENES, Shot, SpriteWorld, caption, training_shots
 from longtake.decoding import decode_clip
 from longtake.metrics.frechet import frechet_distance, gaussian
@@ -34,15 +33,24 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.autoregressive.loop import Setting, sample
 from longtake.samplers.autoregressive.plan import Autoregressive
 
-Frames = NDArray[np.uint8]
 FIRST_SEED = 5_800_000
 """Worlds from here on were never trained on."""
 _START = 40
+Part = Literal["reconstruction", "clips", "continuation", "distance"]
 
 
-def pixels(frames: Frames) -> Tensor:
-    """Return frames as a model encodes them."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is scored."""
+
+    model: str = "pvdm-sprites"
+    parts: tuple[Part, ...] = ("reconstruction", "clips", "continuation")
+    steps: int = 30
+    per_scene: int = 16
+    clips: int = 200
+    continuations: int = 32
+    distances: int = 128
+    snapshots: tuple[Path, ...] = ()
 
 
 def prepared(model: PvdmModel, prompt: str, steps: int, seed: int) -> Setting:
@@ -58,19 +66,16 @@ def shown(model: PvdmModel, latents: Tensor) -> Frames:
     return decode_clip(model, latents)
 
 
-def reconstruction_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:
+def reconstruction_part(model: PvdmModel, chosen: Settings) -> dict[str, object]:
     """Return the mean PSNR of every scene in dB, and the share of reconstructed clips that the judge reads right."""
     judge = Judge.load()
     apart: dict[str, list[float]] = {scene: [] for scene in SCENES}
-    right = {head: [] for head in HEADS}
+    read = []
     for shot, frames in _real_clips(model, chosen.per_scene):
         again = shown(model, model.encode_frames(pixels(frames)))
         apart[shot.scene].append(psnr(frames, again))
-        reading = judge.read(again)
-        for head in HEADS:
-            right[head].append(getattr(reading, head) == getattr(shot, head))
-    decibel = {scene: float(np.mean(values)) for scene, values in apart.items()}
-    return {"dB": decibel, "read right": {head: float(np.mean(values)) for head, values in right.items()}}
+        read.append((judge.read(again), shot))
+    return {"dB": {scene: float(np.mean(values)) for scene, values in apart.items()}, "read right": share_right(read)}
 
 
 def _real_clips(model: PvdmModel, per_scene: int) -> Iterator[tuple[Shot, Frames]]:
@@ -81,7 +86,7 @@ def _real_clips(model: PvdmModel, per_scene: int) -> Iterator[tuple[Shot, Frames
             yield shot, SpriteWorld(FIRST_SEED + index, {0: shot}).frames(_START, _START + model.spec.num_frames)
 
 
-def clips_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object]:
+def clips_part(model: PvdmModel, chosen: Settings) -> dict[str, object]:
     """Return the share of clips that show what was asked for: first ones and those that follow them."""
     judge = Judge.load()
     trained, unseen = chosen_shots(chosen.clips, seed=11)
@@ -93,18 +98,16 @@ def clips_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, object
 def _accuracy(
     model: PvdmModel, shots: Sequence[Shot], judge: Judge, steps: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    right = {place: {head: [] for head in HEADS} for place in ("first", "second")}
+    read: dict[str, list] = {"first": [], "second": []}
     for index, shot in enumerate(shots):
         setting, latents = prepared(model, caption(shot, index), steps, seed + index), None
-        for clip, place in enumerate(right):
+        for clip, place in enumerate(read):
             latents = sample(setting, clip, latents)
-            reading = judge.read(shown(model, latents))
-            for head in HEADS:
-                right[place][head].append(getattr(reading, head) == getattr(shot, head))
-    return {place: {head: float(np.mean(row)) for head, row in rows.items()} for place, rows in right.items()}
+            read[place].append((judge.read(shown(model, latents)), shot))
+    return {place: share_right(pairs) for place, pairs in read.items()}
 
 
-def continuation_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, float]:
+def continuation_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
     """Return the PSNR of the first 4 and of all frames after a real clip, and after an unrelated one."""
     size = model.spec.num_frames
     rows = []
@@ -125,7 +128,7 @@ def continuation_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str,
     }
 
 
-def distance_part(model: PvdmModel, chosen: argparse.Namespace) -> dict[str, float]:
+def distance_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
     """Return the Frechet distance to real clips of noise, of each snapshot's clips and of other real clips."""
     network = stand_in_features()
     shots = chosen_shots(2 * chosen.distances, seed=15)[0]
@@ -157,24 +160,7 @@ PARTS = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the score as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="pvdm-sprites")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["reconstruction", "clips", "continuation"])
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--per-scene", type=int, default=16)
-    parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--continuations", type=int, default=32)
-    parser.add_argument("--distances", type=int, default=128)
-    parser.add_argument("--snapshots", type=Path, nargs="*", default=[])
-    parser.add_argument("--report", type=Path, help="write the score here, too")
-    chosen = parser.parse_args(arguments)
-    model, dtype, _ = measured_model(chosen.model, PvdmModel)
-    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype}
-    report |= {part: PARTS[part](model, chosen) for part in chosen.parts}
-    publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def score(chosen: Settings) -> dict[str, object]:
+    """Return the score."""
+    model, head = measured_model(chosen.model, PvdmModel)
+    return head | {part: PARTS[part](model, chosen) for part in chosen.parts}

@@ -1,26 +1,26 @@
-"""What the three planes of PVDM hold, as a picture: python -m lab.score.pvdm_planes PICTURE.png
+"""What the three planes of PVDM hold, as a picture: python -m lab score pvdm-planes PICTURE.png
 
 Rows, every second frame of a clip each: clip A and clip B (two real clips); A and B as they come back from their
 planes; A with the content plane z^s of B; B with that of A; A without z^h (how it moves across); A without z^w (how it
 moves up and down). A plane that is left out holds the mean of the clip's own plane, its sides' variation gone.
 """
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from tyro.conf import Positional, arg
 
-from lab.measuring import measured_model
-from lab.score.pvdm import pixels, shown
+from lab.common import Frames, measured_model, pixels
+from lab.score.pvdm import shown
 from longtake.data.sprites import Shot, SpriteWorld
 from longtake.models.pvdm.model import PvdmModel
 from longtake.models.pvdm.planes import Planes, join, split
 
-Frames = NDArray[np.uint8]
 SHOTS = (
     Shot(object="pumpkin", scene="space", motion="circles"),
     Shot(object="fish", scene="beach", motion="bounces"),
@@ -51,15 +51,20 @@ def rows(model: PvdmModel, clips: tuple[Frames, Frames]) -> list[Frames]:
     return [*clips, *(shown(model, join(planes)[0]) for planes in exchanged(first, second).values())]
 
 
-def main(path: Path, model_name: str = "pvdm-sprites") -> None:
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of which model, and where to."""
+
+    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    model: str = "pvdm-sprites"
+
+
+def draw(chosen: Settings) -> None:
     """Write the picture."""
-    model, _, _ = measured_model(model_name, PvdmModel)
+    model, _ = measured_model(chosen.model, PvdmModel)
     first, second = (SpriteWorld(5_700_000 + i, {0: shot}).frames(40, 56) for i, shot in enumerate(SHOTS))
     with torch.inference_mode():
         made = rows(model, (first, second))
     sheet = np.concatenate([np.concatenate(list(row[::2]), axis=1) for row in made])
-    Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), Image.Resampling.NEAREST).save(path)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    size = 2 * sheet.shape[1], 2 * sheet.shape[0]
+    Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST).save(chosen.picture)

@@ -1,4 +1,4 @@
-"""The score of an embedded model: python -m lab.score.sprites [--parts clips videos stories].
+"""The score of an embedded model: python -m lab score sprites [--parts clips videos stories].
 
 A judge that was trained on real worlds alone reads what the model makes. Clips: 16 frames by ordinary sampling, half of
 the captions about (object, scene, motion) triples that were never trained on. Videos: delivered by `generate` with
@@ -6,17 +6,15 @@ FIFO-Diffusion, first and last 64 frames. Also how much of the queue's lag a cha
 change from frame to frame over that of real worlds.
 """
 
-import argparse
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 
-from lab.measuring import measured_model, publish
+from lab.common import HEADS, chosen_shots, mean_of, measured_model, prompts_of, share_right
 from longtake._generate import Output, generate
-from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots, training_shots
+from longtake.data.sprites import Shot, SpriteWorld, caption
 from longtake.decoding import decode_clip
 from longtake.metrics.consistency import consistency, real_step
 from longtake.metrics.judge import Judge
@@ -26,34 +24,33 @@ from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.loop import base_clip, prepare
 from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.presets import PRESETS, preset_settings
+from longtake.samplers.presets import preset_settings
 from longtake.video.read import read_frames
 
-HEADS = ("object", "scene", "motion")
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is scored."""
 
-def chosen_shots(count: int, seed: int) -> tuple[list[Shot], list[Shot]]:
-    """Return as many trained as unseen shots, `count` in all."""
-    rng = np.random.default_rng(seed)
-    trained, unseen = training_shots(), held_out_shots()
-    return (
-        [trained[i] for i in rng.choice(len(trained), count - count // 2, replace=False)],
-        [unseen[i] for i in rng.choice(len(unseen), count // 2, replace=count // 2 > len(unseen))],
-    )
+    model: str = "sprites"
+    parts: tuple[Literal["clips", "videos", "stories"], ...] = ("clips", "videos", "stories")
+    preset: str | None = None  # settings of FIFO-Diffusion; its defaults if not given
+    clips: int = 200
+    videos: int = 20
+    frames: int = 1024
+    folder: Path = Path("runs/score")  # where the videos go
 
 
 @torch.inference_mode()
 def clip_accuracy(model: PerFrameNoise, shots: list[Shot], judge: Judge, seed: int) -> dict[str, float]:
     """Return the share of 16-frame clips in which the judge sees what their caption asks for, per head."""
-    right = {head: [] for head in HEADS}
+    read = []
     for index, shot in enumerate(shots):
         request = Request(prompts=PromptTimeline.constant(caption(shot, index)), frames=None, seed=seed + index)
         plan = Fifo().plan(request, model.spec)
         latents = base_clip(prepare(model, plan, seeded_noise(request.seed)))
-        reading = judge.read(decode_clip(model, latents))
-        for head in HEADS:
-            right[head].append(getattr(reading, head) == getattr(shot, head))
-    return {head: float(np.mean(values)) for head, values in right.items()}
+        read.append((judge.read(decode_clip(model, latents)), shot))
+    return share_right(read)
 
 
 def video_figures(model: PerFrameNoise, fifo: Fifo, shot: Shot, frames: int, path: Path, seed: int) -> dict[str, float]:
@@ -75,22 +72,18 @@ def story_figures(model: PerFrameNoise, fifo: Fifo, path: Path, seed: int, span:
     """Return how a four-prompt story is followed, switch by switch."""
     shots, _ = chosen_shots(8, seed)
     timeline = {index * span: shot for index, shot in enumerate(shots[:4])}
-    prompts = PromptTimeline(tuple(timeline), tuple(caption(shot) for shot in timeline.values()))
-    generate(model, Request(prompts=prompts, frames=4 * span, seed=seed), fifo, Output(path=path, scale=4))
+    request = Request(prompts=prompts_of(timeline), frames=4 * span, seed=seed)
+    generate(model, request, fifo, Output(path=path, scale=4))
     return switch_response(path, timeline, scale=4)
 
 
 def real_accuracy(judge: Judge, count: int, seed: int) -> dict[str, float]:
     """Return what the judge makes of real clips: the ceiling."""
-    right = {head: [] for head in HEADS}
-    for index, shot in enumerate(chosen_shots(count, seed)[0]):
-        reading = judge.read(SpriteWorld(9_000_000 + index, {0: shot}).frames(40, 56))
-        for head in HEADS:
-            right[head].append(getattr(reading, head) == getattr(shot, head))
-    return {head: float(np.mean(values)) for head, values in right.items()}
+    shots = enumerate(chosen_shots(count, seed)[0])
+    return share_right((judge.read(SpriteWorld(9_000_000 + n, {0: shot}).frames(40, 56)), shot) for n, shot in shots)
 
 
-def clips_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, object]:
+def clips_part(model: PerFrameNoise, chosen: Settings) -> dict[str, object]:
     """Score 16-frame clips, trained and unseen triples apart, and real clips as the ceiling."""
     judge = Judge.load()
     trained, unseen = chosen_shots(chosen.clips, seed=11)
@@ -102,7 +95,7 @@ def clips_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, ob
     }
 
 
-def videos_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, object]:
+def videos_part(model: PerFrameNoise, chosen: Settings) -> dict[str, object]:
     """Score long videos: means over them, and every one."""
     shots = chosen_shots(2 * chosen.videos, seed=13)[0]
     fifo = chosen_fifo(chosen.preset)
@@ -110,11 +103,10 @@ def videos_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, o
         video_figures(model, fifo, shot, chosen.frames, chosen.folder / f"long-{index:02d}.mp4", 3000 + index)
         for index, shot in enumerate(shots)
     ]
-    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    return {"count": len(rows), "frames": chosen.frames, **means, "each": rows}
+    return {"count": len(rows), "frames": chosen.frames, **mean_of(rows), "each": rows}
 
 
-def stories_part(model: PerFrameNoise, chosen: argparse.Namespace) -> dict[str, object]:
+def stories_part(model: PerFrameNoise, chosen: Settings) -> dict[str, object]:
     """Show how fast a change of prompt is followed, beside the authors' switch of the whole queue."""
     fifo = chosen_fifo(chosen.preset)
     return {
@@ -136,24 +128,8 @@ def chosen_fifo(preset: str | None) -> Fifo:
     return fifo
 
 
-def main(arguments: list[str]) -> None:
-    """Print the score as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--preset", choices=PRESETS, help="settings of FIFO-Diffusion; its defaults if not given")
-    parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--videos", type=int, default=20)
-    parser.add_argument("--frames", type=int, default=1024)
-    parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where the videos go")
-    parser.add_argument("--report", type=Path, help="write the score here, too")
-    chosen = parser.parse_args(arguments)
-    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
+def score(chosen: Settings) -> dict[str, object]:
+    """Return the score."""
+    model, head = measured_model(chosen.model, PerFrameNoise)
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    report = {"model": chosen.model, "digest": model.digest, "dtype": dtype, "preset": chosen.preset}
-    report |= {part: PARTS[part](model, chosen) for part in chosen.parts}
-    publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return head | {"preset": chosen.preset} | {part: PARTS[part](model, chosen) for part in chosen.parts}

@@ -1,10 +1,7 @@
-"""What the stand-in network of `longtake evaluate fvd` sees: sprite worlds against other and against spoilt ones.
+"""What the stand-in network of `longtake evaluate fvd` sees: sprite worlds against other and against spoilt ones."""
 
-python -m lab.score.stand_in [CLIPS]
-"""
-
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,15 +44,19 @@ def rows_of(seeds: range, change: Callable[[Frames, int], Frames]) -> tuple[Rows
     return np.concatenate([row for row, _ in found]), np.concatenate([row for _, row in found])
 
 
-def main(num_clips: int) -> None:
-    """Print a table."""
-    real, _ = rows_of(range(num_clips), CHANGES["other worlds"])
-    print(f"| {num_clips} clips | fvd | kvd | inception score |\n| --- | --- | --- | --- |")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is compared."""
+
+    clips: int = 448
+
+
+def score(chosen: Settings) -> str:
+    """Return a table."""
+    real, _ = rows_of(range(chosen.clips), CHANGES["other worlds"])
+    table = [f"| {chosen.clips} clips | fvd | kvd | inception score |", "| --- | --- | --- | --- |"]
     for name, change in CHANGES.items():
-        fake, classes = rows_of(range(_OTHERS, _OTHERS + num_clips), change)
+        fake, classes = rows_of(range(_OTHERS, _OTHERS + chosen.clips), change)
         fvd, kvd = frechet_distance(gaussian(real), gaussian(fake)), kernel_distance(real, fake)
-        print(f"| {name} | {fvd:.1f} | {kvd:.2f} | {inception_score(classes)[0]:.2f} |", flush=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 448)
+        table.append(f"| {name} | {fvd:.1f} | {kvd:.2f} | {inception_score(classes)[0]:.2f} |")
+    return "\n".join(table)

@@ -1,4 +1,4 @@
-"""Three ways to a long video, side by side: python -m lab.score.video_infinity [--frames 128 512 1024].
+"""Three ways to a long video, side by side: python -m lab score video-infinity [--frames 128 512 1024].
 
 Video-Infinity, FIFO-Diffusion and plain clips in a row, each with its defaults, on the same captions, seeds and
 processes (also under torchrun): time, frames a second and core, peak memory of every process, and the share of clips in
@@ -6,17 +6,16 @@ which the judge sees what was asked for, by blocks of 64 frames. Videos go to --
 them out as pictures.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 
-from lab.measuring import measured_model, publish
-from lab.score.sprites import HEADS, chosen_shots
+from lab.common import HEADS, chosen_shots, mean_of, measured_model
 from longtake._generate import Output, generate
 from longtake.data.sprites import Shot, caption
 from longtake.machine import peak_memory
@@ -29,8 +28,19 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class
 
-NAMES = ("video-infinity", "fifo", "chunked")
 BLOCK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is compared."""
+
+    model: str = "sprites"
+    samplers: tuple[Literal["video-infinity", "fifo", "chunked"], ...] = ("video-infinity", "fifo", "chunked")
+    frames: tuple[int, ...] = (128, 512, 1024)
+    videos: int = 2  # captions, one video each
+    steps: int | None = None  # denoising steps, where the sampler leaves a choice
+    folder: Path = Path("runs/video-infinity")  # where the videos go
 
 
 def accuracy_by_block(path: Path, shot: Shot, frames: int, judge: Judge) -> list[dict[str, float]]:
@@ -66,7 +76,7 @@ def _forget_peak() -> None:
 
 
 def row(
-    model: VideoModel, name: str, frames: int, shots: Sequence[Shot], chosen: argparse.Namespace, world: World
+    model: VideoModel, name: str, frames: int, shots: Sequence[Shot], chosen: Settings, world: World
 ) -> dict[str, object]:
     """Return the figures of one sampler at one length: every video's, and the accuracy averaged over the videos."""
     judge, each, blocks = Judge.load(), [], []
@@ -78,43 +88,17 @@ def row(
         each.append(made(model, request, sampler_class(name)(), path, world))
         if world.rank == 0:
             blocks.append(accuracy_by_block(path, shot, frames, judge))
-    means = [{head: float(np.mean([b[head] for b in same])) for head in same[0]} for same in zip(*blocks, strict=True)]
+    means = [mean_of(same) for same in zip(*blocks, strict=True)]
     print(f"{name} {frames}: {[round(video['frames_per_second'], 2) for video in each]}", file=sys.stderr)
     return {"sampler": name, "frames": frames, "videos": each, "accuracy_by_block": means}
 
 
-def score(chosen: argparse.Namespace, world: World) -> dict[str, object]:
-    """Return the report; only that of rank 0 has accuracies."""
-    model, dtype, _ = measured_model(chosen.model, PerFrameNoise)
-    shots = chosen_shots(chosen.videos, seed=31)[0]
-    return {
-        "model": chosen.model,
-        "digest": model.digest,
-        "dtype": dtype,
-        "processes": world.size,
-        "threads_each": torch.get_num_threads(),
-        "shots": [caption(shot) for shot in shots],
-        "rows": [row(model, name, n, shots, chosen, world) for n in chosen.frames for name in chosen.samplers],
-    }
-
-
-def main(arguments: list[str]) -> None:
-    """Print the score as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="sprites")
-    parser.add_argument("--samplers", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--frames", nargs="+", type=int, default=[128, 512, 1024])
-    parser.add_argument("--videos", type=int, default=2, help="captions, one video each")
-    parser.add_argument("--steps", type=int, help="denoising steps, where the sampler leaves a choice")
-    parser.add_argument("--folder", type=Path, default=Path("runs/video-infinity"), help="where the videos go")
-    parser.add_argument("--report", type=Path, help="write the score here, too")
-    chosen = parser.parse_args(arguments)
+def score(chosen: Settings) -> dict[str, object] | None:
+    """Return the report, in the first process of a job."""
     chosen.folder.mkdir(parents=True, exist_ok=True)
+    model, head = measured_model(chosen.model, PerFrameNoise)
+    shots = chosen_shots(chosen.videos, seed=31)[0]
     with joined_world("cpu") as world:
-        report = score(chosen, world)
-        if world.rank == 0:
-            publish(report, chosen.report)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        rows = [row(model, name, n, shots, chosen, world) for n in chosen.frames for name in chosen.samplers]
+        head |= {"processes": world.size, "threads_each": torch.get_num_threads()}
+        return None if world.rank else {**head, "shots": [caption(shot) for shot in shots], "rows": rows}

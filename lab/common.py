@@ -1,0 +1,102 @@
+"""What the scripts share: the model as the command line would run it, videos of shots, means of what is read there."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from longtake._generate import Output, generate
+from longtake.data.sprites import Shot, caption, held_out_shots, training_shots
+from longtake.machine import processor
+from longtake.metrics.judge import Reading
+from longtake.model import VideoModel
+from longtake.models import load_model
+from longtake.models.hub.precision import auto_dtype
+from longtake.request import PromptTimeline, Request
+from longtake.sampler import Sampler
+from longtake.video.read import read_frames
+
+Frames = NDArray[np.uint8]
+Kind = TypeVar("Kind", bound=VideoModel)
+
+HEADS = ("object", "scene", "motion")
+"""What the judge reads."""
+
+
+def measured_model(name: str, kind: type[Kind]) -> tuple[Kind, dict[str, object]]:
+    """Load a model on the CPU in the number format that `auto` chooses; return it with the head of its report."""
+    dtype, reason = auto_dtype("cpu")
+    model = load_model(name, dtype=getattr(torch, dtype))
+    assert isinstance(model, kind), f"{name} is no {kind.__name__}"
+    return model, {"model": name, "digest": model.digest, "dtype": dtype, "dtype_because": reason}
+
+
+def machine() -> dict[str, object]:
+    """Return processor, cores, threads and versions, for the head of a report of times."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def median_seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median time of a call, after one that is not counted."""
+    return statistics.median([seconds(call, clock) for _ in range(repeats + 1)][1:])
+
+
+def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the time of a call."""
+    start = clock()
+    call()
+    return clock() - start
+
+
+def chosen_shots(count: int, seed: int) -> tuple[list[Shot], list[Shot]]:
+    """Return as many trained as unseen shots, `count` in all."""
+    rng = np.random.default_rng(seed)
+    trained, unseen = training_shots(), held_out_shots()
+    return (
+        [trained[i] for i in rng.choice(len(trained), count - count // 2, replace=False)],
+        [unseen[i] for i in rng.choice(len(unseen), count // 2, replace=count // 2 > len(unseen))],
+    )
+
+
+def prompts_of(timeline: Mapping[int, Shot]) -> PromptTimeline:
+    """Return the captions of shots."""
+    return PromptTimeline(tuple(timeline), tuple(caption(shot) for shot in timeline.values()))
+
+
+def made_video(model: VideoModel, request: Request, sampler: Sampler, path: Path) -> Frames:
+    """Make a video, or read it where it is finished already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generate(model, request, sampler, Output(path=path))
+    return np.concatenate(list(read_frames(path)))
+
+
+def share_right(read: Iterable[tuple[Reading, Shot]]) -> dict[str, float]:
+    """Return the shares of readings that are what their shots show."""
+    return mean_of([{head: float(getattr(seen, head) == getattr(shot, head)) for head in HEADS} for seen, shot in read])
+
+
+def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means of rows of the same form."""
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def slug(name: str) -> str:
+    """Return a name as that of a file."""
+    return name.lower().replace(", ", "-").replace(" + ", "-").replace(" ", "-")
+
+
+def pixels(frames: Frames) -> torch.Tensor:
+    """Return frames as a model encodes them."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
