@@ -21,10 +21,10 @@ slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -m slow
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m lab.measure.fifo
-	$(BIN)/python -m lab.measure.nuwa_xl
-	$(BIN)/python -m lab.measure.pvdm
-	$(BIN)/python -m lab.measure.scaling
+	$(BIN)/python -m lab measure fifo
+	$(BIN)/python -m lab measure nuwa-xl
+	$(BIN)/python -m lab measure pvdm
+	$(BIN)/python -m lab measure scaling
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache src/*.egg-info

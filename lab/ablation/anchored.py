@@ -81,7 +81,7 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
     first = Tree.of(model, plan).first(MemoryStore())
     latents = sampler.work(model, plan, seeded_noise(request.seed))(first, None)
     assert plan.forwards is not None and plan.tasks is not None
-    return decode_pixels(model, latents.to(model.device), None)[0], plan.forwards // plan.tasks
+    return decode_clip(model, latents.to(model.device)), plan.forwards // plan.tasks
 
 
 def written(frames: Frames, folder: Path) -> str:

@@ -8,7 +8,7 @@ and a UNet with random weights. FOLDER/story.json holds the captions as prompts.
 longtake train nuwa-xl FOLDER/episodes --base FOLDER/start -o FOLDER/run
 longtake generate --prompts FOLDER/story.json --model FOLDER/run/final --sampler nuwa-xl --frames 3376
 
-The film is as in `lab.film.big_buck_bunny`. It has 201 places for a span of 3,376 frames, nearly the same: a
+The film is that of `film big-buck-bunny`. It has 201 places for a span of 3,376 frames, nearly the same: a
 film learnt by heart, which shows that training works, and not that the model could invent.
 """
 

@@ -1,4 +1,4 @@
-"""What `lab.measure.scaling` runs on several processes. In each, rank 0 alone and all together take turns, so that a
+"""What `measure scaling` runs on several processes. In each, rank 0 alone and all together take turns, so that a
 busy machine slows both alike."""
 
 import statistics
