@@ -15,7 +15,7 @@ from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
-from longtake.video import points
+from longtake.video import durable
 from longtake.video.read import read_frames
 
 from .forked import in_child
@@ -39,7 +39,7 @@ def killed_at(path: Path, nth: int) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> None:
-        points.reach = count
+        durable.reach = count
         make(path)
 
     return in_child(work)
@@ -60,7 +60,7 @@ def test_killed_anywhere_the_same_call_ends_in_the_same_bytes(tmp_path, monkeypa
     whole = tmp_path / "whole.mp4"
     seen: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(points, "reach", seen.append)
+        patch.setattr(durable, "reach", seen.append)
         make(whole)
     # The warm-up commits before the first frame, so early points lie in it.
     assert seen.index("segment-encoded") > 6

@@ -21,8 +21,8 @@ from tyro.conf import Positional, arg
 from longtake.data.footage import Frames
 from longtake.data.pixels import centre_square
 from longtake.errors import InputError, OutputError
-from longtake.video.format import VideoFormat
-from longtake.video.mkv import Mkv
+from longtake.video.encoding import Encoding
+from longtake.video.formats.mkv import Mkv
 from longtake.video.seekable import open_video
 
 ATTRIBUTION = "(c) Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0"
@@ -144,7 +144,7 @@ def write_shots(frames: Frames, folder: Path) -> int:
 def write_video(frames: Frames, fps: int, path: Path) -> None:
     """Write a lossless video of frames of the film, with its attribution."""
     height, width = frames.shape[1:3]
-    form = VideoFormat(rate=Fraction(fps), height=height, width=width, scale=1, crf=0, segment=fps, comment=ATTRIBUTION)
+    form = Encoding(rate=Fraction(fps), height=height, width=width, scale=1, crf=0, segment=fps, comment=ATTRIBUTION)
     writer = Mkv(form)
     parts = [writer.segment(first, frames[first : first + fps]) for first in range(0, len(frames), fps)]
     path.write_bytes(writer.header(len(frames)) + b"".join(parts))

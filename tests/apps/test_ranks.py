@@ -237,7 +237,7 @@ def test_a_mistake_is_shown_once(start: Callable, arguments: tuple[str, ...], pr
 KILLED_ONCE = """
 import os, signal
 from longtake.apps.cli import main
-from longtake.video import points
+from longtake.video import durable
 
 def reach(point, seen=[]):
     seen.append(point)
@@ -245,7 +245,7 @@ def reach(point, seen=[]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if os.environ["RANK"] == "0" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-    points.reach = reach
+    durable.reach = reach
 main()
 """
 

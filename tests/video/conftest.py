@@ -13,13 +13,16 @@ import pytest
 import torch
 
 from longtake.sampler import Chunk
-from longtake.video import points
+from longtake.video import durable
+from longtake.video.formats import FORMATS
+from longtake.video.output import Target, make_target
 from longtake.video.sink import Sink
-from longtake.video.target import Target, make_target
 
 from ..forked import in_child
 
 HEIGHT, WIDTH = 16, 12
+NAMES = [f"a{row.ending}" if row.ending else "frames" for row in FORMATS.values()]
+"""An output of every format."""
 
 
 def picture(frame: int, value: int) -> np.ndarray:
@@ -114,7 +117,7 @@ class Run:
         """Give the command to a process that kills itself at a point; return the signal that ended it, else 0."""
 
         def command() -> None:
-            points.reach = at_point(point, nth, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            durable.reach = at_point(point, nth, lambda: os.kill(os.getpid(), signal.SIGKILL))
             self.finish()
 
         return in_child(command)
@@ -145,7 +148,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr(points, "reach", at_point(point, nth, fail))
+        monkeypatch.setattr(durable, "reach", at_point(point, nth, fail))
 
     return plan
 

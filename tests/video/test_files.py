@@ -11,11 +11,13 @@ import pytest
 
 from longtake.errors import InputError, OutputError
 from longtake.sampler import Chunk
-from longtake.video.mkv import Mkv
-from longtake.video.mp4 import Mp4
+from longtake.video.formats.mkv import Mkv
+from longtake.video.formats.mp4 import Mp4
 from longtake.video.read import read_frames
 from longtake.video.record import read_record
 from longtake.video.sink import open_sink
+
+from .conftest import NAMES
 
 RATES = [8.0, 24.0, 24000 / 1001, 23.976, 30000 / 1001, 60.0, 0.5]
 
@@ -104,7 +106,7 @@ def test_mp4_gives_back_the_colours(tmp_path: Path, scale: int) -> None:
     assert np.abs(error.mean(axis=(0, 1, 2))).max() < 0.7
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "frames"])
+@pytest.mark.parametrize("name", NAMES)
 def test_any_range_can_be_read(new_run: Callable[..., Any], name: str) -> None:
     run = new_run(name, fps=24000 / 1001)
     run.finish()

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtake.video import durable, points
+from longtake.video import durable
 from longtake.video.read import read_frames
 from longtake.video.record import read_record
 
 from ..forked import in_child
+from .conftest import NAMES
 
 # 44 frames in segments of 8: five full ones and a short one. State is saved 8 times or more.
 FILE_POINTS = [
@@ -119,7 +120,7 @@ def torn_write(monkeypatch: pytest.MonkeyPatch, path: Path, nth: int) -> Iterato
         yield
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "frames"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("point", "nth"), [("segment-encoded", 1), ("bytes-written", 3), ("state-written", 4)])
 def test_ctrl_c_leaves_all_frames_and_a_run_that_continues(
     new_run: Callable[..., Any], interrupt_at: Callable[..., None], name: str, point: str, nth: int
@@ -172,7 +173,7 @@ def test_a_second_run_that_stops_before_it_has_made_a_frame_leaves_the_tail(
     interrupt_at("bytes-written", 2, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run.finish()
-    monkeypatch.setattr(points, "reach", lambda point: None)
+    monkeypatch.setattr(durable, "reach", lambda point: None)
     before = run.output()
     with pytest.raises(KeyboardInterrupt), run.open():
         raise KeyboardInterrupt

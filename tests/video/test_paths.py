@@ -4,20 +4,37 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longtake.errors import InputError, LongtakeError, OutputError
-from longtake.video.format import exact_rate
-from longtake.video.paths import Kind, check_output
-from longtake.video.target import Standing, Target, make_target, standing
+from longtake.video.encoding import exact_rate
+from longtake.video.formats import BY_ENDING, FORMATS
+from longtake.video.output import Standing, Target, make_target, standing
+from longtake.video.paths import check_output
+from longtake.video.sink import open_sink
 
 
-def test_the_ending_tells_the_kind(tmp_path: Path) -> None:
-    kinds = {"a.mp4": Kind.MP4, "a.MP4": Kind.MP4, "a.mkv": Kind.MKV, "frames": Kind.PNG, "v1.5/": Kind.PNG}
-    assert {name: check_output(f"{tmp_path}/{name}") for name in kinds} == kinds
+def test_the_ending_tells_the_format(tmp_path: Path) -> None:
+    formats = {"a.mp4": "mp4", "a.MP4": "mp4", "a.mkv": "mkv", "frames": "png", "v1.5/": "png"}
+    assert {name: check_output(f"{tmp_path}/{name}").name for name in formats} == formats
+
+
+def test_a_row_of_the_table_is_all_that_a_format_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(FORMATS["mkv"], name="nut", ending=".nut", about="an example", even=True)
+    monkeypatch.setitem(FORMATS, "nut", row)
+    monkeypatch.setitem(BY_ENDING, ".nut", row)
+    found = target(tmp_path / "a.nut", {})
+    assert found.format is row and "crf" not in found.settings
+    with pytest.raises(InputError, match="NUT needs an even height"):
+        target(tmp_path / "a.nut", {"size": (63, 64)})
+    with pytest.raises(OutputError, match=r"a.nut \(an example\)"):
+        check_output(tmp_path / "a.gif")
+    open_sink(tmp_path / "a.nut", overwrite=False, **GOOD).__exit__(None, None, None)
+    assert (tmp_path / "a.nut").is_file()
 
 
 def foreign_file(folder: Path) -> Path:
@@ -83,7 +100,7 @@ def test_what_cannot_be_written_is_refused_in_one_line(
 
 
 def test_overwrite_takes_a_foreign_file_but_never_a_folder_with_other_files(tmp_path: Path) -> None:
-    assert check_output(foreign_file(tmp_path), overwrite=True) is Kind.MP4
+    assert check_output(foreign_file(tmp_path), overwrite=True).name == "mp4"
     with pytest.raises(OutputError, match="thesis"):
         check_output(foreign_folder(tmp_path), overwrite=True)
 
@@ -150,6 +167,6 @@ def test_a_new_output_is_new(tmp_path: Path) -> None:
 
 
 def test_checks_load_nothing_heavy() -> None:
-    code = "import sys, longtake.video.target, longtake.video.vtt; print({'torch', 'av', 'numpy'} & set(sys.modules))"
+    code = "import sys, longtake.video.output, longtake.video.vtt; print({'torch', 'av', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

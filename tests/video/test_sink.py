@@ -14,11 +14,11 @@ import torch
 from longtake.errors import CheckpointError, OutputError
 from longtake.sampler import Chunk
 from longtake.video import durable, state
+from longtake.video.output import Standing, standing
 from longtake.video.paths import state_folder
 from longtake.video.record import read_record
-from longtake.video.target import Standing, standing
 
-NAMES = ["a.mp4", "a.mkv", "frames"]
+from .conftest import NAMES
 
 
 def contents(folder: Path) -> dict[str, bytes]:

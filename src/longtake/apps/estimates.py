@@ -7,7 +7,6 @@ from longtake._generate import SEGMENT
 from longtake.apps.job import Job
 from longtake.apps.rates import remembered_rate, work
 from longtake.models.hub.precision import auto_dtype
-from longtake.video.paths import Kind
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
 PROCESS_BYTES = 280_000_000
@@ -19,8 +18,6 @@ NUMBERS_PER_CELL = 20 * 320
 NUMBERS_PER_PIXEL = 6 * 128
 # Copies of the latents that a sampler holds at a time: the queue, its next state, x0, noise.
 LATENT_COPIES = 4
-# Bytes per stored pixel, measured on videos with much motion; flat pictures need a tenth of it.
-BYTES_PER_PIXEL = {Kind.MP4: 0.06, Kind.MKV: 1.2, Kind.PNG: 1.5}
 # What a container or a file adds to a frame.
 BYTES_PER_FRAME = 100
 
@@ -81,8 +78,8 @@ def _disk(job: Job) -> int | None:
         return None
     pixels = frames * job.spec.height * job.spec.width
     # Enlarged pixels are repetitions, which cost little.
-    content = pixels * BYTES_PER_PIXEL[job.kind] * job.output.scale
-    if job.kind is Kind.MP4:
+    content = pixels * job.format.bytes_per_pixel * job.output.scale
+    if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
     latents = job.plan.stored_frames * math.prod(job.spec.latent_shape) // job.spec.num_frames * 4
     return round(content + frames * BYTES_PER_FRAME) + latents

@@ -15,8 +15,8 @@ from longtake.prompts.parse import parse_prompts
 from longtake.ranks.torchrun import launched
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler
-from longtake.video.paths import Kind
-from longtake.video.target import make_target
+from longtake.video.formats import Format
+from longtake.video.output import make_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Job:
     """Device and dtype may be auto here."""
     spec: VideoSpec
     output: Output
-    kind: Kind
+    format: Format
     plan: Plan
     warnings: tuple[str, ...] = ()
     """What the user should know before the start."""
@@ -82,7 +82,7 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
         part=_part(settings.part),
     )
     job = _checked(order, settings.output, settings.overwrite, settings.prompts)
-    if "--crf" in given and job.kind is not Kind.MP4:
+    if "--crf" in given and not job.format.lossy:
         raise InputError(f"--crf has no effect on {settings.output}, which is lossless; leave it out, or write .mp4")
     if settings.negative_prompt and job.plan.guidance == 1:
         raise InputError("--negative-prompt has no effect at guidance 1; leave it out, or give another --guidance")
@@ -168,7 +168,7 @@ def _checked(order: Order, path: str, overwrite: bool, prompts_file: str | None)
         order=order,
         spec=spec,
         output=output,
-        kind=target.kind,
+        format=target.format,
         plan=plan,
         warnings=(*_warnings(spec, request), *plan.warnings),
     )

@@ -5,7 +5,10 @@ import os
 from pathlib import Path
 
 from longtake.errors import OutputError
-from longtake.video import points
+
+
+def reach(point: str) -> None:
+    """Do nothing; a test replaces this function to kill the process between two durable steps, at `point`."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -38,9 +41,9 @@ def replace_durable(path: Path, data: bytes) -> None:
     """Give `path` new content in one step: after a kill it holds the old bytes or the new ones, never a mixture."""
     temporary = path.with_name(path.name + ".new")
     write_durable(temporary, data)
-    points.reach("record-written")
+    reach("record-written")
     os.replace(temporary, path)
-    points.reach("record-renamed")
+    reach("record-renamed")
     sync_folder(path.parent)
 
 

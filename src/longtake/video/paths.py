@@ -1,22 +1,14 @@
 """Where a video may be written: checked before any work, without torch or av."""
 
-import enum
 import os
 import re
 from pathlib import Path
 
 from longtake.errors import OutputError
+from longtake.video.formats import BY_ENDING, FORMATS, Format
 
 FRAME_FILE = re.compile(r"\d{6,}\.png")
 RECORD_FILE = "state.json"
-
-
-class Kind(enum.StrEnum):
-    """The sorts of output, told apart by the ending of the path."""
-
-    MP4 = "mp4"
-    MKV = "mkv"
-    PNG = "png"
 
 
 def state_folder(path: str | Path) -> Path:
@@ -24,47 +16,44 @@ def state_folder(path: str | Path) -> Path:
     return Path(f"{Path(path)}.state")
 
 
-def output_kind(path: str | Path) -> Kind:
-    """Tell by its ending what is written at `path`: .mp4, .mkv, or a folder of PNG files.
+def output_format(path: str | Path) -> Format:
+    """Tell by its ending in which format a path is written.
 
     A path that ends with a slash, has no ending, or is a folder already means PNG files. Raises OutputError for another
     ending.
     """
     text, path = str(path), Path(path)
     ending = path.suffix.lower()
-    if text.endswith(("/", os.sep)) or not ending or (path.is_dir() and ending not in (".mp4", ".mkv")):
-        return Kind.PNG
-    if ending in (".mp4", ".mkv"):
-        return Kind(ending[1:])
-    stem = path.with_suffix("")
-    raise OutputError(
-        f"cannot write {path}: unknown ending {ending!r}; use {stem}.mp4 (H.264), {stem}.mkv (lossless) "
-        f"or {stem}/ (PNG files)"
-    )
+    if text.endswith(("/", os.sep)) or (path.is_dir() and ending not in BY_ENDING):
+        return BY_ENDING[""]
+    if ending in BY_ENDING:
+        return BY_ENDING[ending]
+    *others, last = (one.example(path.with_suffix("")) for one in FORMATS.values())
+    raise OutputError(f"cannot write {path}: unknown ending {ending!r}; use {', '.join(others)} or {last}")
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> Kind:
-    """Return what would be written at `path`, or raise before any work is done. Touches nothing.
+def check_output(path: str | Path, *, overwrite: bool = False) -> Format:
+    """Return in which format a video would be written at `path`, or raise before any work is done. Touches nothing.
 
     Raises OutputError for: an unknown ending, a path without a name (".", ".."), a missing or unwritable parent,
     a folder where a file is meant and the other way round, a file or folder that belongs to no longtake run (a file is
     fine with `overwrite`, a folder that holds anything but numbered PNG files never is).
     """
-    kind, path = output_kind(path), Path(path)
+    format, path = output_format(path), Path(path)
     if path.name in ("", ".."):
         # The state, the report and the subtitles lie beside the output under its name.
         raise OutputError(f"cannot write to {path}: this path has no name of its own; write the folder's name")
     _check_parent(path)
-    if kind is Kind.PNG:
-        _check_folder(path, overwrite=overwrite)
-    else:
+    if format.ending:
         _check_file(path, overwrite=overwrite)
+    else:
+        _check_folder(path, overwrite=overwrite)
     state = state_folder(path)
     if state.exists() and not state.is_dir():
         raise OutputError(f"cannot write {path}: {state} is a file, but it must be a folder; move it away")
     if state.is_dir() and not os.access(state, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to write in {state}")
-    return kind
+    return format
 
 
 def frame_file(folder: Path, frame: int) -> Path:

@@ -1,5 +1,6 @@
 """Stores the frames of a run as they are made, so that after any kill the same command ends in the same bytes."""
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -12,16 +13,12 @@ import torch
 
 from longtake.errors import OutputError
 from longtake.sampler import Chunk
-from longtake.video import durable, points
-from longtake.video.folder import PngFolder
-from longtake.video.growing import GrowingFile
+from longtake.video import durable
 from longtake.video.lock import Lock
-from longtake.video.mkv import Mkv
-from longtake.video.mp4 import Mp4
-from longtake.video.paths import Kind, state_folder
+from longtake.video.output import Target, earlier_run, make_target
+from longtake.video.paths import state_folder
 from longtake.video.record import Record, write_record
 from longtake.video.state import environment, load_tensors, remove_tensors, save_tensors
-from longtake.video.target import Target, earlier_run, make_target
 from longtake.video.writer import Mark, Writer
 
 
@@ -111,15 +108,15 @@ class Sink:
         assert not self.finished and self.next_frame == (self._target.total or self.next_frame)
         with self._explained(safe_frames=self._record.next_frame):
             self._store(self.next_frame)
-            points.reach("finalise-start")
+            durable.reach("finalise-start")
             self._writer.close_at(self.next_frame)
             self._writer.sync()
-            points.reach("finalise-synced")
+            durable.reach("finalise-synced")
             self._check_readable()
             self._write_record(finished=True)
-            points.reach("finalise-recorded")
+            durable.reach("finalise-recorded")
             remove_tensors(self._path)
-            points.reach("finalise-end")
+            durable.reach("finalise-end")
 
     def __enter__(self) -> Self:
         """Return the sink; it is open already."""
@@ -174,13 +171,13 @@ class Sink:
             finished=False,
         )
         write_record(self._path, self._record)
-        points.reach("run-claimed")
+        durable.reach("run-claimed")
         remove_tensors(self._path)
         self._position = _Position(
             mark=self._writer.start(), stored=0, pending=np.empty((0, video.height, video.width, 3), np.uint8)
         )
         self._write_record()
-        points.reach("run-begun")
+        durable.reach("run-begun")
 
     def _store(self, stop: int) -> None:
         """Store the pending frames before `stop`, segment by segment."""
@@ -197,10 +194,10 @@ class Sink:
 
     def _commit(self, state: Mapping[str, torch.Tensor]) -> None:
         self._writer.sync()
-        points.reach("bytes-synced")
+        durable.reach("bytes-synced")
         name, digest = save_tensors(self._path, self._record.tensors, state, self._position.pending)
         self._write_record(tensors=name, digest=digest)
-        points.reach("state-committed")
+        durable.reach("state-committed")
         remove_tensors(self._path, keep=name)
 
     def _write_record(self, *, tensors: str | None = None, digest: str | None = None, finished: bool = False) -> None:
@@ -286,10 +283,5 @@ def open_sink(
 
 
 def _writer(target: Target) -> Writer:
-    match target.kind:
-        case Kind.MP4:
-            return GrowingFile(target.path, Mp4(target.video))
-        case Kind.MKV:
-            return GrowingFile(target.path, Mkv(target.video))
-        case Kind.PNG:
-            return PngFolder(target.path, target.video)
+    module, function = target.format.writer.split(":")
+    return getattr(importlib.import_module(module), function)(target.path, target.video)

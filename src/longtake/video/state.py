@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from longtake.arrays import check_finite
-from longtake.video import durable, points
+from longtake.video import durable
 from longtake.video.paths import state_folder
 from longtake.video.record import Record, damaged
 
@@ -40,7 +40,7 @@ def save_tensors(
     tensors[_PENDING] = torch.from_numpy(np.ascontiguousarray(pending))
     data = safetensors.torch.save(tensors)
     durable.write_durable(state_folder(path) / name, data)
-    points.reach("state-written")
+    durable.reach("state-written")
     return name, hashlib.sha256(data).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from fractions import Fraction
 
-from longtake.video.format import exact_rate, without_controls
+from longtake.video.encoding import exact_rate, without_controls
 
 
 def webvtt(timeline: Iterable[tuple[int, int, str]], fps: float) -> str:

@@ -2,14 +2,15 @@
 
 import re
 from functools import cached_property
+from pathlib import Path
 
 import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
-from longtake.video.container import Container, enlarged
-from longtake.video.format import VideoFormat, short_comment
+from longtake.video.append_file import AppendFile, Container, enlarged
+from longtake.video.encoding import Encoding, short_comment
 
 # empty_moov: the header needs no frames. frag_discont: time stamps are absolute, not counted from the first fragment.
 _MOVFLAGS = "empty_moov+default_base_moof+frag_keyframe+frag_discont+skip_trailer"
@@ -32,7 +33,7 @@ class _Bytes:
 class Mp4(Container):
     """MP4 with one track of H.264, 8-bit 4:2:0, BT.709, without B-frames: decoding and display order are the same."""
 
-    def __init__(self, video: VideoFormat) -> None:
+    def __init__(self, video: Encoding) -> None:
         self._video = video
 
     def header(self, num_frames: int) -> bytes:
@@ -125,6 +126,11 @@ class Mp4(Container):
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         return stream
+
+
+def open_mp4(path: Path, video: Encoding) -> AppendFile:
+    """Return what writes such a file."""
+    return AppendFile(path, Mp4(video))
 
 
 def _mux(container: OutputContainer, stream: av.VideoStream, picture: av.VideoFrame | None) -> None:

@@ -2,12 +2,13 @@
 
 import struct
 from functools import cached_property
+from pathlib import Path
 
 import av
 import numpy as np
 
-from longtake.video.container import Container, enlarged
-from longtake.video.format import VideoFormat, short_comment
+from longtake.video.append_file import AppendFile, Container, enlarged
+from longtake.video.encoding import Encoding, short_comment
 
 _UNKNOWN_SIZE = bytes([0x01]) + bytes([0xFF]) * 7
 
@@ -18,7 +19,7 @@ class Mkv(Container):
     One tick of the file's clock is one frame, so that frame times are exact for every rate.
     """
 
-    def __init__(self, video: VideoFormat) -> None:
+    def __init__(self, video: Encoding) -> None:
         self._video = video
         self._tick = round(1_000_000_000 / video.rate)
 
@@ -106,6 +107,11 @@ class Mkv(Container):
             for name, text in tags.items()
         ]
         return _element("1254C367", _element("7373", _element("63C0", b"") + b"".join(simple)))
+
+
+def open_mkv(path: Path, video: Encoding) -> AppendFile:
+    """Return what writes such a file."""
+    return AppendFile(path, Mkv(video))
 
 
 def _element(identifier: str, payload: bytes) -> bytes:

@@ -2,20 +2,52 @@
 
 import os
 import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 
-from longtake.video import durable, points
-from longtake.video.container import Container
+from longtake.video import durable
+from longtake.video.encoding import Encoding
 from longtake.video.record import unlike
 from longtake.video.writer import Mark, Writer
 
 _BLOCK = 1 << 20
 
 
-class GrowingFile(Writer):
+class Container(ABC):
+    """Turns frames into bytes: one header, then segments that only depend on their own frames and place."""
+
+    @abstractmethod
+    def header(self, num_frames: int) -> bytes:
+        """Return the start of the file; it has the same length for every `num_frames`, 0 = not known yet."""
+
+    @abstractmethod
+    def length_field(self) -> slice:
+        """Return where in the header the number of frames stands."""
+
+    @abstractmethod
+    def segment(self, first_frame: int, frames: np.ndarray) -> bytes:
+        """Encode uint8 frames (frames, height, width, 3), the first of which is `first_frame` of the video."""
+
+    @abstractmethod
+    def encoder(self) -> str:
+        """Name and version of the encoder."""
+
+
+def enlarged(video: Encoding, first_frame: int, frames: np.ndarray) -> Iterator[av.VideoFrame]:
+    """Yield RGB frames for an encoder, each pixel enlarged to a square, with their number as time stamp."""
+    for index, frame in enumerate(frames):
+        large = frame.repeat(video.scale, axis=0).repeat(video.scale, axis=1)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(large), format="rgb24")
+        picture.pts = first_frame + index
+        picture.time_base = 1 / video.rate
+        yield picture
+
+
+class AppendFile(Writer):
     """Writes a container's bytes to one file. Its mark: `bytes` from the start, `crc32` of those after the header."""
 
     def __init__(self, path: Path, container: Container) -> None:
@@ -28,7 +60,7 @@ class GrowingFile(Writer):
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         header = self._container.header(0)
         durable.write_all(self._descriptor, header)
-        points.reach("header-written")
+        durable.reach("header-written")
         os.fsync(self._descriptor)
         durable.sync_folder(self._path.absolute().parent)
         return {"bytes": len(header), "crc32": 0}
@@ -55,16 +87,16 @@ class GrowingFile(Writer):
     def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
         """Encode one segment and write it at the end."""
         data = self._container.segment(first_frame, frames)
-        points.reach("segment-encoded")
+        durable.reach("segment-encoded")
         os.lseek(self._descriptor, mark["bytes"], os.SEEK_SET)
         durable.write_all(self._descriptor, data)
-        points.reach("bytes-written")
+        durable.reach("bytes-written")
         return {"bytes": mark["bytes"] + len(data), "crc32": zlib.crc32(data, mark["crc32"])}
 
     def close_at(self, num_frames: int) -> None:
         """Put the length into the header, in place."""
         os.pwrite(self._descriptor, self._container.header(num_frames), 0)
-        points.reach("length-written")
+        durable.reach("length-written")
 
     def count(self) -> int:
         """Return how many frames a demuxer finds."""

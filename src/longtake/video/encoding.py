@@ -29,7 +29,7 @@ def exact_rate(fps: float) -> Fraction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFormat:
+class Encoding:
     """How frames are stored. Raises InputError when the values cannot make a video."""
 
     rate: Fraction
@@ -80,8 +80,10 @@ def short_comment(text: str) -> str:
     return kept + _CUT
 
 
-def check_even(video: VideoFormat) -> None:
-    """Raise InputError when H.264 with half-size colour cannot store the size of these frames."""
+def check_even(video: Encoding, format: str) -> None:
+    """Raise InputError when a format with colour at half the size cannot store frames of this size."""
     height, width = video.stored_size
     if height % 2 or width % 2:
-        raise InputError(f"MP4 needs an even height and width, not {height}x{width}; use --scale 2, or -o with .mkv")
+        raise InputError(
+            f"{format.upper()} needs an even height and width, not {height}x{width}; use --scale 2, or -o with .mkv"
+        )

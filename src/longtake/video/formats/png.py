@@ -9,8 +9,8 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from longtake.video import durable, points
-from longtake.video.format import VideoFormat
+from longtake.video import durable
+from longtake.video.encoding import Encoding
 from longtake.video.paths import frame_file, state_folder
 from longtake.video.record import unlike
 from longtake.video.writer import Mark, Writer
@@ -21,7 +21,7 @@ _COMPRESSION = 6
 class PngFolder(Writer):
     """Writes 000000.png, 000001.png ... Each file appears complete or not at all. Its mark: `frames`."""
 
-    def __init__(self, path: Path, video: VideoFormat) -> None:
+    def __init__(self, path: Path, video: Encoding) -> None:
         self._path = path
         self._video = video
 
@@ -53,12 +53,12 @@ class PngFolder(Writer):
             packed = io.BytesIO()
             large = frame.repeat(scale, axis=0).repeat(scale, axis=1)
             Image.fromarray(large).save(packed, "PNG", compress_level=_COMPRESSION)
-            points.reach("segment-encoded")
+            durable.reach("segment-encoded")
             # Beside the folder, so that a kill leaves nothing in it but frames.
             temporary = state_folder(self._path) / "frame.png.new"
             durable.write_durable(temporary, packed.getvalue())
             os.replace(temporary, frame_file(self._path, first_frame + index))
-            points.reach("bytes-written")
+            durable.reach("bytes-written")
         return {"frames": first_frame + len(frames)}
 
     def close_at(self, num_frames: int) -> None:

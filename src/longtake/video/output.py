@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.errors import InputError
-from longtake.video.format import VideoFormat, check_even, exact_rate
-from longtake.video.paths import Kind, check_output
+from longtake.video.encoding import Encoding, check_even, exact_rate
+from longtake.video.formats import Format
+from longtake.video.paths import check_output
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
 
@@ -25,9 +26,9 @@ class Target:
 
     path: Path
     """The file or folder."""
-    kind: Kind
-    """What is written there."""
-    video: VideoFormat
+    format: Format
+    """In which format it is written there."""
+    video: Encoding
     """How frames are stored."""
     total: int | None
     """Frames in all; None for an endless run."""
@@ -53,23 +54,25 @@ def make_target(
     """Check an output and how it will be stored, before any work. Touches nothing.
 
     `settings` are the run's own, values as JSON has them, mappings nested as one likes; fps, scale, segment, frames,
-    size and, for MP4, crf are added to them here. `segment` is in frames, `size` (height, width) of the frames as they
-    arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and must follow from the settings. For the
-    errors see `check_output`, `exact_rate` and `VideoFormat`; InputError for odd sizes in MP4.
+    size and, where it has an effect, crf are added to them here. `segment` is in frames, `size` (height, width) of the
+    frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and must follow from the
+    settings. For the errors see `check_output`, `exact_rate` and `Encoding`; InputError for odd sizes in a format that
+    has none.
     """
-    kind = check_output(path, overwrite=overwrite)
+    format = check_output(path, overwrite=overwrite)
     if total is not None and total < 1:
         raise InputError(f"a video of {total} frames is no video; give at least 1")
-    video = VideoFormat(
+    video = Encoding(
         rate=exact_rate(fps), height=size[0], width=size[1], scale=scale, crf=crf, segment=segment, comment=comment
     )
     stored: dict[str, object] = {"fps": fps, "scale": scale, "segment": segment, "frames": total, "size": list(size)}
-    if kind is Kind.MP4:
-        check_even(video)
+    if format.even:
+        check_even(video, format.name)
+    if format.lossy:
         stored["crf"] = crf
     return Target(
         path=Path(path),
-        kind=kind,
+        format=format,
         video=video,
         total=total,
         overwrite=overwrite,
