@@ -44,3 +44,15 @@ def test_copies_are_drawn_alike(tmp_path: Path):
     assert draw_alike(drawn, copies).starts == drawn.starts
     with pytest.raises(InputError, match="has 30 frames and .* has 9"):
         draw_alike(drawn, [write_video(tmp_path / "c", 9)])
+
+
+def test_what_cannot_be_read_is_left_out_with_its_reason(tmp_path: Path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("text")
+    videos = [tmp_path / "empty.mp4", write_video(tmp_path / "a", 30), tmp_path / "text.mp4"]
+    drawn = draw(videos, PLAN)
+    assert drawn.num_skipped == 0 and [len(starts) for starts in drawn.starts] == [0, 6, 0]
+    assert [reason.split(" as a video")[0] for reason in drawn.unread] == [f"cannot read {videos[i]}" for i in (0, 2)]
+    assert len(list(read_clips(drawn, PLAN))) == 6
+    with pytest.raises(InputError, match="none of the 2 videos can be read: cannot read .*empty.mp4"):
+        draw(videos[::2], PLAN)

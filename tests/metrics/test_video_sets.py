@@ -21,6 +21,15 @@ def test_videos_are_found_in_any_depth(tmp_path: Path):
     assert find_videos(tmp_path / "frames") == [tmp_path / "frames"]
 
 
+def test_links_are_followed_once_hidden_things_left_alone_and_numbers_counted(tmp_path: Path):
+    touch(tmp_path / "other", "x.mp4")
+    touch(tmp_path / "set", "10.mp4", "2.mp4", "1.mp4", ".cache/no.mp4", "._1.mp4", "__MACOSX/1.mp4")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "circle").symlink_to(tmp_path / "set")
+    found = [str(video.relative_to(tmp_path / "set")) for video in find_videos(tmp_path / "set")]
+    assert found == ["1.mp4", "2.mp4", "10.mp4", "linked/x.mp4"]
+
+
 def test_no_videos_is_an_error(tmp_path: Path):
     touch(tmp_path, "notes.txt")
     with pytest.raises(InputError, match="holds no videos"):

@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from longtake.errors import InputError
 from longtake.video.read import count_frames, read_frames
+from longtake.video.seekable import open_video
 
 
 def write_film(path: Path, codec: str, num_frames: int) -> Path:
@@ -47,3 +49,73 @@ def test_what_is_no_video_is_an_error(tmp_path: Path):
     path.write_text("text")
     with pytest.raises(InputError, match="cannot read"):
         count_frames(path)
+
+
+def turned(path: Path, matrix: tuple[int, ...]) -> Path:
+    """Write the display matrix of a track (ISO/IEC 14496-12, 8.3.2) into an MP4."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    data[place : place + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(data)
+    return path
+
+
+# Rows of the matrix that players apply, and how often they turn the picture to the left.
+UPRIGHT = [((0, 1, 0, -1, 0, 0), 3), ((-1, 0, 0, 0, -1, 0), 2), ((0, -1, 0, 1, 0, 0), 1)]
+
+
+@pytest.mark.parametrize(("matrix", "turn"), UPRIGHT)
+def test_a_video_that_was_filmed_upright_is_turned(tmp_path: Path, matrix: tuple[int, ...], turn: int):
+    film = tmp_path / "a.mp4"
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:16, :16] = 255
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(10))
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    plain = np.concatenate(list(read_frames(film)))
+    turned(film, tuple(value * 65536 for value in (*matrix, 0, 0, 16384)))
+    found = np.concatenate(list(read_frames(film)))
+    np.testing.assert_array_equal(found, np.rot90(plain, turn, axes=(1, 2)))
+    np.testing.assert_array_equal(np.stack(list(open_video(film).read(0, 5))), found)
+
+
+def test_frames_by_number_of_an_unsteady_rate_are_counted(tmp_path: Path):
+    film = tmp_path / "a.mkv"
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(10), options={"g": "6"})
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 100)
+        for grey in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), grey * 12, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = grey * grey, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = np.concatenate(list(read_frames(film)))
+    assert len(frames) == count_frames(film) == 20
+    for start in range(20):
+        np.testing.assert_array_equal(
+            np.concatenate(list(read_frames(film, start, start + 2))), frames[start : start + 2]
+        )
+    assert list(read_frames(film, 20)) == list(read_frames(film, 99)) == []
+
+
+def test_frames_that_an_edit_list_takes_away_do_not_count(tmp_path: Path):
+    film = write_film(tmp_path / "a.mp4", "libx264", 24)
+    data = bytearray(film.read_bytes())
+    place = data.index(b"elst") + 4 + 8
+    # The movie's clock has 1000 ticks a second; the track's is told by its header.
+    ticks = int.from_bytes(data[data.index(b"mdhd") + 16 : data.index(b"mdhd") + 20], "big")
+    start = int.from_bytes(data[place + 4 : place + 8], "big") + ticks
+    data[place : place + 8] = struct.pack(">Ii", 1400, start)
+    film.write_bytes(data)
+    assert count_frames(film) == sum(map(len, read_frames(film))) == 14
+
+
+def test_a_file_without_video_is_an_error(tmp_path: Path):
+    (tmp_path / "empty.mp4").touch()
+    for read in (count_frames, lambda path: list(read_frames(path)), lambda path: list(read_frames(path, 3))):
+        with pytest.raises(InputError, match=r"^cannot read .*empty\.mp4 as a video"):
+            read(tmp_path / "empty.mp4")

@@ -1,6 +1,7 @@
 """`longtake evaluate blocks`: how far long videos are from real ones, from their first part to their last."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ def blocks_command(arguments: Sequence[str]) -> int:
         print(json.dumps(figures, indent=2))
     else:
         _print(figures)
+    for warning in figures["warnings"]:
+        print(f"longtake: {warning}", file=sys.stderr)
     return 0
 
 
@@ -63,12 +66,22 @@ def _figures(settings: BlocksSettings, real: list[Path], fake: list[Path]) -> di
 
     of_clips, of_frames = _networks(settings)
     plan = BlockPlan(num_frames=settings.frames, size=settings.size)
-    rows = [[read_blocks(read_frames(video), plan, of_clips, of_frames) for video in videos] for videos in (real, fake)]
+    rows, skipped = [], []
+    for videos in (real, fake):
+        rows.append([])
+        for video in videos:
+            try:
+                rows[-1].append(read_blocks(read_frames(video), plan, of_clips, of_frames))
+            except InputError as reason:
+                skipped.append(str(reason))
+        if not rows[-1]:
+            raise InputError(f"none of the {len(videos)} videos can be scored: {skipped[-1]}")
     scores = score_blocks(rows[0], rows[1], settings.parts)
     return {
         **asdict(scores),
-        "videos_real": len(real),
-        "videos_fake": len(fake),
+        "videos_real": len(rows[0]),
+        "videos_fake": len(rows[1]),
+        "warnings": [f"skipped: {reason}" for reason in skipped],
         "frames": settings.frames,
         "size": settings.size,
         "network": of_clips.name,
@@ -95,7 +108,11 @@ def _networks(settings: BlocksSettings) -> tuple["VideoNetwork", "VideoNetwork"]
 
 def _print(figures: dict[str, Any]) -> None:
     curves = {name: value for name, value in figures.items() if isinstance(value, tuple)}
-    single = {name: value for name, value in figures.items() if name not in curves and value is not None}
+    single = {
+        name: value
+        for name, value in figures.items()
+        if name not in curves and name != "warnings" and value is not None
+    }
     width = max(map(len, figures))
     for name, value in single.items():
         print(f"{name.replace('_', ' '):{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")

@@ -88,8 +88,8 @@ def _figures(settings: FvdSettings, real: list[Path], fake: list[Path]) -> dict[
         "classifier": classifier.name if classifier else None,
         "classifier_sha256": classifier.digest if classifier else None,
         **asdict(plan),
-        "skipped_real": drawn_real.num_skipped,
-        "skipped_fake": drawn_fake.num_skipped,
+        "skipped_real": drawn_real.num_skipped + len(drawn_real.unread),
+        "skipped_fake": drawn_fake.num_skipped + len(drawn_fake.unread),
         "warnings": _warnings(plan, drawn_real, drawn_fake, scores.features),
     }
 
@@ -130,6 +130,7 @@ def _warnings(plan: "ClipDraw", real: "DrawnSet", fake: "DrawnSet", features: in
             found.append(
                 f"{drawn.num_skipped} of {len(drawn.videos)} {name} videos have fewer than {plan.num_frames} frames"
             )
+        found += [f"skipped, 1 of {len(drawn.videos)} {name} videos: {reason}" for reason in drawn.unread]
         num_videos = sum(map(bool, drawn.starts))
         if drawn.num_clips > num_videos:
             found.append(

@@ -17,8 +17,9 @@ from typing import Any
 from torch import Generator, randint
 
 from longtake.data.footage import Footage, Recording, gathered
-from longtake.data.footage_files import VIDEO_ENDINGS, OpenVideo, frame_folder
+from longtake.data.footage_files import OpenVideo, frame_folder
 from longtake.errors import InputError
+from longtake.video.files import VIDEO_ENDINGS, is_ours, subfolders
 
 CAPTIONS = "captions.jsonl"
 
@@ -51,14 +52,14 @@ class Episodes:
 
 
 def episode_folders(root: Path, *, size: int, min_frames: int, open_video: OpenVideo) -> Episodes:
-    """Return the episodes in a folder, sorted by name; see the top of this file for the layout.
+    """Return the episodes in a folder, in natural order; see the top of this file for the layout.
 
     Frames are those of the file: they are numbered as the captions number them. What cannot be used is in
     `footage.skipped` with the reason. Raises InputError where nothing can be used.
     """
     if not root.is_dir():
         raise InputError(f"there is no folder {root}; give one that holds a folder for every episode")
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    folders = subfolders(root)
     captions: dict[str, Captions] = {}
 
     def found() -> Iterator[Recording | tuple[str, str]]:
@@ -79,7 +80,7 @@ def read_captions(path: Path) -> Captions:
     Raises InputError, with the number of the line, for one that is none, and for two that overlap.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); every episode needs its captions") from None
     entries = sorted(_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
@@ -110,7 +111,7 @@ def draw_node(num_frames: int, level: int, strides: Sequence[int], length: int, 
 
 
 def _recording(folder: Path, open_video: OpenVideo) -> Recording | tuple[str, str]:
-    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEO_ENDINGS)
+    videos = [file for file in folder.iterdir() if is_ours(file.name) and file.suffix.lower() in VIDEO_ENDINGS]
     if not videos:
         return frame_folder(folder, folder.name)
     if len(videos) > 1:

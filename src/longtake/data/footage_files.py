@@ -3,7 +3,6 @@
 Video files are opened by a function that is passed in (`longtake.video.seekable.open_video`).
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +12,12 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from longtake.data.footage import Footage, Frames, Recording, gathered
 from longtake.errors import InputError, unknown_name
+from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, picture_files, subfolders
+from longtake.video.pictures import picture_size, read_picture
 
-VIDEO_ENDINGS = frozenset(
-    ".mp4 .mkv .avi .webm .mov .m4v .mpg .mpeg .m2v .gif .flv .wmv .asf .ts .mts .m2ts .ogv .3gp .vob .mxf .nut .y4m "
-    ".h264 .264 .hevc .mjpeg .dv".split()
-)
-"""Endings of the files that are taken for videos."""
-PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
-"""Endings of the files that are taken for frames."""
 SPLITS = ("train", "test")
 
 _SLOWER = 0.99
@@ -58,18 +51,12 @@ OpenVideo = Callable[[Path], VideoSource]
 
 
 def video_folder(root: Path, *, size: int, min_frames: int, open_video: OpenVideo, fps: float | None = None) -> Footage:
-    """Return every video in a folder and the folders in it, sorted by path; hidden files are left alone.
+    """Return every video in a folder and the folders in it, in natural order; hidden ones are left alone.
 
     `fps` thins out faster videos (`at_rate`). Raises InputError where nothing can be used.
     """
     _check_folder(root)
-    paths = sorted(
-        Path(folder) / name
-        for folder, _, names in os.walk(root)
-        for name in names
-        if Path(name).suffix.lower() in VIDEO_ENDINGS and not name.startswith(".")
-    )
-    named = [(str(path.relative_to(root)), path, None) for path in paths]
+    named = [(str(path.relative_to(root)), path, None) for path in find_videos(root)]
     looked_for = f"videos ({' '.join(sorted(VIDEO_ENDINGS))}) in {root}"
     return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
 
@@ -96,13 +83,14 @@ def ucf101(
 
 
 def sky_timelapse(root: Path, split: str, *, size: int, min_frames: int) -> Footage:
-    """Return SkyTimelapse's clips, sorted by path: root/split/video/clip/frame.png, where split is train or test.
+    """Return SkyTimelapse's clips, in natural order: root/split/video/clip/frame.png, where split is train or test.
 
-    Frames are ordered by the last number in their name, not by its digits. Raises InputError where there are none.
+    Frames are in natural order, too. Raises InputError where there are none.
     """
     _check_folder(root)
     _check_split(split)
-    folders = sorted(folder for folder in (root / split).glob("*/*") if folder.is_dir())
+    videos = subfolders(root / split) if (root / split).is_dir() else []
+    folders = [clip for video in videos for clip in subfolders(video)]
     looked_for = f"folders of frames ({' '.join(sorted(PICTURE_ENDINGS))}) in {root / split}/VIDEO/CLIP/"
     found = (frame_folder(folder, str(folder.relative_to(root / split))) for folder in folders)
     return gathered(found, size=size, min_frames=min_frames, looked_for=looked_for)
@@ -158,33 +146,25 @@ def _read_chosen(source: VideoSource, chosen: NDArray[np.int64], start: int, sto
 
 
 def frame_folder(folder: Path, name: str) -> Recording | tuple[str, str]:
-    """Return the pictures of a folder as a recording, by the last number in their names, or name and reason."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURE_ENDINGS]
-    numbered = {int(digits[-1]): file for file in files if (digits := re.findall(r"\d+", file.stem))}
+    """Return the pictures of a folder, which have a number each, as a recording, or name and reason."""
+    files = picture_files(folder)
+    numbers = {int(digits[-1]) for file in files if (digits := re.findall(r"\d+", file.stem))}
     if not files:
         return name, "there are no frames in it"
-    if len(numbered) < len(files):
+    if len(numbers) < len(files):
         return name, "frames without a number in their name, or two with the same"
     empty = [file.name for file in files if not file.stat().st_size]
     if empty:
         return name, f"{min(empty)} is empty"
-    ordered = [numbered[number] for number in sorted(numbered)]
     try:
-        with Image.open(ordered[0]):
-            pass
-    except OSError:
-        return name, f"{ordered[0].name} is no picture"
-    return Recording(name=name, num_frames=len(ordered), fps=None, read=partial(_read_pictures, ordered))
+        picture_size(files[0])
+    except InputError:
+        return name, f"{files[0].name} is no picture"
+    return Recording(name=name, num_frames=len(files), fps=None, read=partial(_read_pictures, files))
 
 
 def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]:
-    for file in files[start:stop]:
-        try:
-            with Image.open(file) as picture:
-                frame = np.asarray(picture.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"cannot read {file} as a picture: {error}; leave its folder out") from None
-        yield frame
+    return map(read_picture, files[start:stop])
 
 
 def _check_folder(root: Path) -> None:

@@ -41,6 +41,8 @@ class DrawnSet:
     """For each video the first frames of its clips, rising."""
     num_skipped: int
     """Videos that are shorter than a clip."""
+    unread: Sequence[str] = ()
+    """Of each video that cannot be read, which it is and why; it gives no clip."""
 
     @property
     def num_clips(self) -> int:
@@ -51,25 +53,36 @@ class DrawnSet:
 def draw(videos: Sequence[Path], plan: ClipDraw) -> DrawnSet:
     """Choose the clips of a set. Reads how long every video is, but decodes none.
 
-    Raises InputError for a file that is no video, and where all of them are too short.
+    A file that cannot be read is left out. Raises InputError where no video is long enough.
     """
-    lengths = [count_frames(video) for video in videos]
+    lengths, unread = [], []
+    for video in videos:
+        try:
+            lengths.append(count_frames(video))
+        except InputError as reason:
+            lengths.append(0)
+            unread.append(str(reason))
+    if len(unread) == len(videos):
+        raise InputError(f"none of the {len(videos)} videos can be read: {unread[0]}")
     if max(lengths) < plan.num_frames:
         raise InputError(
             f"no video beside {videos[0]} has {plan.num_frames} frames (the longest has {max(lengths)}); "
             f"use longer videos, or fewer --frames"
         )
     starts = draw_clips(lengths, plan.num_frames, plan.num_clips, plan.seed)
-    return DrawnSet(videos=videos, starts=starts, num_skipped=sum(length < plan.num_frames for length in lengths))
+    num_short = sum(length < plan.num_frames for length in lengths) - len(unread)
+    return DrawnSet(videos=videos, starts=starts, num_skipped=num_short, unread=unread)
 
 
 def draw_alike(real: DrawnSet, copies: Sequence[Path]) -> DrawnSet:
     """Return the same clips of the copies of these videos; InputError for a copy of another length."""
-    for video, copy in zip(real.videos, copies, strict=True):
+    for video, copy, starts in zip(real.videos, copies, real.starts, strict=True):
+        if not starts:
+            continue
         lengths = count_frames(video), count_frames(copy)
         if lengths[0] != lengths[1]:
             raise InputError(f"{video} has {lengths[0]} frames and {copy} has {lengths[1]}; a pair has the same frames")
-    return DrawnSet(videos=copies, starts=real.starts, num_skipped=real.num_skipped)
+    return DrawnSet(videos=copies, starts=real.starts, num_skipped=real.num_skipped, unread=real.unread)
 
 
 def read_clips(drawn: DrawnSet, plan: ClipDraw) -> Iterator[tuple[Path, Frames]]:

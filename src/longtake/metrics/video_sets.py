@@ -1,19 +1,17 @@
 """Which clips of which videos a set is judged by: names and index arithmetic, without opening a file."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from longtake.errors import InputError
+from longtake.video.files import VIDEO_ENDINGS
+from longtake.video.files import find_videos as video_files
 from longtake.video.paths import frame_file
-
-ENDINGS = frozenset({".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".gif"})
-"""Endings of the files that are taken for videos."""
 
 
 def find_videos(root: Path) -> list[Path]:
-    """Return the videos in a folder and the folders in it, sorted: video files, and folders of numbered PNG files.
+    """Return the videos in a folder and the folders in it, in natural order: files, and folders of numbered PNG files.
 
     `root` may be one video itself. Raises InputError where there is none.
     """
@@ -21,17 +19,11 @@ def find_videos(root: Path) -> list[Path]:
         raise InputError(f"there is no {root}; give a folder of videos")
     if root.is_file() or frame_file(root, 0).exists():
         return [root]
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        here = Path(folder)
-        found += [here / name for name in names if Path(name).suffix.lower() in ENDINGS]
-        pictures = [name for name in subfolders if frame_file(here / name, 0).exists()]
-        found += [here / name for name in pictures]
-        subfolders[:] = [name for name in subfolders if name not in pictures]
+    found = video_files(root, lambda folder: frame_file(folder, 0).exists())
     if not found:
-        known = " ".join(sorted(ENDINGS))
+        known = " ".join(sorted(VIDEO_ENDINGS))
         raise InputError(f"{root} holds no videos: no {known} file, no folder of numbered PNG files (000000.png ...)")
-    return sorted(found)
+    return found
 
 
 def pair_videos(real_root: Path, real: list[Path], fake_root: Path, fake: list[Path]) -> list[tuple[Path, Path]]:

@@ -1,31 +1,28 @@
-"""Images that somebody wants to see at certain moments: a folder of them, in the order of their names."""
+"""Images that somebody wants to see at certain moments: a folder of them, in natural order (1, 2, 10)."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from longtake.errors import InputError
 from longtake.model import VideoSpec
-
-ENDINGS = (".png", ".jpg", ".jpeg")
+from longtake.video.files import PICTURE_ENDINGS, picture_files
+from longtake.video.pictures import picture_size, read_picture
 
 
 def storyboard_files(folder: str, spec: VideoSpec) -> list[Path]:
-    """Return the images of a folder, by name. Raises InputError for fewer than two, and for those that do not have the
-    size of the model's frames."""
+    """Return the images of a folder, in natural order.
+
+    Raises InputError for fewer than two, and for those that do not have the size of the model's frames.
+    """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise InputError(f"{folder} is no folder; give one with the keyframes as images, named in their order")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+    files = picture_files(path)
     if len(files) < 2:
-        raise InputError(f"{folder} holds {len(files)} images ({' '.join(ENDINGS)}); give at least 2")
+        raise InputError(f"{folder} holds {len(files)} images ({' '.join(sorted(PICTURE_ENDINGS))}); give at least 2")
     for file in files:
-        try:
-            with Image.open(file) as image:
-                size = image.size
-        except (OSError, UnidentifiedImageError):
-            raise InputError(f"{file} cannot be read as an image") from None
+        size = picture_size(file)
         if size != (spec.width, spec.height):
             raise InputError(
                 f"{file} has {size[0]}x{size[1]} pixels; the frames of {spec.name} have {spec.width}x{spec.height}"
@@ -54,4 +51,4 @@ def storyboard_frames(folder: str | None, spec: VideoSpec, frames: int | None) -
 
 def storyboard(files: list[Path]) -> np.ndarray:
     """Return images as uint8 (frames, height, width, 3)."""
-    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    return np.stack([read_picture(file) for file in files])

@@ -22,7 +22,7 @@ PLAUSIBLE_FPS = (1.0, 240.0)
 _STAMPED = ("mov", "matroska", "mpegts", "flv", "avi")
 _CHECKED_FRAMES = 16
 _KEYFRAMES_TRIED = 3
-_CONVERSION = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BILINEAR
+_ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ class SeekableVideo:
     keyframes: NDArray[np.int64]
     """The time stamps at which decoding can begin, rising."""
 
-    def read(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
+    def read(self, start: int, stop: int, *, blend: bool = True) -> Iterator[NDArray[np.uint8]]:
         """Yield frames start to stop (half open), each uint8 (height, width, 3); sizes may change on the way.
 
-        Raises InputError, which names the file, where a frame cannot be decoded.
+        `blend` as in `rgb`. Raises InputError, which names the file, where a frame cannot be decoded.
         """
         assert 0 <= start <= stop <= self.num_frames, (start, stop)
         done = start
@@ -53,7 +53,7 @@ class SeekableVideo:
             for frame in islice(self._frames(start), stop - start):
                 if self.stamps is not None and frame.pts != self.stamps[done]:
                     break
-                yield np.asarray(frame.to_ndarray(format="rgb24", interpolation=_CONVERSION, threads=1), np.uint8)
+                yield rgb(frame, blend=blend)
                 done += 1
         except av.FFmpegError as error:
             raise InputError(f"cannot decode frame {done} of {self.path}: {error.strerror}; leave it out") from None
@@ -62,18 +62,37 @@ class SeekableVideo:
 
     def _frames(self, start: int) -> Iterator[VideoFrame]:
         if self.stamps is None:
-            yield from islice(_decoded(self.path), start, None)
+            yield from islice(decoded(self.path), start, None)
             return
         wanted = self.stamps[start]
         earlier = self.keyframes[self.keyframes <= wanted][::-1]
         for key in earlier[:_KEYFRAMES_TRIED]:
-            frames = _decoded(self.path, int(key))
+            frames = decoded(self.path, int(key))
             first = next((frame for frame in frames if frame.pts >= key), None)
             # Some containers seek by another clock and land late: then an earlier keyframe leads here.
             if first is not None and first.pts == key:
                 yield from (frame for frame in chain([first], frames) if frame.pts >= wanted)
                 return
-        yield from (frame for frame in _decoded(self.path) if frame.pts is not None and frame.pts >= wanted)
+        yield from (frame for frame in decoded(self.path) if frame.pts is not None and frame.pts >= wanted)
+
+
+def rgb(frame: VideoFrame, *, blend: bool = True) -> NDArray[np.uint8]:
+    """Return a frame as uint8 (height, width, 3), turned as players turn it.
+
+    `blend`: whether colours that are stored at half the size run into their neighbours.
+    """
+    how = _ROUNDED | (Interpolation.BILINEAR if blend else Interpolation.POINT)
+    pixels = np.asarray(frame.to_ndarray(format="rgb24", interpolation=how, threads=1), np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def decoded(path: Path, stamp: int | None = None) -> Iterator[VideoFrame]:
+    """Yield the frames from a keyframe on, or from the start. Raises InputError and av.FFmpegError."""
+    with _opened(path) as container:
+        stream = _video_stream(container)
+        if stamp is not None:
+            container.seek(stamp, stream=stream)
+        yield from container.decode(stream)
 
 
 def open_video(path: Path) -> SeekableVideo:
@@ -138,12 +157,12 @@ def _scanned(
 
 def _begins_with(path: Path, stamps: NDArray[np.int64]) -> bool:
     """Whether the first frames come out with the first of these time stamps."""
-    first = [frame.pts for frame in islice(_decoded(path), _CHECKED_FRAMES)]
+    first = [frame.pts for frame in islice(decoded(path), _CHECKED_FRAMES)]
     return first == stamps[:_CHECKED_FRAMES].tolist()
 
 
 def _decoded_throughout(path: Path) -> SeekableVideo:
-    num_frames = sum(1 for _ in _decoded(path))
+    num_frames = sum(1 for _ in decoded(path))
     if not num_frames:
         raise InputError("no frame of it can be decoded")
     with _opened(path) as container:
@@ -151,15 +170,6 @@ def _decoded_throughout(path: Path) -> SeekableVideo:
     fps = None if rate is None else _believed(float(rate))
     nothing = np.empty(0, np.int64)
     return SeekableVideo(path=path, num_frames=num_frames, fps=fps, times=None, stamps=None, keyframes=nothing)
-
-
-def _decoded(path: Path, stamp: int | None = None) -> Iterator[VideoFrame]:
-    """Yield the frames from a keyframe on, or from the start."""
-    with _opened(path) as container:
-        stream = _video_stream(container)
-        if stamp is not None:
-            container.seek(stamp, stream=stream)
-        yield from container.decode(stream)
 
 
 def _believed(fps: float | None) -> float | None:

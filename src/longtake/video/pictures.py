@@ -1,0 +1,40 @@
+"""Pictures as people have them, read one way: turned as the camera was held, 16 bits brought to 8."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from longtake.errors import InputError
+
+_TURNED = range(5, 9)
+_ORIENTATION = 0x0112
+
+
+def read_picture(file: Path) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (height, width, 3). Raises InputError, which names the file, where it is none."""
+    try:
+        with Image.open(file) as picture:
+            return _rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).removesuffix(f" {str(file)!r}")
+        raise InputError(f"cannot read {file} as a picture: {reason}; leave it out") from None
+
+
+def picture_size(file: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it is shown, from its header. Raises InputError as `read_picture`."""
+    try:
+        with Image.open(file) as picture:
+            width, height = picture.size
+            return (height, width) if picture.getexif().get(_ORIENTATION) in _TURNED else (width, height)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise InputError(f"{file} cannot be read as an image; leave it out") from None
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I"):
+        # Grey of 16 bits, which PIL's own conversion cuts off at 255.
+        grey = np.rint(np.asarray(picture, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    return np.asarray(picture.convert("RGB"))
