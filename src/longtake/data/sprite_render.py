@@ -1,5 +1,6 @@
 """Draw one frame of a sprite world: its scenery, and before it the object at any place, size and angle."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
@@ -44,31 +45,56 @@ def paste(
 
     `size` is its longer side in pixels, `angle` in radians counter-clockwise, `tint` multiplies its colours.
     """
+    pixels = drawn(name, centre=centre, size=size, angle=angle, mirrored=mirrored)
+    picture *= 1 - pixels[..., 3:] / 255
+    picture += pixels[..., :3] * np.asarray(tint, dtype=np.float32)
+
+
+def drawn(name: str, *, centre: tuple[float, float], size: float, angle: float, mirrored: bool) -> Floats:
+    """The object alone, as `paste` draws it before its tint: premultiplied RGBA, 0 to 255, (64, 64, 4)."""
     zoom = (_REDUCED * GLYPH / CELL) / size
     cos, sin = float(np.cos(angle)) * zoom, float(np.sin(angle)) * zoom
     x, y = centre
     middle = _REDUCED / 2
     inverse = (cos, -sin, middle - cos * x + sin * y, sin, cos, middle - sin * x - cos * y)
-    drawn = sprite(name, mirrored).transform((SIZE, SIZE), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
-    pixels = np.asarray(drawn, dtype=np.float32)
-    picture *= 1 - pixels[..., 3:] / 255
-    picture += pixels[..., :3] * np.asarray(tint, dtype=np.float32)
+    picture = sprite(name, mirrored).transform((SIZE, SIZE), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.float32)
 
 
-def _window(layer: Layer, frame: int, camera_x: float, camera_y: float, lower: float) -> Floats:
-    """The layer's 64x64 premultiplied RGBA at this camera position, moved by fractions of a pixel."""
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where a layer's texture is cut, and how bright it is."""
+
+    x: float
+    """Columns into the texture, 0 to PERIOD."""
+    y: float
+    """Rows into the texture."""
+    gain: float = 1.0
+    """Factor of its twinkling on colour and alpha."""
+
+
+def placed(layer: Layer, frame: int, camera: tuple[float, float], lower: float) -> Placed:
+    """Where a layer stands at this frame and camera position, with the horizon `lower` pixels down."""
     wave = np.sin(2 * np.pi * frame / 20 + layer.phase)
-    x = (camera_x * layer.speed - layer.drift[0] * frame + layer.sway * wave) % PERIOD
-    if layer.endless_y:
-        y = (camera_y * layer.speed - layer.drift[1] * frame) % PERIOD
-    else:
-        y = min(max(MARGIN - (lower if layer.speed else 0.0), 0.0), 2.0 * MARGIN)
-    column, row = int(x), int(y)
+    x = (camera[0] * layer.speed - layer.drift[0] * frame + layer.sway * wave) % PERIOD
+    y = (camera[1] * layer.speed - layer.drift[1] * frame) % PERIOD if layer.endless_y else standing(layer, lower)
+    gain = 1 - layer.twinkle * (0.5 + 0.5 * np.sin(2 * np.pi * frame / 18 + layer.phase))
+    return Placed(x=x, y=y, gain=float(gain))
+
+
+def standing(layer: Layer, lower: float) -> float:
+    """Row of the texture at which a layer on the horizon is cut; what does not scroll keeps its place."""
+    return min(max(MARGIN - (lower if layer.speed else 0.0), 0.0), 2.0 * MARGIN)
+
+
+def cut(layer: Layer, place: Placed) -> Floats:
+    """The layer's 64x64 premultiplied RGBA at this place, moved by fractions of a pixel."""
+    column, row = int(place.x), int(place.y)
     part = layer.texture[row : row + SIZE + 1, column : column + SIZE + 1]
-    part = part[:, :-1] + np.float32(x - column) * (part[:, 1:] - part[:, :-1])
-    part = part[:-1] + np.float32(y - row) * (part[1:] - part[:-1])
+    part = part[:, :-1] + np.float32(place.x - column) * (part[:, 1:] - part[:, :-1])
+    part = part[:-1] + np.float32(place.y - row) * (part[1:] - part[:-1])
     if layer.twinkle:
-        part *= np.float32(1 - layer.twinkle * (0.5 + 0.5 * np.sin(2 * np.pi * frame / 18 + layer.phase)))
+        part *= np.float32(place.gain)
     return part.astype(np.float32, copy=False)
 
 
@@ -81,7 +107,7 @@ def draw_scene(name: str, frame: int, camera: tuple[float, float], lower: float,
     place = scene(name)
     picture = np.repeat(place.sky, SIZE, axis=1)
     for layer in place.layers:
-        part = _window(layer, frame, camera[0], camera[1], lower)
+        part = cut(layer, placed(layer, frame, camera, lower))
         picture *= 1 - part[..., 3:]
         picture += part[..., :3]
     return picture * np.asarray(light, dtype=np.float32)
