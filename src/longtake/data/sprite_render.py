@@ -50,14 +50,25 @@ def paste(
     picture += pixels[..., :3] * np.asarray(tint, dtype=np.float32)
 
 
-def drawn(name: str, *, centre: tuple[float, float], size: float, angle: float, mirrored: bool) -> Floats:
-    """The object alone, as `paste` draws it before its tint: premultiplied RGBA, 0 to 255, (64, 64, 4)."""
+def drawn(
+    name: str,
+    *,
+    centre: tuple[float, float],
+    size: float,
+    angle: float,
+    mirrored: bool,
+    side: tuple[int, int] = (SIZE, SIZE),
+) -> Floats:
+    """The object alone, as `paste` draws it before its tint: premultiplied RGBA, 0 to 255.
+
+    `side` is the width and height of the picture, (height, width, 4).
+    """
     zoom = (_REDUCED * GLYPH / CELL) / size
     cos, sin = float(np.cos(angle)) * zoom, float(np.sin(angle)) * zoom
     x, y = centre
     middle = _REDUCED / 2
     inverse = (cos, -sin, middle - cos * x + sin * y, sin, cos, middle - sin * x - cos * y)
-    picture = sprite(name, mirrored).transform((SIZE, SIZE), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+    picture = sprite(name, mirrored).transform(side, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.float32)
 
 

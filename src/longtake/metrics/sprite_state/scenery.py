@@ -20,6 +20,7 @@ _CAMERAS = 6
 _SHORTLIST = 3
 # Grey levels beyond which a pixel no longer counts against a scene: the object stands before it.
 _CAP = 40.0
+_AIR_CAP = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +53,30 @@ class Scenery:
         """The same scenery with one layer elsewhere."""
         return replace(self, places=(*self.places[:number], place, *self.places[number + 1 :]))
 
-    def _parts(self) -> list[Floats]:
-        return [cut(layer, place) for layer, place in zip(scene(self.name).layers, self.places, strict=True)]
+    def _parts(self) -> list[tuple[Floats, Floats]]:
+        return [_cut(self.name, number, place) for number, place in enumerate(self.places)]
 
 
-def read_scenery(frame: Floats) -> tuple[Scenery, Floats]:
-    """The scenery that explains most of a frame, float32 (64, 64, 3) in 0 to 255, and its picture."""
-    found = [_scrolled(frame, start) for start in _likely(frame)]
-    best = min(found, key=lambda scenery: _misfit(frame, scenery.draw()))
-    best = _refined(frame, best)
-    return best, best.draw()
+@lru_cache(maxsize=64)
+def _cut(name: str, number: int, place: Placed) -> tuple[Floats, Floats]:
+    """What a layer at this place lets through, and what it adds."""
+    part = cut(scene(name).layers[number], place)
+    return np.repeat(1 - part[..., 3:], 3, axis=-1), np.ascontiguousarray(part[..., :3])
+
+
+def read_scenery(frame: Floats) -> Scenery:
+    """The scenery that explains most of a frame, float32 (64, 64, 3) in 0 to 255."""
+    everywhere = np.ones((SIZE, SIZE, 1), np.float32)
+    found = [_scrolled(frame, start, everywhere) for start in _likely(frame)]
+    best = min(found, key=lambda scenery: _misfit(frame, scenery.draw(), everywhere))
+    return _refined(frame, best, everywhere, (1.0, 0.5))
+
+
+def read_again(frame: Floats, scenery: Scenery, free: Floats) -> Scenery:
+    """The same scene, read where no object hides it: `free` is 1 there and 0 elsewhere, (64, 64, 1)."""
+    tries = [scenery, _scrolled(frame, scenery, free)]
+    best = min(tries, key=lambda tried: _misfit(frame, tried.draw(), free))
+    return _refined(frame, best, free, (1.0, 0.25))
 
 
 def scroll(scenery: Scenery) -> tuple[float, float]:
@@ -78,8 +93,8 @@ def scroll_period(name: str) -> float:
     """Columns after which the ground of a scene repeats itself."""
     ground = scene(name).layers[_tellers(name)[0]]
     texture = ground.texture[:, :PERIOD]
-    moved = {parts: np.abs(texture - np.roll(texture, PERIOD // parts, axis=1)).mean() for parts in (2, 4, 8)}
-    limit = 0.02 * np.abs(texture - np.roll(texture, 7, axis=1)).mean()
+    moved = {n: np.abs(texture - np.roll(texture, round(PERIOD / n), axis=1)).mean() for n in range(2, 9)}
+    limit = 0.1 * np.abs(texture - np.roll(texture, 7, axis=1)).mean()
     return PERIOD / max((parts for parts, change in moved.items() if change < limit), default=1)
 
 
@@ -97,14 +112,21 @@ def _variety(layer: Layer) -> float:
     return float(texture.std(axis=1).mean() / (1 + layer.sway))
 
 
-def _painted(picture: Floats, parts: list[Floats]) -> Floats:
-    for part in parts:
-        picture = picture * (1 - part[..., 3:]) + part[..., :3]
+def _painted(picture: Floats, parts: list[tuple[Floats, Floats]]) -> Floats:
+    for through, colour in parts:
+        picture = picture * through
+        picture += colour
     return picture
 
 
-def _misfit(frame: Floats, picture: Floats) -> float:
-    return float(np.minimum(np.abs(frame - picture).sum(-1), _CAP).mean())
+def _misfit(frame: Floats, picture: Floats, free: Floats) -> float:
+    return float((_distance(frame, picture) * free[..., 0]).mean())
+
+
+def _distance(one: Floats, other: Floats) -> Floats:
+    """Of each pixel, summed over its colours (by hand: numpy is slow at sums of three), at most the cap."""
+    apart = np.abs(one - other)
+    return np.minimum(apart[..., 0] + apart[..., 1] + apart[..., 2], _CAP)
 
 
 @lru_cache
@@ -146,68 +168,93 @@ def _likely(frame: Floats) -> list[Scenery]:
     return [sceneries[index] for index in names]
 
 
-def _scrolled(frame: Floats, scenery: Scenery) -> Scenery:
-    """Every layer at the place, among all, where the whole fits the frame best; coarse, twice over."""
-    for _ in range(2):
-        for number, layer in enumerate(scene(scenery.name).layers):
-            if layer.speed:
-                scenery = _search_layer(frame, scenery, number, step=4 if layer.endless_y else 2)
+def _scrolled(frame: Floats, scenery: Scenery, free: Floats) -> Scenery:
+    """Every layer at the place, among all, where the whole fits the frame best; what stands on the ground twice."""
+    layers = list(enumerate(scene(scenery.name).layers))
+    grounds = [number for number, layer in layers if layer.speed and not layer.endless_y]
+    airs = [number for number, layer in layers if layer.endless_y]
+    for number in (*grounds, *airs, *grounds):
+        search = _search_air if number in airs else _search_ground
+        scenery = search(frame, scenery, number, free)
     return scenery
 
 
-def _search_layer(frame: Floats, scenery: Scenery, number: int, step: int) -> Scenery:
-    parts = [_reduced(part, step) for part in scenery._parts()]
-    sky = _reduced(scene(scenery.name).sky.repeat(SIZE, axis=1), step)
-    tinge = np.float32(light(scenery.time_of_day))
-    behind = _painted(sky, parts[:number])
-    front, seen = np.zeros_like(behind), np.ones_like(behind[..., :1])
-    for part in parts[number + 1 :]:
-        front = front * (1 - part[..., 3:]) + part[..., :3]
-        seen = seen * (1 - part[..., 3:])
-    want = _reduced(frame, step) / tinge - front
-    windows = _windows(scenery.name, number, step, scenery.places[number].y)
-    error = want - seen * (behind * (1 - windows[..., 3:]) + windows[..., :3])
-    cost = np.minimum(np.abs(error).sum(-1), _CAP).mean((-2, -1))
-    row, column = np.unravel_index(cost.argmin(), cost.shape)
+def _search_ground(frame: Floats, scenery: Scenery, number: int, free: Floats) -> Scenery:
+    """The layer at the best of all columns, at half the size."""
+    behind, through, front = (_reduced(part, 2) for part in _around(scenery, number))
+    want = _reduced(frame, 2) / np.float32(light(scenery.time_of_day)) - front
     place = scenery.places[number]
-    y = float(row * step) if scene(scenery.name).layers[number].endless_y else place.y
-    return scenery.with_place(number, replace(place, x=float(column * step), y=y))
+    windows = _windows(scenery.name, number, round(place.y / 2))
+    # want - through * (behind * (1 - alpha) + colour), in an order that touches the many windows seldom.
+    apart = _distance(want - through * behind, through * (windows[..., :3] - behind * windows[..., 3:]))
+    cost = (apart * _reduced(free, 2)[..., 0]).mean((-2, -1))
+    return scenery.with_place(number, replace(place, x=2.0 * float(cost.argmin())))
 
 
-def _windows(name: str, number: int, step: int, y: float) -> Floats:
-    """All cuts of a layer, reduced: (rows, columns, 64 / step, 64 / step, 4); one row of them for a ground layer."""
-    layer = scene(name).layers[number]
-    texture = _reduced_texture(name, number, step) * np.float32(1 - layer.twinkle / 2)
-    side = SIZE // step
-    if not layer.endless_y:
-        start = round(y / step)
-        texture = texture[start : start + side]
-    windows = sliding_window_view(texture, (side, side), axis=(0, 1))  # pyright: ignore[reportCallIssue, reportArgumentType]
-    windows = np.moveaxis(windows, 2, -1)
-    return windows[: PERIOD // step if layer.endless_y else 1, : PERIOD // step]
+def _search_air(frame: Floats, scenery: Scenery, number: int, free: Floats) -> Scenery:
+    """The layer at the best of all rows and columns: least squares, by products of Fourier transforms."""
+    behind, through, front = _around(scenery, number)
+    through = through[..., :1] * free
+    rest = frame / np.float32(light(scenery.time_of_day)) - front - through * behind
+    rest = np.clip(rest, -_AIR_CAP, _AIR_CAP) * through
+    fields = [-2 * rest, 2 * _summed(rest * behind), through**2, -2 * through**2 * behind, through**2 * _summed(behind**2)]
+    image = np.fft.rfft2(np.concatenate(fields, axis=-1), (PERIOD, PERIOD), axes=(0, 1))
+    cost = np.fft.irfft2((np.conj(image) * _air_waves(scenery.name, number)).sum(-1), (PERIOD, PERIOD))
+    row, column = np.unravel_index(cost.argmin(), cost.shape)
+    return scenery.with_place(number, replace(scenery.places[number], x=float(column), y=float(row)))
 
 
 @lru_cache
-def _reduced_texture(name: str, number: int, step: int) -> Floats:
-    texture = scene(name).layers[number].texture
-    height = texture.shape[0] // step * step
-    width = texture.shape[1] // step * step
-    return _reduced(texture[:height, :width], step)
+def _air_waves(name: str, number: int) -> NDArray[np.complex64]:
+    """Fourier transforms of what `_search_air` multiplies its fields with."""
+    layer = scene(name).layers[number]
+    texture = layer.texture[:PERIOD, :PERIOD] * np.float32(1 - layer.twinkle / 2)
+    colour, alpha = texture[..., :3], texture[..., 3:]
+    parts = [colour, alpha, _summed(colour**2), colour * alpha, alpha**2]
+    return np.fft.rfft2(np.concatenate(parts, axis=-1), axes=(0, 1)).astype(np.complex64)
+
+
+def _around(scenery: Scenery, number: int) -> tuple[Floats, Floats, Floats]:
+    """What is behind a layer, what those before it let through, and what they add; before the light."""
+    parts = scenery._parts()
+    behind = _painted(scene(scenery.name).sky.repeat(SIZE, axis=1), parts[:number])
+    seen, front = np.ones_like(behind), np.zeros_like(behind)
+    for through, colour in parts[number + 1 :]:
+        seen, front = seen * through, front * through + colour
+    return behind, seen, front
+
+
+def _summed(picture: Floats) -> Floats:
+    return picture[..., :1] + picture[..., 1:2] + picture[..., 2:]
+
+
+def _windows(name: str, number: int, row: int) -> Floats:
+    """All cuts of a layer on the ground from this row on, at half the size: (64 columns, 32, 32, 4)."""
+    texture = _halved_texture(name, number)[row : row + SIZE // 2]
+    windows = sliding_window_view(texture, SIZE // 2, axis=1)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return windows[:, : PERIOD // 2].transpose(1, 0, 3, 2)
+
+
+@lru_cache
+def _halved_texture(name: str, number: int) -> Floats:
+    layer = scene(name).layers[number]
+    height, width = (side // 2 * 2 for side in layer.texture.shape[:2])
+    return _reduced(layer.texture[:height, :width], 2) * np.float32(1 - layer.twinkle / 2)
 
 
 def _reduced(picture: Floats, step: int) -> Floats:
-    height, width, channels = picture.shape
-    return picture.reshape(height // step, step, width // step, step, channels).mean((1, 3))
+    rows = sum(picture[row::step] for row in range(step))
+    return sum(rows[:, column::step] for column in range(step)) / np.float32(step * step)  # pyright: ignore
 
 
-def _refined(frame: Floats, scenery: Scenery) -> Scenery:
+def _refined(frame: Floats, scenery: Scenery, free: Floats, steps: tuple[float, ...]) -> Scenery:
     """Small moves of the horizon, the light and each layer, as long as they help; ever smaller."""
-    best = _misfit(frame, scenery.draw())
-    for step in (1.0, 0.5, 0.25):
+    best = _misfit(frame, scenery.draw(), free)
+    for step in steps:
         for moves in _moves(scenery, step):
             for _ in range(3):
                 tries = [move(scenery) for move in moves]
-                costs = [_misfit(frame, tried.draw()) for tried in tries]
+                costs = [_misfit(frame, tried.draw(), free) for tried in tries]
                 if min(costs) >= best:
                     break
                 best, scenery = min(costs), tries[int(np.argmin(costs))]

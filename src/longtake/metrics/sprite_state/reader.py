@@ -1,0 +1,143 @@
+"""Read the state of every frame of a video of the sprite worlds: what is drawn where, without being told."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.data.sprite_paint import SIZE, Floats
+from longtake.metrics.sprite_state.objects import Fit, Pose, by_worth, polished, read_object
+from longtake.metrics.sprite_state.scenery import read_again, read_scenery, scroll
+
+# Below these an object is not there, or not to be told.
+_LEAST_EXPLAINED = 0.3
+_LEAST_VISIBLE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameState:
+    """What one frame shows, read by drawing it again with the true sprites."""
+
+    object: str | None
+    """The sprite that explains the frame best; None where none explains it or less than half of it is inside."""
+    x: float
+    """Centre of the object, pixels from the left."""
+    y: float
+    """Centre of the object, pixels from the top."""
+    size: float
+    """Longer side of the object in pixels."""
+    angle: float
+    """Counter-clockwise turn of the object in radians, above -pi to pi."""
+    mirrored: bool
+    """Whether the object faces left."""
+    tint: tuple[float, float, float]
+    """Factors on the object's red, green and blue."""
+    scene: str
+    """Name from SCENES."""
+    horizon: float
+    """Pixels by which the horizon lies lower than usual."""
+    time_of_day: float
+    """0 by day to 1 late in the evening."""
+    scroll_x: float
+    """Columns by which the ground has scrolled, modulo its own period."""
+    scroll_y: float
+    """Rows by which what is in the air has scrolled, modulo 128."""
+    outline: float
+    """How well the edges in and around the object agree with those of the sprite: 1 the same, 0 not at all."""
+    explained: float
+    """Share of what differs from the empty scene that the sprite explains, at most 1."""
+    margin: float
+    """By how much the sprite fits better than the next best object: 0 not at all, 1 perfectly."""
+    wanted_margin: float | None
+    """By how much the object asked for fits better than any other, below 0 where another fits better; None where
+    none was asked for."""
+
+
+def read_state(frame: NDArray[np.uint8], wanted: str | None = None) -> FrameState:
+    """The state of one frame, uint8 (64, 64, 3); `wanted` is the object asked for, if any."""
+    picture = frame.astype(np.float32)
+    first = read_scenery(picture)
+    rough = read_object(picture, first.draw(), wanted)
+    free = (rough[0].pose.draw()[..., 3:] < 1).astype(np.float32)
+    scenery = read_again(picture, first, free)
+    behind = scenery.draw()
+    finals = [each for place, each in enumerate(rough) if place < 2 or each.pose.name == wanted]
+    fits = by_worth(polished(picture, behind, each.pose) for each in finals)
+    pose = fits[0].pose
+    named = fits[0].explained >= _LEAST_EXPLAINED and visible(pose) >= _LEAST_VISIBLE
+    scroll_x, scroll_y = scroll(scenery)
+    return FrameState(
+        object=pose.name if named else None,
+        x=pose.x,
+        y=pose.y,
+        size=pose.size,
+        angle=float(np.pi - (np.pi - pose.angle) % (2 * np.pi)),
+        mirrored=pose.mirrored,
+        tint=pose.tint,
+        scene=scenery.name,
+        horizon=scenery.lower,
+        time_of_day=scenery.time_of_day,
+        scroll_x=scroll_x,
+        scroll_y=scroll_y,
+        outline=outline_quality(picture, behind, pose),
+        explained=fits[0].explained,
+        margin=_margin(picture, behind, fits[0], fits[1:]),
+        wanted_margin=_wanted_margin(picture, behind, fits, wanted),
+    )
+
+
+def read_states(frames: NDArray[np.uint8], wanted: str | None = None) -> Iterator[FrameState]:
+    """The state of each frame by itself; uint8 (frames, 64, 64, 3)."""
+    assert frames.shape[1:] == (SIZE, SIZE, 3), frames.shape
+    for frame in frames:
+        yield read_state(frame, wanted)
+
+
+def visible(pose: Pose) -> float:
+    """Share of the object's width that is inside the picture."""
+    inside = min(pose.x + pose.size / 2, SIZE) - max(pose.x - pose.size / 2, 0)
+    return float(np.clip(inside / pose.size, 0, 1))
+
+
+def outline_quality(frame: Floats, behind: Floats, pose: Pose) -> float:
+    """How well the edges of a frame agree with those of a sprite there, in and one pixel around the sprite.
+
+    Twice the product of both fields of slopes over the sum of their squares: 1 for the same edges; lower where edges
+    lie elsewhere, are missing, soft or too many. All float32 (64, 64, 3).
+    """
+    where = _spread(pose.draw()[..., 3] > 0)[1:-1, 1:-1]
+    seen, true = _slopes(frame)[where], _slopes(pose.over(behind))[where]
+    both = float((seen**2).sum() + (true**2).sum())
+    return max(2 * float((seen * true).sum()) / both, 0.0) if both else 0.0
+
+
+def _slopes(picture: Floats) -> Floats:
+    """Slopes to the right and down (Sobel), (62, 62, 6)."""
+    along = picture[:-2] + 2 * picture[1:-1] + picture[2:]
+    across = picture[:, :-2] + 2 * picture[:, 1:-1] + picture[:, 2:]
+    return np.concatenate([along[:, 2:] - along[:, :-2], across[2:] - across[:-2]], axis=-1)
+
+
+def _spread(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    wide = np.pad(mask, 1)
+    rows = wide[:-2] | wide[1:-1] | wide[2:]
+    return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
+
+
+def _margin(frame: Floats, behind: Floats, best: Fit, others: list[Fit]) -> float:
+    """Of the area of both objects: 1 minus the best one's squared error over the other's; below 0 for a worse one."""
+    if not others:
+        return 1.0
+    other = others[0].pose
+    area = (best.pose.draw()[..., 3] > 0) | (other.draw()[..., 3] > 0)
+    ours, theirs = (float(((frame - pose.over(behind))[area] ** 2).sum()) for pose in (best.pose, other))
+    return (theirs - ours) / max(ours, theirs, 1.0)
+
+
+def _wanted_margin(frame: Floats, behind: Floats, fits: list[Fit], wanted: str | None) -> float | None:
+    if wanted is None:
+        return None
+    mine = [each for each in fits if each.pose.name == wanted]
+    others = [each for each in fits if each.pose.name != wanted]
+    return _margin(frame, behind, mine[0], others) if mine else -1.0
