@@ -1,5 +1,6 @@
 """Which object stands before a known scenery, and where, how large, how turned and how tinted it is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -17,8 +18,9 @@ _ANGLES = 24
 _TINT = 0.94
 _PLACES = 28
 _TRIED = 40
+_OF_ONE = 20
 _RIVALS = 3
-_ALIKE = 0.6
+_ALIKE = 0.4
 # The worlds tint by 0.79 to 1.10; the weight holds the tint there where an object shows little of a colour.
 _TINT_LIMITS = (0.7, 1.15)
 _TINT_WEIGHT = 3e4
@@ -138,14 +140,16 @@ def _cells(picture: Floats) -> Floats:
     return _pooled(_planes(picture), _STEP).transpose(1, 2, 0) / 255
 
 
-def read_object(frame: Floats, scenery: Floats, wanted: str | None = None) -> list[Fit]:
+def read_object(frame: Floats, scenery: Floats, wanted: str | None = None, near: Pose | None = None) -> list[Fit]:
     """Objects that explain best what differs from the scenery, best first, one fit of each.
 
-    Both pictures are float32 (64, 64, 3) in 0 to 255; `wanted` is among the fits whatever it explains.
+    Both pictures are float32 (64, 64, 3) in 0 to 255; `wanted` is among the fits whatever it explains; with `near`,
+    a pose that was not good enough, many more are tried, around it and elsewhere.
     """
     poses = _coarse(frame, scenery, wanted)
     tried = sorted(poses, key=lambda pose: _gain(frame, scenery, pose))
-    rough = [_approached(frame, scenery, pose, 2, 4) for pose in _rivals(tried, wanted)]
+    rough = [_approached(frame, scenery, pose, 2, 4) for pose in _rivals(tried, wanted, 3 if near is None else 6)]
+    rough += [_approached(frame, scenery, pose, 2, 4) for pose in (_around(near) if near else ())]
     best: dict[str, Pose] = {}
     for pose in sorted(rough, key=lambda pose: _gain(frame, scenery, pose)):
         best.setdefault(pose.name, pose)
@@ -185,11 +189,7 @@ def _coarse(frame: Floats, scenery: Floats, wanted: str | None) -> list[Pose]:
     rows, columns = np.unravel_index(np.argsort(-energy, axis=None)[:_PLACES], energy.shape)
     chosen = np.moveaxis(windows[rows, columns], 1, -1).reshape(_PLACES, -1)
     gains = kernels @ chosen.T
-    order = list(np.argsort(-gains.max(1)))
-    if wanted is not None:
-        order = order[:_TRIED] + [index for index in order[_TRIED:] if poses[index].name == wanted][:_RIVALS]
-    else:
-        order = order[:_TRIED]
+    order = _chosen(np.argsort(-gains.max(1)), wanted)
     places = gains.argmax(1)
     return [
         replace(
@@ -201,17 +201,44 @@ def _coarse(frame: Floats, scenery: Floats, wanted: str | None) -> list[Pose]:
     ]
 
 
-def _rivals(poses: list[Pose], wanted: str | None) -> list[Pose]:
-    """The best pose of each of the best objects, and two other poses of the very best object."""
+def _chosen(order: np.ndarray, wanted: str | None) -> list[int]:
+    """The first poses of this order, but not too many of one object, at least of two, and some of `wanted`."""
+    poses, _ = _bank()
+    taken: dict[str, list[int]] = {}
+    for index in order:
+        mine = taken.setdefault(poses[index].name, [])
+        if len(mine) < _OF_ONE:
+            mine.append(index)
+        if sum(map(len, taken.values())) >= _TRIED and len(taken) > 1:
+            break
+    if wanted is not None and wanted not in taken:
+        taken[wanted] = [index for index in order if poses[index].name == wanted][:_RIVALS]
+    return [index for mine in taken.values() for index in mine]
+
+
+def _rivals(poses: list[Pose], wanted: str | None, starts: int) -> list[Pose]:
+    """The best pose of each of the best objects, and other poses of the very best object."""
     firsts: dict[str, Pose] = {}
     for pose in poses:
         firsts.setdefault(pose.name, pose)
     names = list(firsts)[:_RIVALS]
     if wanted in firsts and wanted not in names:
         names.append(wanted)
-    best = firsts[names[0]]
-    others = [pose for pose in poses if pose.name == best.name and not _alike(pose, best)]
-    return [firsts[name] for name in names] + others[:2]
+    ways = [firsts[names[0]]]
+    for pose in poses:
+        if pose.name == names[0] and not any(_alike(pose, way) for way in ways):
+            ways.append(pose)
+    return [firsts[name] for name in names[1:]] + ways[:starts]
+
+
+def _around(pose: Pose) -> Iterator[Pose]:
+    """The ways in which a pose is mistaken: turned over, the other way round, turned a little, too large or small."""
+    for angle in (pose.angle + np.pi, pose.angle + 0.35, pose.angle - 0.35):
+        yield replace(pose, angle=angle)
+    for angle in {-pose.angle, 0.0}:
+        yield replace(pose, angle=angle, mirrored=not pose.mirrored)
+    for size in (pose.size * 1.1, pose.size / 1.1):
+        yield replace(pose, size=size)
 
 
 def _alike(one: Pose, other: Pose) -> bool:

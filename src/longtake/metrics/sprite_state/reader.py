@@ -8,11 +8,16 @@ from numpy.typing import NDArray
 
 from longtake.data.sprite_paint import SIZE, Floats
 from longtake.metrics.sprite_state.objects import Fit, Pose, by_worth, polished, read_object
-from longtake.metrics.sprite_state.scenery import read_again, read_scenery, scroll
+from longtake.metrics.sprite_state.scenery import Scenery, read_again, read_scenery, scroll
 
 # Below these an object is not there, or not to be told.
 _LEAST_EXPLAINED = 0.3
 _LEAST_VISIBLE = 0.5
+# Outline quality from which a reading needs no second look.
+_GOOD = 0.9
+# Grey levels by which a scene without object differs from what is read of it: 0.7 on real frames, 0.5 to 3 more
+# behind the autoencoder; an object that is half inside adds 4 and more.
+_EMPTY = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +26,8 @@ class FrameState:
 
     object: str | None
     """The sprite that explains the frame best; None where none explains it or less than half of it is inside."""
+    empty: bool
+    """Whether no object is there, because next to nothing differs from the empty scene."""
     x: float
     """Centre of the object, pixels from the left."""
     y: float
@@ -57,18 +64,19 @@ class FrameState:
 def read_state(frame: NDArray[np.uint8], wanted: str | None = None) -> FrameState:
     """The state of one frame, uint8 (64, 64, 3); `wanted` is the object asked for, if any."""
     picture = frame.astype(np.float32)
-    first = read_scenery(picture)
-    rough = read_object(picture, first.draw(), wanted)
-    free = (rough[0].pose.draw()[..., 3:] < 1).astype(np.float32)
-    scenery = read_again(picture, first, free)
+    scenery = read_scenery(picture)
+    rough = read_object(picture, scenery.draw(), wanted)
+    scenery, fits = _settled(picture, scenery, rough, wanted)
+    if outline_quality(picture, scenery.draw(), fits[0].pose) < _GOOD:
+        rough = read_object(picture, scenery.draw(), wanted, near=fits[0].pose)
+        scenery, fits = _settled(picture, scenery, rough, wanted)
     behind = scenery.draw()
-    finals = [each for place, each in enumerate(rough) if place < 2 or each.pose.name == wanted]
-    fits = by_worth(polished(picture, behind, each.pose) for each in finals)
     pose = fits[0].pose
     named = fits[0].explained >= _LEAST_EXPLAINED and visible(pose) >= _LEAST_VISIBLE
     scroll_x, scroll_y = scroll(scenery)
     return FrameState(
         object=pose.name if named else None,
+        empty=not named and float(np.abs(picture - behind).mean()) < _EMPTY,
         x=pose.x,
         y=pose.y,
         size=pose.size,
@@ -85,6 +93,14 @@ def read_state(frame: NDArray[np.uint8], wanted: str | None = None) -> FrameStat
         margin=_margin(picture, behind, fits[0], fits[1:]),
         wanted_margin=_wanted_margin(picture, behind, fits, wanted),
     )
+
+
+def _settled(picture: Floats, scenery: Scenery, rough: list[Fit], wanted: str | None) -> tuple[Scenery, list[Fit]]:
+    """The scenery without what the best object hides, and the best two objects, and the one asked for, before it."""
+    scenery = read_again(picture, scenery, (rough[0].pose.draw()[..., 3:] < 1).astype(np.float32))
+    behind = scenery.draw()
+    finals = [each.pose for place, each in enumerate(rough) if place < 2 or each.pose.name == wanted]
+    return scenery, by_worth(polished(picture, behind, pose) for pose in finals)
 
 
 def read_states(frames: NDArray[np.uint8], wanted: str | None = None) -> Iterator[FrameState]:
