@@ -90,7 +90,7 @@ class _Task:
 
 
 def _planes(picture: Floats) -> Floats:
-    """(height, width, channels) to (channels, height, width), in which sums over the picture are several times faster."""
+    """(height, width, channels) to (channels, height, width), in which sums over the picture are faster."""
     return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
 
@@ -137,7 +137,7 @@ def _features(frame: Floats, scenery: Floats) -> Floats:
 
 
 def _cells(picture: Floats) -> Floats:
-    return _pooled(_planes(picture), _STEP).transpose(1, 2, 0) / 255
+    return _pooled(_planes(picture), _STEP).transpose(1, 2, 0) / np.float32(255)
 
 
 def read_object(frame: Floats, scenery: Floats, wanted: str | None = None, near: Pose | None = None) -> list[Fit]:

@@ -1,18 +1,21 @@
 """Read the state of every frame of a video of the sprite worlds: what is drawn where, without being told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.data.sprite_names import Shot
 from longtake.data.sprite_paint import SIZE, Floats
+from longtake.errors import InputError
 from longtake.metrics.sprite_state.objects import Fit, Pose, by_worth, polished, read_object
 from longtake.metrics.sprite_state.scenery import Scenery, read_again, read_scenery, scroll
 
 # Below these an object is not there, or not to be told.
 _LEAST_EXPLAINED = 0.3
-_LEAST_VISIBLE = 0.5
+LEAST_VISIBLE = 0.5
+"""Share of its width that is inside the picture, below which an object is not named."""
 # Outline quality from which a reading needs no second look.
 _GOOD = 0.9
 # Grey levels by which a scene without object differs from what is read of it: 0.7 on real frames, 0.5 to 3 more
@@ -72,7 +75,7 @@ def read_state(frame: NDArray[np.uint8], wanted: str | None = None) -> FrameStat
         scenery, fits = _settled(picture, scenery, rough, wanted)
     behind = scenery.draw()
     pose = fits[0].pose
-    named = fits[0].explained >= _LEAST_EXPLAINED and visible(pose) >= _LEAST_VISIBLE
+    named = fits[0].explained >= _LEAST_EXPLAINED and visible(pose) >= LEAST_VISIBLE
     scroll_x, scroll_y = scroll(scenery)
     return FrameState(
         object=pose.name if named else None,
@@ -80,7 +83,7 @@ def read_state(frame: NDArray[np.uint8], wanted: str | None = None) -> FrameStat
         x=pose.x,
         y=pose.y,
         size=pose.size,
-        angle=float(np.pi - (np.pi - pose.angle) % (2 * np.pi)),
+        angle=whole_turn(pose.angle),
         mirrored=pose.mirrored,
         tint=pose.tint,
         scene=scenery.name,
@@ -103,11 +106,32 @@ def _settled(picture: Floats, scenery: Scenery, rough: list[Fit], wanted: str | 
     return scenery, by_worth(polished(picture, behind, pose) for pose in finals)
 
 
-def read_states(frames: NDArray[np.uint8], wanted: str | None = None) -> Iterator[FrameState]:
-    """The state of each frame by itself; uint8 (frames, 64, 64, 3)."""
-    assert frames.shape[1:] == (SIZE, SIZE, 3), frames.shape
-    for frame in frames:
-        yield read_state(frame, wanted)
+def read_states(chunks: Iterable[NDArray[np.uint8]], timeline: Mapping[int, Shot] | None = None) -> list[FrameState]:
+    """The state of each frame of a video by itself; `timeline` says from which frame on which shot was asked for.
+
+    `chunks` are consecutive frames, uint8 (n, 64, 64, 3). InputError for other sizes, and for a video without frames.
+    """
+    states = []
+    for frame in (frame for chunk in chunks for frame in chunk):
+        if frame.shape != (SIZE, SIZE, 3):
+            raise InputError(
+                f"only {SIZE}x{SIZE} pixels can be read and this video has {frame.shape[1]}x{frame.shape[0]}; "
+                f"set the scale by which it was enlarged"
+            )
+        states.append(read_state(frame, shot_at(timeline, len(states)).object if timeline else None))
+    if not states:
+        raise InputError("the video has no frames, so nothing can be read")
+    return states
+
+
+def shot_at(timeline: Mapping[int, Shot], frame: int) -> Shot:
+    """What a timeline asks for at a frame."""
+    return timeline[max(start for start in timeline if start <= frame)]
+
+
+def whole_turn(angle: float) -> float:
+    """The same angle above -pi and at most pi."""
+    return float(np.pi - (np.pi - angle) % (2 * np.pi))
 
 
 def visible(pose: Pose) -> float:
@@ -128,10 +152,11 @@ def outline_quality(frame: Floats, behind: Floats, pose: Pose) -> float:
     return max(2 * float((seen * true).sum()) / both, 0.0) if both else 0.0
 
 
-def _slopes(picture: Floats) -> Floats:
+def _slopes(picture: Floats) -> NDArray[np.floating]:
     """Slopes to the right and down (Sobel), (62, 62, 6)."""
-    along = picture[:-2] + 2 * picture[1:-1] + picture[2:]
-    across = picture[:, :-2] + 2 * picture[:, 1:-1] + picture[:, 2:]
+    two = np.float32(2)
+    along = picture[:-2] + two * picture[1:-1] + picture[2:]
+    across = picture[:, :-2] + two * picture[:, 1:-1] + picture[:, 2:]
     return np.concatenate([along[:, 2:] - along[:, :-2], across[2:] - across[:-2]], axis=-1)
 
 

@@ -1,6 +1,6 @@
 """Which scene is behind the object, where its horizon stands and how far its layers have scrolled."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -39,7 +39,7 @@ class Scenery:
     def draw(self) -> Floats:
         """The picture without object, float32 (64, 64, 3) in 0 to 255."""
         picture = _painted(scene(self.name).sky.repeat(SIZE, axis=1), self._parts())
-        return picture * np.float32(light(self.time_of_day))
+        return picture * _factors(light(self.time_of_day))
 
     def lowered(self, lower: float) -> "Scenery":
         """The same scenery with its horizon there."""
@@ -80,36 +80,41 @@ def read_again(frame: Floats, scenery: Scenery, free: Floats) -> Scenery:
 
 
 def scroll(scenery: Scenery) -> tuple[float, float]:
-    """Columns and rows by which the scene has scrolled: of its fastest layer on the ground, and of its air.
-
-    Modulo the period of each, `scroll_period`.
-    """
-    ground, air = _tellers(scenery.name)
+    """Columns by which the ground has scrolled and rows by which the air has, modulo their periods."""
+    ground, air = ground_layer(scenery.name), air_layer(scenery.name)
     return scenery.places[ground].x % scroll_period(scenery.name), scenery.places[air].y
 
 
 @lru_cache
 def scroll_period(name: str) -> float:
     """Columns after which the ground of a scene repeats itself."""
-    ground = scene(name).layers[_tellers(name)[0]]
-    texture = ground.texture[:, :PERIOD]
+    texture = scene(name).layers[ground_layer(name)].texture[:, :PERIOD]
     moved = {n: np.abs(texture - np.roll(texture, round(PERIOD / n), axis=1)).mean() for n in range(2, 9)}
     limit = 0.1 * np.abs(texture - np.roll(texture, 7, axis=1)).mean()
     return PERIOD / max((parts for parts, change in moved.items() if change < limit), default=1)
 
 
 @lru_cache
-def _tellers(name: str) -> tuple[int, int]:
-    """Numbers of the layers that tell how far a scene has scrolled sideways, and up and down."""
-    layers = list(enumerate(scene(name).layers))
+def ground_layer(name: str) -> int:
+    """Number of the layer that tells best how far a scene has scrolled sideways: the one that varies most."""
+    layers = enumerate(scene(name).layers)
     grounds = [(number, layer) for number, layer in layers if not layer.endless_y and layer.speed]
-    airs = [number for number, layer in layers if layer.endless_y]
-    return max(grounds, key=lambda pair: _variety(pair[1]))[0], airs[0] if airs else 0
+    return max(grounds, key=lambda pair: _variety(pair[1]))[0]
+
+
+@lru_cache
+def air_layer(name: str) -> int:
+    """Number of the layer that tells how far a scene has scrolled up and down: clouds, bubbles, stars."""
+    return next(number for number, layer in enumerate(scene(name).layers) if layer.endless_y)
 
 
 def _variety(layer: Layer) -> float:
     texture = layer.texture[:, :PERIOD]
     return float(texture.std(axis=1).mean() / (1 + layer.sway))
+
+
+def _factors(values: Sequence[float]) -> Floats:
+    return np.array(values, np.float32)
 
 
 def _painted(picture: Floats, parts: list[tuple[Floats, Floats]]) -> Floats:
@@ -123,7 +128,7 @@ def _misfit(frame: Floats, picture: Floats, free: Floats) -> float:
     return float((_distance(frame, picture) * free[..., 0]).mean())
 
 
-def _distance(one: Floats, other: Floats) -> Floats:
+def _distance(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.floating]:
     """Of each pixel, summed over its colours (by hand: numpy is slow at sums of three), at most the cap."""
     apart = np.abs(one - other)
     return np.minimum(apart[..., 0] + apart[..., 1] + apart[..., 2], _CAP)
@@ -140,7 +145,7 @@ def _bank() -> tuple[list[Scenery], Floats]:
             rows = np.mean([_profile(picture) for picture in drawn], axis=0)
             for time in _DAY:
                 sceneries.append(_standing(name, float(lower), time))
-                profiles.append((rows * np.float32(light(time))).ravel())
+                profiles.append((rows * _factors(light(time))).ravel())
     return sceneries, np.stack(profiles)
 
 
@@ -182,7 +187,7 @@ def _scrolled(frame: Floats, scenery: Scenery, free: Floats) -> Scenery:
 def _search_ground(frame: Floats, scenery: Scenery, number: int, free: Floats) -> Scenery:
     """The layer at the best of all columns, at half the size."""
     behind, through, front = (_reduced(part, 2) for part in _around(scenery, number))
-    want = _reduced(frame, 2) / np.float32(light(scenery.time_of_day)) - front
+    want = _reduced(frame, 2) / _factors(light(scenery.time_of_day)) - front
     place = scenery.places[number]
     windows = _windows(scenery.name, number, round(place.y / 2))
     # want - through * (behind * (1 - alpha) + colour), in an order that touches the many windows seldom.
@@ -195,9 +200,15 @@ def _search_air(frame: Floats, scenery: Scenery, number: int, free: Floats) -> S
     """The layer at the best of all rows and columns: least squares, by products of Fourier transforms."""
     behind, through, front = _around(scenery, number)
     through = through[..., :1] * free
-    rest = frame / np.float32(light(scenery.time_of_day)) - front - through * behind
-    rest = np.clip(rest, -_AIR_CAP, _AIR_CAP) * through
-    fields = [-2 * rest, 2 * _summed(rest * behind), through**2, -2 * through**2 * behind, through**2 * _summed(behind**2)]
+    rest = frame / _factors(light(scenery.time_of_day)) - front - through * behind
+    rest = (np.clip(rest, -_AIR_CAP, _AIR_CAP) * through).astype(np.float32)
+    fields = [
+        -2 * rest,
+        2 * _summed(rest * behind),
+        through**2,
+        -2 * through**2 * behind,
+        through**2 * _summed(behind**2),
+    ]
     image = np.fft.rfft2(np.concatenate(fields, axis=-1), (PERIOD, PERIOD), axes=(0, 1))
     cost = np.fft.irfft2((np.conj(image) * _air_waves(scenery.name, number)).sum(-1), (PERIOD, PERIOD))
     row, column = np.unravel_index(cost.argmin(), cost.shape)
