@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "samplers": Command("longtake.apps.catalog:samplers_command", "list the samplers, and what they need"),
     "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
     "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
+    "evaluate state": Command("longtake.apps.evaluate:state_command", "score sprite worlds: shapes, identity, steps"),
     "evaluate fvd": Command("longtake.apps.evaluate_fvd:fvd_command", "score a folder of videos against real ones"),
     "evaluate blocks": Command("longtake.apps.evaluate_blocks:blocks_command", "the same, part by part of long videos"),
     "convert videocrafter2": Command("longtake.apps.convert:videocrafter2_command", "make a model folder of its UNet"),

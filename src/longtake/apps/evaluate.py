@@ -13,7 +13,7 @@ from longtake.apps.arguments import Flag, parse_arguments
 from longtake.apps.report import read_order, report_path
 from longtake.data.sprite_captions import parse_caption
 from longtake.data.sprite_names import Shot
-from longtake.errors import InputError
+from longtake.errors import InputError, OutputError
 from longtake.prompts.parse import parse_prompts
 from longtake.request import PromptTimeline
 
@@ -64,6 +64,29 @@ class DriftSettings:
     """Print one JSON object."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StateSettings:
+    """Score a video of the sprite worlds by drawing every frame again with the true sprites: are the shapes sharp and
+    right, is it one object all along, does it move as real ones do? About 8 frames a second."""
+
+    video: Annotated[Positional[Path], arg(metavar="VIDEO")]
+    """A video file, or a folder of numbered PNG files."""
+    prompts: Annotated[
+        str | None, arg(metavar="FILE|TEXT", help_behavior_hint="(default: from the report beside it, if any)")
+    ] = None
+    """What was asked for, as in 'longtake generate --prompts'; without it, object, scene and steps stay open."""
+    scale: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: from the report beside it, or 1)")
+    ] = None
+    """The enlargement to undo."""
+    stop: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the end)")] = None
+    """First frame that is not read any more."""
+    track: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
+    """Write the state of every frame there, as JSON."""
+    json: Flag = False
+    """Print one JSON object."""
+
+
 def prompts_command(arguments: Sequence[str]) -> int:
     """Score a video against its prompts."""
     settings = parse_arguments(PromptsSettings, "evaluate prompts", arguments)
@@ -94,6 +117,38 @@ def drift_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def state_command(arguments: Sequence[str]) -> int:
+    """Score shapes, identity and steps of a video of the sprite worlds."""
+    settings = parse_arguments(StateSettings, "evaluate state", arguments)
+    _check_video(settings.video)
+    told = settings.prompts is not None or report_path(settings.video).is_file()
+    shots = _shots(_timeline(settings)) if told else None
+    scale = _scale(settings.video, settings.scale)
+    from longtake.metrics.sprite_state.figures import state_figures
+    from longtake.metrics.sprite_state.reader import read_states
+    from longtake.video.read import read_frames
+
+    states = read_states(read_frames(settings.video, stop=settings.stop, scale=scale), shots)
+    if settings.track is not None:
+        _write(settings.track, json.dumps([asdict(state) for state in states], indent=1))
+    figures = asdict(state_figures(states, shots))
+    if settings.json:
+        _print(figures, True)
+        return 0
+    identity, steps, flags = (figures.pop(name) for name in ("identity", "steps", "flags"))
+    lines = {f"same object after {lag}": share for lag, share in identity.items()}
+    lines |= {f"step {name}, real is 1": ratio for name, ratio in steps.items()}
+    _print({**figures, **lines, "flags": ", ".join(flags) or "none"}, False)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --track") from None
+
+
 def _check_video(video: Path) -> None:
     if not video.exists():
         raise InputError(f"there is no {video}; give a video file or a folder of numbered PNG files")
@@ -107,7 +162,7 @@ def _scale(video: Path, scale: int | None) -> int:
     return scale
 
 
-def _timeline(settings: PromptsSettings) -> PromptTimeline:
+def _timeline(settings: PromptsSettings | StateSettings) -> PromptTimeline:
     report = report_path(settings.video)
     if settings.prompts is None and not report.is_file():
         raise InputError(f"{report} is not there to say what was asked for; give --prompts")

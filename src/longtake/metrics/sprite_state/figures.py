@@ -49,8 +49,8 @@ class StateFigures:
     identity: dict[int, float | None]
     """Lag in frames -> share of pairs of frames so far apart, in one shot, that show the same object."""
     steps: dict[str, float | None]
-    """Quantity -> median change from frame to frame over that of real worlds: 0 frozen, 1 as real; None where real
-    worlds change by less than what reading errs by."""
+    """Quantity -> median change from frame to frame over that of real worlds: 0 frozen, 1 as real; None where no
+    motion was asked for, or real worlds change by less than what reading errs by."""
     steady: float | None
     """Share of the object's changes from frame to frame that are within 99 of 100 of real worlds: of position, size,
     turn and tint the least."""
@@ -103,7 +103,8 @@ def _steps(pairs: Sequence[tuple[FrameState, FrameState, Shot | None]]) -> tuple
         for name, step in _step(one, other).items():
             seen[name].append((step, *real[name]))
     tables = {name: np.array(rows) for name, rows in seen.items() if rows}
-    ratios = {name: _ratio(name, tables[name]) if name in tables else None for name in QUANTITIES}
+    told = [name for name in tables if pairs[0][2] is not None]
+    ratios = {name: _ratio(name, tables[name]) if name in told else None for name in QUANTITIES}
     shares = [float((table[:, 0] <= table[:, 2]).mean()) for name, table in tables.items() if name != "scroll"]
     return ratios, min(shares, default=None)
 
