@@ -23,6 +23,7 @@ SCRIPTS = {
     "score video-infinity": "lab.score.video_infinity:score",
     "score scenes": "lab.score.video_infinity_scenes:score",
     "score stand-in": "lab.score.stand_in:score",
+    "score sprite-state": "lab.score.sprite_state:score",
     "score nearest-frame": "lab.score.nearest_frame:score",
     "ablate fifo": "lab.ablation.fifo:ablation",
     "ablate anchored": "lab.ablation.anchored:ablation",

@@ -1,23 +1,21 @@
-"""How well the state of a sprite frame is read, and what the figures say of spoilt and of generated videos.
+"""How well the state of a sprite frame is read, and what its figures say of spoilt and of generated videos.
 
-python -m lab.score.sprite_state [--parts errors controls video] [--worlds N]
+Errors are those of one frame of each world, real and behind the picture autoencoder. Controls are short videos of
+held-out worlds, spoilt on purpose; videos are the embedded model's own. The classifier's scores stand beside.
 """
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from numpy.typing import NDArray
 
-from lab.measuring import measured_model
-from longtake._generate import Output, generate
-from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots, random_world
+from lab.common import Frames, made_video, measured_model
+from longtake.data.sprites import Shot, SpriteWorld, held_out_shots, parse_caption, random_world
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.metrics.sprite_state.figures import LAGS, QUANTITIES, StateFigures, state_figures, true_state
@@ -29,18 +27,12 @@ from longtake.models import WEIGHTS
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
 from longtake.train.sprites.autoencode import decode_scaled, encode_scaled
-from longtake.video.read import read_frames
-
-Frames = NDArray[np.uint8]
 
 _ERROR_SEED = 7000
 _CONTROL_SEED = 9000
 _CLIP = 24
 _SYMMETRIC = ("cat", "frog", "panda", "robot", "rocket", "balloon", "pumpkin", "butterfly")
-VIDEOS = (
-    Shot(object="cat", scene="forest", motion="spins"),
-    Shot(object="rocket", scene="night sky", motion="flies up"),
-)
+VIDEOS = ("a cat spins in the forest", "a rocket flies up in the night sky")
 """What the embedded model is asked for."""
 
 
@@ -99,22 +91,23 @@ _SHARES = ("object", "scene", "seen or not", "mirrored")
 _MEANS = ("outline", "margin", "CPU seconds")
 
 
-def error_table(num_worlds: int) -> None:
-    """Print the errors on real and on reconstructed frames."""
+def error_table(num_worlds: int) -> list[str]:
+    """Return the errors on real and on reconstructed frames."""
     kinds = {"real": lambda frames: frames, "reconstructed": reconstructed}
     tables = {kind: errors(num_worlds, change) for kind, change in kinds.items()}
-    print(f"| {num_worlds} worlds | {' | '.join(kinds)} |\n| --- | --- | --- |")
+    lines = [f"| {num_worlds} worlds | {' | '.join(kinds)} |", "| --- | --- | --- |"]
     for name in (*_SHARES, *_MEANS):
-        print(f"| {name} | {' | '.join(f'{np.mean(table[name]):.3f}' for table in tables.values())} |")
+        lines.append(f"| {name} | {' | '.join(f'{np.mean(table[name]):.3f}' for table in tables.values())} |")
     for name in tables["real"]:
         if name not in (*_SHARES, *_MEANS):
             levels = [np.percentile(table[name], [50, 90, 98]) for table in tables.values()]
             cells = [f"{half:.3f} / {most:.2f} / {nearly_all:.2f}" for half, most, nearly_all in levels]
-            print(f"| error of {name}: half, 90, 98 of 100 below | {' | '.join(cells)} |")
+            lines.append(f"| error of {name}: half, 90, 98 of 100 below | {' | '.join(cells)} |")
+    return lines
 
 
-def control_table(num_worlds: int) -> None:
-    """Print the figures and the classifier's scores of real, reconstructed and spoilt worlds."""
+def control_rows(num_worlds: int) -> list[str]:
+    """Return a row of figures for real, for reconstructed and for spoilt worlds."""
     shots = [held_out_shots()[number] for number in np.random.default_rng(1).permutation(160)[:num_worlds]]
     worlds = [SpriteWorld(_CONTROL_SEED + number, {0: shot}) for number, shot in enumerate(shots)]
     kinds: dict[str, Callable[[SpriteWorld, range], Frames]] = {
@@ -122,25 +115,26 @@ def control_table(num_worlds: int) -> None:
         "reconstructed": lambda world, frames: reconstructed(world.frames_at(frames)),
         **SPOILT,
     }
-    print(f"{num_worlds} worlds of {_CLIP} frames")
-    print(head())
+    rows = []
     for kind, make in kinds.items():
         clips = [make(world, range(100, 100 + _CLIP)) for world in worlds]
-        print(mean_row(kind, [scored(clip, shot) for clip, shot in zip(clips, shots, strict=True)]), flush=True)
+        scores = [scored(clip, shot) for clip, shot in zip(clips, shots, strict=True)]
+        rows.append(mean_row(f"{kind}, {num_worlds} x {_CLIP} frames", scores))
+    return rows
 
 
-def video_table(num_frames: int) -> None:
-    """Print the figures of videos of the embedded model."""
-    model, _, _ = measured_model("sprites", PerFrameNoise)
-    print(f"{num_frames} frames of `sprites`, default")
-    print(head())
-    for shot in VIDEOS:
+def video_rows(num_frames: int) -> list[str]:
+    """Return a row of figures for each video of the embedded model."""
+    model, _ = measured_model("sprites", PerFrameNoise)
+    rows = []
+    for prompt in VIDEOS:
+        shot = parse_caption(prompt)
+        assert shot is not None, prompt
+        request = Request(prompts=PromptTimeline.constant(prompt), frames=num_frames, seed=0)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "video.mkv"
-            request = Request(prompts=PromptTimeline.constant(caption(shot)), frames=num_frames, seed=0)
-            generate(model, request, Fifo(), Output(path=path))
-            video = np.concatenate(list(read_frames(path)))
-        print(mean_row(caption(shot), [scored(video, shot)]), flush=True)
+            video = made_video(model, request, Fifo(), Path(folder) / "video.mkv")
+        rows.append(mean_row(f"`sprites`, {prompt}, {num_frames} frames", [scored(video, shot)]))
+    return rows
 
 
 def scored(video: Frames, shot: Shot) -> tuple[StateFigures, dict]:
@@ -149,11 +143,11 @@ def scored(video: Frames, shot: Shot) -> tuple[StateFigures, dict]:
     return state_figures(read_states([video], timeline), timeline), prompt_accuracy(video, timeline, judge=Judge.load())
 
 
-def head() -> str:
-    """The head of a table of figures."""
+def head() -> list[str]:
+    """Return the head of a table of figures."""
     names = ["", "outline", "margin", "object", *(f"same at {lag}" for lag in LAGS[:3]), *QUANTITIES, "steady"]
     names += ["flags", "classifier: object", "motion"]
-    return f"| {' | '.join(names)} |\n|{' --- |' * len(names)}"
+    return [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
 
 
 def mean_row(name: str, scores: Sequence[tuple[StateFigures, dict]]) -> str:
@@ -168,19 +162,20 @@ def mean_row(name: str, scores: Sequence[tuple[StateFigures, dict]]) -> str:
     return f"| {name} | {' | '.join(f'{np.mean(column):.2f}' if column else '-' for column in known)} |"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the tables asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", default=["errors", "controls", "video"])
-    parser.add_argument("--worlds", type=int, default=200)
-    options = parser.parse_args(arguments)
-    if "errors" in options.parts:
-        error_table(options.worlds)
-    if "controls" in options.parts:
-        control_table(max(options.worlds // 20, 1))
-    if "video" in options.parts:
-        video_table(96)
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is read; 0 leaves a part out."""
+
+    worlds: int = 100  # one frame each, for the errors
+    controls: int = 4  # videos of each kind
+    frames: int = 64  # of each video of the embedded model
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def score(chosen: Settings) -> str:
+    """Return the table of errors and that of figures."""
+    lines = error_table(chosen.worlds) if chosen.worlds else []
+    if chosen.controls or chosen.frames:
+        lines += ["", *head()]
+    lines += control_rows(chosen.controls) if chosen.controls else []
+    lines += video_rows(chosen.frames) if chosen.frames else []
+    return "\n".join(lines)
