@@ -1,6 +1,6 @@
 """Which object stands before a known scenery, and where, how large, how turned and how tinted it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -156,7 +156,7 @@ def read_object(frame: Floats, scenery: Floats, wanted: str | None = None, near:
     return by_worth(fit(frame, scenery, pose) for pose in best.values())
 
 
-def by_worth(fits) -> list[Fit]:
+def by_worth(fits: Iterable[Fit]) -> list[Fit]:
     """The fits, best first."""
     return sorted(fits, key=lambda each: -each.explained)
 
