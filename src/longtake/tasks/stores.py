@@ -1,5 +1,6 @@
 """Where the results of tasks are kept: in memory, as files that outlive the process, or on all processes of a job."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from longtake.arrays import check_finite
 from longtake.ranks.world import Group
 from longtake.tasks.task import Store
 
-_NAME = "result"
+_NAME, _DIGEST = "result", "sha256"
 
 
 class MemoryStore(Store):
@@ -55,14 +56,13 @@ class FolderStore(Store):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._sound: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
-        """Return whether the result is here and can be read; a file that cannot counts as none."""
-        try:
-            with safetensors.safe_open(self._path(key), framework="pt") as file:
-                return list(file.keys()) == [_NAME]
-        except (OSError, safetensors.SafetensorError):
-            return False
+        """Return whether the result is here, as it was kept; a file that is damaged counts as none."""
+        if key not in self._sound and self._is_sound(key):
+            self._sound.add(key)
+        return key in self._sound
 
     def get(self, key: str) -> Tensor:
         """Return a result that is here."""
@@ -74,10 +74,11 @@ class FolderStore(Store):
         self._folder.mkdir(exist_ok=True)
         temporary = self._folder / f".{key}.{os.getpid()}"
         with temporary.open("wb") as file:
-            file.write(safetensors.torch.save({_NAME: result.contiguous()}))
+            file.write(safetensors.torch.save({_NAME: result.contiguous()}, {_DIGEST: _digest(key, result)}))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path(key))
+        self._sound.add(key)
 
     def drop(self, key: str) -> None:
         """Do nothing: another run may need the result."""
@@ -92,8 +93,22 @@ class FolderStore(Store):
             if key not in self:
                 self.put(key, result)
 
+    def _is_sound(self, key: str) -> bool:
+        try:
+            with safetensors.safe_open(self._path(key), framework="pt") as file:
+                return (file.metadata() or {}).get(_DIGEST) == _digest(key, file.get_tensor(_NAME))
+        except (OSError, safetensors.SafetensorError):
+            return False
+
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"
+
+
+def _digest(key: str, result: Tensor) -> str:
+    """Return the checksum of a result under its key, of its form and its bytes."""
+    form = f"{key} {result.dtype} {list(result.shape)} ".encode()
+    content = result.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(form + content).hexdigest()
 
 
 class SharedStore(Store):
