@@ -109,3 +109,14 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
         fit(task, SETTINGS, tmp_path, stop=broken)
     found = load_checkpoint(tmp_path)
     assert found is not None and found.step == 3
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "ema.safetensors", "optimizer.pt"])
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path, name: str) -> None:
+    fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
+    file = tmp_path / "checkpoint" / name
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"damaged \({name} was changed since it was written\)"):
+        fit(LineTask(), SETTINGS, tmp_path)

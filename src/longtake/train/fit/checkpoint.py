@@ -1,5 +1,6 @@
 """The state of a training run on disk: one atomic rename, and nothing that runs code on loading."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -40,7 +41,8 @@ def save_checkpoint(folder: Path, state: Checkpoint) -> None:
         save_file({key: value.detach().contiguous() for key, value in tensors.items()}, new / f"{name}.safetensors")
     for name, optimizer in state.optimizers.items():
         torch.save(optimizer, new / f"{name}.pt")
-    (new / "state.json").write_text(json.dumps({"step": state.step, "scales": state.scales}))
+    digests = {file.name: _digest(file) for file in sorted(new.iterdir())}
+    (new / "state.json").write_text(json.dumps({"step": state.step, "scales": state.scales, "sha256": digests}))
     shutil.rmtree(old, ignore_errors=True)
     if current.exists():
         os.rename(current, old)
@@ -58,6 +60,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     try:
         told = json.loads((place / "state.json").read_text())
+        for name, digest in told.get("sha256", {}).items():
+            if _digest(place / name) != digest:
+                raise ValueError(f"{name} was changed since it was written")
         state = Checkpoint(
             step=int(told["step"]),
             tensors={file.stem: load_file(file) for file in sorted(place.glob("*.safetensors"))},
@@ -67,11 +72,16 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             scales=told.get("scales", {}),
         )
         _ = state.tensors["weights"], state.tensors["ema"], state.optimizers["optimizer"]
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             f"the checkpoint {place} is damaged ({error}); delete that folder to start over"
         ) from error
     return state
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _place(folder: Path) -> Path | None:
