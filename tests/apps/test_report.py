@@ -36,3 +36,38 @@ def test_a_tuple_of_another_form_is_refused(longtake: Callable[..., Any], value:
     Path("a.json").write_text(json.dumps(report))
     with pytest.raises(InputError, match="local_phase is .* which it cannot be"):
         read_order("a.json")
+
+
+RUN = ("generate", "a", "--model", "toy", "--frames", "24")
+
+
+@pytest.mark.parametrize("damage", ["lost", "garbled", "empty", "nested"])
+def test_a_report_that_is_lost_or_garbled_is_written_again(longtake: Callable[..., Any], damage: str) -> None:
+    assert longtake(*RUN, "-o", "a.mkv").status == 0
+    report, video = Path("a.json"), Path("a.mkv").read_bytes()
+    right = json.loads(report.read_text())
+    report.unlink()
+    if damage != "lost":
+        report.write_text({"garbled": '{"longtake": 1, "comp', "empty": "", "nested": "[" * 100_000}[damage])
+    again = longtake(*RUN, "-o", "a.mkv")
+    assert again.status == 0, again.err
+    written = json.loads(report.read_text())
+    assert (
+        written["complete"] is True and written["sampler"] == right["sampler"] and Path("a.mkv").read_bytes() == video
+    )
+
+
+def test_two_outputs_never_share_a_report(longtake: Callable[..., Any]) -> None:
+    assert longtake(*RUN, "-o", "a.mkv").status == 0
+    before = Path("a.json").read_bytes()
+    for more in ((), ("--overwrite",)):
+        refused = longtake(*RUN, "--scale", "2", "-o", "a.mp4", *more)
+        assert refused.status == 2 and "a.json is of a.mkv" in refused.err and "another name" in refused.err
+    assert Path("a.json").read_bytes() == before and not Path("a.mp4").exists()
+
+
+def test_somebody_elses_file_is_not_replaced(longtake: Callable[..., Any]) -> None:
+    Path("a.json").write_text('{"mine": 1}')
+    assert "a.json exists and is not of a.mkv" in longtake(*RUN, "-o", "a.mkv").err
+    Path("a.json").write_text("notes")
+    assert "a.json exists and is not of a.mkv" in longtake(*RUN, "-o", "a.mkv").err

@@ -11,6 +11,7 @@ from longtake.errors import InputError, OutputError, unknown_name
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class
+from longtake.video.record import read_record
 
 LAYOUT = 1
 _ORDER = ("request", "sampler", "model", "device", "dtype", "output")
@@ -48,13 +49,22 @@ def subtitle_path(output: Path) -> Path:
 
 
 def check_sidecars(output: Path, *, overwrite: bool, prompts_file: str | None) -> None:
-    """Raise OutputError where the report or the subtitles would replace a file that is not this output's."""
+    """Raise OutputError where the report or the subtitles would replace a file that is not this output's.
+
+    Of a run that is under way, what lies there is its own unless it says otherwise: a report may be lost or damaged.
+    """
+    owner = _owner(output)
     for path in (report_path(output), subtitle_path(output)):
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
         if prompts_file is not None and path.exists() and Path(prompts_file).resolve() == path.resolve():
             raise OutputError(f"{path} holds the prompts; the report of {output} would replace it; choose another -o")
-        if path.exists() and not overwrite and not belongs(output):
+        if path.exists() and owner not in (None, "", output.name) and output.with_name(owner).exists():
+            raise OutputError(
+                f"{path} is of {output.with_name(owner)}, and would be of {output} as well; choose another name for -o"
+            )
+        is_ours = owner == output.name or (owner is None and read_record(output) is not None)
+        if path.exists() and not overwrite and not is_ours:
             raise OutputError(
                 f"{path} exists and is not of {output}, which would replace it; choose another -o, or --overwrite it"
             )
@@ -62,11 +72,19 @@ def check_sidecars(output: Path, *, overwrite: bool, prompts_file: str | None) -
 
 def belongs(output: Path) -> bool:
     """Return whether the report that lies beside an output is the report of that output."""
+    return _owner(output) == output.name
+
+
+def _owner(output: Path) -> str | None:
+    """Return the name of the output whose report lies there; None for no report or a damaged one, "" for other JSON."""
     try:
         content = json.loads(report_path(output).read_bytes())
-        return content["longtake"] == LAYOUT and content["output"]["file"] == output.name
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
+        return ""
+    written = content.get("output")
+    return str(written.get("file", "")) if isinstance(written, dict) else ""
 
 
 def order_content(order: Order, output: Path) -> dict[str, Any]:
