@@ -50,6 +50,14 @@ def test_captions_of_spans_end(tmp_path: Path) -> None:
     assert captions.stops == (3, 5, None)
 
 
+def test_captions_as_tools_write_them(tmp_path: Path) -> None:
+    """A mark of byte order at the start, and characters in a text that Unicode counts among the ends of lines."""
+    text = "a cat\u2028and a dog\u0085there"
+    content = json.dumps({"frame": 0, "text": text}, ensure_ascii=False) + "\r\n"
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert read_captions(tmp_path / "a").at(0) == text
+
+
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [

@@ -168,6 +168,16 @@ def test_sky_timelapse_orders_frames_by_number(tmp_path: Path):
     assert len(sky_timelapse(tmp_path, "test", size=8, min_frames=4).recordings) == 1
 
 
+def test_what_a_desktop_leaves_in_a_folder_of_frames_drops_no_clip(tmp_path: Path):
+    folder = sky_clip(tmp_path / "train", "a/b", list(range(8, 12)))
+    for name in (".DS_Store", "._v7_frames_8.png", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"of the desktop")
+    touched(tmp_path / "train", ".cache/clip/1.png", "a/.thumbnails/1.png")
+    footage = sky_timelapse(tmp_path, "train", size=8, min_frames=4)
+    assert [one.name for one in footage.recordings] == ["a/b"] and footage.skipped == ()
+    assert greys(footage) == [8, 9, 10, 11]
+
+
 def test_sky_timelapse_skips_what_cannot_be_used(tmp_path: Path):
     root = tmp_path / "train"
     sky_clip(root, "a/good", list(range(8)))
