@@ -93,6 +93,16 @@ class AppendFile(Writer):
         durable.reach("bytes-written")
         return {"bytes": mark["bytes"] + len(data), "crc32": zlib.crc32(data, mark["crc32"])}
 
+    def is_in_place(self) -> bool:
+        """Compare the open file with the one that has its name."""
+        here = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        # Some shares number files as they like, but they know their sizes.
+        return os.path.samestat(here, there) or here.st_size == there.st_size
+
     def close_at(self, num_frames: int) -> None:
         """Put the length into the header, in place."""
         os.pwrite(self._descriptor, self._container.header(num_frames), 0)

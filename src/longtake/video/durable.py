@@ -6,18 +6,29 @@ from pathlib import Path
 
 from longtake.errors import OutputError
 
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
+"""What file systems answer to calls that they do not have: SMB, FUSE, shared folders, Lustre, NFS."""
+
 
 def reach(point: str) -> None:
     """Do nothing; a test replaces this function to kill the process between two durable steps, at `point`."""
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: files that were created, renamed or removed in it."""
+def sync_folder(folder: Path) -> bool:
+    """Make the names in a folder durable: files that were created, renamed or removed in it.
+
+    Returns False where the file system does not offer that, as some shares do not.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return False
     finally:
         os.close(descriptor)
+    return True
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -28,8 +39,11 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def write_durable(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has its content. Not atomic: use it for a name that nothing refers to."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    """Write a file, never through a link, and wait until the disk has its content.
+
+    Not atomic: use it for a name that nothing refers to.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)

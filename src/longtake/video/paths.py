@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from longtake.errors import OutputError
+from longtake.video.files import is_ours
 from longtake.video.formats import BY_ENDING, FORMATS, Format
 
 FRAME_FILE = re.compile(r"\d{6,}\.png")
@@ -89,9 +90,11 @@ def _check_folder(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write PNG files to {path}: it is a file, but its name means a folder")
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to write in this folder")
-    names = (entry.name for entry in path.iterdir())
+    names = [entry.name for entry in path.iterdir() if is_ours(entry.name)]
     foreign = next((name for name in names if not FRAME_FILE.fullmatch(name)), None)
     if foreign is not None:
-        raise OutputError(f"cannot write PNG files to {path}: it holds other files ({foreign}); use an empty folder")
-    if any(path.iterdir()) and not overwrite and not (state_folder(path) / RECORD_FILE).exists():
+        raise OutputError(
+            f"cannot write PNG files to {path}: it holds other files ({foreign}); move them away, or use another folder"
+        )
+    if names and not overwrite and not (state_folder(path) / RECORD_FILE).exists():
         raise OutputError(f"{path} holds frames of no longtake run; choose another folder, or --overwrite them")

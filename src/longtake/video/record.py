@@ -62,7 +62,7 @@ def read_record(path: str | Path) -> Record | None:
         return None
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise damaged(path, file) from None
     if content["layout"] != LAYOUT and record.tensors is not None:
         raise CheckpointError(

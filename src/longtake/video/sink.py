@@ -16,7 +16,7 @@ from longtake.sampler import Chunk
 from longtake.video import durable
 from longtake.video.lock import Lock
 from longtake.video.output import Target, earlier_run, make_target
-from longtake.video.paths import state_folder
+from longtake.video.paths import RECORD_FILE, state_folder
 from longtake.video.record import Record, write_record
 from longtake.video.state import environment, load_tensors, remove_tensors, save_tensors
 from longtake.video.writer import Mark, Writer
@@ -61,12 +61,18 @@ class Sink:
         self._cut_done = False
         self._received = False
         self.warnings: list[str] = []
-        """What the user should know: differences from the machine that began the run, a tail that was lost."""
+        """What the user should know: differences from the machine that began the run, what the file system does not
+        offer, a tail that was lost."""
         self.restart: Restart | None = None
         """From where the sampler continues; None when it starts from nothing."""
         with self._explained(safe_frames=0):
             state_folder(self._path).mkdir(exist_ok=True)
             self._lock = Lock(state_folder(self._path) / "lock", self._path)
+            self.warnings += [self._lock.warning] if self._lock.warning else []
+            if not durable.sync_folder(state_folder(self._path)):
+                self.warnings.append(
+                    f"the file system of {self._path} cannot make names durable: a power cut may cost the last frames"
+                )
         try:
             with self._explained(safe_frames=0):
                 self._open(earlier_run(target))
@@ -88,7 +94,8 @@ class Sink:
     def append(self, chunk: Chunk) -> None:
         """Take the next frames; saves the state when they fill a segment, and for every chunk without frames.
 
-        Raises OutputError when the disk is full or refuses; what was stored before stays valid and playable.
+        Raises OutputError when the disk is full or refuses, and when the output is not there any more; what was stored
+        before stays valid and playable.
         """
         assert not self.finished and chunk.start == self.next_frame
         assert chunk.frames.dtype == np.uint8
@@ -98,15 +105,18 @@ class Sink:
             self._position = replace(position, pending=np.concatenate([position.pending, chunk.frames]))
             self._received |= len(chunk.frames) > 0
             full = self.next_frame // self._target.video.segment * self._target.video.segment
+            if full == self._record.stored and len(chunk.frames):
+                return
+            self._check_in_place()
             if full > self._record.stored:
                 self._store(full)
-            if full > self._record.stored or not len(chunk.frames):
-                self._commit(chunk.state())
+            self._commit(chunk.state())
 
     def finish(self) -> None:
         """Store the last frames and close the output for good; the state that a restart needs is removed."""
         assert not self.finished and self.next_frame == (self._target.total or self.next_frame)
         with self._explained(safe_frames=self._record.next_frame):
+            self._check_in_place()
             self._store(self.next_frame)
             durable.reach("finalise-start")
             self._writer.close_at(self.next_frame)
@@ -178,6 +188,16 @@ class Sink:
         )
         self._write_record()
         durable.reach("run-begun")
+
+    def _check_in_place(self) -> None:
+        """Raise OutputError where the output or its state is not there any more."""
+        state = state_folder(self._path)
+        for what, is_there in ((self._path, self._writer.is_in_place()), (state, (state / RECORD_FILE).is_file())):
+            if not is_there:
+                raise OutputError(
+                    f"{what} was moved or deleted while its run was writing; bring it back, and the same command goes "
+                    f"on after {self._record.next_frame} frames, or start again with --overwrite"
+                )
 
     def _store(self, stop: int) -> None:
         """Store the pending frames before `stop`, segment by segment."""

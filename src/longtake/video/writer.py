@@ -30,6 +30,10 @@ class Writer(ABC):
         """Store uint8 frames (frames, height, width, 3) after the mark, where the output ends; return the new mark."""
 
     @abstractmethod
+    def is_in_place(self) -> bool:
+        """Whether the output is still where it was opened, not moved, replaced or deleted meanwhile."""
+
+    @abstractmethod
     def close_at(self, num_frames: int) -> None:
         """Write the number of frames where the output keeps it, so that players know the length."""
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from longtake.video import durable
 from longtake.video.encoding import Encoding
-from longtake.video.paths import frame_file, state_folder
+from longtake.video.paths import FRAME_FILE, frame_file, state_folder
 from longtake.video.record import unlike
 from longtake.video.writer import Mark, Writer
 
@@ -19,7 +20,10 @@ _COMPRESSION = 6
 
 
 class PngFolder(Writer):
-    """Writes 000000.png, 000001.png ... Each file appears complete or not at all. Its mark: `frames`."""
+    """Writes 000000.png, 000001.png ... Each file appears complete or not at all.
+
+    Its mark: `frames`, and the `crc32` of their files, one after the other.
+    """
 
     def __init__(self, path: Path, video: Encoding) -> None:
         self._path = path
@@ -28,27 +32,34 @@ class PngFolder(Writer):
     def start(self) -> Mark:
         """Create the folder, or remove the frames in it."""
         self._path.mkdir(exist_ok=True)
-        self.cut({"frames": 0})
+        start = {"frames": 0, "crc32": 0}
+        self.cut(start)
         durable.sync_folder(self._path.absolute().parent)
-        return {"frames": 0}
+        return start
 
     def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
-        """Look for every frame up to the mark, and for further ones when complete; their content is not read."""
+        """Compare the files of all frames up to the mark, and look for further ones when complete."""
+        checksum = 0
         for frame in range(mark["frames"]):
-            if not frame_file(self._path, frame).exists():
+            file = frame_file(self._path, frame)
+            if not file.exists():
                 raise unlike(self._path, f"lacks frame {frame}")
+            checksum = zlib.crc32(file.read_bytes(), checksum)
+        if checksum != mark.get("crc32"):
+            raise unlike(self._path, f"was changed since its run wrote it ({self._suspect(mark['frames'])})")
         if complete and frame_file(self._path, num_frames).exists():
             raise unlike(self._path, f"holds more than {num_frames} frames")
 
     def cut(self, mark: Mark) -> None:
         """Remove the files of later frames."""
-        later = [file for file in self._path.iterdir() if int(file.stem) >= mark["frames"]]
-        for file in later:
-            file.unlink()
+        frames = [file for file in self._path.iterdir() if FRAME_FILE.fullmatch(file.name)]
+        for file in frames:
+            if int(file.stem) >= mark["frames"]:
+                file.unlink()
 
     def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
         """Write one file per frame."""
-        scale = self._video.scale
+        scale, checksum = self._video.scale, mark["crc32"]
         for index, frame in enumerate(frames):
             packed = io.BytesIO()
             large = frame.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -59,7 +70,12 @@ class PngFolder(Writer):
             durable.write_durable(temporary, packed.getvalue())
             os.replace(temporary, frame_file(self._path, first_frame + index))
             durable.reach("bytes-written")
-        return {"frames": first_frame + len(frames)}
+            checksum = zlib.crc32(packed.getvalue(), checksum)
+        return {"frames": first_frame + len(frames), "crc32": checksum}
+
+    def is_in_place(self) -> bool:
+        """Look for the folder."""
+        return self._path.is_dir()
 
     def close_at(self, num_frames: int) -> None:
         """Do nothing: a folder has no length field."""
@@ -78,3 +94,13 @@ class PngFolder(Writer):
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+    def _suspect(self, num_frames: int) -> str:
+        """Name the first file that is damaged: PNG files have checksums of their own."""
+        for frame in range(num_frames):
+            try:
+                with Image.open(frame_file(self._path, frame)) as picture:
+                    picture.verify()
+            except (OSError, SyntaxError, ValueError):
+                return f"{frame_file(self._path, frame).name} is damaged"
+        return "every file is whole, but not all are its own"
