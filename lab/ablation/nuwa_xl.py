@@ -4,12 +4,12 @@ After the paper's Table 2 (arXiv 2303.12346), on the sprite worlds, some hundred
 the network is told of the known frames at the finest scale on the way up alone, at every scale on the way up (MI), or
 at every scale both ways (MI + SI). `autoencoder`: frames by themselves (KLVAE), or with layers over time that start at
 random (T-KLVAE-R) or as the identity (T-KLVAE). All of a kind start from the same image network, see the same batches
-and are measured on worlds that none was trained on, with the same noise. Needs the stage `cache` of
-longtake.train.nuwa_xl.recipe. What is measured is kept as it comes: the same call again goes on where it stopped.
+and are measured on worlds that none was trained on, with the same noise. Needs the stages up to
+`stretches` of longtake train embedded. What is measured is kept as it comes: the same call again goes on where it
+stopped.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,23 +23,22 @@ from tyro.conf import Positional
 
 from lab.ablation.nuwa_xl_figures import Figures, autoencoder_figures, condition_figures
 from lab.common import slug
-from longtake.models import WEIGHTS
-from longtake.models.hub.load import noise_levels
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_video_unet, load_temporal_autoencoder, load_unet
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
+from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import SpriteStretches
-from longtake.train.nuwa_xl.embedded import NuwaPlaces, embedded_vae
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.nuwa_xl.unet import MtdTask
 from longtake.train.nuwa_xl.vae import TemporalVaeSettings, TemporalVaeTask
-from longtake.train.sprites.build import AutoencoderKL
+from longtake.train.sprites.build import AutoencoderKL, build_scheduler
+from longtake.train.sprites.stages import trained_vae
 
 Results = dict[str, dict[str, Figures]]
 """Variant -> seed -> name -> figure."""
-Stop = Callable[[int], bool]
 
 STRIDES = MtdConfig().strides
 CONDITIONS = {
@@ -57,8 +56,7 @@ class Settings:
     """Which of the two, and how long."""
 
     part: Positional[Literal["conditions", "autoencoder"]]
-    runs: Path = Path("runs/nuwa")  # the folder of nuwa_sprites
-    images: Path = Path("runs/images/final")  # the image network
+    runs: Path = Path("runs")  # the folder of longtake train embedded, up to its stage stretches
     seeds: int = 2
     steps: int | None = None  # of every run; 600 for conditions, 150 for autoencoder if not given
     minutes: float | None = None  # save and stop after this time
@@ -134,39 +132,38 @@ def collect(path: Path, jobs: Mapping[tuple[str, int], Callable[[], Figures | No
     return results
 
 
-def conditions_part(places: NuwaPlaces, steps: int, seeds: int, stop: Stop) -> Results:
+def conditions_part(runs: Runs, steps: int, seeds: int) -> Results:
     """Train and measure every way of telling the network of the known frames."""
-    folder, captions = places.runs / "ablation", places.runs / "captions.safetensors"
-    train, held = (SpriteStretches(place, captions, STRIDES) for place in split(places.runs / "stretches", folder))
-    alphas_cumprod, _ = noise_levels(places.embedded / "scheduler")
-    vae = embedded_vae(places)
+    folder = runs.folder / "ablation"
+    train, held = (SpriteStretches(one, runs.captions, STRIDES) for one in split(runs.folder / "stretches", folder))
+    alphas_cumprod, vae = build_scheduler().alphas_cumprod, trained_vae(runs)
     measured = partial(condition_figures, alphas_cumprod=alphas_cumprod, vae=vae, source=held)
 
     def job(name: str, seed: int) -> Figures | None:
         torch.manual_seed(seed)
-        network = from_video_unet(places.images, CONDITIONS.get(name, MtdConfig())).requires_grad_(True)
+        network = from_video_unet(runs.final("images"), CONDITIONS.get(name, MtdConfig())).requires_grad_(True)
         if name == UNTRAINED:
             return measured(network.eval())
         settings, loop = condition_settings(steps, seed)
         place = folder / f"{slug(name)}-{seed}"
         task = MtdTask(network, alphas_cumprod, vae, train, settings)
-        return measured(load_unet(place / "final")) if fit(task, loop, place, stop) else None
+        return measured(load_unet(place / "final")) if fit(task, loop, place, runs.limit) else None
 
     return collect(folder / "conditions.json", _jobs(job, tuple(CONDITIONS), seeds))
 
 
-def autoencoder_part(places: NuwaPlaces, steps: int, seeds: int, stop: Stop) -> Results:
+def autoencoder_part(runs: Runs, steps: int, seeds: int) -> Results:
     """Train and measure autoencoders with and without layers over time."""
-    folder, frames = places.runs / "ablation", MtdConfig().frames
+    folder, frames = runs.folder / "ablation", MtdConfig().frames
 
     def job(name: str, seed: int) -> Figures | None:
         torch.manual_seed(seed)
-        network = autoencoder(name, embedded_vae(places), frames)
+        network = autoencoder(name, trained_vae(runs), frames)
         if name == UNTRAINED:
             return autoencoder_figures(network.eval())
         settings, loop = autoencoder_settings(steps, seed)
         place = folder / f"{name.lower()}-{seed}"
-        done = fit(TemporalVaeTask(network, settings), loop, place, stop)
+        done = fit(TemporalVaeTask(network, settings), loop, place, runs.limit)
         return autoencoder_figures(load_temporal_autoencoder(place / "final")) if done else None
 
     return collect(folder / "autoencoder.json", _jobs(job, AUTOENCODERS, seeds))
@@ -188,7 +185,5 @@ def ablation(chosen: Settings) -> dict[str, object]:
     """Return a table: mean, least and most over the seeds."""
     function, steps = PARTS[chosen.part]
     steps = chosen.steps or steps
-    end = float("inf") if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
-    places = NuwaPlaces(runs=chosen.runs, images=chosen.images, embedded=WEIGHTS / "sprites")
-    results = function(places, steps, chosen.seeds, lambda step: time.monotonic() > end)
+    results = function(Runs(folder=chosen.runs, limit=Limit(chosen.minutes)), steps, chosen.seeds)
     return {"steps": steps, "mean, least, most": spread(results)}

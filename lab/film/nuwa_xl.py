@@ -13,7 +13,6 @@ film learnt by heart, which shows that training works, and not that the model co
 """
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from lab.film.big_buck_bunny import ATTRIBUTION, SIZE, film_file, film_frames, w
 from longtake.data.episodes import CAPTIONS, episode_folders, read_captions
 from longtake.models import WEIGHTS
 from longtake.models.hub.load import image_decoder
+from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.assemble import Extras, assemble
@@ -72,8 +72,8 @@ class Settings:
 
 def prepare(chosen: Settings) -> dict[str, object]:
     """Write what is missing, and return what is there. Raises InputError for another film."""
-    end, folder = float("inf") if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes, chosen.folder
-    done = write(chosen.source, folder, lambda step: time.monotonic() > end)
+    folder = chosen.folder
+    done = write(chosen.source, folder, Limit(chosen.minutes))
     report: dict[str, object] = {"episodes": f"{folder}/episodes", "start": f"{folder}/start", "finished": done}
     if done:
         frames, places = episode_frames(folder)[::12], {"embedded": EMBEDDED, "start": folder / "start" / "vae"}

@@ -2,38 +2,42 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from longtake.apps.train_pvdm_settings import Source
 from longtake.data.footage_settings import FootageSettings
+from longtake.video.lock import Lock
 
 EXCERPT = Path(__file__).parents[1] / "data" / "assets" / "big_buck_bunny.mp4"
 TINY_AUTOENCODER = ["--frames=8", "--size=16", "--width=8", "--depth=1", "--heads=1", "--pool-depth=1"]
-TINY_AUTOENCODER += ["--pool-heads=1", "--pool-hidden=4", "--batch-size=1"]
+TINY_AUTOENCODER += ["--pool-heads=1", "--pool-hidden=4", "--batch-size=1", "--perceptual=none"]
 TINY_UNET = ["--channels=4", "--multipliers", "1", "2", "--attention", "True", "False", "--blocks=1"]
 TINY_UNET += ["--unet-heads=1", "--groups=2", "--batch-size=2"]
 STAGE_1 = ["train", "pvdm-autoencoder", "videos", "-o", "first", *TINY_AUTOENCODER]
 STAGE_2 = ["train", "pvdm", "videos", "--autoencoder", "first", "-o", "second", *TINY_UNET, "--every=8"]
 
+PIXELS = ("--perceptual", "none")
 MISTAKES = [
-    (("pvdm-autoencoder",), "what to train on is missing"),
-    (("pvdm-autoencoder", "nowhere"), "there is no folder nowhere"),
+    (("pvdm-autoencoder", *PIXELS), "what to train on is missing"),
+    (("pvdm-autoencoder", "nowhere", *PIXELS), "there is no folder nowhere"),
     (("pvdm-autoencoder", ".", "--size", "60"), "use a --size that 8 divides"),
     (("pvdm-autoencoder", ".", "--batch-size", "0"), "a batch of 0 clips"),
     (("pvdm-autoencoder", ".", "--steps", "0"), "num_steps cannot be 0"),
     (("pvdm-autoencoder", ".", "--width", "12"), "use a multiple of 8"),
-    (("pvdm-autoencoder", ".", "--minutes", "0"), "no time to train"),
-    (("pvdm-autoencoder", ".", "--perceptual", "vgg"), "go together"),
+    (("pvdm-autoencoder", ".", *PIXELS, "--minutes", "0"), "no time to train"),
+    (("pvdm-autoencoder", "."), "LPIPS over VGG-16, whose weights are in no package; give them by --vgg"),
+    (("pvdm-autoencoder", ".", *PIXELS, "--vgg", "notes.txt"), "no effect with --perceptual none"),
     (("pvdm-autoencoder", ".", "--vgg", "nowhere.pth", "--perceptual", "vgg"), "there is no file nowhere.pth"),
-    (("pvdm-autoencoder", ".", "--perceptual-weight", "2"), "has no effect with --perceptual none"),
+    (("pvdm-autoencoder", ".", *PIXELS, "--perceptual-weight", "2"), "has no effect with --perceptual none"),
     (("pvdm-autoencoder", ".", "--adversarial-channels", "8"), "without --adversarial-steps"),
     (("pvdm-autoencoder", ".", "--pixels", "0"), "both pixels and squares are 0"),
-    (("pvdm-autoencoder", ".", "--split", "test"), "split has no effect on the layout videos"),
-    (("pvdm-autoencoder", "sprites", "--layout", "sky"), "--layout sky has no effect"),
-    (("pvdm-autoencoder", ".", "--worlds", "3"), "worlds has no effect"),
-    (("pvdm-autoencoder", ".", "-o", "notes.txt"), "a folder is meant"),
+    (("pvdm-autoencoder", ".", *PIXELS, "--split", "test"), "split has no effect on the layout videos"),
+    (("pvdm-autoencoder", "sprites", *PIXELS, "--layout", "sky"), "--layout sky has no effect"),
+    (("pvdm-autoencoder", ".", *PIXELS, "--worlds", "3"), "worlds has no effect"),
+    (("pvdm-autoencoder", ".", *PIXELS, "-o", "notes.txt"), "a folder is meant"),
     (("pvdm-autoencoder", ".", "--stesp", "3"), "did you mean '--steps'?"),
     (("pvdm", "."), "--autoencoder is missing"),
     (("pvdm", ".", "--autoencoder", "."), "holds no finished autoencoder"),
@@ -89,6 +93,10 @@ def test_from_videos_to_a_video(longtake: Callable) -> None:
     more = ["--steps=2", "--parts=1", "--precision=no", "--adversarial-steps=2", "--adversarial-channels=2"]
     assert longtake(*STAGE_1, *more).status == 0
     assert "finished at step 4" in Path("first/log.txt").read_text()
+
+    with closing(Lock(Path("first/lock"), Path("first"))):
+        busy = longtake(*STAGE_1, *more)
+    assert busy.status == 2 and "is writing first" in busy.err.splitlines()[-1]
 
     stopped = longtake(*STAGE_2, "--steps=2", "--precision=no", "--minutes=0.0000001")
     assert stopped.status == 0 and "the same command continues the run in second" in stopped.err

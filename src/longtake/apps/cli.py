@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     "convert videocrafter2": Command("longtake.apps.convert:videocrafter2_command", "make a model folder of its UNet"),
     "convert pvdm": Command("longtake.apps.convert:pvdm_command", "make a model folder of its authors' checkpoints"),
     "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
-    "train sprites": Command("longtake.apps.train:sprites_command", "train the embedded model, stage by stage"),
+    "train embedded": Command("longtake.apps.train:embedded_command", "train the models of the package again"),
     "train pvdm-autoencoder": Command("longtake.apps.train_pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
     "train pvdm": Command("longtake.apps.train_pvdm:diffusion_command", "train PVDM on videos: stage 2"),
     "train nuwa-xl": Command("longtake.apps.train_nuwa:nuwa_xl_command", "train NUWA-XL on long videos with captions"),

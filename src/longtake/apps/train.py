@@ -3,36 +3,30 @@
 import contextlib
 import importlib.util
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag, parse_arguments
-from longtake.errors import InputError, MissingExtraError, OutputError
+from longtake.apps.settings import Device
+from longtake.errors import InputError, MissingExtraError, OutputError, unknown_name
 from longtake.ranks.torchrun import launched
+from longtake.train.fit.limit import Limit
 from longtake.train.fit.settings import FitSettings
 
-Stage = Literal["vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "decoder", "weights"]
+if TYPE_CHECKING:
+    from longtake.train.fit.job import Job
 
-
-@dataclass(frozen=True, kw_only=True)
-class SpritesSettings:
-    """Run one stage of the embedded model's training; a stage that was interrupted continues."""
-
-    stage: Positional[Stage]
-    """They build on each other in this order; weights assembles the models in FOLDER/weights."""
-    runs: Annotated[Path, arg(metavar="FOLDER")] = Path("runs")
-    """Folder that all stages share."""
-    minutes: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: until it is done)")] = None
-    """Save and stop after this time."""
-    json: Flag = False
-    """Print one JSON object on standard output, and nothing else there."""
+STAGES = (
+    *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "decoder", "stretches", "mtd"),
+    *("pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "weights"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,53 +39,6 @@ class JudgeSettings:
     """Seed of the weights, the worlds and their spoiling."""
     json: Flag = False
     """Print one JSON object on standard output, and nothing else there."""
-
-
-class Limit:
-    """Says when training has to stop: at a time, or when a signal asks for it. Signals are heard inside `with`."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
-        self.signal: int | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        self.signal = number
-
-    def __call__(self, step: int) -> bool:
-        """Whether to end before this step."""
-        return self.signal is not None or (self._end is not None and time.monotonic() > self._end)
-
-
-def sprites_command(arguments: Sequence[str]) -> int:
-    """Run a stage of the embedded model's training."""
-    settings = parse_arguments(SpritesSettings, "train sprites", arguments)
-    check_minutes(settings.minutes)
-    check_output(settings.runs)
-    for package in ("accelerate", "tensorboard"):
-        need(package, "train")
-    # Training needs diffusers and accelerate, which take seconds to import.
-    from longtake.train.sprites.recipe import GUIDANCE, STAGES
-    from longtake.train.sprites.stages import write_weights
-
-    began = time.monotonic()
-    settings.runs.mkdir(parents=True, exist_ok=True)
-    with contextlib.redirect_stdout(sys.stderr), Limit(settings.minutes) as limit:
-        if settings.stage == "weights":
-            write_weights(GUIDANCE, settings.runs, settings.runs / "weights")
-        else:
-            STAGES[settings.stage](settings.runs, limit)
-    if settings.json:
-        seconds = round(time.monotonic() - began, 1)
-        print(json.dumps({"stage": settings.stage, "runs": str(settings.runs), "seconds": seconds}))
-    return 0 if limit.signal is None else 128 + limit.signal
 
 
 def judge_command(arguments: Sequence[str]) -> int:
@@ -108,28 +55,113 @@ def judge_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where to train, and how long."""
+
+    device: Device = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    minutes: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: until it is done)")] = None
+    """Save and stop after this time; where the learning rate falls, it falls by the share of it that has passed."""
+    json: Flag = False
+    """Print one JSON object on standard output, and nothing else there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedSettings:
+    """Train the models of the package again: all of them, or one stage. What was interrupted continues."""
+
+    stage: Annotated[Positional[str | None], arg(metavar="all|STAGE", help_behavior_hint="")] = None
+    """They build on each other in this order: vae text pictures clips images uniform mixture longer decoder (sprites),
+    stretches mtd (nuwa-sprites), pvdm-autoencoder pvdm-latents pvdm-unet (pvdm-sprites), weights (FOLDER/weights)."""
+    runs: Annotated[Path, arg(metavar="FOLDER")] = Path("runs")
+    """Folder that all stages share."""
+    where: Annotated[Where, arg(name="")] = Where()
+
+
+def embedded_command(arguments: Sequence[str]) -> int:
+    """Train the embedded models."""
+    settings = parse_arguments(EmbeddedSettings, "train embedded", arguments)
+    where, name = settings.where, settings.stage
+    if name is None:
+        raise InputError("what to train is missing; write all, or the name of a stage")
+    if name not in ("all", *STAGES):
+        raise unknown_name("stage", name, ("all", *STAGES))
+    check_minutes(where.minutes)
+    check_output(settings.runs)
+    check_packages()
+    import torch
+
+    from longtake.apps.hardware import choose_hardware
+    from longtake.train import embedded
+    from longtake.train.fit.runs import Runs, run_stage, run_stages
+
+    device, began = torch.device(choose_hardware(where.device, "float32").device), time.monotonic()
+    settings.runs.mkdir(parents=True, exist_ok=True)
+    with contextlib.redirect_stdout(sys.stderr), Limit(where.minutes if name != "all" else None) as limit:
+        runs = Runs(folder=settings.runs, device=device, limit=limit)
+        if name == "all":
+            done = run_stages(embedded.STAGES, runs, where.minutes)
+        else:
+            done = run_stage(name, embedded.STAGES[name], runs)
+        if not done:
+            print(f"stopped; the same command continues in {settings.runs}")
+    if where.json:
+        told = {"stage": name, "runs": str(settings.runs), "finished": done}
+        models = [str(folder) for folder in embedded.exported(settings.runs)]
+        print(json.dumps({**told, "models": models, "seconds": round(time.monotonic() - began, 1)}))
+    return 0 if limit.signal is None else 128 + limit.signal
+
+
 def run_training(
-    output: Path, minutes: float | None, fit: FitSettings, *, as_json: bool, train: Callable[[Limit], bool]
+    output: Path, fit: FitSettings, where: Where, smaller: str, train: "Callable[[Callable[..., Job]], bool]"
 ) -> int:
     """Check what can be checked of a run, and train in the folder `output`; return the exit status.
 
-    `train` returns whether the run is finished; it may be called in several processes of a job, and what it prints goes
-    to standard error.
+    `train` takes what makes the job of recordings and settings, and returns whether the run is finished; it may be
+    called in several processes of a job, and what it prints goes to standard error. `smaller` says what needs less
+    memory.
     """
-    check_minutes(minutes)
+    check_minutes(where.minutes)
     check_output(output)
     fit.check_processes(launched().size)
-    for package in ("accelerate", "tensorboard"):
-        need(package, "train")
+    check_packages()
     began = time.monotonic()
-    with contextlib.redirect_stdout(sys.stderr), Limit(minutes) as limit:
-        done = train(limit)
+    with contextlib.redirect_stdout(sys.stderr), Limit(where.minutes) as limit:
+        done = _trained(output, fit, where.device, smaller, train, limit)
         if not done and launched().rank == 0:
             print(f"stopped; the same command continues the run in {output}")
-    if as_json and launched().rank == 0:
+    if where.json and launched().rank == 0:
         seconds = round(time.monotonic() - began, 1)
         print(json.dumps({"folder": str(output), "finished": done, "seconds": seconds}))
     return 0 if limit.signal is None else 128 + limit.signal
+
+
+def _trained(
+    output: Path,
+    fit: FitSettings,
+    wanted: Device,
+    smaller: str,
+    train: "Callable[[Callable[..., Job]], bool]",
+    limit: Limit,
+) -> bool:
+    import torch
+
+    from longtake.apps.hardware import choose_hardware
+    from longtake.ranks.rendezvous import joined_world
+    from longtake.train.fit.job import Job
+    from longtake.train.fit.memory import memory_advice
+
+    device = choose_hardware(wanted, "float32").device
+    fit.check_device(device)
+    with joined_world(device) as world, memory_advice(smaller):
+        return train(partial(Job, folder=output, device=torch.device(device), world=world, limit=limit))
+
+
+def check_packages() -> None:
+    """Raise MissingExtraError without what all training needs."""
+    for package in ("accelerate", "tensorboard"):
+        need(package, "train")
 
 
 def need(package: str, extra: str) -> None:

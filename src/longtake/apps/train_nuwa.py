@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.train import Limit, run_training
+from longtake.apps.train import run_training
 from longtake.apps.train_nuwa_settings import NuwaXlSettings
 from longtake.errors import InputError
 from longtake.models.hub.files import digest
@@ -17,6 +17,7 @@ from longtake.train.nuwa_xl.start import chosen_network, chosen_size, read_start
 
 if TYPE_CHECKING:
     from longtake.data.episodes import Episodes
+    from longtake.train.fit.job import Job
 
 
 def nuwa_xl_command(arguments: Sequence[str]) -> int:
@@ -30,44 +31,21 @@ def nuwa_xl_command(arguments: Sequence[str]) -> int:
     size = chosen_size(start, settings.size)
     run = NuwaXlRun(network=network, start=start, size=size, loss=settings.loss, fit=settings.fit)
 
-    def train(limit: Limit) -> bool:
-        return _trained(run, folder, settings, limit)
+    def train(job: "Callable[..., Job]") -> bool:
+        from longtake.data.episodes import episode_folders
+        from longtake.train.nuwa_xl.stages import nuwa_xl_stage
+        from longtake.video.seekable import open_video
 
-    return run_training(settings.output, settings.minutes, settings.fit, as_json=settings.json, train=train)
-
-
-def _trained(run: NuwaXlRun, folder: Path, settings: NuwaXlSettings, limit: Limit) -> bool:
-    import torch
-
-    from longtake.apps.hardware import choose_hardware
-    from longtake.data.episodes import episode_folders
-    from longtake.ranks.rendezvous import joined_world
-    from longtake.train.fit.job import Job
-    from longtake.train.fit.memory import memory_advice
-    from longtake.train.nuwa_xl.stages import nuwa_xl_stage
-    from longtake.video.seekable import open_video
-
-    device = choose_hardware(settings.device, "float32").device
-    settings.fit.check_device(device)
-    network = run.network
-    smaller = f"lower --batch-size ({run.loss.batch_size}), --size ({run.size}) or --frames ({network.frames})"
-    with joined_world(device) as world, memory_advice(smaller):
         span = network.strides[0] * (network.frames - 1) + 1
-        episodes = episode_folders(folder, size=run.size, min_frames=span, open_video=open_video)
+        episodes = episode_folders(folder, size=size, min_frames=span, open_video=open_video)
         asked = settings_of(run=run)
         asked["captions"] = _told(episodes)
         # What it is, and not where it lies.
         asked["run"]["start"] = digest(run.start.parts.values())
-        job = Job(
-            folder=settings.output,
-            train=episodes.footage,
-            shown=episodes.footage,
-            settings=asked,
-            device=torch.device(device),
-            world=world,
-            stop=limit,
-        )
-        return nuwa_xl_stage(run, episodes, job)
+        return nuwa_xl_stage(run, episodes, job(train=episodes.footage, shown=episodes.footage, settings=asked))
+
+    smaller = f"lower --batch-size ({run.loss.batch_size}), --size ({size}) or --frames ({network.frames})"
+    return run_training(settings.output, settings.fit, settings.where, smaller, train)
 
 
 def _told(episodes: "Episodes") -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag
-from longtake.apps.settings import Device
+from longtake.apps.train import Where
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.settings import MtdSettings
 
@@ -37,9 +37,4 @@ class NuwaXlSettings:
     fit: Annotated[FitSettings, arg(name="")] = FitSettings(
         num_steps=100_000, learning_rate=1e-4, warmup_steps=500, ema_decay=0.9995
     )
-    device: Device = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    minutes: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: until it is done)")] = None
-    """Save and stop after this time."""
-    json: Flag = False
-    """Print one JSON object on standard output, and nothing else there."""
+    where: Annotated[Where, arg(name="")] = Where()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.train import Limit, need, run_training
+from longtake.apps.train import need, run_training
 from longtake.apps.train_pvdm_settings import PvdmAutoencoderSettings, PvdmSettings, Source
 from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
@@ -31,9 +31,9 @@ def autoencoder_command(arguments: Sequence[str]) -> int:
         fit=settings.fit,
         recompute=settings.recompute,
     )
+    run.perceptual.check()
     if run.perceptual.kind == "none" and run.loss.weights.perceptual != type(run.loss.weights).perceptual:
         raise InputError("--perceptual-weight has no effect with --perceptual none; choose a network, or leave it out")
-
     if run.perceptual.kind == "efficientnet":
         need(EFFICIENTNET_PACKAGE, "perceptual")
 
@@ -83,48 +83,16 @@ def _run(
     config: AutoencoderConfig,
     footage: FootageSettings,
     asked: dict[str, Any],
-    train: "Callable[[Job], bool]",
+    stage: "Callable[[Job], bool]",
     smaller: str,
 ) -> int:
     """Check what can be checked, open the recordings, and train."""
 
-    def trained(limit: Limit) -> bool:
-        return _trained(settings, config, footage, asked, train, smaller, limit)
+    def train(job: "Callable[..., Job]") -> bool:
+        kept, back = _recordings(settings.source, footage, config.grid.rows * config.patch, config.grid.frames)
+        return stage(job(train=kept, shown=back or kept, settings=asked))
 
-    return run_training(settings.output, settings.minutes, settings.fit, as_json=settings.json, train=trained)
-
-
-def _trained(
-    settings: PvdmAutoencoderSettings | PvdmSettings,
-    config: AutoencoderConfig,
-    footage: FootageSettings,
-    asked: dict[str, Any],
-    train: "Callable[[Job], bool]",
-    smaller: str,
-    limit: Limit,
-) -> bool:
-    import torch
-
-    from longtake.apps.hardware import choose_hardware
-    from longtake.ranks.rendezvous import joined_world
-    from longtake.train.fit.job import Job
-    from longtake.train.fit.memory import memory_advice
-
-    device = choose_hardware(settings.device, "float32").device
-    settings.fit.check_device(device)
-    grid = config.grid
-    with joined_world(device) as world, memory_advice(smaller):
-        kept, back = _recordings(settings.source, footage, grid.rows * config.patch, grid.frames)
-        job = Job(
-            folder=settings.output,
-            train=kept,
-            shown=back or kept,
-            settings=asked,
-            device=torch.device(device),
-            world=world,
-            stop=limit,
-        )
-        return train(job)
+    return run_training(settings.output, settings.fit, settings.where, smaller, train)
 
 
 def _recordings(source: Source, footage: FootageSettings, size: int, frames: int) -> "tuple[Footage, Footage | None]":

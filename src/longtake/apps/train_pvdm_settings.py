@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from longtake.apps.arguments import Flag
-from longtake.apps.settings import Device
+from longtake.apps.train import Where
 from longtake.data.footage_settings import FootageSettings, Layout
 from longtake.errors import InputError
 from longtake.train.fit.settings import FitSettings
@@ -83,12 +83,7 @@ class PvdmAutoencoderSettings:
     )
     recompute: Flag = False
     """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
-    device: Device = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    minutes: Annotated[float | None, _optional("FLOAT", "until it is done")] = None
-    """Save and stop after this time."""
-    json: Flag = False
-    """Print one JSON object on standard output, and nothing else there."""
+    where: Annotated[Where, arg(name="")] = Where()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +110,9 @@ class PvdmSettings:
         warmup_steps=0,
         betas=(0.9, 0.999),
         max_gradient=None,
-        ema_decay=0.9999,
+        ema_decay=0.9999 ** (1 / 25),
         ema_every=25,
     )
     recompute: Flag = False
     """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
-    device: Device = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    minutes: Annotated[float | None, _optional("FLOAT", "until it is done")] = None
-    """Save and stop after this time."""
-    json: Flag = False
-    """Print one JSON object on standard output, and nothing else there."""
+    where: Annotated[Where, arg(name="")] = Where()

@@ -47,6 +47,6 @@ def test_the_first_frames_take_a_call_a_level() -> None:
 
 @pytest.mark.parametrize("sampler", [NuwaXl(), Autoregressive(context=1)], ids=["tree", "in a row"])
 def test_two_processes_make_the_frames_of_one(ranks: Any, sampler: Sampler) -> None:
-    measured = Settings(model="toy", dtype="float32", steps=2, frames=20, processes=(1, 2))
+    measured = Settings(model="toy", steps=2, frames=20, processes=(1, 2))
     digests = {ranks.run(count, whole_video, sampler, measured)[0].digest for count in (1, 2)}
     assert len(digests) == 1

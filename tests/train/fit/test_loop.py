@@ -1,15 +1,19 @@
 """The training loop: an interrupted run ends bit for bit where an uninterrupted one does."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Generator, Tensor, nn
 
-from longtake.errors import CheckpointError, NonFiniteError
+from longtake.errors import CheckpointError, NonFiniteError, OutputError
 from longtake.train.fit.checkpoint import load_checkpoint
 from longtake.train.fit.loop import FitSettings, fit, learning_rate, step_generator
+from longtake.train.fit.optimiser import Optimiser
 from longtake.train.fit.task import Scalars, Task
 
 SETTINGS = FitSettings(num_steps=8, learning_rate=0.1, warmup_steps=2, ema_every=2, log_every=4, precision="no")
@@ -42,7 +46,6 @@ def test_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     whole, first, second = LineTask(), LineTask(), LineTask()
     fit(whole, SETTINGS, tmp_path / "whole")
     fit(first, SETTINGS, tmp_path / "parts", stop=lambda step: step == 3)
-    assert not (tmp_path / "parts" / "final").exists()
     fit(second, SETTINGS, tmp_path / "parts")
     for name, value in whole.line.state_dict().items():
         assert torch.equal(value, second.line.state_dict()[name])
@@ -65,6 +68,64 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     assert found is not None and found.step == 3
 
 
+def test_a_run_that_is_stopped_leaves_the_model_of_its_last_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = LineTask()
+    assert not fit(task, SETTINGS, tmp_path, stop=lambda step: step == 3)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and torch.equal(task.saved["weight"], found.tensors["ema"]["weight"])
+    assert json.loads((tmp_path / "final" / "training.json").read_text()) == {"step": 3, "steps": 8}
+    assert "stopped at step 3 of 8; final/ holds the model of this step" in capsys.readouterr().out
+    assert fit(LineTask(), SETTINGS, tmp_path)
+    assert json.loads((tmp_path / "final" / "training.json").read_text()) == {"step": 8, "steps": 8}
+
+
+def test_a_run_that_breaks_leaves_the_model_of_its_last_checkpoint_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(step: int) -> bool:
+        if step == 5:
+            raise KeyboardInterrupt
+        return False
+
+    fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(LineTask(), SETTINGS, tmp_path, stop=breaks)
+    assert "broken off after step 5; final/ holds the model of step 3" in capsys.readouterr().out
+    assert (tmp_path / "final" / "training.json").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("longtake.train.fit.checkpoint.save_file", full)
+    with pytest.raises(OutputError, match=r"^cannot write the checkpoint of step 8 to [^\n]* make room[^\n]*$"):
+        fit(LineTask(), SETTINGS, tmp_path)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 3 and not list(tmp_path.glob("*.new"))
+    monkeypatch.undo()
+    assert fit(LineTask(), SETTINGS, tmp_path)
+
+
+def test_earlier_checkpoints_are_kept_and_can_be_gone_back_to(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, keep=3, save_minutes=0.0)
+    fit(LineTask(), settings, tmp_path)
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint*"))
+    assert kept == ["checkpoint", "checkpoint-00000006", "checkpoint-00000007"]
+    (tmp_path / "checkpoint-00000007").replace(tmp_path / "other")
+    shutil.rmtree(tmp_path / "checkpoint")
+    (tmp_path / "other").rename(tmp_path / "checkpoint")
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 7
+
+
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
     (tmp_path / "checkpoint" / "weights.safetensors").write_bytes(b"nonsense")
@@ -81,6 +142,23 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert 0 < rates[99] < 0.01
 
 
+def test_the_learning_rate_falls_by_the_time_that_has_passed() -> None:
+    settings = replace(SETTINGS, num_steps=1000, warmup_steps=10, decay_steps=400)
+    rates = [learning_rate(settings, 20, share) for share in (0.0, 0.6, 0.8, 1.0, 1.01)]
+    assert rates == [pytest.approx(rate) for rate in (0.1, 0.1, 0.05, 0.0, 0.0)]
+    # Steps that run out sooner count as before.
+    assert learning_rate(settings, 900, 0.5) == learning_rate(settings, 900)
+
+
+def test_a_run_with_a_time_ends_at_a_low_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = Optimiser.step
+    monkeypatch.setattr(Optimiser, "step", lambda self, rate, mean: (rates.append(rate), step(self, rate, mean))[1])
+    settings = replace(SETTINGS, num_steps=1000, warmup_steps=0, decay_steps=1000)
+    fit(LineTask(), settings, tmp_path, lambda step: step == 4, share=lambda: len(rates) / 4)
+    assert rates == [pytest.approx(rate) for rate in (0.1, 0.075, 0.05, 0.025)]
+
+
 def test_every_step_has_its_own_numbers() -> None:
     draws = {torch.randn(1, generator=step_generator(seed, step)).item() for seed in (0, 1) for step in range(50)}
     assert len(draws) == 100
@@ -93,7 +171,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_last_good_checkpoint
     with pytest.raises(NonFiniteError, match=r"^the loss of step \d+ is not finite[^\n]*smaller learning rate[^\n]*$"):
         fit(LineTask(), wild, tmp_path)
     assert {file: file.read_bytes() for file in (tmp_path / "checkpoint").iterdir()} == before
-    assert not (tmp_path / "final").exists()
+    assert json.loads((tmp_path / "final" / "training.json").read_text())["step"] == 3
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:

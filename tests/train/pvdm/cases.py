@@ -16,7 +16,7 @@ from longtake.models.pvdm.unet import PvdmUnet
 from longtake.ranks.world import World
 from longtake.train.fit.loop import fit
 from longtake.train.fit.settings import FitSettings
-from longtake.train.fit.task import Rival
+from longtake.train.fit.task import AdversarialPhase
 from longtake.train.pvdm.autoencoder import AutoencoderTask
 from longtake.train.pvdm.cache import LatentClips, encode_footage
 from longtake.train.pvdm.losses import Discriminators
@@ -69,11 +69,11 @@ def autoencoder_task(batch_size: int = 2) -> AutoencoderTask:
     return AutoencoderTask(PvdmAutoencoder(AUTOENCODER), draw, shown, AutoencoderLoss(batch_size=batch_size))
 
 
-def judges(task: AutoencoderTask) -> Rival:
+def judges(task: AutoencoderTask) -> AdversarialPhase:
     """Discriminators from the second step on, the same weights every time."""
     torch.manual_seed(1)
     both = Discriminators(PatchDiscriminator(2, 4), PatchDiscriminator(3, 4))
-    return task.with_judges(both, PHASE_1, 1e-2)
+    return task.with_discriminators(both, PHASE_1, 1e-2)
 
 
 def cached(folder: Path, every: int = 1) -> LatentClips:
@@ -110,7 +110,7 @@ def trained_on_a_rank(world: World, folder: str) -> dict[str, Tensor]:
     os.environ.update({name: str(value) for name, value in place.items()})
     try:
         task = autoencoder_task()
-        fit(task, replace(parts_of(SETTINGS, 2), num_steps=4), Path(folder), rival=judges(task))
+        fit(task, replace(parts_of(SETTINGS, 2), num_steps=4), Path(folder), discriminators=judges(task))
         return weights(task.autoencoder)
     finally:
         AcceleratorState._reset_state(True)

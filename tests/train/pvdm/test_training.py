@@ -56,9 +56,9 @@ def test_the_first_phase_runs_no_discriminator(tmp_path: Path, monkeypatch: pyte
     task, calls = autoencoder_task(), count_calls(monkeypatch)
     rival = judges(task)
     before = weights(rival.module)
-    fit(task, replace(SETTINGS, num_steps=PHASE_1), tmp_path, rival=rival)
+    fit(task, replace(SETTINGS, num_steps=PHASE_1), tmp_path, discriminators=rival)
     assert calls == []
-    fit(task, SETTINGS, tmp_path, rival=rival)
+    fit(task, SETTINGS, tmp_path, discriminators=rival)
     # Two steps of each: two judges look at real and at reconstructed clips.
     assert len(calls) == 4 * 2 * 2
     assert not equal(before, weights(rival.module))
@@ -72,7 +72,7 @@ def test_each_side_learns_in_its_turn_only(tmp_path: Path) -> None:
         seen.append((weights(task.autoencoder), weights(nn.ModuleList(rival.module.children()))))
         return False
 
-    fit(task, SETTINGS, tmp_path, stop=look, rival=rival)
+    fit(task, SETTINGS, tmp_path, stop=look, discriminators=rival)
     learned = [
         (not equal(mine, mine_then), any(not torch.equal(theirs[n], then[n]) for n in theirs if n.endswith("weight")))
         for (mine, theirs), (mine_then, then) in zip(seen, seen[1:], strict=False)
@@ -96,11 +96,11 @@ def test_an_interrupted_autoencoder_is_bit_identical(tmp_path: Path, stop_at: in
 
 def test_the_second_phase_goes_on_from_a_finished_first(tmp_path: Path) -> None:
     whole, first, second = autoencoder_task(), autoencoder_task(), autoencoder_task()
-    fit(whole, SETTINGS, tmp_path / "whole", rival=judges(whole))
+    fit(whole, SETTINGS, tmp_path / "whole", discriminators=judges(whole))
     assert fit(first, replace(SETTINGS, num_steps=PHASE_1), tmp_path / "parts")
     found = load_checkpoint(tmp_path / "parts")
     assert found is not None and "rival" not in found.tensors
-    assert fit(second, SETTINGS, tmp_path / "parts", rival=judges(second))
+    assert fit(second, SETTINGS, tmp_path / "parts", discriminators=judges(second))
     assert equal(weights(whole.autoencoder), weights(second.autoencoder))
     assert "rival" in (load_checkpoint(tmp_path / "parts") or found).tensors
 
@@ -166,7 +166,7 @@ def test_parts_of_a_step_are_averaged(tmp_path: Path) -> None:
 def test_two_processes_do_what_one_does(tmp_path: Path, ranks: Any, one_thread: None) -> None:
     first, second = ranks.run(2, trained_on_a_rank, str(tmp_path / "two"))
     task = autoencoder_task()
-    fit(task, replace(parts_of(SETTINGS, 2), num_steps=4), tmp_path / "one", rival=judges(task))
+    fit(task, replace(parts_of(SETTINGS, 2), num_steps=4), tmp_path / "one", discriminators=judges(task))
     alone = weights(task.autoencoder)
     assert equal(first, second)
     for name, value in alone.items():
@@ -250,8 +250,8 @@ def test_a_perceptual_network_that_is_missing_is_named(monkeypatch: pytest.Monke
     with pytest.raises(MissingExtraError, match=r"longtake\[perceptual\]"):
         load_perceptual("efficientnet", (), torch.device("cpu"))
     assert load_perceptual("none", (), torch.device("cpu")) is None
-    with pytest.raises(InputError, match="go together"):
-        PerceptualChoice(kind="vgg")
+    with pytest.raises(InputError, match="give them by --vgg"):
+        PerceptualChoice().check()
 
 
 def their_name(name: str) -> str:

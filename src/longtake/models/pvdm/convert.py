@@ -99,6 +99,11 @@ def _unet(theirs: dict[str, Tensor], grid: Grid, source: Path) -> Part:
         config = unet_config(ours, grid, HEADS)
     except (LookupError, ValueError, ArithmeticError, InputError) as error:
         raise InputError(f"{source} is no UNet of PVDM, or of another build ({error}); check the file") from None
+    if ours["first.weight"].shape[1] == config.latent_channels:
+        raise InputError(
+            f"{source} was trained without the clip before (cond_model: False), so that it cannot go on from one, and "
+            "makes no long video; give the UNet of a training with cond_model: True, as the released ones are"
+        )
     positions = next((tensor.shape[-1] for name, tensor in theirs.items() if name.endswith("zeros")), grid.positions)
     if positions != grid.positions:
         advice = "give its own autoencoder with it, or before it"

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from longtake.errors import CheckpointError
+from longtake.errors import CheckpointError, OutputError
 
 _NAME = "checkpoint"
 
@@ -25,29 +27,56 @@ class Checkpoint:
     step: int
     """Steps done."""
     tensors: dict[str, dict[str, Tensor]]
-    """Tensors by name: `weights`, their average `ema`, and those of a `rival` that has taken part."""
+    """Tensors by name: `weights`, their average `ema`, and those of discriminators that have taken part, `rival`."""
     optimizers: dict[str, dict[str, Any]]
     """States of the `optimizer`, and of `rival_optimizer`."""
     scales: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By what losses are multiplied in half precision, for each optimiser; else empty."""
 
 
-def save_checkpoint(folder: Path, state: Checkpoint) -> None:
-    """Replace the checkpoint in `folder` as a whole; a kill at any moment leaves the old or the new one."""
-    new, current, old = (folder / f"{_NAME}{end}" for end in (".new", "", ".old"))
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    for name, tensors in state.tensors.items():
-        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, new / f"{name}.safetensors")
-    for name, optimizer in state.optimizers.items():
-        torch.save(optimizer, new / f"{name}.pt")
-    digests = {file.name: _digest(file) for file in sorted(new.iterdir())}
-    (new / "state.json").write_text(json.dumps({"step": state.step, "scales": state.scales, "sha256": digests}))
+def save_checkpoint(folder: Path, state: Checkpoint, keep: int = 1) -> None:
+    """Replace the checkpoint in `folder` as a whole; a kill at any moment leaves the old or the new one.
+
+    Of those before it, `keep` - 1 stay as checkpoint-STEP. Raises OutputError on a full disk, and leaves the old one.
+    """
+    current, old = folder / _NAME, folder / f"{_NAME}.old"
+    with new_folder(folder / f"{_NAME}.new", f"the checkpoint of step {state.step}") as new:
+        new.mkdir(parents=True)
+        for name, tensors in state.tensors.items():
+            save_file({key: value.detach().contiguous() for key, value in tensors.items()}, new / f"{name}.safetensors")
+        for name, optimizer in state.optimizers.items():
+            torch.save(optimizer, new / f"{name}.pt")
+        digests = {file.name: _digest(file) for file in sorted(new.iterdir())}
+        (new / "state.json").write_text(json.dumps({"step": state.step, "scales": state.scales, "sha256": digests}))
     shutil.rmtree(old, ignore_errors=True)
     if current.exists():
         os.rename(current, old)
     os.rename(new, current)
+    earlier = json.loads((old / "state.json").read_text())["step"] if keep > 1 and old.exists() else state.step
+    if earlier != state.step:
+        os.rename(old, folder / f"{_NAME}-{earlier:08d}")
     shutil.rmtree(old, ignore_errors=True)
+    for one in sorted(folder.glob(f"{_NAME}-*"), reverse=True)[keep - 1 :]:
+        shutil.rmtree(one, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(place: Path, what: str) -> Iterator[Path]:
+    """Let a folder be made, in place of one that was left half filled; the name is not its last.
+
+    Raises OutputError in one line, and leaves nothing, where it cannot be filled, as on a full disk.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        yield place
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(place, ignore_errors=True)
+        why = " ".join(str(error).split())[:200]
+        raise OutputError(
+            f"cannot write {what} to {place.parent} ({why}); what is there stays: make room, and give the same command"
+        ) from error
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -74,7 +103,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         _ = state.tensors["weights"], state.tensors["ema"], state.optimizers["optimizer"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(
-            f"the checkpoint {place} is damaged ({error}); delete that folder to start over"
+            f"the checkpoint {place} is damaged ({error}); delete that folder to start over, "
+            f"or put one of {_NAME}-STEP in its place, if there is one"
         ) from error
     return state
 

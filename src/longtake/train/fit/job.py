@@ -5,7 +5,8 @@ A stage is called in all processes of a job; the first one writes and speaks.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,12 @@ from longtake import __version__
 from longtake.data.footage import Footage
 from longtake.errors import InputError
 from longtake.ranks.world import World
+from longtake.train.fit.limit import Limit
+from longtake.train.fit.loop import fit
 from longtake.train.fit.run_record import begin_record, skipped_rows
+from longtake.train.fit.settings import FitSettings
+from longtake.train.fit.task import AdversarialPhase, Task
+from longtake.video.lock import Lock
 
 DEFAULT_FPS = 25.0
 """Where recordings do not tell theirs, such as folders of frames."""
@@ -49,8 +55,8 @@ class Job:
     """All that was asked for, for the record."""
     device: torch.device
     world: World
-    stop: Callable[[int], bool]
-    """Whether to end before this step."""
+    limit: Limit
+    """When to stop."""
 
     @property
     def data(self) -> str:
@@ -58,15 +64,46 @@ class Job:
         names = [[recording.name, recording.num_frames] for recording in self.train.recordings]
         return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
-    def begin(self, stage: str, plan: str, **facts: Any) -> None:
-        """Say what will be done, and write it down. Raises InputError where the folder holds another run."""
+    @contextmanager
+    def begun(self, stage: str, plan: str, **facts: Any) -> Iterator[None]:
+        """Say what will be done, write it down, and let nobody else train in the folder meanwhile.
+
+        Raises InputError where the folder holds another run, OutputError where another process trains in it.
+        """
         if self.world.rank:
+            yield
             return
         facts |= {"longtake": __version__, "device": self.device.type, "processes": self.world.size, "plan": plan}
         facts |= {"recordings": len(self.train.recordings), "data": self.data}
         facts |= {"skipped": skipped_rows(self.train.skipped)}
-        changes = begin_record(self.folder, stage, self.settings, facts)
-        print("\n".join([f"data: {self.train.summary()}", f"plan: {plan}", *(f"note: {each}" for each in changes)]))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with closing(Lock(self.folder / "lock", self.folder)):
+            changes = begin_record(self.folder, stage, self.settings, facts)
+            print("\n".join([f"data: {self.train.summary()}", f"plan: {plan}", *(f"note: {one}" for one in changes)]))
+            yield
+
+    def encoded(self, told: dict[str, Any], encode: Callable[[Path, Share], bool]) -> Path | None:
+        """Return the folder of latents, once each process has encoded its share of the files; None if it was stopped.
+
+        `told` is what latents are made of, beside recordings. Raises InputError where those that are there are of
+        something else.
+        """
+        folder = self.folder / "latents"
+        if self.world.rank == 0:
+            check_cache(folder, {"recordings": self.data, **told})
+        self.world.all.say("looked")
+        done = encode(folder, Share(rank=self.world.rank, size=self.world.size))
+        return folder if all(json.loads(said) for said in self.world.all.say(json.dumps(done))) else None
+
+    def fit(
+        self,
+        task: Task,
+        settings: FitSettings,
+        discriminators: AdversarialPhase | None = None,
+        save: Callable[[Path], None] | None = None,
+    ) -> bool:
+        """Train in the folder; return whether all steps are done."""
+        return fit(task, settings, self.folder, self.limit, discriminators, self.limit.share, save)
 
 
 def check_cache(folder: Path, told: dict[str, Any]) -> None:

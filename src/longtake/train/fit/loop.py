@@ -1,5 +1,6 @@
 """The one training loop: every model of the package is trained by `fit`."""
 
+import json
 import os
 import shutil
 import time
@@ -16,13 +17,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, NonFiniteError
-from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
 from longtake.train.fit.ema import Ema
-from longtake.train.fit.player import Learning, Player, Turn
+from longtake.train.fit.optimiser import Learning, Optimiser, Turn
 from longtake.train.fit.settings import FitSettings, learning_rate
-from longtake.train.fit.task import Rival, Scalars, Task
+from longtake.train.fit.task import AdversarialPhase, Scalars, Task
 
 _ADVICE = "try a smaller learning rate, or bf16 in place of fp16"
+RECORD = "training.json"
+"""In final/: how many of the steps its model has seen."""
 _TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,26 +40,40 @@ def fit(
     settings: FitSettings,
     folder: Path,
     stop: Callable[[int], bool] = lambda step: False,
-    rival: Rival | None = None,
+    discriminators: AdversarialPhase | None = None,
+    share: Callable[[], float] | None = None,
+    save: Callable[[Path], None] | None = None,
 ) -> bool:
-    """Train the task in `folder`: checkpoints, `samples/`, TensorBoard events and `log.txt`; `final/` when done.
+    """Train the task in `folder`: checkpoints, `samples/`, TensorBoard events, `log.txt`, and `final/`, the model.
 
     The same call on the same folder continues where the last checkpoint stands, with bit-identical results (same
     machine and number of threads). `stop(step)` ends the run early with a checkpoint, for a time limit or a test.
-    With more steps, or a `rival` that begins where the last call ended, a finished run goes on. In a job of several
-    processes, each computes its share of `parts`, and the first one writes. Returns whether all steps are done.
+    With more steps, or `discriminators` that begin where the last call ended, a finished run goes on. In a job of
+    several processes, each computes its share of `parts`, and the first one writes. `final/` is written beside each
+    checkpoint, so that a run that ends for whatever reason leaves a model, by `save` where the task's own would not be
+    whole. `share()` of the time that has passed lets the learning rate fall by time. Returns whether all steps are
+    done.
     Raises CheckpointError where a checkpoint is damaged, InputError where the settings do not suit the machine,
     NonFiniteError where training diverges; a checkpoint never holds a weight that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return _Run(task, settings, folder, rival).train(stop)
+    return _Run(task, settings, folder, discriminators, share, save or task.save).train(stop)
 
 
 class _Run:
     """The state of one call of `fit`."""
 
-    def __init__(self, task: Task, settings: FitSettings, folder: Path, rival: Rival | None) -> None:
-        self.task, self.settings, self.folder, self.rival = task, settings, folder, rival
+    def __init__(
+        self,
+        task: Task,
+        settings: FitSettings,
+        folder: Path,
+        discriminators: AdversarialPhase | None,
+        share: Callable[[], float] | None,
+        save: Callable[[Path], None],
+    ) -> None:
+        self.task, self.settings, self.folder, self.discriminators = task, settings, folder, discriminators
+        self.share, self.write_model = share, save
         module = task.module()
         self.device = next(module.parameters()).device
         # accelerate fixes its precision once per process, but stages with different ones may follow each other.
@@ -65,10 +82,14 @@ class _Run:
         settings.check_device(self.device.type)
         settings.check_processes(self.size)
         own = Learning(betas=settings.betas, weight_decay=settings.weight_decay, max_gradient=settings.max_gradient)
-        self.players = {"optimizer": self._player([module], own)}
-        if rival is not None:
-            theirs = Learning(betas=rival.betas, weight_decay=rival.weight_decay, max_gradient=rival.max_gradient)
-            self.players["rival_optimizer"] = self._player(list(rival.module.children()), theirs)
+        self.optimisers = {"optimizer": self._optimiser([module], own)}
+        if discriminators is not None:
+            theirs = Learning(
+                betas=discriminators.betas,
+                weight_decay=discriminators.weight_decay,
+                max_gradient=discriminators.max_gradient,
+            )
+            self.optimisers["rival_optimizer"] = self._optimiser(list(discriminators.module.children()), theirs)
         self.ema = Ema(module, settings.ema_decay, settings.ema_every)
         self.figures: Scalars = {}
         self.step = self._restore()
@@ -78,6 +99,18 @@ class _Run:
         if self.step >= self.settings.num_steps and (self.folder / "final").exists():
             self._say(f"finished already, at step {self.step}")
             return True
+        try:
+            self._steps(stop)
+        except BaseException:
+            held = self.folder / "final" / RECORD
+            kept = (
+                f"holds the model of step {json.loads(held.read_text())['step']}" if held.exists() else "is not there"
+            )
+            self._say(f"broken off after step {self.step}; final/ {kept}")
+            raise
+        return self._finish()
+
+    def _steps(self, stop: Callable[[int], bool]) -> None:
         started = saved = time.monotonic()
         sampled = -float("inf")
         losses: list[Tensor] = []
@@ -95,20 +128,26 @@ class _Run:
             if now - saved > 60 * self.settings.save_minutes:
                 self._save()
                 saved = time.monotonic()
-        return self._finish()
 
-    def _player(self, groups: list[nn.Module], learning: Learning) -> Player:
-        return Player(groups, learning, self.device, scaled=self.settings.precision == "fp16")
+    def _optimiser(self, groups: list[nn.Module], learning: Learning) -> Optimiser:
+        return Optimiser(groups, learning, self.device, scaled=self.settings.precision == "fp16")
 
     def _turn(self) -> tuple[Turn, float, bool]:
         """Whose turn this step is, at which learning rate, and whether it is the task's."""
-        task, rate = self.players["optimizer"], learning_rate(self.settings, self.step)
-        if self.rival is None or self.step < self.rival.start:
-            return Turn(player=task, loss=self.task.loss), rate, True
-        rival = self.players["rival_optimizer"]
-        if (self.step - self.rival.start) % 2 == 0:
-            return Turn(player=task, loss=self.rival.task_loss, others=(rival,)), rate, True
-        return Turn(player=rival, loss=self.rival.loss, others=(task,)), self.rival.learning_rate, False
+        task, rate, phase = self.optimisers["optimizer"], self._rate(), self.discriminators
+        if phase is None or self.step < phase.start:
+            return Turn(optimiser=task, loss=self.task.loss), rate, True
+        theirs = self.optimisers["rival_optimizer"]
+        if (self.step - phase.start) % 2 == 0:
+            return Turn(optimiser=task, loss=phase.task_loss, others=(theirs,)), rate, True
+        return Turn(optimiser=theirs, loss=phase.loss, others=(task,)), phase.learning_rate, False
+
+    def _rate(self) -> float:
+        """The learning rate, the same in all processes."""
+        if self.share is None:
+            return learning_rate(self.settings, self.step)
+        passed = torch.tensor(self.share(), device=self.device)
+        return learning_rate(self.settings, self.step, float(self._mean(passed) if self.size > 1 else passed))
 
     def _advance(self) -> list[Tensor]:
         """Do one step; return the task's losses, if it was its turn."""
@@ -120,7 +159,7 @@ class _Run:
             losses.append(loss)
             self.figures |= figures
         self._check_loss(losses)
-        turn.player.step(rate, self._mean if self.size > 1 else None)
+        turn.optimiser.step(rate, self._mean if self.size > 1 else None)
         self.step += 1
         self.ema.update(self.step)
         return losses if is_task else []
@@ -174,18 +213,26 @@ class _Run:
         Image.fromarray((grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
 
     def _save(self) -> None:
+        """Write a checkpoint, and the model as it is."""
         if self.rank:
             return
         tensors = {"weights": self.task.module().state_dict(), "ema": self.ema.state_dict()}
-        players = {"optimizer": self.players["optimizer"]}
-        if self.rival is not None and self.step > self.rival.start:
-            tensors["rival"], players = self.rival.module.state_dict(), self.players
+        optimisers = {"optimizer": self.optimisers["optimizer"]}
+        if self.discriminators is not None and self.step > self.discriminators.start:
+            tensors["rival"], optimisers = self.discriminators.module.state_dict(), self.optimisers
         for name, values in tensors.items():
             check_finite(values, f"{name} at step {self.step} is not saved, the last checkpoint is kept", _ADVICE)
-        optimizers = {name: player.optimizer.state_dict() for name, player in players.items()}
-        scales = {name: player.scaler.state_dict() for name, player in players.items()}
-        state = Checkpoint(step=self.step, tensors=tensors, optimizers=optimizers, scales=scales)
-        save_checkpoint(self.folder, state)
+        states = {name: one.adam.state_dict() for name, one in optimisers.items()}
+        scales = {name: one.scaler.state_dict() for name, one in optimisers.items()}
+        state = Checkpoint(step=self.step, tensors=tensors, optimizers=states, scales=scales)
+        save_checkpoint(self.folder, state, self.settings.keep)
+        final = self.folder / "final"
+        with new_folder(self.folder / "final.new", f"the model of step {self.step}") as new:
+            with self.ema.applied(), torch.no_grad():
+                self.write_model(new)
+            (new / RECORD).write_text(json.dumps({"step": self.step, "steps": self.settings.num_steps}) + "\n")
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(new, final)
 
     def _restore(self) -> int:
         found = load_checkpoint(self.folder)
@@ -196,11 +243,11 @@ class _Run:
             return 0
         self.task.module().load_state_dict(found.tensors["weights"])
         self.ema.load_state_dict(found.tensors["ema"])
-        if self.rival is not None and "rival" in found.tensors:
-            self.rival.module.load_state_dict(found.tensors["rival"])
-        for name, player in self.players.items():
+        if self.discriminators is not None and "rival" in found.tensors:
+            self.discriminators.module.load_state_dict(found.tensors["rival"])
+        for name, optimiser in self.optimisers.items():
             if name in found.optimizers:
-                player.load(found.optimizers[name], found.scales.get(name, {}))
+                optimiser.load(found.optimizers[name], found.scales.get(name, {}))
         self._say(f"continues at step {step}")
         return step
 
@@ -211,15 +258,10 @@ class _Run:
     def _finish(self) -> bool:
         self._save()
         done = self.step >= self.settings.num_steps
-        if done and self.rank == 0:
+        if done:
             self._sample()
-            new, final = self.folder / "final.new", self.folder / "final"
-            shutil.rmtree(new, ignore_errors=True)
-            with self.ema.applied():
-                self.task.save(new)
-            shutil.rmtree(final, ignore_errors=True)
-            os.rename(new, final)
-            self._say(f"finished at step {self.step}")
+        held = "" if done else f" of {self.settings.num_steps}; final/ holds the model of this step"
+        self._say(f"{'finished' if done else 'stopped'} at step {self.step}{held}")
         if self.writer is not None:
             self.writer.close()
         self.accelerator.wait_for_everyone()

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 NAME = "run.json"
-_FREE = ("sample_minutes", "save_minutes", "log_every", "recompute", "in_memory", "vgg", "autoencoder", "folder")
+_FREE = (
+    "sample_minutes",
+    "save_minutes",
+    "keep",
+    "log_every",
+    "recompute",
+    "in_memory",
+    "vgg",
+    "autoencoder",
+    "folder",
+)
 """Settings that change no weight, and places of files."""
 _LESS_MEMORY = ("batch_size", "parts")
 """Settings that may have to change when memory runs out."""

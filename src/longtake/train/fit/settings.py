@@ -44,11 +44,21 @@ class FitSettings:
     sample_minutes: float = 5.0
     """Minutes between grids of pictures."""
     save_minutes: float = 5.0
-    """Minutes between checkpoints."""
+    """Minutes between checkpoints, each with a model in final/ as it is then."""
+    keep: int = 1
+    """Checkpoints that are kept: the last one, and those before it as checkpoint-STEP."""
 
     def __post_init__(self) -> None:
         """Raise InputError for values that no run can have."""
-        least = {"num_steps": 1, "parts": 1, "ema_every": 1, "log_every": 1, "warmup_steps": 0, "decay_steps": 0}
+        least = {
+            "num_steps": 1,
+            "parts": 1,
+            "ema_every": 1,
+            "log_every": 1,
+            "keep": 1,
+            "warmup_steps": 0,
+            "decay_steps": 0,
+        }
         for name, bound in (least | {"seed": 0, "weight_decay": 0}).items():
             if getattr(self, name) < bound:
                 raise InputError(f"{name} cannot be {getattr(self, name)}; use {bound} or more")
@@ -71,8 +81,11 @@ class FitSettings:
             raise InputError("precision fp16 needs a GPU; use bf16, or no")
 
 
-def learning_rate(settings: FitSettings, step: int) -> float:
-    """Learning rate of this step: a rise, a plateau, a fall."""
+def learning_rate(settings: FitSettings, step: int, share: float = 0.0) -> float:
+    """Learning rate of this step: a rise, a plateau, a fall.
+
+    Where time will end the run before its steps do, `share` of it that has passed counts as that share of the steps.
+    """
     rise = (step + 1) / max(settings.warmup_steps, 1)
-    fall = (settings.num_steps - step) / max(settings.decay_steps, 1)
-    return settings.learning_rate * min(1.0, rise, fall)
+    fall = min(settings.num_steps - step, (1 - share) * settings.num_steps) / max(settings.decay_steps, 1)
+    return settings.learning_rate * max(0.0, min(1.0, rise, fall))

@@ -38,22 +38,22 @@ class Task(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rival:
-    """Networks that learn to beat the task's, in turns with it: a step of the task, a step of theirs, and so on."""
+class AdversarialPhase:
+    """Discriminators that learn to beat the task's network, in turns with it: a step of the task, a step of theirs."""
 
     module: nn.Module
     """What learns; the gradients of each of its children are limited by themselves."""
     loss: Loss
-    """What it learns from."""
+    """What they learn from."""
     task_loss: Loss
-    """The task's loss once the rival takes part, in place of `Task.loss`."""
+    """The task's loss once they take part, in place of `Task.loss`."""
     start: int
-    """The first step that it takes part in; until then it is not run."""
+    """The first step that they take part in; until then they are not run."""
     learning_rate: float = 1e-4
     """Constant."""
     betas: tuple[float, float] = (0.5, 0.9)
-    """How long its AdamW remembers gradients and their squares."""
+    """How long their AdamW remembers gradients and their squares."""
     weight_decay: float = 0.01
-    """Its AdamW's weight decay."""
+    """Their AdamW's weight decay."""
     max_gradient: float = 1.0
     """The gradients of each child are scaled down to this norm."""

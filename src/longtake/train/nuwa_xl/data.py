@@ -51,11 +51,12 @@ _STARTS = 3000
 
 def encode_stretches(
     vae: AutoencoderKL, settings: StretchSettings, folder: Path, stop: Callable[[int], bool] = lambda world: False
-) -> None:
+) -> bool:
     """Draw and encode stretches of all worlds into `folder`, unit variance, float16; files that exist are kept.
 
-    A file holds, for every stride s, `latents_s` (stretches, frames, channels, height, width) and `shots_s` (stretches,
-    frames), which are numbers of training shots. `stop(world)` is asked before every file.
+    Returns whether all are there. A file holds, for every stride s, `latents_s` (stretches, frames, channels, height,
+    width) and `shots_s` (stretches, frames), which are numbers of training shots. `stop(world)` is asked before every
+    file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, settings.num_worlds, settings.worlds_per_file):
@@ -63,7 +64,7 @@ def encode_stretches(
         if path.exists():
             continue
         if stop(start):
-            return
+            return False
         numbers = range(start, min(start + settings.worlds_per_file, settings.num_worlds))
         worlds = [stretch_world(number, settings) for number in numbers]
         tensors: dict[str, Tensor] = {}
@@ -74,6 +75,7 @@ def encode_stretches(
             tensors[f"shots_{stride}"] = torch.tensor([_shots(*stretch) for stretch in frames])
         save_file(tensors, path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)
+    return True
 
 
 def draw_clips(settings: StretchSettings) -> UInt8[Tensor, "clips frames 3 64 64"]:

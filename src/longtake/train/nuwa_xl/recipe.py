@@ -1,23 +1,13 @@
 """How `nuwa-sprites` is trained: every stage in full, and the stages in their order.
 
-    python -m longtake.train.nuwa_xl.recipe cache|mtd|t_klvae|weights [--runs runs/nuwa] [--minutes M]
-
-Autoencoder, text encoder and tokenizer are those of the embedded `sprites`; the image network is what the stage
-`images` of `longtake train sprites` leaves (`--images`). A stage that was interrupted continues.
+Autoencoder and captions are those of `sprites`, and so is the image network, as its stage `images` leaves it.
 """
 
-import argparse
-import sys
-import time
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-
-from longtake.models import WEIGHTS
 from longtake.models.nuwa_xl.config import MtdConfig
+from longtake.train.fit.runs import Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import StretchSettings
-from longtake.train.nuwa_xl.embedded import NuwaPlaces, encode, train_mtd, train_t_klvae, write_weights
+from longtake.train.nuwa_xl.embedded_stages import encode, train_mtd, train_t_klvae
 from longtake.train.nuwa_xl.unet import MtdSettings
 from longtake.train.nuwa_xl.vae import TemporalVaeSettings
 
@@ -47,28 +37,10 @@ def t_klvae() -> tuple[TemporalVaeSettings, FitSettings]:
     return TemporalVaeSettings(), fit
 
 
-STAGES: dict[str, Callable[[NuwaPlaces, Callable[[int], bool]], None]] = {
-    "cache": partial(encode, cache()),
-    "mtd": partial(train_mtd, *mtd()),
-    "t_klvae": partial(train_t_klvae, *t_klvae(), MtdConfig().frames),
-    "weights": partial(write_weights, GUIDANCE, INFILL_GUIDANCE),
+STAGES = {
+    "stretches": Stage(run=encode, settings=(cache(),), share=8),
+    "mtd": Stage(run=train_mtd, settings=mtd(), share=22),
 }
-"""Name of a stage -> function of where things lie and of when to stop, in the order they run in."""
-
-
-def main(arguments: list[str]) -> None:
-    """Run a stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--runs", type=Path, default=Path("runs/nuwa"), help="folder that all stages share")
-    parser.add_argument("--images", type=Path, default=Path("runs/images/final"), help="the image network")
-    parser.add_argument("--minutes", type=float, help="save and stop after this time")
-    chosen = parser.parse_args(arguments)
-    end = float("inf") if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
-    places = NuwaPlaces(runs=chosen.runs, images=chosen.images, embedded=WEIGHTS / "sprites")
-    chosen.runs.mkdir(parents=True, exist_ok=True)
-    STAGES[chosen.stage](places, lambda step: time.monotonic() > end)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+"""After those of `sprites`, in the order they run in."""
+COMPARED = {"t_klvae": Stage(run=train_t_klvae, settings=(*t_klvae(), MtdConfig().frames), share=1)}
+"""What is trained for comparison only."""

@@ -3,17 +3,15 @@
 Called in all processes of a job; the first one writes and speaks.
 """
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.episodes import Episodes
@@ -26,14 +24,11 @@ from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import count_flops, save_index
 from longtake.models.nuwa_xl.spec import LAYOUT
-from longtake.train.fit.job import Job, Share, check_cache, frame_rate, num_weights, steps_in_words
-from longtake.train.fit.loop import fit
-from longtake.train.fit.task import Scalars, Task
+from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
 from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
 from longtake.train.nuwa_xl.settings import NuwaXlRun
 from longtake.train.nuwa_xl.start import Start, closed_vocabulary
 from longtake.train.nuwa_xl.unet import MtdTask
-from longtake.train.sprites.build import AutoencoderKL
 
 _TEXTS_AT_ONCE = 64
 _SHARED = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -48,17 +43,28 @@ def nuwa_xl_stage(run: NuwaXlRun, episodes: Episodes, job: Job) -> bool:
     network = start_network(run.start, run.network, run.size // run.start.reduction).to(job.device)
     words = Words(run.start, job.device)
     texts = sorted({text for captions in episodes.captions for text in captions.texts})
-    job.begin("nuwa-xl", _plan(run, network, job), weights=num_weights(network))
-    if job.world.rank == 0:
-        print("\n".join(words.notes(texts)))
-    vae = image_decoder(run.start.parts["vae"], job.device, torch.float32)
-    if not _encoded(run, vae, episodes, job):
-        return False
-    source = EpisodeLatents(job.folder / "latents", episodes, words.embed, run.network.strides)
-    alphas_cumprod, prediction = noise_levels(run.start.parts["scheduler"])
-    task = MtdTask(network, alphas_cumprod, vae, source, run.loss, prediction)
-    extras = _extras(run, frame_rate(job.train), texts) | {"forward_flops": _flops(network, words)}
-    return fit(WholeModel(task, run.start, extras), run.fit, job.folder, job.stop)
+    with job.begun("nuwa-xl", _plan(run, network, job), weights=num_weights(network)):
+        if job.world.rank == 0:
+            print("\n".join(words.notes(texts)))
+        parts = run.start.parts
+        vae = image_decoder(parts["vae"], job.device, torch.float32)
+        told = {"autoencoder": digest([parts["vae"]]), "size": run.size}
+        latents = job.encoded(told, lambda folder, share: encode_episodes(vae, episodes, folder, job.limit, share))
+        if latents is None:
+            return False
+        source = EpisodeLatents(latents, episodes, words.embed, run.network.strides)
+        alphas_cumprod, prediction = noise_levels(parts["scheduler"])
+        task = MtdTask(network, alphas_cumprod, vae, source, run.loss, prediction)
+        extras = _extras(run, frame_rate(job.train), texts) | {"forward_flops": _flops(network, words)}
+
+        def save(folder: Path) -> None:
+            """Write a model with copies of all parts that it needs, so that it can be moved."""
+            task.save(folder / "unet")
+            for part in _SHARED:
+                copy_part(parts[part], folder / part)
+            save_index(folder, extras)
+
+        return job.fit(task, run.fit, save=save)
 
 
 def start_network(start: Start, config: MtdConfig, cells: int) -> MaskTemporalUnet:
@@ -72,35 +78,6 @@ def start_network(start: Start, config: MtdConfig, cells: int) -> MaskTemporalUn
         network = new(place, config)
     network.image.register_to_config(sample_size=cells)
     return network.requires_grad_(True)
-
-
-@dataclass(frozen=True)
-class WholeModel(Task):
-    """A task whose result is saved as a model folder with copies of all parts that it needs, so that it can be
-    moved."""
-
-    task: MtdTask
-    start: Start
-    extras: dict[str, Any]
-
-    def module(self) -> nn.Module:
-        """The UNet."""
-        return self.task.module()
-
-    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
-        """The task's."""
-        return self.task.loss(generator)
-
-    def sample(self) -> Float[Tensor, "3 height width"]:
-        """The task's."""
-        return self.task.sample()
-
-    def save(self, folder: Path) -> None:
-        """Write the model."""
-        self.task.save(folder / "unet")
-        for part in _SHARED:
-            copy_part(self.start.parts[part], folder / part)
-        save_index(folder, self.extras)
 
 
 def copy_part(source: Path, target: Path) -> None:
@@ -155,17 +132,6 @@ def _plan(run: NuwaXlRun, network: MaskTemporalUnet, job: Job) -> str:
     plan = f"UNet of {num_weights(network):,} weights from {start.folder.name}; clips of {config.frames}x{run.size}x"
     plan += f"{run.size}, frames {told} apart, in {num_spans:,} spans of {span:,} frames; latents: "
     return plan + f"{cache / 1e6:,.1f} MB; " + steps_in_words(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
-
-
-def _encoded(run: NuwaXlRun, vae: AutoencoderKL, episodes: Episodes, job: Job) -> bool:
-    """Write the latents of all episodes to `latents/`, each process its share; return whether all are there."""
-    folder, share = job.folder / "latents", Share(rank=job.world.rank, size=job.world.size)
-    if share.rank == 0:
-        told = {"recordings": job.data, "autoencoder": digest([run.start.parts["vae"]]), "size": run.size}
-        check_cache(folder, told)
-    job.world.all.say("looked")
-    done = encode_episodes(vae, episodes, folder, job.stop, share)
-    return all(json.loads(told) for told in job.world.all.say(json.dumps(done)))
 
 
 def _extras(run: NuwaXlRun, fps: float, texts: Sequence[str]) -> dict[str, Any]:

@@ -1,18 +1,17 @@
 """Training mask temporal diffusion: clips at all levels of the tree, with some of their frames known."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import save_unet
 from longtake.schedule import Prediction, Table
+from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.nuwa_xl.data import SpanClips, SpanSource
 from longtake.train.nuwa_xl.settings import MtdSettings
@@ -115,8 +114,7 @@ class MtdTask(Task):
     ) -> Tensor:
         """The network's output, where the network is."""
         device = next(self.network.parameters()).device
-        # The backward pass of the fused attention costs more than half a step on a CPU.
-        with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+        with cpu_attention(device):
             inputs = (part.to(device) for part in (x, timestep, text, known, mask, stride))
             return self.network(*inputs).float()
 

@@ -10,8 +10,8 @@ from torch.nn.functional import interpolate
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.save import save_network
-from longtake.train.fit.quick import quick_attention
-from longtake.train.fit.task import Rival, Scalars, Task
+from longtake.train.fit.cpu_attention import cpu_attention
+from longtake.train.fit.task import AdversarialPhase, Scalars, Task
 from longtake.train.pvdm.losses import (
     Discriminators,
     Distance,
@@ -50,23 +50,28 @@ class AutoencoderTask(Task):
         """Reconstruction alone: pixels, and how one frame of each clip looks."""
         return self._reconstruction(*self._drawn(generator))
 
-    def with_judges(self, judges: Discriminators, start: int, learning_rate: float) -> Rival:
-        """Return discriminators as a rival from step `start` on; they are trained in place."""
+    def with_discriminators(self, discriminators: Discriminators, start: int, learning_rate: float) -> AdversarialPhase:
+        """Return what discriminators do from step `start` on; they are trained in place."""
 
         def fooling(generator: Generator) -> tuple[Tensor, Scalars]:
             video, again, chosen = self._drawn(generator)
             loss, scalars = self._reconstruction(video, again, chosen)
-            fooled = adversarial_loss(judges, video, again, chosen, self.settings.weights)
+            fooled = adversarial_loss(discriminators, video, again, chosen, self.settings.weights)
             return loss + fooled, scalars | {"adversarial": float(fooled.detach())}
 
         def judging(generator: Generator) -> tuple[Tensor, Scalars]:
             with torch.no_grad():
                 drawn = self._drawn(generator)
-            loss = discriminator_loss(judges, *drawn)
+            loss = discriminator_loss(discriminators, *drawn)
             return loss, {"discriminators": float(loss.detach())}
 
-        return Rival(
-            module=judges, loss=judging, task_loss=fooling, start=start, learning_rate=learning_rate, max_gradient=1.0
+        return AdversarialPhase(
+            module=discriminators,
+            loss=judging,
+            task_loss=fooling,
+            start=start,
+            learning_rate=learning_rate,
+            max_gradient=1.0,
         )
 
     def sample(self) -> Float[Tensor, "3 height width"]:
@@ -85,7 +90,7 @@ class AutoencoderTask(Task):
         """Return random clips, their reconstructions, and a random frame of each."""
         video = to_video(self.draw(self.settings.batch_size, generator).to(self.device))
         chosen = torch.randint(video.shape[2], (len(video),), generator=generator).to(self.device)
-        with quick_attention(self.device, self.autoencoder.recompute):
+        with cpu_attention(self.device, self.autoencoder.recompute):
             return video, self.autoencoder(video).float(), chosen
 
     def _reconstruction(self, video: Tensor, again: Tensor, chosen: Tensor) -> tuple[Tensor, Scalars]:

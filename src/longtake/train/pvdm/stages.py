@@ -3,12 +3,11 @@
 Each is called in all processes of a job; the first one writes and speaks.
 """
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import copytree
 
 import numpy as np
 import torch
@@ -27,8 +26,7 @@ from longtake.models.pvdm.discriminators import PatchDiscriminator
 from longtake.models.pvdm.save import count_flops, save_index
 from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.train.fit.job import Job, Share, check_cache, frame_rate, num_weights, steps_in_words
-from longtake.train.fit.loop import fit
+from longtake.train.fit.job import Job, Share, frame_rate, num_weights, steps_in_words
 from longtake.train.pvdm.autoencoder import AutoencoderTask, Draw
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
 from longtake.train.pvdm.losses import Discriminators
@@ -60,16 +58,14 @@ def autoencoder_stage(run: AutoencoderRun, job: Job) -> bool:
     plan += (
         f"; its latents suit a UNet of at most {levels} --multipliers" if levels < len(UnetConfig.multipliers) else ""
     )
-    job.begin("pvdm-autoencoder", plan, weights=weights, perceptual=run.perceptual.kind)
-    task = AutoencoderTask(
-        network, footage_draw(job.train, num_frames), _shown(job.shown, num_frames), run.loss, distance
-    )
-    rival = None
-    if run.judges.steps:
-        torch.manual_seed(run.fit.seed + 1)
-        both = Discriminators(*(PatchDiscriminator(axes, run.judges.channels) for axes in (2, 3)))
-        rival = task.with_judges(both.to(job.device), run.fit.num_steps, run.judges.learning_rate)
-    return fit(task, replace(run.fit, num_steps=num_steps), job.folder, job.stop, rival)
+    draw, shown = footage_draw(job.train, num_frames), _shown(job.shown, num_frames)
+    with job.begun("pvdm-autoencoder", plan, weights=weights, perceptual=run.perceptual.kind):
+        task, phase = AutoencoderTask(network, draw, shown, run.loss, distance), None
+        if run.judges.steps:
+            torch.manual_seed(run.fit.seed + 1)
+            both = Discriminators(*(PatchDiscriminator(axes, run.judges.channels) for axes in (2, 3)))
+            phase = task.with_discriminators(both.to(job.device), run.fit.num_steps, run.judges.learning_rate)
+        return job.fit(task, replace(run.fit, num_steps=num_steps), phase)
 
 
 def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
@@ -94,39 +90,27 @@ def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
     plan = f"UNet of {weights:,} weights, {_clips(job.train, config)}; latents of {num_clips:,} of them, from every "
     plan += f"{'frame' if run.every == 1 else f'{run.every} frames'}: {cache / 1e6:,.1f} MB; "
     plan += steps_in_words(run.fit.num_steps, run.loss.batch_size, run.fit.parts)
-    job.begin("pvdm", plan, weights=weights)
-    autoencoder = frozen_autoencoder(run.autoencoder, job.device)
-    if not encode_stage(run, autoencoder, job):
-        return False
-    clips = LatentClips(job.folder / "latents", num_frames)
-    done = fit(DiffusionTask(unet, autoencoder, clips, None, run.loss), run.fit, job.folder, job.stop)
-    if done and job.world.rank == 0:
-        complete_model(job.folder / "final", run.autoencoder, config, run.network, frame_rate(job.train))
-    return done
+    with job.begun("pvdm", plan, weights=weights):
+        autoencoder = frozen_autoencoder(run.autoencoder, job.device)
+        per_file = max(1, CLIPS_PER_FILE * len(job.train.recordings) // num_clips)
+        told = {"every": run.every, "autoencoder": digest([run.autoencoder]), "precision": run.fit.precision}
 
+        def encode(folder: Path, share: Share) -> bool:
+            precision = run.fit.precision
+            return encode_footage(autoencoder, job.train, run.every, folder, job.limit, precision, share, per_file)
 
-def encode_stage(run: DiffusionRun, autoencoder: PvdmAutoencoder, job: Job) -> bool:
-    """Write the latents of all clips to `latents/`, each process its share of the files; return whether all are there.
+        latents = job.encoded(told, encode)
+        if latents is None:
+            return False
+        task = DiffusionTask(unet, autoencoder, LatentClips(latents, num_frames), None, run.loss)
 
-    Raises InputError where those that are there are of other clips, or by another autoencoder.
-    """
-    folder = job.folder / "latents"
-    if job.world.rank == 0:
-        told = {"recordings": job.data, "every": run.every}
-        check_cache(folder, told | {"autoencoder": digest([run.autoencoder]), "precision": run.fit.precision})
-    job.world.all.say("looked")
-    share = Share(rank=job.world.rank, size=job.world.size)
-    num_clips = len(clip_places(job.train, autoencoder.config.grid.frames, run.every))
-    per_file = max(1, CLIPS_PER_FILE * len(job.train.recordings) // num_clips)
-    done = encode_footage(autoencoder, job.train, run.every, folder, job.stop, run.fit.precision, share, per_file)
-    return all(json.loads(told) for told in job.world.all.say(json.dumps(done)))
+        def save(folder: Path) -> None:
+            task.save(folder)
+            copytree(run.autoencoder, folder / "autoencoder")
+            costs = count_flops(config) | count_flops(run.network)
+            save_index(folder, with_text=False, fps=frame_rate(job.train), guidance=1.0, **costs)
 
-
-def complete_model(folder: Path, part: Path, autoencoder: AutoencoderConfig, unet: UnetConfig, fps: float) -> None:
-    """Add to a folder that holds a `unet` without text what makes it a model: the autoencoder, and the index."""
-    rmtree(folder / "autoencoder", ignore_errors=True)
-    copytree(part, folder / "autoencoder")
-    save_index(folder, with_text=False, fps=fps, guidance=1.0, **count_flops(autoencoder), **count_flops(unet))
+        return job.fit(task, run.fit, save=save)
 
 
 def frozen_autoencoder(part: Path, device: torch.device) -> PvdmAutoencoder:

@@ -13,7 +13,7 @@ from longtake.models.pvdm.noise_levels import NUM_TRAIN, alphas_cumprod, pvdm_sc
 from longtake.models.pvdm.save import save_network
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.schedule import step, to_x0
-from longtake.train.fit.quick import quick_attention
+from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.pvdm.cache import LatentClips
 from longtake.train.pvdm.settings import DiffusionSettings
@@ -84,7 +84,7 @@ class DiffusionTask(Task):
         alpha, sigma = (each[timestep][:, None, None].to(self.device) for each in (self.alpha, self.sigma))
         latents, previous, noise = (each.to(self.device) for each in (latents, previous, noise))
         text = None if text is None else text.to(self.device)
-        with quick_attention(self.device, self.unet.recompute):
+        with cpu_attention(self.device, self.unet.recompute):
             predicted = self.unet(alpha * latents + sigma * noise, timestep.to(self.device), previous, text).float()
         wanted = noise if self.unet.config.prediction == "epsilon" else alpha * noise - sigma * latents
         return (predicted - wanted).square().mean()

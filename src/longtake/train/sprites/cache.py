@@ -39,8 +39,9 @@ class CacheSettings:
 
 def encode_worlds(
     vae: AutoencoderKL, settings: CacheSettings, folder: Path, stop: Callable[[int], bool] = lambda start: False
-) -> None:
-    """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept.
+) -> bool:
+    """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept. Returns whether all
+    are there.
 
     Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds).
     `stop(world)` is asked before every file.
@@ -52,7 +53,7 @@ def encode_worlds(
         if path.exists():
             continue
         if stop(start):
-            return
+            return False
         num_worlds = min(settings.worlds_per_file, settings.num_worlds - start)
         seeds = range(settings.first_seed + start, settings.first_seed + start + num_worlds)
         worlds = [random_world(seed) for seed in seeds]
@@ -61,6 +62,7 @@ def encode_worlds(
         shots = torch.tensor([numbers[world.shot(0)] for world in worlds])
         save_file({"latents": latents, "shots": shots}, path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)
+    return True
 
 
 def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint8]:
@@ -69,9 +71,10 @@ def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint
 
 
 def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
-    """Return the latents of frames, unit variance, float16, computed in bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16):
-        latents = [encode_scaled(vae, part).half().contiguous() for part in frames.split(FRAMES_AT_ONCE)]
+    """Return the latents of frames, unit variance, float16, on the CPU, computed in bfloat16 where the network is."""
+    with torch.autocast(vae.device.type, torch.bfloat16):
+        parts = (part.to(vae.device) for part in frames.split(FRAMES_AT_ONCE))
+        latents = [encode_scaled(vae, part).half().cpu().contiguous() for part in parts]
     return torch.cat(latents)
 
 

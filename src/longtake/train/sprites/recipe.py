@@ -1,17 +1,17 @@
 """How the embedded model was trained: every stage in full, and the stages in their order."""
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-
-from longtake.train.fit.loop import FitSettings
+from longtake.train.fit.runs import Stage
+from longtake.train.fit.settings import FitSettings
+from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.levels import LevelMixture
-from longtake.train.sprites.stages import Stop, encode_videos, train_decoder, train_denoiser, train_text, train_vae
+from longtake.train.sprites.stages import encode_videos, train_decoder, train_denoiser, train_text, train_vae
 from longtake.train.sprites.text import TextSettings
 from longtake.train.sprites.unet import DenoiserSettings
 from longtake.train.sprites.vae import VaeSettings
 
+SIZES = SpriteSizes()
+"""Of all networks."""
 GUIDANCE = 3.0
 """Guidance scale that suits the finished model."""
 
@@ -71,15 +71,15 @@ def longer() -> tuple[DenoiserSettings, FitSettings]:
     return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit
 
 
-STAGES: dict[str, Callable[[Path, Stop], None]] = {
-    "vae": partial(train_vae, *vae()),
-    "text": partial(train_text, *text()),
-    "pictures": partial(encode_videos, pictures(), "pictures"),
-    "clips": partial(encode_videos, clips(), "clips"),
-    "images": partial(train_denoiser, *images(), "images", None),
-    "uniform": partial(train_denoiser, *uniform(), "uniform", "images"),
-    "mixture": partial(train_denoiser, *mixture(), "mixture", "uniform"),
-    "longer": partial(train_denoiser, *longer(), "longer", "mixture"),
-    "decoder": partial(train_decoder, *decoder()),
+STAGES = {
+    "vae": Stage(run=train_vae, settings=(SIZES, *vae()), share=8),
+    "text": Stage(run=train_text, settings=(SIZES, *text()), share=2),
+    "pictures": Stage(run=encode_videos, settings=(pictures(), "pictures"), share=3),
+    "clips": Stage(run=encode_videos, settings=(clips(), "clips"), share=4),
+    "images": Stage(run=train_denoiser, settings=(SIZES, *images(), "images", None), share=16),
+    "uniform": Stage(run=train_denoiser, settings=(SIZES, *uniform(), "uniform", "images"), share=5),
+    "mixture": Stage(run=train_denoiser, settings=(SIZES, *mixture(), "mixture", "uniform"), share=8),
+    "longer": Stage(run=train_denoiser, settings=(SIZES, *longer(), "longer", "mixture"), share=14),
+    "decoder": Stage(run=train_decoder, settings=decoder(), share=5),
 }
-"""Name of a stage -> function of the folder that all stages share and of when to stop, in the order they run in."""
+"""In the order they run in."""

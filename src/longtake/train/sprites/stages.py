@@ -1,9 +1,9 @@
 """The stages of the embedded model's training, each a function of its settings and of the folder that all share.
 
-Each needs what earlier stages left in that folder, and says so where it is missing.
+Each needs what earlier stages left in that folder, and says so where it is missing. They return
+whether they are finished.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import VOCABULARY, grammar_corpus
-from longtake.errors import InputError
-from longtake.train.fit.loop import FitSettings, fit
+from longtake.train.fit.runs import Runs
+from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling
 from longtake.train.sprites.build import (
     AutoencoderKL,
@@ -29,74 +29,60 @@ from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
 from longtake.train.sprites.unet import DenoiserSettings, DenoiserTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
-Stop = Callable[[int], bool]
-"""Asked before every step (before every file in the caches) whether to end early; the same call later continues."""
 
-
-def train_vae(settings: VaeSettings, loop: FitSettings, runs: Path, stop: Stop) -> None:
+def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train the picture autoencoder."""
     torch.manual_seed(loop.seed)
-    fit(VaeTask(build_vae(SpriteSizes()), settings), loop, runs / "vae", stop)
+    return runs.fit("vae", VaeTask(runs.moved(build_vae(sizes)), settings), loop)
 
 
-def train_decoder(settings: VaeSettings, loop: FitSettings, runs: Path, stop: Stop) -> None:
+def train_decoder(settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train the decoder further; `decoder/final` then replaces `vae/final` when assembling."""
-    fit(VaeTask(_vae(runs), settings), loop, runs / "decoder", stop)
+    return runs.fit("decoder", VaeTask(trained_vae(runs), settings), loop)
 
 
-def train_text(settings: TextSettings, loop: FitSettings, runs: Path, stop: Stop) -> None:
+def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train tokenizer and text encoder, then embed all training captions."""
     torch.manual_seed(loop.seed)
     tokenizer = train_tokenizer(grammar_corpus(), settings.max_tokens)
-    encoder = build_text_encoder(SpriteSizes(), len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
-    fit(TextTask(encoder, tokenizer, settings), loop, runs / "text", stop)
-    if (runs / "text" / "final").exists():
-        _embed_text(runs)
+    encoder = build_text_encoder(sizes, len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
+    done, place = runs.fit("text", TextTask(runs.moved(encoder), tokenizer, settings), loop), runs.final("text")
+    tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer")
+    embed_captions(CLIPTextModel.from_pretrained(place / "text_encoder"), tokenizer, runs.captions)
+    return done
 
 
-def encode_videos(settings: CacheSettings, name: str, runs: Path, stop: Stop) -> None:
+def encode_videos(settings: CacheSettings, name: str, runs: Runs) -> bool:
     """Encode many worlds into the folder `name`: "pictures" or "clips"."""
-    encode_worlds(_vae(runs), settings, runs / name, stop)
+    return encode_worlds(trained_vae(runs), settings, runs.folder / name, runs.limit)
 
 
 def train_denoiser(
-    settings: DenoiserSettings, loop: FitSettings, name: str, start: str | None, runs: Path, stop: Stop
-) -> None:
+    sizes: SpriteSizes, settings: DenoiserSettings, loop: FitSettings, name: str, start: str | None, runs: Runs
+) -> bool:
     """Train the denoiser from what stage `start` left (None: from scratch), on pictures or clips."""
     torch.manual_seed(loop.seed)
-    unet = UNet3DConditionModel.from_pretrained(_finished(runs, start)) if start else build_unet(SpriteSizes())
-    data = runs / ("clips" if settings.num_frames > 1 else "pictures")
-    clips = LatentClips(data, runs / "captions.safetensors")
-    fit(DenoiserTask(unet, build_scheduler(), _vae(runs), clips, settings), loop, runs / name, stop)
+    unet = UNet3DConditionModel.from_pretrained(runs.final(start)) if start else build_unet(sizes)
+    vae = trained_vae(runs)
+    clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions)
+    task = DenoiserTask(runs.moved(unet), build_scheduler(), vae, clips, settings)
+    return runs.fit(name, task, loop)
 
 
-def write_weights(guidance: float, runs: Path, weights: Path) -> None:
+def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
     """Assemble `sprites` and `sprites-uniform` in `weights` from finished stages; the better decoder if there is one.
 
     `sprites-uniform` holds only its denoiser; the loader takes everything else from `sprites`.
     """
-    decoder = runs / "decoder" / "final"
-    vae = decoder if decoder.exists() else _finished(runs, "vae")
+    decoder = runs.folder / "decoder" / "final"
+    vae = decoder if decoder.exists() else runs.final("vae")
     extras = Extras(guidance=guidance, clean_frames=True, vocabulary=VOCABULARY)
     complete = weights / "sprites"
-    assemble(_finished(runs, "text"), vae, _finished(runs, "longer"), extras, complete)
+    assemble(runs.final("text"), vae, runs.final("longer"), extras, complete)
     extras = replace(extras, clean_frames=False)
-    assemble_sibling(_finished(runs, "uniform"), extras, complete, weights / "sprites-uniform")
+    assemble_sibling(runs.final("uniform"), extras, complete, weights / "sprites-uniform")
 
 
-def _vae(runs: Path) -> AutoencoderKL:
-    return AutoencoderKL.from_pretrained(_finished(runs, "vae"))
-
-
-def _embed_text(runs: Path) -> None:
-    tokenizer = CLIPTokenizer.from_pretrained(runs / "text" / "final" / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(runs / "text" / "final" / "text_encoder")
-    embed_captions(encoder, tokenizer, runs / "captions.safetensors")
-
-
-def _finished(runs: Path, stage: str) -> Path:
-    """The folder that a stage left; InputError where it has not finished."""
-    folder = runs / stage / "final"
-    if not folder.exists():
-        raise InputError(f"{folder} does not exist; stage {stage} must finish first: longtake train sprites {stage}")
-    return folder
+def trained_vae(runs: Runs) -> AutoencoderKL:
+    """Return the picture autoencoder that all later stages take."""
+    return runs.moved(AutoencoderKL.from_pretrained(runs.final("vae")))

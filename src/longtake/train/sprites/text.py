@@ -55,7 +55,7 @@ class TextTask(Task):
         self.end = end_of_text(tokenizer)
         width = encoder.config.hidden_size
         self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in (OBJECTS, SCENES, MOTIONS))
-        self.both = nn.ModuleList([encoder, self.heads])
+        self.both = nn.ModuleList([encoder, self.heads]).to(encoder.device)
 
     def module(self) -> nn.Module:
         """Encoder and answering heads; the heads are thrown away."""
@@ -64,7 +64,7 @@ class TextTask(Task):
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
         """Cross entropy of the three answers at every token."""
         pick = torch.randint(len(self.tokens), (self.settings.batch_size,), generator=generator)
-        tokens, answers = self.tokens[pick], self.answers[pick]
+        tokens, answers = (each[pick].to(self.encoder.device) for each in (self.tokens, self.answers))
         hidden = self.encoder(tokens).last_hidden_state
         ended = torch.eq(tokens, self.end).cumsum(dim=1) > 0
         weight = torch.where(ended, 1.0, self.settings.early_weight)
@@ -79,7 +79,7 @@ class TextTask(Task):
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Cosines between the embeddings of 64 captions; paraphrases of a shot lie next to each other."""
-        hidden = self.encoder(self.tokens[: 64 * 47 : 47]).last_hidden_state[:, -1]
+        hidden = self.encoder(self.tokens[: 64 * 47 : 47].to(self.encoder.device)).last_hidden_state[:, -1]
         cosines = functional.cosine_similarity(hidden[:, None], hidden[None], dim=-1)
         return functional.interpolate((cosines / 2 + 0.5).expand(1, 3, -1, -1), scale_factor=8)[0]
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from longtake.models.hooks import GivenEmbedding, swapped
-from longtake.train.fit.quick import quick_attention
+from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decode_scaled
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
@@ -56,7 +56,7 @@ class DenoiserTask(Task):
         self.vae = vae
         self.clips = clips
         self.settings = settings
-        self.alphas_cumprod = scheduler.alphas_cumprod
+        self.alphas_cumprod = scheduler.alphas_cumprod.to(unet.device)
         num_shots, num_rows = len(clips.table), 4 if settings.num_frames > 1 else 48
         self.shown = clips.table[(torch.arange(num_rows) * 367 + 7) % num_shots, 0].float()
 
@@ -70,6 +70,8 @@ class DenoiserTask(Task):
         latents, text = self.clips.draw(settings.batch_size, settings.num_frames, settings.drop_text, generator)
         timesteps, clean = sample_levels(settings.levels, settings.batch_size, settings.num_frames, generator)
         noise = torch.randn(latents.shape, generator=generator)
+        places = (latents, text, timesteps, clean, noise)
+        latents, text, timesteps, clean, noise = (each.to(self.unet.device) for each in places)
         alpha, sigma = self._coefficients(timesteps, clean)
         predicted = self._predict(alpha * latents + sigma * noise, timesteps, text).float()
         error = (predicted - (alpha * noise - sigma * latents)).square().mean(dim=(1, 3, 4))
@@ -92,10 +94,11 @@ class DenoiserTask(Task):
         steps = self.settings.sample_steps
         text = torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)])
         shape = (len(self.shown), self.clips.latents.shape[2], self.settings.num_frames, *self.clips.latents.shape[3:])
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.unet.device)
+        text = text.to(self.unet.device)
         times = (torch.arange(steps, 0, -1) * len(self.alphas_cumprod) / steps).round().long() - 1
         for index, time in enumerate(times):
-            level = time.expand(2 * len(x), shape[2])
+            level = time.expand(2 * len(x), shape[2]).to(x.device)
             v, v_empty = self._predict(torch.cat([x, x]), level, text).float().chunk(2)
             v = v_empty + self.settings.guidance * (v - v_empty)
             alpha, sigma = self._coefficients(level[: len(x)], torch.zeros(len(x), shape[2], dtype=torch.bool))
@@ -117,5 +120,5 @@ class DenoiserTask(Task):
         unet = self.unet
         embedding = unet.time_embedding(unet.time_proj(timesteps.flatten()))
         pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
-        with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, quick_attention(x.device):
+        with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
             return unet(x, timesteps[:, 0], text, return_dict=False)[0]

@@ -66,10 +66,10 @@ class VaeTask(Task):
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
         """Absolute error of pixels and of their differences, plus a small divergence."""
         pick = torch.randint(len(self.frames), (self.settings.batch_size,), generator=generator)
-        frames = to_model(self.frames[pick])
+        frames = to_model(self.frames[pick].to(self.vae.device))
         with nullcontext() if not self.settings.decoder_only else torch.no_grad():
             latents = posterior(self.vae, frames)
-        noise = torch.randn(latents.mean.shape, generator=generator)
+        noise = torch.randn(latents.mean.shape, generator=generator).to(self.vae.device)
         decoded = decode(self.vae, latents.mean + latents.std * noise)
         difference = decoded - frames
         square = difference.square().mean()
@@ -81,7 +81,7 @@ class VaeTask(Task):
 
     def sample(self) -> Tensor:
         """Frames above, their reconstructions below."""
-        frames = to_model(self.fixed)
+        frames = to_model(self.fixed.to(self.vae.device))
         decoded = decode(self.vae, posterior(self.vae, frames).mean)
         rows = [row for pair in zip(frames.chunk(4), decoded.chunk(4), strict=True) for row in pair]
         grid = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
@@ -91,7 +91,7 @@ class VaeTask(Task):
         """Write the autoencoder with `scaling_factor` = 1 / std of its latents."""
         if not self.settings.decoder_only:
             with torch.no_grad():
-                latents = posterior(self.vae, to_model(self.frames[:1024])).mean
+                latents = posterior(self.vae, to_model(self.frames[:1024].to(self.vae.device))).mean
             self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
         self.vae.save_pretrained(folder)
 

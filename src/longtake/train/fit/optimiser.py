@@ -1,4 +1,4 @@
-"""One side of a training run: networks that share an optimiser."""
+"""An optimiser and the networks that it trains: one side of a training run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Mean = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """How a player learns."""
+    """How an optimiser learns."""
 
     betas: tuple[float, float]
     """AdamW's."""
@@ -27,7 +27,7 @@ class Learning:
     """Norm that the gradients of each group are scaled down to."""
 
 
-class Player:
+class Optimiser:
     """Trainable parameters with an optimiser; its gradients are averaged over parts and processes."""
 
     def __init__(self, groups: Sequence[nn.Module], learning: Learning, device: torch.device, scaled: bool) -> None:
@@ -35,9 +35,7 @@ class Player:
         self._groups = [list(group.parameters()) for group in groups]
         self._trained = [one for group in self._groups for one in group if one.requires_grad]
         self._learning = learning
-        self.optimizer = AdamW(
-            self._trained, lr=0.0, weight_decay=learning.weight_decay, betas=learning.betas, fused=True
-        )
+        self.adam = AdamW(self._trained, lr=0.0, weight_decay=learning.weight_decay, betas=learning.betas, fused=True)
         self.scaler = GradScaler(device.type, enabled=scaled)
 
     def take_part(self, learns: bool) -> None:
@@ -53,19 +51,19 @@ class Player:
         """Change the weights by the gradients, averaged by `mean` over the processes, and forget these."""
         if mean is not None:
             self._average(mean)
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.adam)
         if self._learning.max_gradient is not None:
             for group in self._groups:
                 nn.utils.clip_grad_norm_(group, self._learning.max_gradient)
-        for settings in self.optimizer.param_groups:
+        for settings in self.adam.param_groups:
             settings["lr"] = rate
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.adam)
         self.scaler.update()
-        self.optimizer.zero_grad()
+        self.adam.zero_grad()
 
     def load(self, optimizer: dict[str, Any], scale: dict[str, Any]) -> None:
         """Take over a saved state."""
-        self.optimizer.load_state_dict(optimizer)
+        self.adam.load_state_dict(optimizer)
         self.scaler.load_state_dict(scale)
 
     def _average(self, mean: Mean) -> None:
@@ -80,19 +78,19 @@ class Player:
 class Turn:
     """Who learns in a step, and from what."""
 
-    player: Player
+    optimiser: Optimiser
     loss: Loss
-    others: tuple[Player, ...] = ()
+    others: tuple[Optimiser, ...] = ()
     """Who takes part without learning."""
 
     def run(self, generator: torch.Generator, share: float, precision: torch.autocast) -> tuple[Tensor, Scalars]:
         """Add the gradients of one batch; returns its loss and further figures."""
         for other in self.others:
             other.take_part(learns=False)
-        self.player.take_part(learns=True)
+        self.optimiser.take_part(learns=True)
         with precision:
             loss, scalars = self.loss(generator)
-        self.player.add_gradients(loss, share)
+        self.optimiser.add_gradients(loss, share)
         return loss.detach(), scalars
 
 

@@ -1,4 +1,4 @@
-"""What makes training steps quicker on a CPU."""
+"""Attention as a CPU computes it fastest in training."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,7 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def quick_attention(device: torch.device, recomputes: bool = False) -> AbstractContextManager[object]:
+def cpu_attention(device: torch.device, recomputes: bool = False) -> AbstractContextManager[object]:
     """Take plain attention on a CPU, where the backward pass of the fused one costs a quarter to half of a step.
 
     A network that computes activations again for the gradient, outside this context, must do it in the same way.

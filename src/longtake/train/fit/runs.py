@@ -1,0 +1,114 @@
+"""The stages of the training of embedded models: one folder that all share, and each its part of the time."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from longtake.errors import InputError
+from longtake.train.fit.limit import ENDLESS, Limit
+from longtake.train.fit.loop import RECORD, fit
+from longtake.train.fit.settings import FitSettings
+from longtake.train.fit.task import Task
+from longtake.video.durable import replace_durable
+from longtake.video.lock import Lock
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_MORE = 1_000
+"""By so much the steps of a recipe are multiplied where time ends it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Where stages run: each has a folder of its name, in which `final/` is what the next ones take."""
+
+    folder: Path
+    """What all share."""
+    device: torch.device = torch.device("cpu")
+    limit: Limit = ENDLESS
+    """When to stop; the same call later continues."""
+
+    def fit(self, stage: str, task: Task, settings: FitSettings) -> bool:
+        """Train in the stage's folder: its steps, or as long as there is time. Returns whether it is finished."""
+        if self.limit.ends:
+            steps, decay = settings.num_steps * _MORE, settings.decay_steps * _MORE
+            settings = replace(settings, num_steps=steps, decay_steps=decay)
+        return fit(task, settings, self.folder / stage, self.limit, share=self.limit.share)
+
+    def moved(self, network: Network) -> Network:
+        """Return a network where it is trained."""
+        # Not network.to: diffusers and transformers wrap it in what has no types.
+        nn.Module.to(network, self.device)
+        return network
+
+    def final(self, stage: str) -> Path:
+        """Return the folder that a stage left. Raises InputError where it has not begun."""
+        folder = self.folder / stage / "final"
+        if not folder.exists():
+            raise InputError(f"{folder} does not exist; {stage} must come first: longtake train embedded {stage}")
+        record = folder / RECORD
+        told = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {"step": 0, "steps": 0}
+        if told["step"] < told["steps"] < _MORE * 1_000:
+            print(f"note: {folder} is not finished: step {told['step']} of {told['steps']}")
+        return folder
+
+    @property
+    def captions(self) -> Path:
+        """Return the file of all captions' states."""
+        return self.folder / "captions.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step on the way to a model."""
+
+    run: Callable[..., bool]
+    """Of its settings and of where it runs; returns whether it is finished."""
+    settings: tuple[Any, ...]
+    """All that it takes."""
+    share: float
+    """Of the time of all stages: its part of theirs."""
+
+    def __call__(self, runs: Runs) -> bool:
+        """Run it, while nobody else does."""
+        return self.run(*self.settings, runs)
+
+
+def run_stage(name: str, stage: Stage, runs: Runs) -> bool:
+    """Run a stage, or go on with it, alone in its folder; return whether it is finished."""
+    place = runs.folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    with closing(Lock(place / "lock", place)):
+        return stage(runs)
+
+
+def run_stages(stages: Mapping[str, Stage], runs: Runs, minutes: float | None) -> bool:
+    """Run all stages in their order; return whether all are finished.
+
+    With `minutes`, each trains for its share of them, whatever its steps, and ends with a model; what it leaves of its
+    time goes to the others. Else each trains for its steps. The same call goes on with the stage that was interrupted,
+    and with the time that is left.
+    """
+    record = runs.folder / "stages.json"
+    told: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {"done": [], "seconds": 0.0}
+    for name, stage in stages.items():
+        if name in told["done"]:
+            continue
+        left = [other.share for key, other in stages.items() if key not in told["done"]]
+        part = None if minutes is None else max(minutes - told["seconds"] / 60, 0.0) * stage.share / sum(left)
+        limit = Limit(part, within=runs.limit)
+        print(f"stage {name}" + ("" if part is None else f", {part:.1f} minutes"), flush=True)
+        done = run_stage(name, stage, replace(runs, limit=limit))
+        told["seconds"] += limit.seconds()
+        if done or (limit.ends and not runs.limit(0)):
+            told["done"].append(name)
+        replace_durable(record, (json.dumps(told) + "\n").encode())
+        if name not in told["done"]:
+            return False
+    return True

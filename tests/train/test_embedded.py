@@ -1,0 +1,164 @@
+"""All models of the package, trained from nothing at tiny sizes: every stage, by time, interrupted and gone on with."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.apps.train import STAGES as NAMES
+from longtake.data.footage import Footage
+from longtake.data.footage_sprites import sprite_worlds
+from longtake.errors import InputError, OutputError
+from longtake.models.nuwa_xl.config import MtdConfig
+from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.train import embedded
+from longtake.train.fit.limit import Limit
+from longtake.train.fit.runs import Runs, Stage, run_stage, run_stages
+from longtake.train.fit.settings import FitSettings
+from longtake.train.nuwa_xl.data import StretchSettings
+from longtake.train.nuwa_xl.settings import MtdSettings
+from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
+from longtake.train.sprites.build import SpriteSizes
+from longtake.train.sprites.cache import CacheSettings
+from longtake.train.sprites.levels import LevelMixture
+from longtake.train.sprites.text import TextSettings
+from longtake.train.sprites.unet import DenoiserSettings
+from longtake.train.sprites.vae import VaeSettings
+
+FIT = FitSettings(num_steps=1, learning_rate=1e-3, sample_minutes=1e9, save_minutes=1e9)
+SIZES = SpriteSizes(
+    vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16, text_layers=1
+)
+PICTURES = DenoiserSettings(batch_size=1, num_frames=1, sample_steps=1)
+CLIPS = replace(PICTURES, num_frames=4)
+GRID = Grid(frames=4, rows=2, columns=2)
+AUTOENCODER = AutoencoderConfig(
+    grid=GRID, patch=32, width=16, depth=1, heads=1, pool_depth=1, pool_heads=1, pool_hidden=8, latent_channels=2
+)
+UNET = UnetConfig(
+    grid=GRID, latent_channels=2, channels=8, multipliers=(1, 2), blocks=1, attention=(True, False), heads=2, groups=4,
+    text_width=16, prediction="v_prediction",
+)  # fmt: skip
+MTD = MtdConfig(frames=4, strides=(9, 3, 1), condition_channels=4)
+
+
+def worlds() -> Footage:
+    return sprite_worlds(2, 8)
+
+
+TINY: dict[str, tuple[Any, ...]] = {
+    "vae": (SIZES, VaeSettings(num_frames=8, batch_size=2), FIT),
+    "text": (SIZES, TextSettings(batch_size=4), FIT),
+    "pictures": (CacheSettings(num_worlds=2, num_frames=2), "pictures"),
+    "clips": (CacheSettings(num_worlds=2, num_frames=6), "clips"),
+    "images": (SIZES, PICTURES, FIT, "images", None),
+    "uniform": (SIZES, CLIPS, FIT, "uniform", "images"),
+    "mixture": (SIZES, replace(CLIPS, levels=LevelMixture(independent=1.0)), FIT, "mixture", "uniform"),
+    "longer": (SIZES, CLIPS, FIT, "longer", "mixture"),
+    "decoder": (VaeSettings(num_frames=8, batch_size=2, decoder_only=True), FIT),
+    "stretches": (StretchSettings(num_worlds=1, strides=MTD.strides, num_stretches=(1, 1, 1), num_frames=5),),
+    "mtd": (MTD, MtdSettings(batch_size=1, continued_frames=(1,), sample_steps=1), FIT),
+    "pvdm-autoencoder": (AUTOENCODER, AutoencoderLoss(batch_size=1), FIT),
+    "pvdm-latents": (worlds, 4),
+    "pvdm-unet": (UNET, DiffusionSettings(batch_size=1, sample_steps=1), FIT, worlds),
+    "weights": (),
+}
+
+
+def tiny() -> dict[str, Stage]:
+    return {name: replace(stage, settings=TINY[name]) for name, stage in embedded.STAGES.items()}
+
+
+def test_every_stage_can_be_named() -> None:
+    assert tuple(embedded.STAGES) == NAMES == tuple(TINY)
+
+
+def test_all_models_come_from_the_folder_of_runs_alone(tmp_path: Path) -> None:
+    """Interrupted after four stages, then gone on with; nothing of the installed weights is read."""
+    from longtake.models import load_model
+
+    asked = []
+
+    class Interrupted(Limit):
+        def __call__(self, step: int) -> bool:
+            return len(asked) > 3
+
+    def counted(stage: Stage) -> Stage:
+        def run(*settings: Any) -> bool:
+            asked.append(stage)
+            return stage.run(*settings)
+
+        return replace(stage, run=run)
+
+    stages = {name: counted(stage) for name, stage in tiny().items()}
+    assert not run_stages(stages, Runs(folder=tmp_path, limit=Interrupted()), None)
+    assert json.loads((tmp_path / "stages.json").read_text())["done"] == list(NAMES[:3])
+    assert run_stages(stages, Runs(folder=tmp_path), None)
+    assert len(asked) == len(NAMES) + 1
+    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-uniform"]
+    assert [folder.name for folder in embedded.exported(tmp_path)] == names
+    for name in names:
+        model = load_model(str(tmp_path / "weights" / name))
+        assert model.spec.guidance > 0 and model.encode(["a cat"])
+    assert run_stages(stages, Runs(folder=tmp_path), None) and len(asked) == len(NAMES) + 1
+
+
+class Clock:
+    """Time that passes when a stage runs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("longtake.train.fit.limit.time", made)
+    return made
+
+
+def test_stages_share_the_time_and_leave_what_they_do_not_need(tmp_path: Path, clock: Clock) -> None:
+    given = {}
+
+    def stage(name: str, needs: float) -> Stage:
+        def run(runs: Runs) -> bool:
+            began = clock.now
+            while not runs.limit(0):
+                clock.now += 0.5
+                if clock.now - began >= needs:
+                    break
+            given[name] = clock.now - began
+            return clock.now - began >= needs
+
+        return Stage(run=run, settings=(), share=1.0)
+
+    stages = {"long": stage("long", 1e9), "short": stage("short", 10), "last": stage("last", 1e9)}
+    assert run_stages(stages, Runs(folder=tmp_path), 3.0)
+    assert given == {"long": pytest.approx(60, abs=1), "short": 10, "last": pytest.approx(110, abs=2)}
+
+
+def test_a_stage_alone_says_what_is_missing(tmp_path: Path) -> None:
+    for name in ("decoder", "clips", "uniform", "stretches", "mtd", "pvdm-unet", "weights"):
+        with pytest.raises(InputError, match=r"must come first: longtake train embedded [\w-]+$"):
+            run_stage(name, tiny()[name], Runs(folder=tmp_path))
+
+
+def test_two_processes_do_not_train_one_stage(tmp_path: Path) -> None:
+    def inner(runs: Runs) -> bool:
+        return run_stage("one", stage, runs)
+
+    stage = Stage(run=inner, settings=(), share=1.0)
+    with pytest.raises(OutputError, match=r"another longtake \(process \d+\) is writing [^\n]*one;"):
+        run_stage("one", stage, Runs(folder=tmp_path))
+
+
+def test_with_a_time_a_stage_trains_beyond_its_steps_and_ends_with_a_model(tmp_path: Path) -> None:
+    stages = {name: tiny()[name] for name in ("vae",)}
+    assert run_stages(stages, Runs(folder=tmp_path), 0.03)
+    told = json.loads((tmp_path / "vae" / "final" / "training.json").read_text())
+    assert 1 < told["step"] < told["steps"]
