@@ -25,6 +25,7 @@ SCRIPTS = {
     "score stand-in": "lab.score.stand_in:score",
     "score sprite-state": "lab.score.sprite_state:score",
     "score nearest-frame": "lab.score.nearest_frame:score",
+    "score judge": "lab.score.judge:score",
     "ablate fifo": "lab.ablation.fifo:ablation",
     "ablate anchored": "lab.ablation.anchored:ablation",
     "ablate video-infinity": "lab.ablation.video_infinity:ablation",

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lab.score.judge import check_judge
 from longtake.data.sprites import MOTIONS, Shot, SpriteWorld
 from longtake.errors import CheckpointError
 from longtake.metrics.judge import Judge
-from longtake.train.judge.check import check_judge
 
 ASSETS = Path(str(files("longtake.metrics").joinpath("assets")))
 

@@ -113,6 +113,15 @@ def test_other_people_s_folders_are_left_alone(checkpoints, tmp_path) -> None:
         convert_checkpoints([checkpoints["unet"]], tmp_path / "no" / "folder", None)
 
 
+def test_a_unet_without_the_clip_before_is_refused_with_true_advice(checkpoints, tmp_path) -> None:
+    """What is trained with cond_model: False reads latents alone, half as many channels."""
+    name = next(key for key in torch.load(checkpoints["unet"]) if key.endswith("input_blocks.0.0.weight"))
+    first = torch.load(checkpoints["unet"])[name]
+    source = changed(checkpoints["unet"], tmp_path / "source.pth", **{name: first[:, : first.shape[1] // 2]})
+    with pytest.raises(InputError, match=r"cond_model: False.*give the UNet of a training with cond_model: True"):
+        convert_checkpoints([source], tmp_path / "model", None)
+
+
 def test_two_of_a_kind(checkpoints, tmp_path) -> None:
     copy = Path(shutil.copy(checkpoints["unet"], tmp_path / "copy.pth"))
     with pytest.raises(InputError, match="second unet"):

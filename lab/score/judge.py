@@ -1,25 +1,33 @@
 """How good is the judge? Its accuracy on real clips it never saw, and on spoilt ones that it has to reject.
 
-python -m longtake.train.judge.check [JUDGE.safetensors [MODEL]]
+With --model also on what a model's autoencoder makes of real clips: the best video that it could ever make.
 """
 
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lab.common import HEADS, Frames, pixels, share_right
 from longtake.data.sprites import Shot, random_world
 from longtake.decoding import to_uint8
 from longtake.metrics.controls import CONTROLS, wrong_prompt
-from longtake.metrics.judge import CLIP_FRAMES, HEADS, Judge
+from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.model import VideoModel
 from longtake.models import load_model
 
-Frames = NDArray[np.uint8]
 _SEED = 500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which judge."""
+
+    judge: Path | None = None  # a file of weights; the package's if not given
+    model: str | None = None  # name or folder
+    clips: int = 400
 
 
 def real_clips(num_clips: int, seed: int = _SEED) -> tuple[Frames, list[Shot]]:
@@ -46,28 +54,17 @@ def check_judge(
     On controls "accuracy" means that the judge was fooled: it should be near 0 on the head that the control spoils.
     """
     clips, shots = real_clips(num_clips)
-    table = {"real": _accuracy(judge, clips, shots)}
+    sets = {"real": clips}
     if reconstruct is not None:
-        copies = np.stack([reconstruct(clip) for clip in clips])
-        table["reconstructed"] = _accuracy(judge, copies, shots)
+        sets["reconstructed"] = np.stack([reconstruct(clip) for clip in clips])
     for name, control in CONTROLS.items():
-        spoilt = np.stack([control(clip, number) for number, clip in enumerate(clips)])
-        table[name] = _accuracy(judge, spoilt, shots)
+        sets[name] = np.stack([control(clip, number) for number, clip in enumerate(clips)])
+    table = {name: share_right(zip(judge.read_batch(some), shots, strict=True)) for name, some in sets.items()}
     wrong = [wrong_prompt(shot, number) for number, shot in enumerate(shots)]
-    return table | {"wrong prompt": _accuracy(judge, clips, wrong)}
+    return table | {"wrong prompt": share_right(zip(judge.read_batch(clips), wrong, strict=True))}
 
 
-def _accuracy(judge: Judge, clips: Frames, shots: list[Shot]) -> dict[str, float]:
-    readings = judge.read_batch(clips)
-    return {
-        head: float(
-            np.mean([getattr(seen, head) == getattr(shot, head) for seen, shot in zip(readings, shots, strict=True)])
-        )
-        for head in HEADS
-    }
-
-
-def confusions(judge: Judge, num_clips: int = 400) -> dict[str, int]:
+def confusions(judge: Judge, num_clips: int) -> dict[str, int]:
     """Number of mistakes on real clips, as "asked for -> read"."""
     clips, shots = real_clips(num_clips)
     mistakes: dict[str, int] = {}
@@ -80,25 +77,17 @@ def confusions(judge: Judge, num_clips: int = 400) -> dict[str, int]:
 
 
 def round_trip(model: VideoModel) -> Callable[[Frames], Frames]:
-    """Encode and decode frames with the model's autoencoder: the best video that the model could ever make."""
+    """Encode and decode frames with the model's autoencoder."""
 
     def copy(clip: Frames) -> Frames:
-        frames = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
-            pixels, _ = model.decode(model.encode_frames(frames), None, last=True)
-        return to_uint8(pixels)
+            return to_uint8(model.decode(model.encode_frames(pixels(clip)), None, last=True)[0])
 
     return copy
 
 
-def main(judge_path: str | None = None, model_name: str | None = None) -> None:
-    """Print the table and the mistakes; with the name or folder of a model also on its reconstructions."""
-    judge = Judge.load(Path(judge_path) if judge_path else None)
-    reconstruct = round_trip(load_model(model_name)) if model_name else None
-    for name, row in check_judge(judge, reconstruct=reconstruct).items():
-        print(f"{name:14}", "  ".join(f"{head} {value:.3f}" for head, value in row.items()))
-    print(confusions(judge))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def score(chosen: Settings) -> dict[str, object]:
+    """Return the table and the mistakes."""
+    judge = Judge.load(chosen.judge)
+    reconstruct = round_trip(load_model(chosen.model)) if chosen.model else None
+    return {**check_judge(judge, chosen.clips, reconstruct), "mistakes": confusions(judge, chosen.clips)}
