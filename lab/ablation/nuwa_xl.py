@@ -136,7 +136,7 @@ def conditions_part(runs: Runs, steps: int, seeds: int) -> Results:
     """Train and measure every way of telling the network of the known frames."""
     folder = runs.folder / "ablation"
     train, held = (SpriteStretches(one, runs.captions, STRIDES) for one in split(runs.folder / "stretches", folder))
-    alphas_cumprod, vae = build_scheduler().alphas_cumprod, trained_vae(runs)
+    alphas_cumprod, vae = build_scheduler().alphas_cumprod.double(), trained_vae(runs)
     measured = partial(condition_figures, alphas_cumprod=alphas_cumprod, vae=vae, source=held)
 
     def job(name: str, seed: int) -> Figures | None:

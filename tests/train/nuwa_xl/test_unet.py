@@ -15,11 +15,12 @@ from longtake.models import WEIGHTS
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_video_unet, load_unet
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit, step_generator
+from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
-from longtake.train.nuwa_xl import recipe
 from longtake.train.nuwa_xl.data import SpriteStretches, StretchSettings, encode_stretches, stretch_world
-from longtake.train.nuwa_xl.embedded import NuwaPlaces, train_mtd, write_weights
+from longtake.train.nuwa_xl.embedded_stages import train_mtd, write_weights
 from longtake.train.nuwa_xl.unet import MtdSettings, MtdTask, draw_mask, level_mask
 from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_unet, build_vae
 
@@ -41,9 +42,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     number = torch.arange(len(training_shots()), dtype=torch.float16)
     table = number[:, None, None, None].expand(-1, 16, 5, 16).contiguous()
     save_file({"table": table, "empty": torch.full((5, 16), -1, dtype=torch.float16)}, folder / "captions.safetensors")
-    build_unet(SIZES).save_pretrained(folder / "images")
-    build_vae(SIZES).save_pretrained(folder / "embedded" / "vae")
-    build_scheduler().save_pretrained(folder / "embedded" / "scheduler")
+    build_unet(SIZES).save_pretrained(folder / "images" / "final")
+    build_vae(SIZES).save_pretrained(folder / "vae" / "final")
     return folder
 
 
@@ -51,10 +51,18 @@ def source(runs: Path) -> SpriteStretches:
     return SpriteStretches(runs / "stretches", runs / "captions.safetensors", STRETCHES.strides)
 
 
-def places(runs: Path, out: Path) -> NuwaPlaces:
-    for name in ("stretches", "captions.safetensors"):
+def places(runs: Path, out: Path) -> Runs:
+    out.mkdir()
+    for name in ("stretches", "captions.safetensors", "images", "vae"):
         (out / name).symlink_to(runs / name)
-    return NuwaPlaces(runs=out, images=runs / "images", embedded=runs / "embedded")
+    return Runs(folder=out)
+
+
+class AtStep(Limit):
+    """Stops before the second step."""
+
+    def __call__(self, step: int) -> bool:
+        return step == 2
 
 
 def test_frames_lie_a_stride_apart(runs: Path) -> None:
@@ -134,31 +142,25 @@ def test_the_loss_falls(runs: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_training_interrupted(runs: Path, tmp_path: Path) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "parts").mkdir()
     whole, parts = places(runs, tmp_path / "whole"), places(runs, tmp_path / "parts")
-    train_mtd(CONFIG, SETTINGS, FIT, whole, lambda step: False)
-    train_mtd(CONFIG, SETTINGS, FIT, parts, lambda step: step == 2)
-    train_mtd(CONFIG, SETTINGS, FIT, parts, lambda step: False)
-    one, other = (load_unet(place.runs / "mtd" / "final").state_dict() for place in (whole, parts))
+    assert train_mtd(CONFIG, SETTINGS, FIT, whole)
+    assert not train_mtd(CONFIG, SETTINGS, FIT, replace(parts, limit=AtStep()))
+    assert train_mtd(CONFIG, SETTINGS, FIT, parts)
+    one, other = (load_unet(place.final("mtd")).state_dict() for place in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-    write_weights(2.0, 1.0, replace(whole, embedded=WEIGHTS / "sprites"), lambda step: False)
-    written = whole.runs / "weights" / "nuwa-sprites"
+    (tmp_path / "sprites").symlink_to(WEIGHTS / "sprites")
+    write_weights(2.0, 1.0, whole, tmp_path)
+    written = tmp_path / "nuwa-sprites"
     half = load_unet(written / "unet").state_dict()
     assert all(torch.equal(value.half(), half[name].half()) for name, value in one.items())
     assert json.loads((written / "longtake.json").read_text())["shared"] == "../sprites"
 
 
 def test_stages_say_what_is_missing(tmp_path: Path) -> None:
-    nothing = NuwaPlaces(runs=tmp_path, images=tmp_path / "images", embedded=WEIGHTS / "sprites")
-    with pytest.raises(InputError, match="images does not exist"):
-        recipe.STAGES["mtd"](nothing, lambda step: True)
-    with pytest.raises(InputError, match="the stage mtd must finish first"):
-        recipe.STAGES["weights"](nothing, lambda step: True)
     with pytest.raises(InputError, match="holds no encoded worlds"):
         SpriteStretches(tmp_path, tmp_path / "captions.safetensors", (1,))
 
 
 def _network(runs: Path) -> MaskTemporalUnet:
     torch.manual_seed(0)
-    return from_video_unet(runs / "images", CONFIG)
+    return from_video_unet(runs / "images" / "final", CONFIG)

@@ -29,7 +29,7 @@ def train_mtd(config: MtdConfig, settings: MtdSettings, loop: FitSettings, runs:
     torch.manual_seed(loop.seed)
     network = runs.moved(from_video_unet(runs.final("images"), config).requires_grad_(True))
     source = SpriteStretches(runs.folder / "stretches", runs.captions, config.strides)
-    task = MtdTask(network, build_scheduler().alphas_cumprod, trained_vae(runs), source, settings)
+    task = MtdTask(network, build_scheduler().alphas_cumprod.double(), trained_vae(runs), source, settings)
     return runs.fit("mtd", task, loop)
 
 
