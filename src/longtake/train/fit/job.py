@@ -21,7 +21,7 @@ from longtake.errors import InputError
 from longtake.ranks.world import World
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
-from longtake.train.fit.run_record import begin_record, skipped_rows
+from longtake.train.fit.run_record import begin_record
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import AdversarialPhase, Task
 from longtake.video.lock import Lock
@@ -75,7 +75,7 @@ class Job:
             return
         facts |= {"longtake": __version__, "device": self.device.type, "processes": self.world.size, "plan": plan}
         facts |= {"recordings": len(self.train.recordings), "data": self.data}
-        facts |= {"skipped": skipped_rows(self.train.skipped)}
+        facts |= {"skipped": [{"name": name, "reason": reason} for name, reason in self.train.skipped]}
         self.folder.mkdir(parents=True, exist_ok=True)
         with closing(Lock(self.folder / "lock", self.folder)):
             changes = begin_record(self.folder, stage, self.settings, facts)

@@ -1,7 +1,7 @@
 """What a training run was told and found, in run.json beside its checkpoints. Imports no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +94,3 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to let the run go on") from None
     return content if isinstance(content, dict) else {}
-
-
-def skipped_rows(skipped: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    """Return what was left out, and why."""
-    return [{"name": name, "reason": reason} for name, reason in skipped]

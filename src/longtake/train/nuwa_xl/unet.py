@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import save_unet
 from longtake.schedule import Prediction, Table
 from longtake.train.fit.cpu_attention import cpu_attention
+from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.nuwa_xl.data import SpanClips, SpanSource
 from longtake.train.nuwa_xl.settings import MtdSettings
@@ -73,11 +73,9 @@ class MtdTask(Task):
         one."""
         mask = torch.stack([level_mask(level, self.num_frames) for level in range(len(self.source.strides))])
         made = self._denoised(self.shown, mask)
-        pairs = torch.stack([made, self.shown.latents], dim=1).flatten(0, 1)[:, :, ::2].transpose(1, 2)
+        pairs = above(made.transpose(1, 2), self.shown.latents.transpose(1, 2))[:, ::2]
         parts = pairs.flatten(0, 1).to(self.vae.device).split(_FRAMES_AT_ONCE)
-        pixels = torch.cat([decode_scaled(self.vae, part).cpu() for part in parts]).unflatten(0, pairs.shape[:2])
-        grid = pixels.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-        return functional.interpolate(grid[None], scale_factor=2)[0]
+        return sheet(torch.cat([decode_scaled(self.vae, part).cpu() for part in parts]).unflatten(0, pairs.shape[:2]))
 
     def save(self, folder: Path) -> None:
         """Write the UNet."""

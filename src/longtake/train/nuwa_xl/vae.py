@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from longtake.models.nuwa_xl.save import save_temporal_autoencoder
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.nuwa_xl.data import StretchSettings, draw_clips
 from longtake.train.sprites.autoencode import to_model
@@ -65,9 +65,7 @@ class TemporalVaeTask(Task):
         """Every second frame of a clip at each stride, its reconstruction below."""
         clips = to_model(self.clips[:3])
         decoded = self._decode(self.network.encode(clips).mean)
-        pairs = torch.stack([clips, decoded], dim=1).flatten(0, 1)[:, :, ::2]
-        grid = pairs.permute(1, 0, 3, 2, 4).flatten(3, 4).flatten(1, 2)
-        return functional.interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0].clamp(0, 1)
+        return sheet(above(*(part[:, :, ::2].transpose(1, 2) / 2 + 0.5 for part in (clips, decoded))))
 
     def save(self, folder: Path) -> None:
         """Write image autoencoder and layers over time."""

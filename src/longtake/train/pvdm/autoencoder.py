@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
-from torch.nn.functional import interpolate
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.save import save_network
 from longtake.train.fit.cpu_attention import cpu_attention
+from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import AdversarialPhase, Scalars, Task
 from longtake.train.pvdm.losses import (
     Discriminators,
@@ -77,9 +77,7 @@ class AutoencoderTask(Task):
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Every fourth frame of held-out clips, and below it the reconstruction."""
         again = torch.cat([self.autoencoder(clip).float() for clip in self.shown.split(2)]).clamp(-1, 1)
-        rows = [row[:, ::4] for pair in zip(self.shown, again, strict=True) for row in pair]
-        grid = torch.cat([row.movedim(1, 2).flatten(2) for row in rows], dim=1)
-        return interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0]
+        return sheet(above(*(clips[:, :, ::4].transpose(1, 2) / 2 + 0.5 for clips in (self.shown, again))))
 
     def save(self, folder: Path) -> None:
         """Write `autoencoder/`."""

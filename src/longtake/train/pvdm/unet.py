@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
-from torch.nn.functional import interpolate
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.noise_levels import NUM_TRAIN, alphas_cumprod, pvdm_schedule
@@ -14,6 +13,7 @@ from longtake.models.pvdm.save import save_network
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.schedule import step, to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
+from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.pvdm.cache import LatentClips
 from longtake.train.pvdm.settings import DiffusionSettings
@@ -99,8 +99,7 @@ class DiffusionTask(Task):
         first = self._sampled(torch.zeros(6, *self.clips.shape, device=self.device), text, generator)
         second = self._sampled(first, text, generator)
         frames = torch.cat([self.autoencoder.decode(part)[:, :, ::2] for part in (first, second)], dim=2).float()
-        grid = torch.cat([clip.movedim(1, 2).flatten(2) for clip in frames], dim=1)
-        return (interpolate(grid[None], scale_factor=2)[0] / 2 + 0.5).clamp(0, 1)
+        return sheet(frames.transpose(1, 2) / 2 + 0.5)
 
     def save(self, folder: Path) -> None:
         """Write `unet/`."""

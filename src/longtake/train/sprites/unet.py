@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from longtake.models.hooks import GivenEmbedding, swapped
 from longtake.train.fit.cpu_attention import cpu_attention
+from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decode_scaled
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
@@ -81,9 +81,8 @@ class DenoiserTask(Task):
         """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
         frames = self._denoised_frames()
         pixels = decode_scaled(self.vae, frames.flatten(0, 1))
-        rows = pixels.unflatten(0, frames.shape[:2])[:, ::2] if frames.shape[1] > 1 else pixels.unflatten(0, (6, -1))
-        grid = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-        return functional.interpolate(grid[None], scale_factor=2)[0]
+        clips = frames.shape[1] > 1
+        return sheet(pixels.unflatten(0, frames.shape[:2])[:, ::2] if clips else pixels.unflatten(0, (6, -1)))
 
     def save(self, folder: Path) -> None:
         """Write the denoiser."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from longtake.data.sprites import random_world
+from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decode, posterior, to_model
 from longtake.train.sprites.build import AutoencoderKL
@@ -83,9 +83,7 @@ class VaeTask(Task):
         """Frames above, their reconstructions below."""
         frames = to_model(self.fixed.to(self.vae.device))
         decoded = decode(self.vae, posterior(self.vae, frames).mean)
-        rows = [row for pair in zip(frames.chunk(4), decoded.chunk(4), strict=True) for row in pair]
-        grid = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
-        return functional.interpolate(grid[None] / 2 + 0.5, scale_factor=2)[0].clamp(0, 1)
+        return sheet(above(*(pictures.unflatten(0, (4, -1)) / 2 + 0.5 for pictures in (frames, decoded))))
 
     def save(self, folder: Path) -> None:
         """Write the autoencoder with `scaling_factor` = 1 / std of its latents."""
