@@ -87,6 +87,22 @@ def test_clean_frames_do_not_count(clips: LatentClips) -> None:
     assert 0.8 < sum(losses) / len(losses) < 1.3
 
 
+def test_tasks_compute_where_their_networks_are(clips: LatentClips) -> None:
+    """On the device without numbers, which refuses tensors of another one as a GPU does."""
+    elsewhere = torch.device("meta")
+    for num_frames in (1, 4):
+        parts = build_unet(SIZES), build_scheduler(), build_vae(SIZES)
+        for network in (parts[0], parts[2]):
+            torch.nn.Module.to(network, elsewhere)
+        task = DenoiserTask(*parts, clips, DenoiserSettings(batch_size=2, num_frames=num_frames, sample_steps=2))
+        assert task.loss(step_generator(0, 0))[0].device == task.sample().device == elsewhere
+    vae = VaeTask(parts[2], VaeSettings(num_frames=8, batch_size=2))
+    assert vae.sample().device == elsewhere
+    # All of the loss is there when its figures are read.
+    with pytest.raises(RuntimeError, match="item"):
+        vae.loss(step_generator(0, 0))
+
+
 def test_decoder_only_leaves_the_encoder(tmp_path: Path) -> None:
     vae = build_vae(SIZES)
     encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}

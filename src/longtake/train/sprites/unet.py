@@ -100,7 +100,7 @@ class DenoiserTask(Task):
             level = time.expand(2 * len(x), shape[2]).to(x.device)
             v, v_empty = self._predict(torch.cat([x, x]), level, text).float().chunk(2)
             v = v_empty + self.settings.guidance * (v - v_empty)
-            alpha, sigma = self._coefficients(level[: len(x)], torch.zeros(len(x), shape[2], dtype=torch.bool))
+            alpha, sigma = self._coefficients(level[: len(x)], torch.zeros_like(level[: len(x)], dtype=torch.bool))
             x0, noise = alpha * x - sigma * v, sigma * x + alpha * v
             if index + 1 < steps:
                 bar = self.alphas_cumprod[times[index + 1]]
