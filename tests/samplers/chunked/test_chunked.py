@@ -16,6 +16,8 @@ from longtake.samplers.anchors import Anchors
 from longtake.samplers.chunked.loop import Progress, Setting, run_chunked, sample
 from longtake.samplers.chunked.plan import Chunked
 
+from ..decoders import Repeating
+
 
 def planned(frames: int | None = 40, spec: VideoSpec = TOY, steps=None, prompts=None, **settings):
     request = Request(prompts=prompts or PromptTimeline.constant("a"), frames=frames, seed=3, guidance=2.0, steps=steps)
@@ -68,8 +70,7 @@ def test_clips_of_a_causal_autoencoder_begin_anew():
 
 @pytest.mark.parametrize(("overlap", "stride"), [(0, 1), (3, 1), (7, 1), (0, 4)])
 def test_seams_are_where_a_new_window_comes_out(overlap, stride):
-    model = Toy()
-    model.spec = replace(TOY, temporal_stride=stride)
+    model = Repeating(stride)
     plan = planned(70, model.spec, steps=1, overlap=overlap)
     made = list(run_chunked(model, plan, seeded_noise(3), ALONE, None))
     assert list(plan.seams(70)) == [chunk.start for chunk in made[1:]]
@@ -92,7 +93,8 @@ def test_clips_do_not_know_of_each_other():
     """Without overlap a long video begins as a short one, and its second clip needs nothing of the first."""
     whole = video(frames=24)
     assert np.array_equal(video(frames=8), whole[:8])
-    rest = [chunk.frames for chunk in chunks(frames=24, resume={"window": torch.tensor(1)})]
+    begun = Progress(window=1, tail=None, decoder=Decoder(frames=8))
+    rest = [chunk.frames for chunk in chunks(frames=24, resume=begun.state())]
     assert np.array_equal(np.concatenate(rest), whole[8:])
 
 

@@ -16,6 +16,8 @@ from longtake.samplers.video_infinity.blend import blended
 from longtake.samplers.video_infinity.loop import prepare, run_video_infinity
 from longtake.samplers.video_infinity.plan import VideoInfinity
 
+from ..decoders import Repeating
+
 TWO_PROMPTS = PromptTimeline((0, 12), ("a", "b"))
 
 
