@@ -12,7 +12,9 @@ from longtake._generate import Output, generate
 from longtake.errors import CapabilityError, InputError
 from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import plan_work
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.tasks.inline import Inline
@@ -113,8 +115,7 @@ def test_a_row_of_trees_is_made_longer(tmp_path):
 def test_who_does_the_tasks_does_not_show(tmp_path):
     make(tmp_path / "a.mkv")
     request = Request(prompts=STORY, frames=60, seed=4, steps=1)
-    sampler = NuwaXl()
-    work = sampler.work(Toy(), sampler.plan(request, Toy().spec), seeded_noise(4))
+    work = plan_work(Toy(), NuwaXl().plan(request, Toy().spec), seeded_noise(4), ALONE)
     make(tmp_path / "b.mkv", executor=Inline(work))
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
 

@@ -26,8 +26,10 @@ from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.model import PerFrameNoise, VideoModel
 from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
 from longtake.request import Request
 from longtake.sampler import Sampler
+from longtake.samplers import plan_work
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.nuwa_xl.ladder import Node
@@ -79,7 +81,7 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
     if window[-1] + 1 != request.frames:
         raise InputError(f"{request.frames} frames do not end with a keyframe; ask for {window[-1] + 1}")
     first = Tree.of(model, plan).first(MemoryStore())
-    latents = sampler.work(model, plan, seeded_noise(request.seed))(first, None)
+    latents = plan_work(model, plan, seeded_noise(request.seed), ALONE)(first, None)
     assert plan.forwards is not None and plan.tasks is not None
     return decode_clip(model, latents.to(model.device)), plan.forwards // plan.tasks
 

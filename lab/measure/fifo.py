@@ -19,7 +19,8 @@ from longtake.model import PerFrameNoise
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, run_fifo, shift
+from longtake.samplers import run_plan
+from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.fifo.presets import realtime
 
@@ -74,7 +75,7 @@ def loop_overhead(model: PerFrameNoise, fifo: Fifo, iterations: int = 12) -> dic
 @torch.inference_mode()
 def speed(model: PerFrameNoise, fifo: Fifo, frames: int = 48) -> dict[str, float]:
     """Return frames per second once the queue is under way, decoding included, and the video's own rate beside it."""
-    stream = run_fifo(model, fifo.plan(request(None), model.spec), seeded_noise(1), ALONE, None)
+    stream = run_plan(model, fifo.plan(request(None), model.spec), seeded_noise(1), ALONE, None)
     while not len(next(stream).frames):
         pass
     made, start = 0, time.perf_counter()
@@ -87,7 +88,7 @@ def speed(model: PerFrameNoise, fifo: Fifo, frames: int = 48) -> dict[str, float
 def memory(model: PerFrameNoise, fifo: Fifo, frames: int) -> dict[str, float]:
     """Return peak resident memory after 200 frames and after `frames`."""
     early, made = 0, 0
-    for chunk in run_fifo(model, fifo.plan(request(frames), model.spec), seeded_noise(1), ALONE, None):
+    for chunk in run_plan(model, fifo.plan(request(frames), model.spec), seeded_noise(1), ALONE, None):
         made = chunk.start + len(chunk.frames)
         if not early and made >= 200:
             early = peak_memory()
@@ -125,7 +126,7 @@ def _video(model: PerFrameNoise, fifo: Fifo, frames: int, seed: int = 1) -> tupl
     """Return a video and the seconds that it took."""
     plan = fifo.plan(replace(request(frames), seed=seed), model.spec)
     start = time.perf_counter()
-    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(seed), ALONE, None)])
+    video = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(seed), ALONE, None)])
     return video, time.perf_counter() - start
 
 

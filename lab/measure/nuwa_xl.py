@@ -24,8 +24,9 @@ from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE, Group, World
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler, TaskSampler
+from longtake.samplers import plan_work, run_plan
 from longtake.samplers.autoregressive.plan import Autoregressive
-from longtake.samplers.nuwa_xl.loop import Tree, drive, node_work
+from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import DEFAULT_STEPS, NuwaXl, NuwaXlPlan
 from longtake.tasks.inline import Inline
 from longtake.tasks.stores import MemoryStore
@@ -100,7 +101,7 @@ def call_seconds(model: Infill, repeats: int) -> dict[str, float]:
     """Return the time of a call at the default number of steps: the first of a tree, and one that fills a gap; and the
     time to decode a frame, which the first process does for all. Times are of this process alone."""
     plan = tree_plan(model.spec, 226)
-    work = node_work(model, plan, seeded_noise(1), ALONE.cfg)
+    work = plan_work(model, plan, seeded_noise(1), ALONE)
     channels, length, height, width = model.spec.latent_shape
     latents = torch.randn(channels, length, height, width)
     first, gap = (Task(order=(), name=name, key="", parent=None) for name in ((1, 0), (2, 0)))
@@ -154,7 +155,7 @@ def first_frames(model: Infill, frames: int, steps: int) -> dict[str, float]:
     """Return how many calls one worker makes until the first frames of a video are there, and how long this process
     computes for them."""
     plan = tree_plan(model.spec, frames, steps)
-    work, calls = node_work(model, plan, seeded_noise(1), ALONE.cfg), 0
+    work, calls = plan_work(model, plan, seeded_noise(1), ALONE), 0
 
     def counted(task: Task, given: Tensor | None) -> Tensor:
         nonlocal calls
@@ -162,7 +163,7 @@ def first_frames(model: Infill, frames: int, steps: int) -> dict[str, float]:
         return work(task, given)
 
     start = time.process_time()
-    chunks = drive(model, plan, Inline(counted), MemoryStore(), None)
+    chunks = run_plan(model, plan, seeded_noise(1), ALONE, executor=Inline(counted))
     made = next(len(chunk.frames) for chunk in chunks if len(chunk.frames))
     taken = time.process_time() - start
     return {"frames": frames, "first_frames": made, "calls": calls, "seconds": taken, "all_calls": plan.tasks or 0}
@@ -210,7 +211,7 @@ def whole_video(world: World, sampler: Sampler, measured: Settings) -> Video:
 
 def _made(model: VideoModel, sampler: Sampler, asked: Request, world: World) -> np.ndarray:
     plan = sampler.plan(asked, model.spec)
-    chunks = sampler.run(model, plan, seeded_noise(asked.seed), world, None)
+    chunks = run_plan(model, plan, seeded_noise(asked.seed), world, None)
     return np.concatenate([chunk.frames for chunk in chunks])
 
 

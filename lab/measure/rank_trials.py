@@ -15,8 +15,9 @@ from longtake.models.modelscope.mixing import frame_mixing
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE, Group, World
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.clips import split_evenly, spread_frames
-from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, run_fifo
+from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare
 from longtake.samplers.fifo.plan import Fifo, FifoPlan
 from longtake.samplers.video_infinity.dual_scope import Scope
 from longtake.samplers.video_infinity.mixer import ClipMixer
@@ -123,7 +124,7 @@ def fifo_trial(world: World, model_name: str, fifo: Fifo, repeats: int) -> dict[
 
 def _fifo_calls(model: PerFrameNoise, plan: FifoPlan, world: World) -> tuple[Callable[[], object], ...]:
     """Return a call that denoises a batch of frames, and one that makes it whole; both past the warm-up."""
-    stream = run_fifo(model, plan, seeded_noise(1), world, None)
+    stream = run_plan(model, plan, seeded_noise(1), world, None)
     setting = prepare(model, plan, seeded_noise(1), world)
     queue = fill(setting, base_clip(setting)) if world.rank == 0 or world.size > 1 else None
 

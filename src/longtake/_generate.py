@@ -12,6 +12,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.ranks.torchrun import check_same
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
+from longtake.samplers import plan_work, run_plan
 from longtake.tasks.task import Executor, Store, Work
 
 if TYPE_CHECKING:
@@ -93,14 +94,8 @@ def generate(
         before, finished_before = _told(world, sink and [sink.next_frame, sink.finished])
         if not finished_before:
             restart = world.all.share(sink.restart.state if sink and sink.restart else None, model.device)
-            if isinstance(sampler, TaskSampler):
-                store, noise = _store(output, world, model), seeded_noise(request.seed)
-                if executor:
-                    chunks = sampler.drive(model, plan, executor, store, restart)
-                else:
-                    chunks = sampler.run(model, plan, noise, world, restart, store)
-            else:
-                chunks = sampler.run(model, plan, seeded_noise(request.seed), world, restart)
+            store = _store(output, world, model) if isinstance(sampler, TaskSampler) else None
+            chunks = run_plan(model, plan, seeded_noise(request.seed), world, restart, executor, store)
             _write(_numbered(chunks, output.part), sink, progress)
         frames, warnings = _told(world, sink and [sink.next_frame, sink.warnings])
     return Result(
@@ -149,9 +144,10 @@ def start_work(
 ) -> Work:
     """Return what does the tasks of such a run, in a worker of its own. `load` makes the model of worker `number`."""
     from longtake.noise import seeded_noise
+    from longtake.ranks.world import ALONE
 
     model = load(number)
-    return sampler.work(model, checked_plan(model.spec, request, sampler, part), seeded_noise(request.seed))
+    return plan_work(model, checked_plan(model.spec, request, sampler, part), seeded_noise(request.seed), ALONE)
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", progress: Progress) -> None:

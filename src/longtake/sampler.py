@@ -1,15 +1,15 @@
 """A sampler turns a request into a plan, by index arithmetic alone, and a plan into chunks of video."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request
-from longtake.tasks.task import Executor, Store, Work
+from longtake.tasks.task import Executor, Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,8 @@ class Plan:
 
     request: Request
     spec: VideoSpec
+    settings: "Sampler"
+    """The sampler that made it."""
     forwards: int | None
     """Network evaluations in all, each window and guidance branch one; None for an endless run."""
     forwards_per_frame: float
@@ -64,6 +66,11 @@ class Plan:
         """Return the guidance that holds: the request's, else the model's."""
         return self.spec.guidance if self.request.guidance is None else self.request.guidance
 
+    def prompts_of(self, frames: Iterable[int]) -> list[int]:
+        """Return the row of the prompt table (row 0 is the negative prompt) for latent frames of the video; prompts
+        start at pixel frames, and what comes before the video has the first one."""
+        return [1 + self.request.prompts.at(self.spec.pixel_frames(frame)) for frame in frames]
+
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of those where one piece of work meets another.
 
@@ -74,7 +81,7 @@ class Plan:
 
 class Sampler(ABC):
     """A method that makes long videos. Implementations are frozen keyword-only dataclasses: their fields are the
-    settings."""
+    settings. The loop that carries out its plans stands beside it in the table `samplers.SAMPLERS`."""
 
     name: ClassVar[str]
     requires: ClassVar[tuple[type[VideoModel], ...]]
@@ -88,21 +95,6 @@ class Sampler(ABC):
     def check_ranks(self, plan: Plan, ranks: int) -> None:
         """Raise InputError where so many processes cannot share the frames of this plan; 1 always can."""
 
-    @abstractmethod
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk.
-
-        Every process of `world` runs it and yields as many chunks; only those of rank 0 need frames. What takes
-        messages happens before a chunk is yielded: `Chunk.state` sends none.
-        """
-
 
 class TaskSampler(Sampler):
     """A sampler whose work falls into tasks, which any number of workers may do."""
@@ -114,28 +106,27 @@ class TaskSampler(Sampler):
         Raises InputError for frames that the video does not have.
         """
 
-    @abstractmethod
-    def work(self, model: VideoModel, plan: Plan, noise: "Noise") -> Work:
-        """Return what does the tasks of a plan; a worker makes its own, with its own model."""
 
-    @abstractmethod
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-        store: Store | None = None,
+class Loop(Protocol):
+    """Carries out the plans of a sampler."""
+
+    def __call__(
+        self, model: VideoModel, plan: Any, noise: "Noise", world: "World", resume: State | None
     ) -> Iterator[Chunk]:
-        """Make the video; the processes of `world` share the tasks.
+        """Make the video, from its start or from the state of an earlier chunk.
 
-        `store` keeps the results, for all these processes; without one they are in the state of a chunk while they are
-        needed.
+        Every process of `world` runs it and yields as many chunks; only those of rank 0 need frames. What takes
+        messages happens before a chunk is yielded: `Chunk.state` sends none.
         """
+        ...
 
-    @abstractmethod
-    def drive(
-        self, model: VideoModel, plan: Plan, executor: Executor, store: Store, resume: State | None
+
+class TaskLoop(Protocol):
+    """Carries out the plans of a sampler whose work falls into tasks."""
+
+    def __call__(
+        self, model: VideoModel, plan: Any, executor: Executor, store: Store, resume: State | None, *, writes: bool
     ) -> Iterator[Chunk]:
-        """Make the video by tasks that `executor` does and whose results `store` keeps."""
+        """Make the video, as a `Loop` does, by tasks that `executor` does and whose results `store` keeps; without
+        `writes` no frames are needed."""
+        ...

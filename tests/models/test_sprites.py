@@ -13,7 +13,7 @@ from longtake.models import MODELS, WEIGHTS, load_model, model_spec
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.fifo.loop import run_fifo
+from longtake.samplers import run_plan
 from longtake.samplers.fifo.plan import Fifo
 
 PROMPT = "a panda rests in the desert"
@@ -62,6 +62,6 @@ def test_plain_diffusers_loads_and_samples_it():
 def test_fifo_makes_the_scene_that_is_asked_for():
     model = load_model("sprites")
     plan = Fifo(lookahead=False).plan(Request(prompts=PromptTimeline.constant(PROMPT), frames=24, seed=0), model.spec)
-    video = np.concatenate([chunk.frames for chunk in run_fifo(model, plan, seeded_noise(0), ALONE, None)])
+    video = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(0), ALONE, None)])
     red, _, blue = video.mean((1, 2)).T
     assert video.shape == (24, 64, 64, 3) and (red - blue > 50).all()

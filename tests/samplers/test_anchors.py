@@ -14,6 +14,7 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
 from longtake.samplers.fifo.plan import Fifo
@@ -41,7 +42,7 @@ def planned(sampler, frames: int | None = 46, spec=TOY):
 
 def chunks(sampler, frames=46, resume=None, model=None, world=ALONE):
     model = model or Toy()
-    return sampler.run(model, planned(sampler, frames, model.spec), seeded_noise(3), world, resume)
+    return run_plan(model, planned(sampler, frames, model.spec), seeded_noise(3), world, resume)
 
 
 def video(*args, **kwargs):

@@ -9,7 +9,7 @@ from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers import SAMPLERS, run_plan, sampler_class
 
 from .decoders import HeldBack
 
@@ -25,7 +25,7 @@ def planned(name, frames=37, seed=5, model=Toy, **settings):
 
 def chunks(name, resume=None, **request):
     model, sampler, plan = planned(name, **request)
-    return sampler.run(model, plan, seeded_noise(plan.request.seed), ALONE, resume)
+    return run_plan(model, plan, seeded_noise(plan.request.seed), ALONE, resume)
 
 
 @pytest.mark.parametrize("model", DECODERS)
@@ -88,7 +88,7 @@ def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
     denoise, decode = model.denoise, model.decode
     monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
     monkeypatch.setattr(model, "decode", lambda z, state, last: decoded.append(z.shape[1]) or decode(z, state, last))
-    for _ in sampler.run(model, plan, seeded_noise(5), ALONE, None):
+    for _ in run_plan(model, plan, seeded_noise(5), ALONE, None):
         pass
     assert sum(denoised) == plan.forwards
     assert sum(decoded) == plan.decoded
@@ -104,7 +104,7 @@ def share_of_video(world, name):
     model, sampler = Toy(), sampler_class(name)(**MANY_WINDOWS.get(name, {}))
     plan = sampler.plan(Request(prompts=PROMPTS, frames=37, seed=5, guidance=2.0), model.spec)
     sampler.check_ranks(plan, world.clip.size)
-    made = list(sampler.run(model, plan, seeded_noise(5), world, None))
+    made = list(run_plan(model, plan, seeded_noise(5), world, None))
     return np.concatenate([chunk.frames for chunk in made]), [chunk.start for chunk in made], made[-1].state()
 
 

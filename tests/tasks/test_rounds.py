@@ -8,6 +8,7 @@ from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 
 
@@ -18,7 +19,7 @@ def made(world, settings, frames):
     denoise = model.denoise
     model.denoise = lambda *args: calls.append(1) or denoise(*args)
     plan = sampler.plan(Request(prompts=PromptTimeline.constant("a"), frames=frames, seed=3, steps=1), model.spec)
-    video = np.concatenate([chunk.frames for chunk in sampler.run(model, plan, seeded_noise(3), world, None)])
+    video = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(3), world, None)])
     return video, len(calls)
 
 

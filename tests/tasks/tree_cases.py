@@ -13,6 +13,7 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Executor
@@ -25,12 +26,12 @@ START = partial(start_work, partial(numbered_model, "toy", "cpu", torch.float32)
 
 def whole() -> np.ndarray:
     """The frames that any executor has to come to."""
-    return np.concatenate([chunk.frames for chunk in SAMPLER.run(Toy(), PLAN, seeded_noise(3), ALONE, None)])
+    return np.concatenate([chunk.frames for chunk in run_plan(Toy(), PLAN, seeded_noise(3), ALONE, None)])
 
 
 def chunks(executor: Executor) -> Any:
     """The chunks that come with an executor."""
-    return SAMPLER.drive(Toy(), PLAN, executor, MemoryStore(), None)
+    return run_plan(Toy(), PLAN, seeded_noise(3), ALONE, executor=executor)
 
 
 def task() -> Any:

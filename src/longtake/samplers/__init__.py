@@ -1,16 +1,57 @@
-"""Samplers by name. To add one: its file, its row here, its page in docs/methods."""
+"""Samplers by name, and the way from a plan to its video.
+
+To add one: its room, its row here, its page in docs/methods.
+"""
 
 import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from longtake.errors import unknown_name
-from longtake.sampler import Sampler
+from longtake.model import VideoModel
+from longtake.sampler import Chunk, Loop, Plan, Sampler, State, TaskLoop
+from longtake.tasks.task import Executor, Store, Work
 
-SAMPLERS: dict[str, str] = {
-    "autoregressive": "longtake.samplers.autoregressive.plan:Autoregressive",
-    "chunked": "longtake.samplers.chunked.plan:Chunked",
-    "fifo": "longtake.samplers.fifo.plan:Fifo",
-    "nuwa-xl": "longtake.samplers.nuwa_xl.plan:NuwaXl",
-    "video-infinity": "longtake.samplers.video_infinity.plan:VideoInfinity",
+if TYPE_CHECKING:
+    from longtake.noise import Noise
+    from longtake.ranks.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerEntry:
+    """Where the parts of a sampler are, as module:name."""
+
+    settings: str
+    """A `Sampler`; neither it nor its module may import torch."""
+    loop: str
+    """A `Loop`, a `TaskLoop` where there are tasks."""
+    work: str | None = None
+    """What makes the `Work` of a plan, given model, plan, noise and world, where the work falls into tasks."""
+
+
+SAMPLERS = {
+    "autoregressive": SamplerEntry(
+        settings="longtake.samplers.autoregressive.plan:Autoregressive",
+        loop="longtake.samplers.autoregressive.loop:run",
+    ),
+    "chunked": SamplerEntry(
+        settings="longtake.samplers.chunked.plan:Chunked",
+        loop="longtake.samplers.chunked.loop:run",
+    ),
+    "fifo": SamplerEntry(
+        settings="longtake.samplers.fifo.plan:Fifo",
+        loop="longtake.samplers.fifo.loop:run",
+    ),
+    "nuwa-xl": SamplerEntry(
+        settings="longtake.samplers.nuwa_xl.plan:NuwaXl",
+        loop="longtake.samplers.nuwa_xl.loop:drive",
+        work="longtake.samplers.nuwa_xl.loop:node_work",
+    ),
+    "video-infinity": SamplerEntry(
+        settings="longtake.samplers.video_infinity.plan:VideoInfinity",
+        loop="longtake.samplers.video_infinity.loop:run",
+    ),
 }
 
 
@@ -18,5 +59,46 @@ def sampler_class(name: str) -> type[Sampler]:
     """Return the sampler of a name; InputError, with the nearest name, for an unknown one."""
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
-    module, attribute = SAMPLERS[name].split(":")
+    return _named(SAMPLERS[name].settings)
+
+
+def run_plan(
+    model: VideoModel,
+    plan: Plan,
+    noise: "Noise",
+    world: "World",
+    resume: State | None = None,
+    executor: Executor | None = None,
+    store: Store | None = None,
+) -> Iterator[Chunk]:
+    """Make the video of a plan, from its start or from the state of an earlier chunk; see `Loop`.
+
+    Where the work falls into tasks, `executor` does them, by default the processes of `world`, and `store` keeps the
+    results, for all these processes; without one they are in the state of a chunk while they are needed.
+    """
+    entry = SAMPLERS[plan.settings.name]
+    if entry.work is None:
+        loop: Loop = _named(entry.loop)
+        return loop(model, plan, noise, world, resume)
+    # These import torch, which a plan must not wait for.
+    from longtake.tasks.inline import Inline
+    from longtake.tasks.rounds import Rounds
+    from longtake.tasks.stores import MemoryStore
+
+    if executor is None:
+        work = plan_work(model, plan, noise, world)
+        executor = Inline(work) if world.clip.size == 1 else Rounds(work, world.clip, model.device)
+    drive: TaskLoop = _named(entry.loop)
+    return drive(model, plan, executor, store or MemoryStore(), resume, writes=world.rank == 0)
+
+
+def plan_work(model: VideoModel, plan: Plan, noise: "Noise", world: "World") -> Work:
+    """Return what does the tasks of a plan; a worker makes its own, with its own model."""
+    entry = SAMPLERS[plan.settings.name]
+    assert entry.work is not None
+    return _named(entry.work)(model, plan, noise, world)
+
+
+def _named(name: str) -> Any:
+    module, attribute = name.split(":")
     return getattr(importlib.import_module(module), attribute)

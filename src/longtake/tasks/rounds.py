@@ -1,6 +1,6 @@
 """Tasks shared out over the processes of a job, round by round."""
 
-from collections.abc import Callable
+import json
 
 import torch
 from torch import Tensor
@@ -16,11 +16,10 @@ class Rounds(Executor):
     Calls of a network take equally long, so nobody waits for long at the end of a round.
     """
 
-    def __init__(self, work: Work, group: Group, device: torch.device, blank: Callable[[Task], Tensor]) -> None:
-        """`group`: who shares. `device`: where messages are sent from. `blank`: a tensor like the
-        result of a task; those of one round are alike."""
+    def __init__(self, work: Work, group: Group, device: torch.device) -> None:
+        """`group`: who shares. `device`: where messages are sent from. The results of one round are alike."""
         self.slots = group.size
-        self._work, self._group, self._device, self._blank = work, group, device, blank
+        self._work, self._group, self._device = work, group, device
         self._waiting: list[tuple[Task, Tensor | None]] = []
         self._finished: list[tuple[Task, Tensor]] = []
 
@@ -39,9 +38,12 @@ class Rounds(Executor):
 
     def _round(self) -> list[tuple[Task, Tensor]]:
         tasks, self._waiting = self._waiting[: self._group.size], self._waiting[self._group.size :]
-        if self._group.rank < len(tasks):
-            result = self._work(*tasks[self._group.rank])
-        else:
-            result = self._blank(tasks[0][0])
+        result = self._work(*tasks[self._group.rank]) if self._group.rank < len(tasks) else None
+        if len(tasks) < self._group.size:
+            # Whoever has no task sends as much as the others.
+            told = None if result is None else [list(result.shape), str(result.dtype)]
+            shape, kind = json.loads(self._group.say(json.dumps(told))[0])
+            result = torch.zeros(shape, dtype=getattr(torch, kind.removeprefix("torch."))) if result is None else result
+        assert result is not None
         gathered = self._group.gather(result.to(self._device)).cpu()
         return [(task, gathered[place]) for place, (task, _) in enumerate(tasks)]

@@ -19,6 +19,7 @@ from longtake.models.animatediff.model import SparseCtrlModel, load_sparsectrl
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.step import Uniform
@@ -139,7 +140,7 @@ def test_a_batch_of_windows_is_as_each_by_itself(model: SparseCtrlModel) -> None
 def test_long_videos_of_it(model: SparseCtrlModel, sampler: Any) -> None:
     request = Request(prompts=PromptTimeline((0, 9), (PROMPTS[1], PROMPTS[2])), frames=17, steps=2)
     plan = sampler.plan(request, model.spec)
-    frames = np.concatenate([chunk.frames for chunk in sampler.run(model, plan, seeded_noise(0), ALONE, None)])
+    frames = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(0), ALONE, None)])
     assert frames.shape == (17, 16, 16, 3) and frames.std() > 0
 
 

@@ -14,6 +14,7 @@ from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Chunk, State
+from longtake.samplers import run_plan
 from longtake.samplers.fifo.plan import Fifo
 
 REQUEST = Request(prompts=PromptTimeline((0, 3), ("a red car", "a blue boat")), frames=5)
@@ -25,7 +26,7 @@ def model(folder: Path) -> UNetModel:
 
 
 def run(model: UNetModel, sampler: Fifo, resume: State | None = None) -> list[tuple[Chunk, State]]:
-    chunks = sampler.run(model, sampler.plan(REQUEST, model.spec), seeded_noise(3), ALONE, resume)
+    chunks = run_plan(model, sampler.plan(REQUEST, model.spec), seeded_noise(3), ALONE, resume)
     return [(chunk, {name: tensor.clone() for name, tensor in chunk.state().items()}) for chunk in chunks]
 
 

@@ -12,6 +12,7 @@ from longtake.models.nuwa_xl.save import save_index, save_unet
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 
 from .tiny import awake, mtd
@@ -32,13 +33,13 @@ def test_a_tree_and_its_parts(model, settings):
     sampler = NuwaXl(**settings)
     plan = sampler.plan(Request(prompts=PromptTimeline((0, 9), ("abc", "xyz")), frames=18, steps=2), model.spec)
     assert not plan.warnings
-    chunks = list(sampler.run(model, plan, seeded_noise(0), ALONE, None))
+    chunks = list(run_plan(model, plan, seeded_noise(0), ALONE, None))
     whole = np.concatenate([chunk.frames for chunk in chunks])
     assert whole.shape == (18, 16, 16, 3) and whole.std() > 0
     part = sampler.part(plan, range(9, 14))
-    made = np.concatenate([chunk.frames for chunk in sampler.run(model, part, seeded_noise(0), ALONE, None)])
+    made = np.concatenate([chunk.frames for chunk in run_plan(model, part, seeded_noise(0), ALONE, None)])
     assert np.array_equal(made, whole[9:14])
     state = {name: tensor.clone() for name, tensor in chunks[2].state().items()}
     start = chunks[2].start + len(chunks[2].frames)
-    rest = np.concatenate([chunk.frames for chunk in sampler.run(model, plan, seeded_noise(0), ALONE, state)])
+    rest = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(0), ALONE, state)])
     assert np.array_equal(rest, whole[start:])

@@ -24,6 +24,7 @@ from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import State
+from longtake.samplers import run_plan
 from longtake.samplers.fifo.loop import base_clip, prepare
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.video_infinity import loop as video_infinity_loop
@@ -203,7 +204,7 @@ def test_narrow_windows_look_no_farther(model) -> None:
 def test_video_infinity_makes_a_video_longer_than_the_network_knows(model) -> None:
     request = Request(prompts=PromptTimeline((0, 20), ("a red car", "a blue boat")), frames=34, steps=2)
     sampler = VideoInfinity(padding=2, top_k=3)
-    chunks = sampler.run(model, sampler.plan(request, model.spec), seeded_noise(3), ALONE, None)
+    chunks = run_plan(model, sampler.plan(request, model.spec), seeded_noise(3), ALONE, None)
     video = np.concatenate([chunk.frames for chunk in chunks])
     assert video.shape == (34, 32, 48, 3) and video.std() > 0
 
@@ -318,7 +319,7 @@ def test_fifo_makes_a_video_and_goes_on_from_any_chunk(model) -> None:
     plan = sampler.plan(request, model.spec)
 
     def run(resume: State | None = None) -> list[tuple[np.ndarray, State]]:
-        return [(chunk.frames, chunk.state()) for chunk in sampler.run(model, plan, seeded_noise(3), ALONE, resume)]
+        return [(chunk.frames, chunk.state()) for chunk in run_plan(model, plan, seeded_noise(3), ALONE, resume)]
 
     whole = run()
     video = np.concatenate([frames for frames, _ in whole])

@@ -20,6 +20,7 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.autoregressive.loop import Progress, Setting, sample
 from longtake.samplers.autoregressive.plan import Autoregressive, AutoregressivePlan
 
@@ -43,7 +44,7 @@ def planned(frames: int | None = 40, spec=TOY, guidance=1.0, steps=None, prompts
 
 
 def chunks(model: Any, plan: AutoregressivePlan, resume=None):
-    return plan.settings.run(model, plan, seeded_noise(3), ALONE, resume)
+    return run_plan(model, plan, seeded_noise(3), ALONE, resume)
 
 
 def video(model: Any, plan: AutoregressivePlan, resume=None):

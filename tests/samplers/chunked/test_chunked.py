@@ -12,8 +12,9 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.anchors import Anchors
-from longtake.samplers.chunked.loop import Progress, Setting, run_chunked, sample
+from longtake.samplers.chunked.loop import Progress, Setting, sample
 from longtake.samplers.chunked.plan import Chunked
 
 from ..decoders import Repeating
@@ -26,7 +27,7 @@ def planned(frames: int | None = 40, spec: VideoSpec = TOY, steps=None, prompts=
 
 def chunks(frames=40, model=None, resume=None, noise=None, **settings):
     plan = planned(frames, **settings)
-    return run_chunked(model or Toy(), plan, noise or seeded_noise(3), ALONE, resume)
+    return run_plan(model or Toy(), plan, noise or seeded_noise(3), ALONE, resume)
 
 
 def video(**settings):
@@ -72,7 +73,7 @@ def test_clips_of_a_causal_autoencoder_begin_anew():
 def test_seams_are_where_a_new_window_comes_out(overlap, stride):
     model = Repeating(stride)
     plan = planned(70, model.spec, steps=1, overlap=overlap)
-    made = list(run_chunked(model, plan, seeded_noise(3), ALONE, None))
+    made = list(run_plan(model, plan, seeded_noise(3), ALONE, None))
     assert list(plan.seams(70)) == [chunk.start for chunk in made[1:]]
     assert not plan.seams(8)
 

@@ -10,7 +10,8 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, run_fifo, shift
+from longtake.samplers import run_plan
+from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.fifo.windows import lookahead_windows, partition_windows
 
@@ -27,7 +28,7 @@ def plan(frames=100, f=16, guidance=12.0, **settings):
 def video(settings, frames=40, prompts=None, dtype=torch.float32):
     model = Toy(dtype)
     request = Request(prompts=prompts or PromptTimeline.constant("a"), frames=frames, seed=3, guidance=2.0)
-    made = run_fifo(model, Fifo(**settings).plan(request, model.spec), seeded_noise(3), ALONE, None)
+    made = run_plan(model, Fifo(**settings).plan(request, model.spec), seeded_noise(3), ALONE, None)
     return np.concatenate([chunk.frames for chunk in made])
 
 

@@ -18,8 +18,9 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import plan_work, run_plan
 from longtake.samplers.nuwa_xl.ladder import Node
-from longtake.samplers.nuwa_xl.loop import Tree, drive, node_work
+from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
 from longtake.schedule import discrete_schedule, step
 from longtake.tasks.stores import FolderStore, MemoryStore
@@ -44,7 +45,7 @@ class Counting(Executor):
 
     def __init__(self, model: Any, plan: NuwaXlPlan, slots: int = 1) -> None:
         self.slots, self.done, self.given = slots, [], {}
-        self._work = node_work(model, plan, seeded_noise(plan.request.seed), ALONE.cfg)
+        self._work = plan_work(model, plan, seeded_noise(plan.request.seed), ALONE)
         self._waiting, self._random = [], random.Random(4)
 
     def submit(self, task, given):
@@ -64,7 +65,8 @@ def chunks(plan: NuwaXlPlan, model=None, store=None, resume=None, slots=1):
     """The chunks of a plan, and who made its calls."""
     model = model or toy(plan.spec.num_frames)
     executor = Counting(model, plan, slots)
-    return drive(model, plan, executor, MemoryStore() if store is None else store, resume), executor
+    store = MemoryStore() if store is None else store
+    return run_plan(model, plan, seeded_noise(3), ALONE, resume, executor, store), executor
 
 
 def video(plan: NuwaXlPlan, **how: Any):
@@ -104,7 +106,7 @@ def test_ends_are_known_to_the_network():
     """The toy's infill is exact: close to its ends a window is close to them, though its prompt is another."""
     plan = planned(17, steps=20)
     model = toy()
-    work = node_work(model, plan, seeded_noise(3), ALONE.cfg)
+    work = plan_work(model, plan, seeded_noise(3), ALONE)
     tree = Tree.of(model, plan)
     first = tree.first(MemoryStore())
     (child, *_) = tree.children(first)

@@ -11,9 +11,10 @@ from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.clips import held_frames, released_global_frames, split_evenly, spread_frames
 from longtake.samplers.video_infinity.blend import blended
-from longtake.samplers.video_infinity.loop import prepare, run_video_infinity
+from longtake.samplers.video_infinity.loop import prepare
 from longtake.samplers.video_infinity.plan import VideoInfinity
 
 from ..decoders import Repeating
@@ -28,7 +29,7 @@ def request(frames=24, prompts=TWO_PROMPTS, **settings):
 def video(sampler, wanted, world=ALONE, resume=None, model=None):
     model = model or Toy()
     plan = sampler.plan(wanted, model.spec)
-    return list(run_video_infinity(model, plan, seeded_noise(wanted.seed), world, resume))
+    return list(run_plan(model, plan, seeded_noise(wanted.seed), world, resume))
 
 
 def pixels(chunks):

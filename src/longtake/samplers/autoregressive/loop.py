@@ -62,7 +62,7 @@ class Progress:
         )
 
 
-def run_autoregressive(
+def run(
     model: Continuation, plan: AutoregressivePlan, noise: Noise, world: World, resume: State | None
 ) -> Iterator[Chunk]:
     """Yield the video, a clip a chunk. Processes that share guidance make all clips together; rank 0 has the frames."""

@@ -6,18 +6,14 @@ the last frames of the video in its window and fills the rest of it; one without
 clip before and makes a whole clip.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Chunk, Plan, Sampler, State
-
-if TYPE_CHECKING:
-    from longtake.noise import Noise
-    from longtake.ranks.world import World
+from longtake.sampler import Plan, Sampler
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -111,20 +107,6 @@ class Autoregressive(Sampler):
                 f"{ranks} processes cannot share clips of which each waits for the one before; let 2 processes share "
                 "the two branches of guidance, or use another sampler"
             )
-
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk."""
-        from longtake.samplers.autoregressive.loop import run_autoregressive
-
-        assert isinstance(plan, AutoregressivePlan) and isinstance(model, Continuation)
-        return run_autoregressive(model, plan, noise, world, resume)
 
     def _check(self) -> None:
         if not 0 <= self.eta <= 1:

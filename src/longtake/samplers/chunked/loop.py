@@ -67,9 +67,7 @@ class Progress:
         )
 
 
-def run_chunked(
-    model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World, resume: State | None
-) -> Iterator[Chunk]:
+def run(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World, resume: State | None) -> Iterator[Chunk]:
     """Yield the video, a window a chunk. Processes take windows in turn; rank 0 has the frames, the others none."""
     setting = Setting(
         model=model,

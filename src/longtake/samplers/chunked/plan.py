@@ -6,20 +6,16 @@ frames of the one before, noised anew to the level of every step, so that the ne
 method of Ho et al., 2022, arXiv 2204.03458, sec. 3.1, without its guidance term; as RePaint does in pictures).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.sampler import Plan, Sampler
 from longtake.samplers.checks import check_eta
 from longtake.samplers.storyboard import storyboard_frames
-
-if TYPE_CHECKING:
-    from longtake.noise import Noise
-    from longtake.ranks.world import World
 
 DEFAULT_STEPS = 30
 
@@ -122,20 +118,6 @@ class Chunked(Sampler):
                 f"{ranks} processes cannot share windows that overlap, each waits for the one before; use overlap 0, "
                 "or let 2 processes share the two branches of guidance"
             )
-
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk."""
-        from longtake.samplers.chunked.loop import run_chunked
-
-        assert isinstance(plan, ChunkedPlan)
-        return run_chunked(model, plan, noise, world, resume)
 
     def _check(self, spec: VideoSpec) -> None:
         check_eta(self.eta)

@@ -110,7 +110,7 @@ class Queue:
         )
 
 
-def run_fifo(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume: State | None) -> Iterator[Chunk]:
+def run(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume: State | None) -> Iterator[Chunk]:
     """Yield the video. A chunk's state is the queue: a run that goes on from it makes the same frames.
 
     Frames are decoded while the next iteration is denoised, where a processor is idle.

@@ -8,19 +8,15 @@ enqueues noise.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.sampler import Plan, Sampler
 from longtake.samplers.checks import check_eta
 from longtake.samplers.fifo.windows import Window, lookahead_windows, partition_windows, reach
 from longtake.samplers.storyboard import storyboard_frames
-
-if TYPE_CHECKING:
-    from longtake.noise import Noise
-    from longtake.ranks.world import World
 
 Compat = Literal["off", "videocrafter2", "opensora"]
 
@@ -177,20 +173,6 @@ class Fifo(Sampler):
                 f"{ranks} processes have no more than {useful} windows to share; use fewer, more --sampler.partitions, "
                 "or --split-guidance"
             )
-
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk."""
-        from longtake.samplers.fifo.loop import run_fifo
-
-        assert isinstance(plan, FifoPlan) and isinstance(model, PerFrameNoise)
-        return run_fifo(model, plan, noise, world, resume)
 
     def _windows(self, f: int) -> list[Window]:
         if not self.lookahead:

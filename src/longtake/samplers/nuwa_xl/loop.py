@@ -16,16 +16,13 @@ from longtake.arrays import LatentFrames
 from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, Infill, Strided, VideoModel
 from longtake.noise import Noise
-from longtake.ranks.world import Group, World
+from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
 from longtake.samplers.nuwa_xl.ladder import Node
 from longtake.samplers.nuwa_xl.plan import NuwaXlPlan
 from longtake.samplers.step import Uniform
 from longtake.samplers.storyboard import storyboard, storyboard_files
 from longtake.schedule import Schedule
-from longtake.tasks.inline import Inline
-from longtake.tasks.rounds import Rounds
-from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Executor, Store, Task, Work, run_tasks, task_key
 
 Pixels = NDArray[np.uint8]
@@ -39,8 +36,7 @@ class Setting:
     model: Infill
     plan: NuwaXlPlan
     noise: Noise
-    cfg: Group
-    """Who computes which branch of guidance."""
+    world: World
     condition: Condition
     schedule: Schedule
 
@@ -50,13 +46,13 @@ class Setting:
         return self.noise((channels, num_frames, height, width), stream, *key).to(self.model.device)[None]
 
 
-def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, cfg: Group) -> Work:
+def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Work:
     """Return what makes one call: a task's name is its node, its result the latents of the node's window."""
     setting = Setting(
         model=model,
         plan=plan,
         noise=noise,
-        cfg=cfg,
+        world=world,
         condition=model.encode([plan.request.negative_prompt, *plan.request.prompts.texts]),
         schedule=model.schedule(plan.steps),
     )
@@ -84,7 +80,7 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
         condition=setting.condition,
         prompts=torch.tensor([plan.prompts(frames)], device=model.device),
         guidance=plan.call_guidance(node.level),
-        cfg=setting.cfg,
+        cfg=setting.world.cfg,
         eta=plan.settings.eta,
         previous=known if num_known == 1 else None,
         between=(known[:, :, 0], known[:, :, 1]) if known is not None and num_known == 2 else None,
@@ -177,26 +173,8 @@ class Tree:
         return Task(order=(window.start, node.level), name=tuple(node), key=key, parent=parent)
 
 
-def run_nuwa_xl(
-    model: Infill, plan: NuwaXlPlan, noise: Noise, world: World, resume: State | None, store: Store | None
-) -> Iterator[Chunk]:
-    """Yield the video. Processes make calls together, round by round; rank 0 has the frames, the others none."""
-    work = node_work(model, plan, noise, world.cfg)
-    if world.clip.size == 1:
-        executor: Executor = Inline(work)
-    else:
-        executor = Rounds(work, world.clip, model.device, partial(_blank, model, plan))
-    yield from drive(model, plan, executor, store or MemoryStore(), resume, writes=world.rank == 0)
-
-
-def _blank(model: VideoModel, plan: NuwaXlPlan, task: Task) -> LatentFrames:
-    channels, _, height, width = plan.spec.latent_shape
-    shape = (channels, len(plan.ladder.window(Node(*task.name))), height, width)
-    return torch.zeros(shape, dtype=torch.promote_types(model.dtype, torch.float32))
-
-
 def drive(
-    model: VideoModel, plan: NuwaXlPlan, executor: Executor, store: Store, resume: State | None, *, writes: bool = True
+    model: VideoModel, plan: NuwaXlPlan, executor: Executor, store: Store, resume: State | None, *, writes: bool
 ) -> Iterator[Chunk]:
     """Yield the wanted frames as soon as they and those before them are there, numbered as in the whole video.
 

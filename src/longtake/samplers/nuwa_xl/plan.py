@@ -6,23 +6,18 @@ whose given frames are there, any may be next, here or on another machine.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import mul
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Chunk, Plan, State, TaskSampler
+from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.checks import check_eta
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
 from longtake.samplers.storyboard import storyboard_files
-from longtake.tasks.task import Executor, Store, Work
-
-if TYPE_CHECKING:
-    from longtake.noise import Noise
-    from longtake.ranks.world import World
 
 Handoff = Literal["latent", "pixel"]
 
@@ -152,38 +147,6 @@ class NuwaXl(TaskSampler):
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:
         """Raise nothing: any number of processes can share the calls, if not all with profit."""
-
-    def work(self, model: VideoModel, plan: Plan, noise: "Noise") -> Work:
-        """Return what makes the calls of a plan."""
-        from longtake.ranks.world import ALONE
-        from longtake.samplers.nuwa_xl.loop import node_work
-
-        assert isinstance(plan, NuwaXlPlan) and isinstance(model, Infill)
-        return node_work(model, plan, noise, ALONE.cfg)
-
-    def drive(
-        self, model: VideoModel, plan: Plan, executor: Executor, store: Store, resume: State | None
-    ) -> Iterator[Chunk]:
-        """Make the video by calls that `executor` makes and whose frames `store` keeps."""
-        from longtake.samplers.nuwa_xl.loop import drive
-
-        assert isinstance(plan, NuwaXlPlan)
-        return drive(model, plan, executor, store, resume)
-
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-        store: Store | None = None,
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk."""
-        from longtake.samplers.nuwa_xl.loop import run_nuwa_xl
-
-        assert isinstance(plan, NuwaXlPlan) and isinstance(model, Infill)
-        return run_nuwa_xl(model, plan, noise, world, resume, store)
 
 
 def _warnings(spec: VideoSpec, ladder: Ladder, has_keyframes: bool) -> tuple[str, ...]:

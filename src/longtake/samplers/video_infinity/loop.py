@@ -55,7 +55,7 @@ class Setting:
         return together.to(self.model.device, dtype)[None]
 
 
-def run_video_infinity(
+def run(
     model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: World, resume: State | None
 ) -> Iterator[Chunk]:
     """Yield a chunk without frames after every step, then the video. States hold the latents of all processes."""

@@ -5,20 +5,15 @@ what happens in the network. All frames go through the network together; what a 
 neighbours on each side and a few global frames, so that processes only exchange those.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Chunk, Plan, Sampler, State
+from longtake.sampler import Plan, Sampler
 from longtake.samplers.checks import check_eta
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
-
-if TYPE_CHECKING:
-    from longtake.noise import Noise
-    from longtake.ranks.world import World
 
 DEFAULT_STEPS = 30
 
@@ -124,20 +119,6 @@ class VideoInfinity(Sampler):
                 f"{ranks} processes cannot share {len(plan.clips)} clips; "
                 f"give at least as many: --sampler.clips {ranks}"
             )
-
-    def run(
-        self,
-        model: VideoModel,
-        plan: Plan,
-        noise: "Noise",
-        world: "World",
-        resume: State | None,
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk."""
-        from longtake.samplers.video_infinity.loop import run_video_infinity
-
-        assert isinstance(plan, VideoInfinityPlan) and isinstance(model, TemporalHooks)
-        return run_video_infinity(model, plan, noise, world, resume)
 
     def _num_clips(self, total: int, spec: VideoSpec) -> int:
         clips = -(-total // spec.num_frames) if self.clips is None else self.clips
