@@ -12,7 +12,8 @@ from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
-from longtake.schedule import Table
+from longtake.samplers.step import ddim
+from longtake.schedule import Table, discrete_schedule, to_x0
 from longtake.train.nuwa_xl.data import SpanClips, SpriteStretches, StretchSettings, draw_clips
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.train.sprites.autoencode import decode_scaled, to_model
@@ -104,16 +105,16 @@ def validation_loss(network: MaskTemporalUnet, alphas_cumprod: Table, clips: Spa
 @torch.inference_mode()
 def infill(network: MaskTemporalUnet, alphas_cumprod: Table, clips: SpanClips, ends: Tensor) -> Tensor:
     """Return clips made from their captions and the ends of `ends`, by DDIM without guidance from the same noise."""
-    mask, total = level_mask(1, clips.latents.shape[2]), len(alphas_cumprod)
+    mask = level_mask(1, clips.latents.shape[2])
+    schedule = discrete_schedule(alphas_cumprod, SAMPLE_STEPS, "trailing", "v_prediction")
+
+    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+        level = levels[0, 0]
+        v = _predict(network, x, int(schedule.timestep[level]), clips, ends, mask)
+        return to_x0(v, x, schedule.now(level), "v_prediction")
+
     x = torch.randn(clips.latents.shape, generator=torch.Generator().manual_seed(1))
-    steps = [round(total * left / SAMPLE_STEPS) - 1 for left in range(SAMPLE_STEPS, 0, -1)]
-    for step, after in zip(steps, [*steps[1:], None], strict=True):
-        alpha, sigma = alphas_cumprod[step].sqrt().float(), (1 - alphas_cumprod[step]).sqrt().float()
-        v = _predict(network, x, step, clips, ends, mask)
-        clean, noise = alpha * x - sigma * v, sigma * x + alpha * v
-        bar = torch.ones(()) if after is None else alphas_cumprod[after].float()
-        x = bar.sqrt() * clean + (1 - bar).sqrt() * noise
-    return x
+    return ddim(denoiser, x, schedule)
 
 
 def _predict(

@@ -39,12 +39,11 @@ from longtake.model import Infill, VideoModel
 from longtake.models.nuwa_xl.model import NuwaXlModel
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.noise import seeded_noise
-from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.plan import NuwaXl
-from longtake.samplers.step import Uniform
+from longtake.samplers.step import Windows, between, ddim
 from longtake.train.nuwa_xl.data import SpanClips
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.video.read import read_frames
@@ -125,9 +124,9 @@ def _infill(model: NuwaXlModel, stride: int, chosen: Settings) -> dict[str, floa
         real = world.frames_at(range(40, 40 + size * stride, stride))
         other = SpriteWorld(FIRST_SEED + 10_000 + index, {0: shot}).frames(40, 42)
         latents = model.encode_frames(pixels(real))
-        made = between(model, caption(shot, index), stride, latents[:, :1], latents[:, -1:], index, chosen.steps)
+        made = filled(model, caption(shot, index), stride, latents[:, :1], latents[:, -1:], index, chosen.steps)
         wrong = model.encode_frames(pixels(other))
-        astray = between(model, caption(shot, index), stride, wrong[:, :1], wrong[:, 1:], index, chosen.steps)
+        astray = filled(model, caption(shot, index), stride, wrong[:, :1], wrong[:, 1:], index, chosen.steps)
         weight = np.linspace(0, 1, size)[:, None, None, None]
         blend = (real[:1] * (1 - weight) + real[-1:] * weight).round().astype(np.uint8)
         again = decode_clip(model, latents)
@@ -155,7 +154,7 @@ def motion_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
             seed, shot = place * chosen.each + number, shots[int(rng.integers(len(shots)))]
             world = SpriteWorld(FIRST_SEED + 70_000 + seed, {0: shot})
             latents = model.encode_frames(pixels(world.frames(60, 60 + size)))
-            made = between(model, caption(shot, number), 1, latents[:, :1], latents[:, -1:], seed, chosen.steps)
+            made = filled(model, caption(shot, number), 1, latents[:, :1], latents[:, -1:], seed, chosen.steps)
             right += judge.read(made).motion == motion
         report[motion] = {"right": right, "windows": chosen.each}
     return report
@@ -166,24 +165,20 @@ def _told(model: VideoModel) -> NuwaXlModel:
     return model
 
 
-def between(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
+def filled(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
     """Return a whole window as the network predicts it, its known ends too."""
     request = Request(prompts=PromptTimeline.constant(prompt), frames=model.spec.num_frames, seed=seed, steps=steps)
     finest = model.spec.infill_guidance
-    uniform = Uniform(
-        model=model,
+    windows = Windows(
         schedule=model.schedule(steps),
         condition=model.encode([request.negative_prompt, prompt]),
-        prompts=torch.ones(1, model.spec.num_frames, dtype=torch.long),
-        guidance=model.spec.guidance if stride > 1 or finest is None else finest,
-        cfg=ALONE.cfg,
-        eta=0.0,
-        between=(first[None, :, 0], last[None, :, 0]),
+        prompt_index=torch.ones(1, model.spec.num_frames, dtype=torch.long),
     )
+    guidance = model.spec.guidance if stride > 1 or finest is None else finest
+    denoiser = between(model, windows, guidance, first[None, :, 0], last[None, :, 0])
     x = seeded_noise(seed)(model.spec.latent_shape, "window")[None].to(torch.promote_types(model.dtype, torch.float32))
     with model.strided(stride):
-        for level in range(steps, 0, -1):
-            x, _ = uniform.stepped(x, level, None)
+        x = ddim(denoiser, x, windows.schedule)
     return decode_clip(model, x[0])
 
 

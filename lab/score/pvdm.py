@@ -28,9 +28,8 @@ from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features
 from longtake.models.pvdm.model import PvdmModel
 from longtake.noise import seeded_noise
-from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.autoregressive.loop import Setting, sample
+from longtake.samplers.autoregressive.loop import Setting, prepare, sample
 from longtake.samplers.autoregressive.plan import Autoregressive
 
 FIRST_SEED = 5_800_000
@@ -57,8 +56,7 @@ def prepared(model: PvdmModel, prompt: str, steps: int, seed: int) -> Setting:
     """Return what `sample` needs to make clips of a prompt."""
     request = Request(prompts=PromptTimeline.constant(prompt), frames=None, seed=seed, steps=steps)
     plan = Autoregressive().plan(request, model.spec)
-    condition = model.encode([request.negative_prompt, prompt])
-    return Setting(model=model, plan=plan, noise=seeded_noise(seed), world=ALONE, condition=condition)
+    return prepare(model, plan, seeded_noise(seed))
 
 
 def shown(model: PvdmModel, latents: Tensor) -> Frames:

@@ -110,7 +110,7 @@ def test_a_keyframe_in_the_queue_is_the_image_at_every_level(clean_frames, board
     model = Toy(torch.float64)
     model.spec = replace(TOY, clean_frames=clean_frames)
     setting = prepare(model, planned(Fifo(partitions=2, keyframes=board), spec=model.spec), seeded_noise(3))
-    queue, plan, given = fill(setting, base_clip(setting)), setting.plan, setting.anchors.latents
+    queue, plan, given = fill(setting, base_clip(setting)), setting.plan, setting.keyframes.latents
     seen, denoise = [], model.denoise
     monkeypatch.setattr(model, "denoise", lambda x, level, *rest: seen.append((x, level)) or denoise(x, level, *rest))
     for _ in range(12):

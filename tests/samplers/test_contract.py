@@ -63,7 +63,7 @@ def test_every_stream_is_decoded_to_its_end_and_as_in_one_piece(name, settings, 
         return frames, state
 
     monkeypatch.setattr(model, "decode", noted)
-    for _ in sampler.run(model, plan, seeded_noise(5), ALONE, None):
+    for _ in run_plan(model, plan, seeded_noise(5), ALONE, None):
         pass
     assert ended and not begun
     for stream in ended:

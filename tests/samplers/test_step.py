@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from longtake.models.toy import Toy, colour, covariance
-from longtake.ranks.world import ALONE
-from longtake.samplers.step import Uniform
+from longtake.samplers.step import Windows, after, between, ddim, dpmpp, free
 from longtake.schedule import Schedule, chained
 
 FRAMES = 8
@@ -32,19 +31,15 @@ def exact(schedule: Schedule) -> Tensor:
     return (clean * mean + centred @ axes @ torch.diag(scale) @ axes.T)[None, ..., None, None]
 
 
+def windows(schedule: Schedule) -> Windows:
+    """One window of the toy under the prompt "a"."""
+    prompts = torch.ones(1, FRAMES, dtype=torch.long)
+    return Windows(schedule=schedule, condition=Toy(torch.float64).encode(["", "a"]), prompt_index=prompts)
+
+
 def error(schedule: Schedule, is_second: bool) -> float:
-    model, x, x0 = Toy(torch.float64), START, None
-    uniform = Uniform(
-        model=model,
-        schedule=schedule,
-        condition=model.encode(["", "a"]),
-        prompts=torch.ones(1, FRAMES, dtype=torch.long),
-        guidance=1.0,
-        cfg=ALONE.cfg,
-        eta=0.0,
-    )
-    for level in range(schedule.num_levels, 0, -1):
-        x, x0 = uniform.second_order(x, level, x0) if is_second else uniform.stepped(x, level, None)
+    denoiser = free(Toy(torch.float64), windows(schedule), guidance=1.0)
+    x = dpmpp(denoiser, START, schedule, bounded=False) if is_second else ddim(denoiser, START, schedule)
     return (x - exact(schedule)).square().mean().sqrt().item()
 
 
@@ -66,3 +61,33 @@ def test_second_order_is_nearer_on_the_model_s_own_levels(num_levels):
     of first order in both, has most of the error."""
     schedule = Toy().schedule(num_levels)
     assert error(schedule, True) < 0.85 * error(schedule, False)
+
+
+@pytest.mark.parametrize("known", ["first and last", "before"])
+def test_one_level_a_window_has_to_be_that_of_all_its_frames(known):
+    """What a model of one level cannot be asked is refused rather than read as the first frame's level."""
+    model, schedule, clean = Toy(torch.float64), even(8), START[:, :, :1]
+    if known == "before":
+        denoiser = after(model, windows(schedule), 1.0, clean)
+    else:
+        denoiser = between(model, windows(schedule), 1.0, clean[:, :, 0], clean[:, :, 0])
+    same = torch.full((1, FRAMES), 4)
+    assert denoiser(START, same).shape == START.shape
+    with pytest.raises(AssertionError, match="one level a window"):
+        denoiser(START, same + torch.arange(FRAMES))
+
+
+def test_a_loop_adjusts_windows_between_its_steps():
+    """The adjusted windows are what the next step begins with, and what comes out in the end."""
+    seen = []
+
+    def adjust(x: Tensor, x0: Tensor, level: int) -> Tensor:
+        seen.append((level, x))
+        return x + 1
+
+    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+        assert not seen or torch.equal(x, seen[-1][1] + 1)
+        return x
+
+    made = ddim(denoiser, START, even(3), adjust=adjust)
+    assert [level for level, _ in seen] == [2, 1, 0] and torch.equal(made, seen[-1][1] + 1)

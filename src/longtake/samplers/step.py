@@ -1,93 +1,139 @@
-"""One step of ordinary sampling, all frames of a window at one level, and noise that belongs to frames."""
+"""What a network says of windows, whatever kind of model it is, and the loops of ordinary sampling over that."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from longtake.arrays import FrameIndex, LatentFrames
+from longtake.arrays import FrameIndex
 from longtake.guidance import guided
 from longtake.model import Condition, Continuation, Infill, PerFrameNoise, VideoModel
-from longtake.noise import Noise
-from longtake.ranks.world import Group
-from longtake.samplers.anchors import Known
+from longtake.ranks.world import ALONE, Group
 from longtake.schedule import Clip, Schedule, extrapolated, step
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""Returns x0 of windows x at integer levels (windows, frames); all that a loop knows of a model, its prompts and its
+guidance."""
+
+Adjust = Callable[[Tensor, Tensor, int], Tensor]
+"""Returns what becomes of windows between two steps, given them, their x0 and the level that they have reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform:
-    """Windows whose frames all have one level, and what a step of theirs needs."""
+class Windows:
+    """Windows of a video, but for their latents."""
 
-    model: VideoModel
     schedule: Schedule
     condition: Condition
-    prompts: FrameIndex
-    guidance: float
-    cfg: Group
-    """Who computes which branch of guidance."""
-    eta: float
-    clip: Clip | None = None
-    """How x0 is bounded; None leaves it to the model's spec."""
-    previous: Tensor | None = None
-    """Clean latents that the windows follow, one a window; None where they follow nothing."""
-    between: tuple[Tensor, Tensor] | None = None
-    """Clean latents of the first and of the last frame of the windows (windows, channels, height, width), where these
-    are known."""
-    known: Known | None = None
-    """Frames anywhere in the windows that are given, in windows that are free otherwise."""
-
-    def stepped(self, x: Tensor, level: int, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return windows x one level below `level`, and their x0; z is the step's noise, needed exactly if eta > 0.
-
-        A step of DDIM (Song et al., 2020, eq. 12).
-        """
-        x0, at = self._clean(x, level), torch.tensor(level)
-        clip = self.clip or ("x0" if self.model.spec.bounded else None)
-        return step(x, x0, self.schedule.now(at), self.schedule.next(at), self.eta, z, clip), x0
-
-    def second_order(self, x: Tensor, level: int, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return windows x one level below `level`, and their x0; `before` is what the step before returned as x0, None
-        at the first, which is DDIM's.
-
-        A step of DPM-Solver++(2M) (Lu et al., 2022, arXiv 2211.01095), without fresh noise.
-        """
-        x0, at = self._clean(x, level), torch.tensor(level)
-        if self.model.spec.bounded:
-            x0 = x0.clamp(-1, 1)
-        now, next = self.schedule.now(at), self.schedule.next(at)
-        aim = x0 if before is None else extrapolated(x0, before, self.schedule.now(at + 1), now, next)
-        return step(x, aim, now, next), x0
-
-    def _clean(self, x: Tensor, level: int) -> Tensor:
-        """Return x0 of windows x, guided."""
-        is_free = self.previous is None and self.between is None
-        is_per_frame = is_free and isinstance(self.model, PerFrameNoise)
-        levels = torch.full(self.prompts.shape if is_per_frame else self.prompts.shape[:1], level, device=x.device)
-
-        shown = x
-        if self.known:
-            shown, levels = self.known.shown(x, levels)
-
-        def branch(rows: Tensor) -> Tensor:
-            if is_free:
-                return self.model.denoise(shown, levels, self.schedule, self.condition, rows)
-            if self.between is not None:
-                assert isinstance(self.model, Infill)
-                return self.model.denoise_between(x, levels, self.schedule, self.condition, rows, *self.between)
-            assert self.previous is not None and isinstance(self.model, Continuation)
-            return self.model.denoise_after(x, levels, self.schedule, self.condition, rows, self.previous)
-
-        x0 = guided(branch, self.prompts, self.guidance, self.cfg)
-        return self.known.kept(x0) if self.known else x0
+    prompt_index: FrameIndex
 
 
-def frame_noise(
-    noise: Noise, latent_shape: tuple[int, ...], frames: Sequence[int], stream: str, *key: int
-) -> LatentFrames:
-    """Return the noise of these frames of the video, each drawn by its number, whatever window it is in.
+def free(model: VideoModel, windows: Windows, guidance: float, cfg: Group = ALONE.cfg) -> Denoiser:
+    """Return the denoiser of windows of which nothing is known. Two processes in `cfg` compute a branch of guidance
+    each."""
+    is_per_frame = isinstance(model, PerFrameNoise)
 
-    `latent_shape` is (channels, frames, height, width); a draw is named `stream`, the frame, then `key`.
+    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+        level = levels if is_per_frame else one_level(levels)
+        return guided(
+            lambda rows: model.denoise(x, level, windows.schedule, windows.condition, rows),
+            windows.prompt_index,
+            guidance,
+            cfg,
+        )
+
+    return denoiser
+
+
+def between(
+    model: Infill, windows: Windows, guidance: float, first: Tensor, last: Tensor, cfg: Group = ALONE.cfg
+) -> Denoiser:
+    """Return the denoiser of windows whose first and last frames (windows, channels, height, width) are known."""
+
+    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+        level = one_level(levels)
+        return guided(
+            lambda rows: model.denoise_between(x, level, windows.schedule, windows.condition, rows, first, last),
+            windows.prompt_index,
+            guidance,
+            cfg,
+        )
+
+    return denoiser
+
+
+def after(model: Continuation, windows: Windows, guidance: float, previous: Tensor, cfg: Group = ALONE.cfg) -> Denoiser:
+    """Return the denoiser of windows that follow the clean latents `previous`, one a window."""
+
+    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+        level = one_level(levels)
+        return guided(
+            lambda rows: model.denoise_after(x, level, windows.schedule, windows.condition, rows, previous),
+            windows.prompt_index,
+            guidance,
+            cfg,
+        )
+
+    return denoiser
+
+
+def one_level(levels: Tensor) -> Tensor:
+    """Return the level of every window, for a model that takes no more than one; it must be that of all its frames."""
+    assert bool((levels == levels[:, :1]).all()), "this model takes one level a window"
+    return levels[:, 0]
+
+
+def ddim_step(
+    denoiser: Denoiser,
+    x: Tensor,
+    level: int,
+    schedule: Schedule,
+    eta: float = 0.0,
+    z: Tensor | None = None,
+    clip: Clip | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return windows x one level below `level`, and their x0 (Song et al., 2020, eq. 12); see `schedule.step`."""
+    x0, at = denoiser(x, _everywhere(x, level)), torch.tensor(level)
+    return step(x, x0, schedule.now(at), schedule.next(at), eta, z, clip), x0
+
+
+def ddim(
+    denoiser: Denoiser,
+    x: Tensor,
+    schedule: Schedule,
+    eta: float = 0.0,
+    noise: Callable[[int], Tensor] | None = None,
+    clip: Clip | None = None,
+    adjust: Adjust | None = None,
+) -> Tensor:
+    """Return windows made of the noise x, all frames of a window at one level.
+
+    `noise` draws that of the step from a level; it is needed exactly if eta > 0.
     """
-    channels, _, height, width = latent_shape
-    return torch.stack([noise((channels, height, width), stream, frame, *key) for frame in frames], dim=1)
+    for level in range(schedule.num_levels, 0, -1):
+        z = noise(level) if eta and noise else None
+        x, x0 = ddim_step(denoiser, x, level, schedule, eta, z, clip)
+        if adjust:
+            x = adjust(x, x0, level - 1)
+    return x
+
+
+def dpmpp(denoiser: Denoiser, x: Tensor, schedule: Schedule, bounded: bool) -> Tensor:
+    """Return windows made of the noise x by DPM-Solver++(2M) (Lu et al., 2022, arXiv 2211.01095), without fresh noise.
+
+    The first step is DDIM's. `bounded` keeps x0 in [-1, 1].
+    """
+    before = None
+    for level in range(schedule.num_levels, 0, -1):
+        x0, at = denoiser(x, _everywhere(x, level)), torch.tensor(level)
+        x0 = x0.clamp(-1, 1) if bounded else x0
+        now, next = schedule.now(at), schedule.next(at)
+        aim = x0 if before is None else extrapolated(x0, before, schedule.now(at + 1), now, next)
+        x, before = step(x, aim, now, next), x0
+    return x
+
+
+def _everywhere(x: Tensor, level: int) -> Tensor:
+    """Return the levels of windows whose frames all have one."""
+    return torch.full((x.shape[0], x.shape[2]), level, device=x.device)

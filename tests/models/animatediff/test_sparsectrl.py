@@ -22,7 +22,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.plan import NuwaXl
-from longtake.samplers.step import Uniform
+from longtake.samplers.step import Windows, between, ddim, free
 
 FRAMES, STEPS, GUIDANCE = 5, 4, 3.0
 PROMPTS = ["a blue boat", "a red car", "a green hill"]
@@ -55,22 +55,13 @@ def encoded(model: SparseCtrlModel, frames: np.ndarray) -> Tensor:
     return model.encode_frames(torch.from_numpy(frames).permute(0, 3, 1, 2) / 255)
 
 
-def sampled(model: SparseCtrlModel, rows: list[int], **known: Any) -> Tensor:
-    """A window by DDIM from fixed noise, with a prompt for every frame."""
-    uniform = Uniform(
-        model=model,
-        schedule=model.schedule(STEPS),
-        condition=model.encode(PROMPTS),
-        prompts=torch.tensor([rows]),
-        guidance=GUIDANCE,
-        cfg=ALONE.cfg,
-        eta=0.0,
-        **known,
+def sampled(model: SparseCtrlModel, rows: list[int], ends: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """A window by DDIM from fixed noise, with a prompt for every frame, between two known frames or free."""
+    windows = Windows(
+        schedule=model.schedule(STEPS), condition=model.encode(PROMPTS), prompt_index=torch.tensor([rows])
     )
-    x = seeded_noise(5)((4, len(rows), 8, 8), "base")[None]
-    for level in range(STEPS, 0, -1):
-        x, _ = uniform.stepped(x, level, None)
-    return x
+    denoiser = between(model, windows, GUIDANCE, *ends) if ends else free(model, windows, GUIDANCE)
+    return ddim(denoiser, seeded_noise(5)((4, len(rows), 8, 8), "base")[None], windows.schedule)
 
 
 def stock(pipeline: Any, **changes: Any) -> Tensor:
@@ -94,9 +85,9 @@ def test_the_frames_between_two_equal_those_of_the_library(model: SparseCtrlMode
         pipeline, conditioning_frames=[Image.fromarray(end) for end in ends], controlnet_frame_indices=[0, FRAMES - 1]
     )
     first, last = encoded(model, ends).unbind(1)
-    made = sampled(model, [1] * FRAMES, between=(first[None], last[None]))
+    made = sampled(model, [1] * FRAMES, ends=(first[None], last[None]))
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
-    other = sampled(model, [1] * FRAMES, between=(last[None], first[None]))
+    other = sampled(model, [1] * FRAMES, ends=(last[None], first[None]))
     assert (other - made).abs().mean() > 1e-2
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from longtake.apps.cli import main
-from longtake.decoding import Decoder
 from longtake.errors import InputError
 from longtake.models import load_model
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
@@ -21,7 +20,7 @@ from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
-from longtake.samplers.autoregressive.loop import Progress, Setting, sample
+from longtake.samplers.autoregressive.loop import prepare, sample
 from longtake.samplers.autoregressive.plan import Autoregressive, AutoregressivePlan
 
 from ...models.pvdm.goldens import arrays, each_golden, golden_unet, largest, meta
@@ -49,11 +48,6 @@ def chunks(model: Any, plan: AutoregressivePlan, resume=None):
 
 def video(model: Any, plan: AutoregressivePlan, resume=None):
     return np.concatenate([chunk.frames for chunk in chunks(model, plan, resume)])
-
-
-def setting_of(model: Any, plan: AutoregressivePlan, noise=None) -> Setting:
-    condition = model.encode(["", "a"])
-    return Setting(model=model, plan=plan, noise=noise or seeded_noise(3), world=ALONE, condition=condition)
 
 
 def watched(model: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
@@ -89,7 +83,7 @@ def test_clips_of_a_causal_autoencoder():
     """Its first latent is one pixel frame, the others four each; the stream goes on over the clips."""
     plan = planned(60, replace(TOY, temporal_stride=4), prompts=PromptTimeline((0, 30), ("a", "b")))
     assert plan.clips == 3 and plan.frames(1) == range(8, 12)
-    assert plan.prompts(0) == [1] * 8 and plan.prompts(1) == [1, 2, 2, 2]
+    assert plan.prompts_of(plan.frames(0)) == [1] * 8 and plan.prompts_of(plan.frames(1)) == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize(("context", "stride"), [(None, 1), (1, 1), (7, 1), (3, 4)])
@@ -186,7 +180,7 @@ def test_a_long_video_of_planes(solver, planes):
     assert [chunk.start for chunk, _ in made] == [0, 4, 8, 12, 16]
     assert [len(chunk.frames) for chunk, _ in made] == [4, 4, 4, 4, 2]
     for index, (_, state) in enumerate(made[:-1]):
-        assert state["previous"].abs().max() <= 1
+        assert state["shown"].abs().max() <= 1
         rest = np.concatenate([chunk.frames for chunk, _ in made[index + 1 :]])
         assert np.array_equal(video(model, plan, state), rest)
     assert len({sum(tensor.numel() for tensor in state.values()) for _, state in made}) == 1
@@ -196,7 +190,7 @@ def test_ddpm_is_ddim_with_eta_1_but_for_bounds(planes):
     bounded: Any = load_model(str(planes))
     for model, equal in ((Toy(), True), (bounded, False)):
         plans = planned(8, model.spec, steps=6, solver="ddpm"), planned(8, model.spec, steps=6, eta=1.0)
-        first, second = (sample(setting_of(model, plan), 0, None) for plan in plans)
+        first, second = (sample(prepare(model, plan, seeded_noise(3)), 0, None) for plan in plans)
         assert torch.equal(first, second) == equal
 
 
@@ -213,20 +207,11 @@ def test_two_clips_of_the_authors(golden):
         draw = clip * num_steps + num_steps + 1 - level
         return torch.zeros(shape) if level == 1 else data["noise_tape"][draw].reshape(shape)
 
-    setting = setting_of(model, planned(spec=spec, steps=num_steps, eta=1.0), noise)
+    setting = prepare(model, planned(spec=spec, steps=num_steps, eta=1.0), noise)
     first = sample(setting, 0, None)
     second = sample(setting, 1, first)
     assert largest(first - data["chain_a"][0]) <= 1e-3
     assert largest(second - data["chain_b"][0]) <= 1e-3
-
-
-def test_progress_survives_a_round_trip():
-    decoder = Decoder(memory="gigabytes", latents=torch.ones(3, 2, 4, 4), frames=16)
-    progress = Progress(clip=3, previous=torch.randn(3, 2, 4, 4), decoder=decoder)
-    restored = Progress.restored(progress.state(), Toy())
-    assert restored.clip == 3 and restored.previous is not None and progress.previous is not None
-    assert torch.equal(restored.previous, progress.previous)
-    assert restored.decoder.memory is None and restored.decoder.frames == 16
 
 
 @pytest.mark.parametrize("sampler", ["autoregressive", "chunked"])

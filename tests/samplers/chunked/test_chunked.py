@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.decoding import Decoder
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models.toy import Toy
@@ -13,8 +12,7 @@ from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
-from longtake.samplers.anchors import Anchors
-from longtake.samplers.chunked.loop import Progress, Setting, sample
+from longtake.samplers.chunked.loop import prepare, sample
 from longtake.samplers.chunked.plan import Chunked
 
 from ..decoders import Repeating
@@ -32,15 +30,6 @@ def chunks(frames=40, model=None, resume=None, noise=None, **settings):
 
 def video(**settings):
     return np.concatenate([chunk.frames for chunk in chunks(**settings)])
-
-
-def setting_of(plan, model, noise):
-    condition = model.encode(["", *plan.request.prompts.texts])
-    schedule = model.schedule(plan.steps)
-    anchors = Anchors.of(model, None, ())
-    return Setting(
-        model=model, plan=plan, noise=noise, world=ALONE, condition=condition, schedule=schedule, anchors=anchors
-    )
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 3, 7])
@@ -94,8 +83,10 @@ def test_clips_do_not_know_of_each_other():
     """Without overlap a long video begins as a short one, and its second clip needs nothing of the first."""
     whole = video(frames=24)
     assert np.array_equal(video(frames=8), whole[:8])
-    begun = Progress(window=1, tail=None, decoder=Decoder(frames=8))
-    rest = [chunk.frames for chunk in chunks(frames=24, resume=begun.state())]
+    rest = [
+        chunk.frames
+        for chunk in chunks(frames=24, resume={"window": torch.tensor(1), "decoder.frames": torch.tensor(8)})
+    ]
     assert np.array_equal(np.concatenate(rest), whole[8:])
 
 
@@ -116,7 +107,7 @@ def test_start_noise_belongs_to_frames():
 
 def test_shared_frames_are_kept():
     plan, model = planned(40, overlap=3), Toy()
-    setting = setting_of(plan, model, seeded_noise(3))
+    setting = prepare(model, plan, seeded_noise(3))
     first = sample(setting, 0, None)
     second = sample(setting, 1, first[:, -3:])
     assert torch.equal(second[:, :3], first[:, -3:])
@@ -148,12 +139,3 @@ def test_ranks_cannot_share_windows_that_need_each_other():
     with pytest.raises(InputError, match="overlap 0"):
         plan.settings.check_ranks(plan, 2)
     planned().settings.check_ranks(planned(), 3)
-
-
-def test_progress_survives_a_round_trip():
-    decoder = Decoder(memory="gigabytes", latents=torch.ones(3, 2, 4, 4), frames=16)
-    progress = Progress(window=3, tail=torch.randn(3, 2, 4, 4), decoder=decoder)
-    restored = Progress.restored(progress.state(), Toy())
-    assert restored.window == 3 and restored.tail is not None and progress.tail is not None
-    assert torch.equal(restored.tail, progress.tail)
-    assert restored.decoder.memory is None and restored.decoder.frames == 16

@@ -115,7 +115,7 @@ def test_prompts_start_at_pixel_frames_where_a_latent_frame_holds_several():
     spec = replace(TOY, temporal_stride=4)
     setting = prepare(Toy(), Fifo(partitions=2).plan(request, spec), seeded_noise(0))
     # Latent frame 0 is pixel frame 0, latent frame i begins at pixel frame 4 i - 3.
-    assert [setting.row(frame) for frame in (-3, 0, 1, 2, 3, 4, 5)] == [1, 1, 1, 2, 2, 3, 3]
+    assert setting.plan.prompts_of((-3, 0, 1, 2, 3, 4, 5)) == [1, 1, 1, 2, 2, 3, 3]
 
 
 def test_frames_that_share_a_level():

@@ -46,11 +46,6 @@ class AutoregressivePlan(Plan):
         """Return the denoising steps of a clip."""
         return self.later_steps if clip else self.first_steps
 
-    def prompts(self, clip: int) -> list[int]:
-        """Return the row of the prompt table (row 0 is the negative prompt) for every latent frame that a clip brings;
-        prompts start at pixel frames."""
-        return [1 + self.request.prompts.at(self.spec.pixel_frames(frame)) for frame in self.frames(clip)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Autoregressive(Sampler):

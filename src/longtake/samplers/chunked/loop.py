@@ -1,130 +1,88 @@
-"""The loop of plain chunk-by-chunk sampling over tensors; chunked.py explains the windows."""
+"""The loop of plain chunk-by-chunk sampling over tensors; plan.py explains the windows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.arrays import LatentFrames
-from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
-from longtake.model import Condition, VideoModel
+from longtake.decoding import Decoder, decode_pixels
+from longtake.model import VideoModel
 from longtake.noise import Noise
-from longtake.ranks.world import World
+from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
-from longtake.samplers.anchors import Anchors
 from longtake.samplers.chunked.plan import ChunkedPlan
-from longtake.samplers.step import Uniform, frame_noise
+from longtake.samplers.keyframes import Keyframes
+from longtake.samplers.run import Pixels, Progress, Run, encoded
+from longtake.samplers.step import ddim, free
 from longtake.schedule import Schedule
 
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Setting(Run):
     """What stays the same during a run."""
 
-    model: VideoModel
     plan: ChunkedPlan
-    noise: Noise
-    world: World
-    condition: Condition
     schedule: Schedule
-    anchors: Anchors
-
-    def draw(self, window: int, stream: str, *key: int) -> Tensor:
-        """Return noise for a window, by frame where its latents have frames, so that the windows do not show in it."""
-        shape = self.plan.spec.latent_shape
-        if len(shape) == 4:
-            return frame_noise(self.noise, shape, self.plan.frames(window), stream, *key).to(self.model.device)
-        return self.noise(shape, stream, window, *key).to(self.model.device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What changes: enough to go on from."""
-
-    window: int
-    """The next one to compute."""
-    tail: LatentFrames | None
-    """Latents that the next window shares with the last one; None without overlap."""
-    decoder: Decoder = Decoder()
-
-    def state(self) -> dict[str, Tensor]:
-        """Return this as named tensors."""
-        tail = {} if self.tail is None else {"tail": self.tail}
-        return {"window": torch.tensor(self.window), **tail, **pack_decoder(self.decoder)}
-
-    @classmethod
-    def restored(cls, state: State, model: VideoModel) -> "Progress":
-        """Return the progress that `state` was made from."""
-        return cls(
-            window=int(state["window"]),
-            tail=state["tail"].to(model.device) if "tail" in state else None,
-            decoder=unpack_decoder(model, state),
-        )
+    keyframes: Keyframes
 
 
 def run(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World, resume: State | None) -> Iterator[Chunk]:
     """Yield the video, a window a chunk. Processes take windows in turn; rank 0 has the frames, the others none."""
-    setting = Setting(
-        model=model,
-        plan=plan,
-        noise=noise,
-        world=world,
-        condition=model.encode([plan.request.negative_prompt, *plan.request.prompts.texts]),
-        schedule=model.schedule(plan.steps),
-        anchors=Anchors.of(model, plan.settings.keyframes, plan.anchored),
-    )
-    done = Progress.restored(resume, model) if resume else Progress(window=0, tail=None)
+    setting = prepare(model, plan, noise, world)
+    done = Progress.restored(resume, model) if resume else Progress()
     while windows := plan.round(done.window, world.clip.size):
         tail, decoder, pixels = _computed(setting, done, windows)
         for window, frames in zip(windows, pixels, strict=True):
             start = done.decoder.frames
-            done = Progress(window=window + 1, tail=tail, decoder=replace(decoder, frames=start + len(frames)))
-            if plan.request.frames is not None:
-                frames = frames[: plan.request.frames - start]
-            yield Chunk(start=start, frames=frames, state=done.state)
+            done = Progress(window=window + 1, shown=tail, decoder=replace(decoder, frames=start + len(frames)))
+            yield Chunk(start=start, frames=setting.cut(start, frames), state=done.state)
+
+
+def prepare(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World = ALONE) -> Setting:
+    """Encode the prompts and the keyframes, and fix the noise levels."""
+    return Setting(
+        model=model,
+        plan=plan,
+        noise=noise,
+        world=world,
+        condition=encoded(model, plan),
+        schedule=model.schedule(plan.steps),
+        keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),
+    )
 
 
 def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
     """Sample the latents of a window, which begins with the finished frames `tail` (None: with none)."""
-    model, plan = setting.model, setting.plan
-    uniform = Uniform(
-        model=model,
-        schedule=setting.schedule,
-        condition=setting.condition,
-        prompts=torch.tensor([plan.prompts(window)], device=model.device),
-        guidance=plan.guidance,
-        cfg=setting.world.cfg,
-        eta=plan.settings.eta,
-        known=setting.anchors.within([plan.frames(window)]),
-    )
-    x = setting.draw(window, "frame").to(torch.promote_types(model.dtype, torch.float32))[None]
-    for level in range(plan.steps, 0, -1):
-        if tail is not None:
-            noisy = setting.schedule.now(torch.tensor(level)).mix(tail, _tail_noise(setting, window, level))
-            x = torch.cat([noisy[None], x[:, :, tail.shape[1] :]], dim=2)
-        z = setting.draw(window, "step", level)[None] if plan.settings.eta else None
-        x, _ = uniform.stepped(x, level, z)
-    return x[0] if tail is None else torch.cat([tail, x[0, :, tail.shape[1] :]], dim=1)
+    plan, frames = setting.plan, setting.plan.frames(window)
+    windows = setting.windows(setting.schedule, [plan.prompts(window)])
+    denoiser = setting.keyframes.kept(free(setting.model, windows, plan.guidance, setting.world.cfg), [frames])
 
+    def with_tail(x: Tensor, x0: Tensor | None, level: int) -> Tensor:
+        if tail is None:
+            return x
+        noisy = tail
+        if level:
+            noise = setting.draw_frames(frames[: tail.shape[1]], "tail", level)
+            noisy = setting.schedule.now(torch.tensor(level)).mix(tail, noise)
+        return torch.cat([noisy[None], x[:, :, tail.shape[1] :]], dim=2)
 
-def _tail_noise(setting: Setting, window: int, level: int) -> Tensor:
-    frames = setting.plan.frames(window)[: setting.plan.shared(window)]
-    return frame_noise(setting.noise, setting.plan.spec.latent_shape, frames, "tail", level).to(setting.model.device)
+    def noise(level: int) -> Tensor:
+        return setting.draw_window(window, frames, "step", level)[None]
+
+    x = with_tail(setting.draw_window(window, frames, "frame").to(setting.dtype)[None], None, plan.steps)
+    return ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip, with_tail)[0]
 
 
 def _computed(setting: Setting, done: Progress, windows: range) -> tuple[LatentFrames | None, Decoder, list[Pixels]]:
     """Compute the window of this process; return the next tail, the decoder after it, and the pixels of all windows."""
     plan, world = setting.plan, setting.world
     overlap = plan.settings.overlap
-    pixels, tail, decoder = np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8), None, Decoder()
+    pixels, tail, decoder = setting.no_pixels(), None, Decoder()
     if world.clip.rank < len(windows):
         window = windows[world.clip.rank]
-        latents = sample(setting, window, done.tail)
+        latents = sample(setting, window, done.shown)
         if overlap:
             tail, latents = latents[:, -overlap:], latents[:, plan.shared(window) :]
         if world.cfg.rank == 0:

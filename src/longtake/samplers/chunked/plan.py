@@ -15,7 +15,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan, Sampler
 from longtake.samplers.checks import check_eta
-from longtake.samplers.storyboard import storyboard_frames
+from longtake.samplers.keyframes import keyframe_places
 
 DEFAULT_STEPS = 30
 
@@ -91,7 +91,7 @@ class Chunked(Sampler):
         later = first - self.overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
         steps = DEFAULT_STEPS if request.steps is None else request.steps
-        anchored = storyboard_frames(self.keyframes, spec, request.frames)
+        anchored = keyframe_places(self.keyframes, spec, request.frames)
         plan = ChunkedPlan(
             request=request,
             spec=spec,

@@ -1,4 +1,4 @@
-"""The loop of FIFO-Diffusion over tensors (arXiv 2405.11473, Alg. 1, with the lookahead of sec. 4.3); fifo.py explains
+"""The loop of FIFO-Diffusion over tensors (arXiv 2405.11473, Alg. 1, with the lookahead of sec. 4.3); plan.py explains
 the queue.
 
 Windows of one iteration never read what another has written, so one big batch, any order or separate devices give the
@@ -9,48 +9,44 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from longtake.arrays import LatentFrames, Latents
 from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
-from longtake.guidance import guided
-from longtake.model import Condition, PerFrameNoise
+from longtake.model import PerFrameNoise
 from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
-from longtake.samplers.anchors import Anchors
 from longtake.samplers.clips import split_evenly
-from longtake.samplers.fifo.plan import Compat, FifoPlan
+from longtake.samplers.fifo.plan import FifoPlan
+from longtake.samplers.fifo.released import RELEASES, Release
 from longtake.samplers.fifo.windows import Window
-from longtake.samplers.step import Uniform
-from longtake.schedule import Clip, Schedule, Spacing, step
+from longtake.samplers.keyframes import Keyframes
+from longtake.samplers.run import Run, encoded
+from longtake.samplers.step import ddim, free
+from longtake.schedule import Schedule, step
 
 Result = TypeVar("Result")
 
-SPACING: dict[Compat, Spacing] = {"off": "trailing", "videocrafter2": "linspace", "opensora": "leading"}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Setting(Run):
     """What stays the same during a run."""
 
     model: PerFrameNoise
     plan: FifoPlan
-    noise: Noise
-    world: World
-    condition: Condition
+    release: Release
     schedule: Schedule
-    anchors: Anchors
+    keyframes: Keyframes
 
     def level(self, slot: int) -> int:
-        """Return the noise level that a slot really has (the authors leave their head at the cleanest noisy level)."""
-        return max(self.plan.level(slot), 0 if self.plan.settings.compat == "off" else 1)
+        """Return the noise level that a slot really has."""
+        return max(self.plan.level(slot), self.release.cleanest)
 
     def label(self, slot: int) -> int:
         """Return the level that the network is told: a head only counts as clean for a network that has seen clean
@@ -58,21 +54,9 @@ class Setting:
         return max(self.level(slot), 0 if self.plan.spec.clean_frames else 1)
 
     def prompt(self, iteration: int, slot: int) -> int:
-        """Return the row of the prompt table for a slot: that of its own frame (the authors switch all slots at
-        once)."""
-        frame = self.plan.frame(iteration, slot)
-        if self.plan.settings.compat != "off":
-            frame = self.plan.frame(iteration, self.plan.head)
-        return self.row(frame)
-
-    def row(self, frame: int) -> int:
-        """Return the row of the prompt table for a latent frame: prompts start at pixel frames."""
-        return 1 + self.plan.request.prompts.at(self.plan.spec.pixel_frames(max(frame, 0)))
-
-    def draw(self, stream: str, *key: int) -> Float[Tensor, "channels height width"]:
-        """Return the noise of one frame."""
-        channels, _, height, width = self.plan.spec.latent_shape
-        return self.noise((channels, height, width), stream, *key).to(self.model.device)
+        """Return the row of the prompt table for a slot: that of its own frame."""
+        named = self.plan.head if self.release.one_prompt else slot
+        return self.plan.prompts_of([self.plan.frame(iteration, named)])[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,59 +118,50 @@ def run(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume
                 decoding = queue, start(decode, setting, queue)
                 queue = _handed_over(queue)
             elif queue.decoded == 0 and queue.iteration % plan.spec.num_frames == 0:
-                yield Chunk(start=0, frames=_no_pixels(plan), state=queue.state)
+                yield Chunk(start=0, frames=setting.no_pixels(), state=queue.state)
 
 
 def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World = ALONE) -> Setting:
     """Encode the prompts and fix the noise levels."""
-    schedule = model.schedule(plan.num_levels, SPACING[plan.settings.compat])
-    if plan.settings.compat == "videocrafter2":
-        schedule = _without_scale(schedule)
-    condition = model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
+    release = RELEASES[plan.settings.compat]
     return Setting(
         model=model,
         plan=plan,
         noise=noise,
         world=world,
-        condition=condition,
-        schedule=schedule,
-        anchors=Anchors.of(model, plan.settings.keyframes, plan.anchored),
+        condition=encoded(model, plan),
+        release=release,
+        schedule=release.queue_schedule(model.schedule(plan.num_levels, release.spacing)),
+        keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),
     )
 
 
 def base_clip(setting: Setting) -> LatentFrames:
     """Sample the first f frames by ordinary DDIM over the same T levels."""
-    model, plan, schedule = setting.model, setting.plan, setting.schedule
-    clip_shape, dtype = plan.spec.latent_shape, torch.promote_types(model.dtype, torch.float32)
-    x = setting.noise(clip_shape, "base").to(model.device, dtype)[None]
-    frames = range(clip_shape[1])
-    prompts = torch.tensor([[setting.row(frame) for frame in frames]], device=model.device)
-    if plan.settings.compat != "off":
-        prompts = torch.ones_like(prompts)
-    uniform = Uniform(
-        model=model,
-        schedule=schedule,
-        condition=setting.condition,
-        prompts=prompts,
-        guidance=plan.guidance,
-        cfg=setting.world.cfg,
-        eta=plan.settings.eta,
-        clip=_clip(plan),
-        known=setting.anchors.within([frames]),
-    )
-    for level in range(plan.num_levels, 0, -1):
-        z = setting.noise(clip_shape, "base_step", level).to(model.device)[None] if plan.settings.eta else None
-        x, x0 = uniform.stepped(x, level, z)
-        if plan.settings.compat == "videocrafter2":
-            x = x + _scale_correction(model.schedule(plan.num_levels, "linspace"), schedule, level) * x0
-    return x[0]
+    model, plan, release = setting.model, setting.plan, setting.release
+    shape, frames = plan.spec.latent_shape, range(plan.spec.num_frames)
+    rows = plan.prompts_of([0] * len(frames) if release.one_prompt else frames)
+    denoiser = free(model, setting.windows(setting.schedule, [rows]), plan.guidance, setting.world.cfg)
+
+    def noise(level: int) -> Tensor:
+        return setting.noise(shape, "base_step", level).to(model.device)[None]
+
+    return ddim(
+        setting.keyframes.kept(denoiser, [frames]),
+        setting.noise(shape, "base").to(model.device, setting.dtype)[None],
+        setting.schedule,
+        plan.settings.eta,
+        noise,
+        release.clip or setting.clip,
+        release.base_adjust(model.schedule(plan.num_levels, release.spacing)),
+    )[0]
 
 
 def fill(setting: Setting, base: LatentFrames) -> Queue:
     """Fill the queue from the base clip: its frames at the noisy end, noised copies of frame 0 in front of them."""
     plan = setting.plan
     frames = [
-        _noised(setting, base[:, max(plan.frame(0, slot), 0)], slot, setting.draw("queue", slot))
+        _noised(setting, base[:, max(plan.frame(0, slot), 0)], slot, setting.draw_frame("queue", slot))
         for slot in range(plan.queue_length)
     ]
     return Queue(
@@ -207,42 +182,34 @@ def advance(setting: Setting, queue: Queue) -> tuple[LatentFrames, LatentFrames]
     plan, iteration, group = setting.plan, queue.iteration, setting.world.clip
     frames = _copies_renoised(setting, queue) if plan.settings.short_warmup else queue.frames
     shares = plan.shares(iteration, group.size)
-    computed = [frames[:, :0]]
+    clean: dict[int, LatentFrames] = {}
     for batch in shares[group.rank]:
         windows = [plan.windows[index] for index in batch]
         x0 = _denoised(setting, frames, windows, iteration, plan.guidance if plan.guided(batch[0]) else 1.0)
-        for window, x0_window in zip(windows, x0, strict=True):
-            computed += [_stepped(setting, frames, x0_window, window, iteration, k) for k in _kept(plan, window)]
-    slots = [_slots(plan, share) for share in shares]
+        clean |= zip(batch, x0, strict=True)
+    computed = [
+        _stepped(setting, frames, x0, plan.windows[index], iteration, plan.windows[index].kept)
+        for index, x0 in clean.items()
+    ]
+    slots = [[slot for batch in share for index in batch for slot in plan.windows[index].kept] for share in shares]
     every = sorted(slot for share in slots for slot in share)
-    (exchanged,) = group.fetch([torch.cat(computed, dim=1)], 1, slots, [every] * group.size)()
+    joined = torch.cat([frames[:, :0], *computed], dim=1)
     updated = frames.clone()
-    body = [place for place, slot in enumerate(every) if slot >= 0]
-    updated[:, [every[place] for place in body]] = exchanged[:, body]
-    k = plan.settings.frames_per_level
-    return updated, exchanged[:, :1] if every[0] < 0 else updated[:, plan.head : plan.head + k]
-
-
-def _kept(plan: FifoPlan, window: Window) -> list[slice]:
-    """Return the slots that a window writes; the authors' Open-Sora-Plan code emits slot 0 as well."""
-    kept = slice(window.keep_start, window.keep_stop)
-    return [slice(0, 1), kept] if plan.settings.compat == "opensora" and window.start == 0 else [kept]
-
-
-def _slots(plan: FifoPlan, share: list[list[int]]) -> list[int]:
-    """Return the slots that these batches write, in their order; -1 where slot 0 is emitted but not kept."""
-    slots: list[int] = []
-    for window in (plan.windows[index] for batch in share for index in batch):
-        extra, kept = [-1] * (len(_kept(plan, window)) - 1), range(window.keep_start, window.keep_stop)
-        slots += [*extra, *kept]
-    return slots
+    (updated[:, every],) = group.fetch([joined], 1, slots, [every] * group.size)()
+    if setting.release.emits_oldest:
+        owners = [[0] if any(0 in batch for batch in share) else [] for share in shares]
+        oldest = frames[:, :0]
+        if 0 in clean:
+            oldest = _stepped(setting, frames, clean[0], plan.windows[0], iteration, range(1))
+        return updated, group.fetch([oldest], 1, owners, [[0]] * group.size)()[0]
+    return updated, updated[:, plan.head : plan.head + plan.settings.frames_per_level]
 
 
 def shift(setting: Setting, queue: Queue, updated: LatentFrames, emitted: LatentFrames) -> Queue:
     """Move the queue on: what was emitted joins the head, fresh noise enters at the end."""
     plan, k = setting.plan, setting.plan.settings.frames_per_level
     entering = [plan.frame(queue.iteration + 1, slot) for slot in range(plan.queue_length - k, plan.queue_length)]
-    fresh = torch.stack([setting.draw("enqueue", frame) for frame in entering], dim=1).to(updated)
+    fresh = setting.draw_frames(entering, "enqueue").to(updated)
     leaving = [plan.frame(queue.iteration, plan.head + i) for i in range(k)]
     last = plan.latent_frames
     wanted = [i for i, frame in enumerate(leaving) if frame >= 0 and (last is None or frame < last)]
@@ -258,14 +225,14 @@ def decode(setting: Setting, queue: Queue) -> tuple[np.ndarray, Decoder]:
     """Decode this process's share of the finished latents; return pixels and the decoder after them."""
     plan, share = setting.plan, _decoding_shares(setting, queue)[setting.world.clip.rank]
     if not len(share):
-        return _no_pixels(plan), queue.decoder
+        return setting.no_pixels(), queue.decoder
     latents, last = queue.finished[:, share.start : share.stop], queue.iteration == plan.iterations
-    return decode_pixels(setting.model, latents, queue.decoder, last, truncate=plan.settings.compat != "off")
+    return decode_pixels(setting.model, latents, queue.decoder, last, truncate=setting.release.truncates)
 
 
 def delivered(setting: Setting, queue: Queue, pixels: np.ndarray, decoder: Decoder) -> tuple[Queue, Chunk]:
     """Bring the decoded frames of all processes to the first and wrap them up; also return the queue without them."""
-    plan, group = setting.plan, setting.world.clip
+    group = setting.world.clip
     shares = _decoding_shares(setting, queue)
     start = queue.decoder.frames
     if group.size > 1 and len(shares[-1]):
@@ -273,9 +240,7 @@ def delivered(setting: Setting, queue: Queue, pixels: np.ndarray, decoder: Decod
         (gathered,) = group.fetch([torch.from_numpy(pixels).to(setting.model.device)], 0, shares, wanted)()
         pixels = gathered.cpu().numpy()
     after = replace(_handed_over(queue), decoder=replace(decoder, frames=start + len(pixels)))
-    if plan.request.frames is not None:
-        pixels = pixels[: plan.request.frames - start]
-    return after, Chunk(start=start, frames=pixels, state=after.state)
+    return after, Chunk(start=start, frames=setting.cut(start, pixels), state=after.state)
 
 
 def _decoding_shares(setting: Setting, queue: Queue) -> tuple[range, ...]:
@@ -304,45 +269,38 @@ def _at_once(function: Callable[..., Result], *arguments: Any) -> "Future[Result
     return future
 
 
-def _no_pixels(plan: FifoPlan) -> np.ndarray:
-    return np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8)
-
-
 def _denoised(
     setting: Setting, frames: LatentFrames, windows: list[Window], iteration: int, guidance: float
 ) -> Latents:
     """Return x0 of the windows, in one batch."""
+    plan, device = setting.plan, setting.model.device
     slots = [range(window.start, window.stop) for window in windows]
-    device = setting.model.device
-    level = torch.tensor([[setting.label(slot) for slot in window] for window in slots], device=device)
-    prompt = torch.tensor([[setting.prompt(iteration, slot) for slot in window] for window in slots], device=device)
+    levels = torch.tensor([[setting.label(slot) for slot in window] for window in slots], device=device)
     x = torch.stack([frames[:, window.start : window.stop] for window in windows])
-    known = setting.anchors.within([[setting.plan.frame(iteration, slot) for slot in window] for window in slots])
-    if known:
-        x, level = known.shown(x, level)
-    branch = partial(setting.model.denoise, x, level, setting.schedule, setting.condition)
-    x0 = guided(branch, prompt, guidance, setting.world.cfg)
-    return known.kept(x0) if known else x0
+    rows = [[setting.prompt(iteration, slot) for slot in window] for window in slots]
+    denoiser = free(setting.model, setting.windows(setting.schedule, rows), guidance, setting.world.cfg)
+    held = [[plan.frame(iteration, slot) for slot in window] for window in slots]
+    return setting.keyframes.kept(denoiser, held)(x, levels)
 
 
 def _stepped(
-    setting: Setting, frames: LatentFrames, x0: LatentFrames, window: Window, iteration: int, kept: slice
+    setting: Setting, frames: LatentFrames, x0: LatentFrames, window: Window, iteration: int, slots: range
 ) -> LatentFrames:
-    """Return the `kept` slots of the queue one level lower, given x0 of the whole window."""
-    plan, slots = setting.plan, range(kept.start, kept.stop)
+    """Return these slots of the queue one level lower, given x0 of the whole window."""
+    plan = setting.plan
     levels = [setting.level(slot) for slot in slots]
     at: Int[Tensor, "frames 1 1"] = torch.tensor(levels)[:, None, None]
     z = None
     if plan.settings.eta:
         named = [(plan.frame(iteration, slot), level) for slot, level in zip(slots, levels, strict=True)]
-        z = torch.stack([setting.draw("step", *name) for name in named], dim=1)
-    x0 = x0[:, kept.start - window.start : kept.stop - window.start]
+        z = torch.stack([setting.draw_frame("step", *name) for name in named], dim=1)
+    x0 = x0[:, slots.start - window.start : slots.stop - window.start]
     now, next = setting.schedule.now(at), setting.schedule.next(at)
-    return step(frames[:, kept], x0, now, next, plan.settings.eta, z, _clip(plan))
+    return step(frames[:, slots.start : slots.stop], x0, now, next, plan.settings.eta, z, setting.release.clip)
 
 
 def _noised(setting: Setting, x0: Tensor, slot: int, z: Tensor) -> Tensor:
-    """Noise one clean frame to the level of a slot (the authors' clean frames still carry the noise of abar[0])."""
+    """Noise one clean frame to the level of a slot."""
     return setting.schedule.now(torch.tensor(setting.level(slot))).mix(x0, z)
 
 
@@ -352,22 +310,5 @@ def _copies_renoised(setting: Setting, queue: Queue) -> LatentFrames:
     for slot in range(plan.queue_length):
         frame = plan.frame(queue.iteration, slot)
         if frame < 0:
-            frames[:, slot] = _noised(setting, queue.first[:, 0], slot, setting.draw("queue", frame))
+            frames[:, slot] = _noised(setting, queue.first[:, 0], slot, setting.draw_frame("queue", frame))
     return frames
-
-
-def _clip(plan: FifoPlan) -> Clip | None:
-    return "x0_and_eps" if plan.settings.compat == "opensora" else None
-
-
-def _without_scale(schedule: Schedule) -> Schedule:
-    """Return the schedule with alpha^2 + sigma^2 = 1, as the authors' queue uses it even where training scaled x0."""
-    alpha, alpha_next = (1 - schedule.sigma**2).sqrt(), (1 - schedule.sigma_next**2).sqrt()
-    return replace(schedule, alpha=alpha, alpha_next=alpha_next)
-
-
-def _scale_correction(scaled: Schedule, plain: Schedule, level: int) -> Tensor:
-    """Return what the authors' base clip adds to a plain step, per x0: they rescale x0 there, and only there."""
-    at = torch.tensor(level)
-    scale = torch.where(plain.alpha > 0, scaled.alpha / plain.alpha, 1.0)
-    return plain.next(at).alpha * (scale[level - 1] / scale[level] - 1)

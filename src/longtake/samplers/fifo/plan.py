@@ -16,7 +16,7 @@ from longtake.request import Request, num_branches
 from longtake.sampler import Plan, Sampler
 from longtake.samplers.checks import check_eta
 from longtake.samplers.fifo.windows import Window, lookahead_windows, partition_windows, reach
-from longtake.samplers.storyboard import storyboard_frames
+from longtake.samplers.keyframes import keyframe_places
 
 Compat = Literal["off", "videocrafter2", "opensora"]
 
@@ -143,7 +143,7 @@ class Fifo(Sampler):
         """Lay out the queue and count the work. Raises InputError for settings that do not fit together."""
         self._check(request, spec)
         f, n, k = spec.num_frames, self.partitions, self.frames_per_level
-        anchored = storyboard_frames(self.keyframes, spec, request.frames)
+        anchored = keyframe_places(self.keyframes, spec, request.frames)
         plan = FifoPlan(
             request=request,
             spec=spec,

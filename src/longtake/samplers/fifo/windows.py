@@ -13,6 +13,11 @@ class Window:
     keep_start: int
     keep_stop: int
 
+    @property
+    def kept(self) -> range:
+        """Return the frames that are written back."""
+        return range(self.keep_start, self.keep_stop)
+
 
 def partition_windows(f: int, partitions: int, first: int = 0) -> list[Window]:
     """Return windows of f frames, end to end from `first`, that keep everything."""

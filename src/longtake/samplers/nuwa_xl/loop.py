@@ -1,4 +1,4 @@
-"""The loop of NUWA-XL over tensors (arXiv 2303.12346, eq. 18 to 20); nuwa_xl.py and ladder.py explain the tree."""
+"""The loop of NUWA-XL over tensors (arXiv 2303.12346, eq. 18 to 20); plan.py and ladder.py explain the tree."""
 
 import hashlib
 import json
@@ -9,35 +9,31 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.arrays import LatentFrames
 from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
-from longtake.model import Condition, Infill, Strided, VideoModel
+from longtake.model import Continuation, Infill, Strided, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
+from longtake.samplers.keyframes import keyframe_pixels
 from longtake.samplers.nuwa_xl.ladder import Node
 from longtake.samplers.nuwa_xl.plan import NuwaXlPlan
-from longtake.samplers.step import Uniform
-from longtake.samplers.storyboard import storyboard, storyboard_files
+from longtake.samplers.run import Pixels, Run, encoded
+from longtake.samplers.step import after, between, ddim, free
 from longtake.schedule import Schedule
 from longtake.tasks.task import Executor, Store, Task, Work, run_tasks, task_key
 
-Pixels = NDArray[np.uint8]
 NODE = "node."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Setting(Run):
     """What all calls have in common."""
 
     model: Infill
     plan: NuwaXlPlan
-    noise: Noise
-    world: World
-    condition: Condition
     schedule: Schedule
 
     def draw(self, num_frames: int, stream: str, *key: int) -> Tensor:
@@ -53,7 +49,7 @@ def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Wo
         plan=plan,
         noise=noise,
         world=world,
-        condition=model.encode([plan.request.negative_prompt, *plan.request.prompts.texts]),
+        condition=encoded(model, plan),
         schedule=model.schedule(plan.steps),
     )
 
@@ -74,23 +70,21 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
     # A window is whole, with noise at known ends too, but for one that goes on: its known frame comes beside it.
     frames = window[1:] if num_known == 1 else window
     known = None if given is None else _handed(setting, given)[None]
-    uniform = Uniform(
-        model=model,
-        schedule=setting.schedule,
-        condition=setting.condition,
-        prompts=torch.tensor([plan.prompts(frames)], device=model.device),
-        guidance=plan.call_guidance(node.level),
-        cfg=setting.world.cfg,
-        eta=plan.settings.eta,
-        previous=known if num_known == 1 else None,
-        between=(known[:, :, 0], known[:, :, 1]) if known is not None and num_known == 2 else None,
-    )
-    x = setting.draw(len(frames), "node", *node).to(torch.promote_types(model.dtype, torch.float32))
+    windows, guidance = setting.windows(setting.schedule, [plan.prompts(frames)]), plan.call_guidance(node.level)
+    if known is None:
+        denoiser = free(model, windows, guidance, setting.world.cfg)
+    elif num_known == 1:
+        assert isinstance(model, Continuation)
+        denoiser = after(model, windows, guidance, known, setting.world.cfg)
+    else:
+        denoiser = between(model, windows, guidance, known[:, :, 0], known[:, :, 1], setting.world.cfg)
+
+    def noise(level: int) -> Tensor:
+        return setting.draw(len(frames), "node-step", *node, level)
+
+    x = setting.draw(len(frames), "node", *node).to(setting.dtype)
     with model.strided(window.step) if isinstance(model, Strided) else nullcontext():
-        for level in range(plan.steps, 0, -1):
-            z = setting.draw(len(frames), "node-step", *node, level) if plan.settings.eta else None
-            x, _ = uniform.stepped(x, level, z)
-    made = x[0].cpu()
+        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)[0].cpu()
     if given is None:
         return made
     return torch.cat([given[:, :1], made if num_known == 1 else made[:, 1:-1], given[:, 1:]], dim=1)
@@ -134,7 +128,7 @@ class Tree:
         }
         keyframes = None
         if settings.keyframes is not None:
-            keyframes = storyboard(storyboard_files(settings.keyframes, plan.spec))
+            keyframes = keyframe_pixels(settings.keyframes, plan.spec)
             common["keyframes"] = [hashlib.sha256(keyframes.tobytes()).hexdigest()]
         return cls(plan=plan, wanted=plan.wanted, common=json.dumps(common), keyframes=keyframes)
 

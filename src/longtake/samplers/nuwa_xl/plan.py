@@ -16,8 +16,8 @@ from longtake.model import Continuation, Infill, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.checks import check_eta
+from longtake.samplers.keyframes import keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
-from longtake.samplers.storyboard import storyboard_files
 
 Handoff = Literal["latent", "pixel"]
 
@@ -132,7 +132,7 @@ class NuwaXl(TaskSampler):
             return fitted_ladder(spec.num_frames, request.frames, self.depth, self.fit)
         if self.depth is not None or self.fit != "cut":
             raise InputError("depth and fit have no effect beside keyframes, which decide the tree; leave them out")
-        return ladder_between(len(storyboard_files(self.keyframes, spec)), spec.num_frames, request.frames)
+        return ladder_between(len(keyframe_files(self.keyframes, spec)), spec.num_frames, request.frames)
 
     def part(self, plan: Plan, frames: range) -> NuwaXlPlan:
         """Return the plan of these consecutive frames alone: the calls that make them, and those that these wait for.

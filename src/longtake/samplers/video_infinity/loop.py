@@ -1,6 +1,5 @@
-"""The loop of Video-Infinity over tensors (arXiv 2406.16260): every process denoises its clips.
-
-video_infinity.py has the settings."""
+"""The loop of Video-Infinity over tensors (arXiv 2406.16260): every process denoises its clips; plan.py has
+the settings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,23 +14,24 @@ from longtake.model import TemporalHooks
 from longtake.noise import Noise
 from longtake.ranks.world import Group, World
 from longtake.sampler import Chunk, State
-from longtake.samplers.step import Uniform, frame_noise
+from longtake.samplers.run import Run, encoded
+from longtake.samplers.step import Denoiser, Windows, ddim_step, free
 from longtake.samplers.video_infinity.blend import blended
 from longtake.samplers.video_infinity.dual_scope import Scope
 from longtake.samplers.video_infinity.mixer import ClipMixer
 from longtake.samplers.video_infinity.plan import VideoInfinityPlan
+from longtake.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Setting(Run):
     """What stays the same during a run, on one process."""
 
     model: TemporalHooks
     plan: VideoInfinityPlan
-    noise: Noise
-    world: World
     mixer: ClipMixer
-    uniform: Uniform
+    schedule: Schedule
+    denoiser: Denoiser
 
     @property
     def frames(self) -> range:
@@ -50,9 +50,8 @@ class Setting:
             ]
             together = torch.cat(drawn, dim=1)
         else:
-            together = frame_noise(self.noise, shape, self.frames, stream, *key)
-        dtype = torch.promote_types(self.model.dtype, torch.float32)
-        return together.to(self.model.device, dtype)[None]
+            together = self.draw_frames(self.frames, stream, *key)
+        return together.to(self.model.device, self.dtype)[None]
 
 
 def run(
@@ -70,7 +69,7 @@ def run(
         x, level = denoised(setting, x, level), level - 1
         whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
         doing = f"step {plan.num_levels - level} of {plan.num_levels}"
-        yield _chunk(plan, 0, _no_pixels(plan), {"latents": whole, "level": level}, doing)
+        yield _chunk(0, setting.no_pixels(), {"latents": whole, "level": level}, doing)
     whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
     if plan.spec.decodes_apart:
         yield from _decoded_apart(setting, x[0], whole, decoded)
@@ -96,27 +95,31 @@ def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: 
     )
     mixer = ClipMixer(plan.clips, world.clip, scope, joint_norms=not compat, windowed_blocks=compat)
     prompts = plan.request.prompts
-    condition = model.encode([plan.request.negative_prompt, *prompts.texts])
+    condition = encoded(model, plan)
     pixel_frames = [plan.spec.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
     condition, rows = blended(condition, prompts, pixel_frames, settings.blend)
-    uniform = Uniform(
+    schedule = model.schedule(plan.num_levels)
+    rows = torch.tensor([rows], device=model.device)
+    windows = Windows(schedule=schedule, condition=condition, prompt_index=rows)
+    return Setting(
         model=model,
-        schedule=model.schedule(plan.num_levels),
+        plan=plan,
+        noise=noise,
+        world=world,
         condition=condition,
-        prompts=torch.tensor([rows], device=model.device),
-        guidance=plan.guidance,
-        cfg=world.cfg,
-        eta=settings.eta,
+        mixer=mixer,
+        schedule=schedule,
+        denoiser=free(model, windows, plan.guidance, world.cfg),
     )
-    return Setting(model=model, plan=plan, noise=noise, world=world, mixer=mixer, uniform=uniform)
 
 
 def denoised(setting: Setting, x: Latents, level: int) -> Latents:
     """Return the frames held here one level lower."""
-    setting.mixer.weights = setting.plan.weights(float(setting.uniform.schedule.timestep[level]))
-    z = setting.draw("step", level) if setting.uniform.eta else None
+    setting.mixer.weights = setting.plan.weights(float(setting.schedule.timestep[level]))
+    eta = setting.plan.settings.eta
+    z = setting.draw("step", level) if eta else None
     with setting.model.mixing(setting.mixer):
-        return setting.uniform.stepped(x, level, z)[0]
+        return ddim_step(setting.denoiser, x, level, setting.schedule, eta, z, setting.clip)[0]
 
 
 def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> Iterator[Chunk]:
@@ -124,7 +127,7 @@ def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> 
     plan, group = setting.plan, setting.world.clip
     held = [range(max(decoded, frames.start), max(decoded, frames.stop)) for frames in setting.mixer.held]
     left = x[:, x.shape[1] - len(held[group.rank]) :]
-    parts = [torch.from_numpy(_no_pixels(plan))]
+    parts = [torch.from_numpy(setting.no_pixels())]
     for part in left.split(plan.settings.decode_batch, dim=1) if left.shape[1] else ():
         parts.append(torch.from_numpy(decode_clip(setting.model, part, truncate=plan.settings.compat)))
     mine = torch.cat(parts)
@@ -132,7 +135,7 @@ def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> 
         for start in range(frames.start, frames.stop, plan.settings.decode_batch):
             batch = range(start, min(start + plan.settings.decode_batch, frames.stop))
             pixels = _at_rank_0(group, mine, held, axis=0, frames=batch)
-            yield _chunk(plan, start, pixels.numpy(), {"latents": whole, "level": 0, "decoded": batch.stop})
+            yield _chunk(start, pixels.numpy(), {"latents": whole, "level": 0, "decoded": batch.stop})
 
 
 def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, decoder: Decoder) -> Iterator[Chunk]:
@@ -140,13 +143,11 @@ def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, decoder: Dec
     plan = setting.plan
     for first in range(decoded, plan.latent_frames, plan.settings.decode_batch):
         stop = min(first + plan.settings.decode_batch, plan.latent_frames)
-        start, pixels = decoder.frames, _no_pixels(plan)
+        start, pixels = decoder.frames, setting.no_pixels()
         if setting.world.rank == 0:
             pixels, decoder = decode_pixels(setting.model, whole[:, first:stop], decoder, stop == plan.latent_frames)
-            assert plan.request.frames is not None
-            pixels = pixels[: plan.request.frames - start]
         state = {"latents": whole, "level": 0, "decoded": stop, **pack_decoder(decoder)}
-        yield _chunk(plan, start, pixels, state)
+        yield _chunk(start, setting.cut(start, pixels), state)
 
 
 def _at_rank_0(group: Group, part: Tensor, held: Sequence[range], axis: int, frames: range | None = None) -> Tensor:
@@ -155,12 +156,6 @@ def _at_rank_0(group: Group, part: Tensor, held: Sequence[range], axis: int, fra
     return group.fetch([part], axis, held, [wanted, *[()] * (group.size - 1)])()[0]
 
 
-def _chunk(
-    plan: VideoInfinityPlan, start: int, pixels: np.ndarray, state: dict[str, Tensor | int], doing: str = ""
-) -> Chunk:
+def _chunk(start: int, pixels: np.ndarray, state: dict[str, Tensor | int], doing: str = "") -> Chunk:
     tensors = {name: torch.as_tensor(value) for name, value in {"decoded": 0, **state}.items()}
     return Chunk(start=start, frames=pixels, state=lambda: tensors, doing=doing)
-
-
-def _no_pixels(plan: VideoInfinityPlan) -> np.ndarray:
-    return np.zeros((0, plan.spec.height, plan.spec.width, 3), np.uint8)

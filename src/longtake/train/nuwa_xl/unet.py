@@ -9,7 +9,8 @@ from torch import Generator, Tensor, nn
 
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import save_unet
-from longtake.schedule import Prediction, Table
+from longtake.samplers.step import ddim
+from longtake.schedule import Prediction, Table, discrete_schedule, to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import Scalars, Task
@@ -83,24 +84,18 @@ class MtdTask(Task):
 
     def _denoised(self, clips: SpanClips, mask: Tensor) -> Float[Tensor, "clips channels frames height width"]:
         """DDIM with guidance, from the same noise every time."""
-        steps, total = self.settings.sample_steps, len(self.alphas_cumprod)
-        x = torch.randn(clips.latents.shape, generator=torch.Generator().manual_seed(0))
         text = torch.cat([clips.text, self.source.empty.expand_as(clips.text)])
         known, mask, stride = (torch.cat([part, part]) for part in (_masked(clips.latents, mask), mask, clips.stride))
-        times = (torch.arange(steps, 0, -1) * total / steps).round().long() - 1
-        for index, time in enumerate(times):
-            both = self._predict(torch.cat([x, x]), time.expand(len(text)), text, known, mask, stride)
-            told, untold = both.to(x.device).chunk(2)
+        kind: Prediction = "epsilon" if self.predicts_noise else "v_prediction"
+        schedule = discrete_schedule(self.alphas_cumprod, self.settings.sample_steps, "trailing", kind)
+
+        def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+            timesteps = schedule.timestep[torch.cat([levels, levels])[:, 0]]
+            told, untold = self._predict(torch.cat([x, x]), timesteps, text, known, mask, stride).to(x.device).chunk(2)
             predicted = untold + self.settings.guidance * (told - untold)
-            alpha, sigma = self._coefficients(time[None])
-            if self.predicts_noise:
-                x, noise = (x - sigma * predicted) / alpha, predicted
-            else:
-                x, noise = alpha * x - sigma * predicted, sigma * x + alpha * predicted
-            if index + 1 < steps:
-                alpha, sigma = self._coefficients(times[index + 1][None])
-                x = alpha * x + sigma * noise
-        return x
+            return to_x0(predicted, x, schedule.now(levels[:, None, :, None, None]), kind)
+
+        return ddim(denoiser, torch.randn(clips.latents.shape, generator=torch.Generator().manual_seed(0)), schedule)
 
     def _coefficients(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma per clip, shaped to multiply latents."""

@@ -11,7 +11,8 @@ from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.noise_levels import NUM_TRAIN, alphas_cumprod, pvdm_schedule
 from longtake.models.pvdm.save import save_network
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.schedule import step, to_x0
+from longtake.samplers.step import ddim
+from longtake.schedule import to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
@@ -110,14 +111,14 @@ class DiffusionTask(Task):
         """DDIM with guidance."""
         kind = self.unet.config.prediction
         schedule = pvdm_schedule(self.settings.sample_steps, prediction=kind)
-        x = torch.randn(previous.shape, generator=generator).to(self.device)
-        for level in range(schedule.num_levels, 0, -1):
-            where = torch.full((len(x), 1, 1), level)
-            now, after = schedule.now(where), schedule.next(where)
-            timestep = schedule.timestep[level].expand(len(x)).to(self.device)
+
+        def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+            level = levels[:, 0].cpu()
+            timestep = schedule.timestep[level].to(self.device)
             predicted = self.unet(x, timestep, previous, text).float()
             if text is not None and self.captions is not None:
                 without = self.unet(x, timestep, previous, self.captions.empty.to(text).expand_as(text)).float()
                 predicted = without + self.settings.guidance * (predicted - without)
-            x = step(x, to_x0(predicted, x, now, kind), now, after, 0.0, None, "x0")
-        return x
+            return to_x0(predicted, x, schedule.now(level[:, None, None]), kind)
+
+        return ddim(denoiser, torch.randn(previous.shape, generator=generator).to(self.device), schedule, clip="x0")

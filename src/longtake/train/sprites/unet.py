@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from longtake.models.hooks import GivenEmbedding, swapped
+from longtake.samplers.step import ddim
+from longtake.schedule import discrete_schedule, to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
@@ -90,24 +92,19 @@ class DenoiserTask(Task):
 
     def _denoised_frames(self) -> Float[Tensor, "clips frames channels height width"]:
         """DDIM with guidance."""
-        steps = self.settings.sample_steps
         text = torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)])
         shape = (len(self.shown), self.clips.latents.shape[2], self.settings.num_frames, *self.clips.latents.shape[3:])
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.unet.device)
         text = text.to(self.unet.device)
-        times = (torch.arange(steps, 0, -1) * len(self.alphas_cumprod) / steps).round().long() - 1
-        for index, time in enumerate(times):
-            level = time.expand(2 * len(x), shape[2]).to(x.device)
-            v, v_empty = self._predict(torch.cat([x, x]), level, text).float().chunk(2)
+        schedule = discrete_schedule(self.alphas_cumprod, self.settings.sample_steps, "trailing", "v_prediction")
+
+        def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+            timesteps = schedule.timestep[torch.cat([levels, levels]).cpu()].to(x.device)
+            v, v_empty = self._predict(torch.cat([x, x]), timesteps, text).float().chunk(2)
             v = v_empty + self.settings.guidance * (v - v_empty)
-            alpha, sigma = self._coefficients(level[: len(x)], torch.zeros_like(level[: len(x)], dtype=torch.bool))
-            x0, noise = alpha * x - sigma * v, sigma * x + alpha * v
-            if index + 1 < steps:
-                bar = self.alphas_cumprod[times[index + 1]]
-                x = bar.sqrt() * x0 + (1 - bar).sqrt() * noise
-            else:
-                x = x0
-        return x.transpose(1, 2)
+            return to_x0(v, x, schedule.now(levels[:, None, :, None, None]), "v_prediction")
+
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.unet.device)
+        return ddim(denoiser, x, schedule).transpose(1, 2)
 
     def _coefficients(self, timesteps: Timesteps, clean: Clean) -> tuple[Tensor, Tensor]:
         """Alpha and sigma per frame, shaped to multiply latents."""

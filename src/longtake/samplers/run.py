@@ -1,0 +1,100 @@
+"""What the loops of all samplers share: prompts, noise, progress and pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from longtake.arrays import LatentFrames
+from longtake.decoding import Decoder, pack_decoder, unpack_decoder
+from longtake.model import Condition, VideoModel
+from longtake.noise import Noise
+from longtake.ranks.world import World
+from longtake.sampler import Plan, State
+from longtake.samplers.step import Windows
+from longtake.schedule import Clip, Schedule
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What stays the same during a run; a loop adds its own."""
+
+    model: VideoModel
+    plan: Plan
+    noise: Noise
+    world: World
+    condition: Condition
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the type in which latents are kept: float32, or the model's where that is wider."""
+        return torch.promote_types(self.model.dtype, torch.float32)
+
+    @property
+    def clip(self) -> Clip | None:
+        """Return how x0 is bounded by default."""
+        return "x0" if self.plan.spec.bounded else None
+
+    def windows(self, schedule: Schedule, rows: Sequence[Sequence[int]]) -> Windows:
+        """Return windows whose frames have these rows of the prompt table."""
+        index = torch.tensor(rows, device=self.model.device)
+        return Windows(schedule=schedule, condition=self.condition, prompt_index=index)
+
+    def draw_frame(self, stream: str, frame: int, *key: int) -> Float[Tensor, "channels height width"]:
+        """Return the noise of one latent frame."""
+        channels, _, height, width = self.plan.spec.latent_shape
+        return self.noise((channels, height, width), stream, frame, *key).to(self.model.device)
+
+    def draw_frames(self, frames: Sequence[int], stream: str, *key: int) -> LatentFrames:
+        """Return the noise of these frames of the video, each drawn by its number, whatever window it is in."""
+        return torch.stack([self.draw_frame(stream, frame, *key) for frame in frames], dim=1)
+
+    def draw_window(self, window: int, frames: Sequence[int], stream: str, *key: int) -> Tensor:
+        """Return the noise of a window: by frame where its latents have frames, so that it does not show in them."""
+        if len(self.plan.spec.latent_shape) == 4:
+            return self.draw_frames(frames, stream, *key)
+        return self.noise(self.plan.spec.latent_shape, stream, window, *key).to(self.model.device)
+
+    def no_pixels(self) -> Pixels:
+        """Return the frames of a process that has none."""
+        return np.zeros((0, self.plan.spec.height, self.plan.spec.width, 3), np.uint8)
+
+    def cut(self, start: int, pixels: Pixels) -> Pixels:
+        """Return frames that begin with the video's frame `start`, without those after its end."""
+        return pixels if self.plan.request.frames is None else pixels[: self.plan.request.frames - start]
+
+
+def encoded(model: VideoModel, plan: Plan) -> Condition:
+    """Return the prompt table of a request: the negative prompt, then the prompts of its timeline."""
+    return model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a video is that is made window after window: enough to go on from."""
+
+    window: int = 0
+    """The next one to make."""
+    shown: Tensor | None = None
+    """Clean latents of those before that it is shown; None where it is shown none."""
+    decoder: Decoder = Decoder()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return this as named tensors."""
+        shown = {} if self.shown is None else {"shown": self.shown}
+        return {"window": torch.tensor(self.window), **shown, **pack_decoder(self.decoder)}
+
+    @classmethod
+    def restored(cls, state: State, model: VideoModel) -> "Progress":
+        """Return the progress that `state` was made from, on the model's device."""
+        return cls(
+            window=int(state["window"]),
+            shown=state["shown"].to(model.device) if "shown" in state else None,
+            decoder=unpack_decoder(model, state),
+        )
