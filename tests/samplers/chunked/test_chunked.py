@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.decoding import Decoder
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models.toy import Toy
@@ -14,6 +15,9 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.chunked.loop import prepare, sample
 from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.run import Progress
+
+from ..decoders import Repeating
 
 from ..decoders import Repeating
 
@@ -83,10 +87,8 @@ def test_clips_do_not_know_of_each_other():
     """Without overlap a long video begins as a short one, and its second clip needs nothing of the first."""
     whole = video(frames=24)
     assert np.array_equal(video(frames=8), whole[:8])
-    rest = [
-        chunk.frames
-        for chunk in chunks(frames=24, resume={"window": torch.tensor(1), "decoder.frames": torch.tensor(8)})
-    ]
+    begun = Progress(window=1, decoder=Decoder(frames=8))
+    rest = [chunk.frames for chunk in chunks(frames=24, resume=begun.state())]
     assert np.array_equal(np.concatenate(rest), whole[8:])
 
 
