@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request
 from longtake.tasks.task import Executor, Store
@@ -130,3 +131,9 @@ class TaskLoop(Protocol):
         """Make the video, as a `Loop` does, by tasks that `executor` does and whose results `store` keeps; without
         `writes` no frames are needed."""
         ...
+
+
+def check_eta(eta: float) -> None:
+    """Raise InputError for a share of fresh noise outside 0 to 1."""
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta is {eta}; it must lie between 0 (DDIM: no fresh noise) and 1 (as much as DDPM)")

@@ -5,20 +5,13 @@ A step of a process takes its share of the network evaluations, plus `latency` f
 process that waits for a slower one; decoding and the text encoder are left out.
 """
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from longtake.errors import InputError
+from longtake.lazy import named
 from longtake.sampler import Plan, Sampler
+from longtake.samplers import SAMPLERS
 from longtake.samplers.workload import Sent, Workload
-
-WORKLOADS: dict[str, str] = {
-    "fifo": "longtake.samplers.fifo.workload:fifo_work",
-    "nuwa-xl": "longtake.samplers.nuwa_xl.workload:tree_work",
-    "video-infinity": "longtake.samplers.video_infinity.workload:clip_work",
-}
-"""What the processes do, by sampler: a function of its plan, the number of processes, and the bytes of a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +119,9 @@ def _forecast(sampler: Sampler, plan: Plan, ranks: int, machines: Machines) -> F
 
 
 def _workload(sampler: Sampler, plan: Plan, ranks: int, width: int) -> Workload:
-    if sampler.name not in WORKLOADS:
-        known = " and ".join(WORKLOADS)
-        raise InputError(f"what {sampler.name} sends is not known, only what {known} do; leave --ranks out")
-    module, function = WORKLOADS[sampler.name].split(":")
-    work: Callable[[Plan, int, int], Workload] = getattr(importlib.import_module(module), function)
-    return work(plan, ranks, width)
+    known = {name: entry.workload for name, entry in SAMPLERS.items() if entry.workload}
+    if sampler.name not in known:
+        raise InputError(
+            f"what {sampler.name} sends is not known, only what {' and '.join(known)} do; leave --ranks out"
+        )
+    return named(known[sampler.name])(plan, ranks, width)

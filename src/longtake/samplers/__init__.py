@@ -3,12 +3,12 @@
 To add one: its room, its row here, its page in docs/methods.
 """
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from longtake.errors import unknown_name
+from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.sampler import Chunk, Loop, Plan, Sampler, State, TaskLoop
 from longtake.tasks.task import Executor, Store, Work
@@ -28,6 +28,9 @@ class SamplerEntry:
     """A `Loop`, a `TaskLoop` where there are tasks."""
     work: str | None = None
     """What makes the `Work` of a plan, given model, plan, noise and world, where the work falls into tasks."""
+    workload: str | None = None
+    """What counts the `Workload` of a plan, given it, the number of processes and the bytes of a number, without torch;
+    where there is one, a run on more processes can be forecast."""
 
 
 SAMPLERS = {
@@ -42,15 +45,18 @@ SAMPLERS = {
     "fifo": SamplerEntry(
         settings="longtake.samplers.fifo.plan:Fifo",
         loop="longtake.samplers.fifo.loop:run",
+        workload="longtake.samplers.fifo.workload:fifo_work",
     ),
     "nuwa-xl": SamplerEntry(
         settings="longtake.samplers.nuwa_xl.plan:NuwaXl",
         loop="longtake.samplers.nuwa_xl.loop:drive",
         work="longtake.samplers.nuwa_xl.loop:node_work",
+        workload="longtake.samplers.nuwa_xl.workload:tree_work",
     ),
     "video-infinity": SamplerEntry(
         settings="longtake.samplers.video_infinity.plan:VideoInfinity",
         loop="longtake.samplers.video_infinity.loop:run",
+        workload="longtake.samplers.video_infinity.workload:clip_work",
     ),
 }
 
@@ -59,7 +65,7 @@ def sampler_class(name: str) -> type[Sampler]:
     """Return the sampler of a name; InputError, with the nearest name, for an unknown one."""
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
-    return _named(SAMPLERS[name].settings)
+    return named(SAMPLERS[name].settings)
 
 
 def run_plan(
@@ -78,7 +84,7 @@ def run_plan(
     """
     entry = SAMPLERS[plan.settings.name]
     if entry.work is None:
-        loop: Loop = _named(entry.loop)
+        loop: Loop = named(entry.loop)
         return loop(model, plan, noise, world, resume)
     # These import torch, which a plan must not wait for.
     from longtake.tasks.inline import Inline
@@ -88,7 +94,7 @@ def run_plan(
     if executor is None:
         work = plan_work(model, plan, noise, world)
         executor = Inline(work) if world.clip.size == 1 else Rounds(work, world.clip, model.device)
-    drive: TaskLoop = _named(entry.loop)
+    drive: TaskLoop = named(entry.loop)
     return drive(model, plan, executor, store or MemoryStore(), resume, writes=world.rank == 0)
 
 
@@ -96,9 +102,4 @@ def plan_work(model: VideoModel, plan: Plan, noise: "Noise", world: "World") -> 
     """Return what does the tasks of a plan; a worker makes its own, with its own model."""
     entry = SAMPLERS[plan.settings.name]
     assert entry.work is not None
-    return _named(entry.work)(model, plan, noise, world)
-
-
-def _named(name: str) -> Any:
-    module, attribute = name.split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return named(entry.work)(model, plan, noise, world)

@@ -1,8 +1,7 @@
 """Complete settings, chosen by measurement; `PRESETS` are those that the command line offers by name."""
 
-import importlib
-
 from longtake.errors import unknown_name
+from longtake.lazy import named
 from longtake.sampler import Sampler
 
 PRESETS: dict[str, str] = {"realtime": "longtake.samplers.fifo.presets:realtime"}
@@ -12,5 +11,4 @@ def preset_settings(name: str) -> Sampler:
     """Return a sampler with the settings of a preset; InputError, with the nearest name, for an unknown one."""
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
-    module, function = PRESETS[name].split(":")
-    return getattr(importlib.import_module(module), function)()
+    return named(PRESETS[name])()

@@ -61,6 +61,12 @@ class Run:
             return self.draw_frames(frames, stream, *key)
         return self.noise(self.plan.spec.latent_shape, stream, window, *key).to(self.model.device)
 
+    def at_rank_0(self, part: Tensor, held: Sequence[Sequence[int]], axis: int, frames: range) -> Tensor:
+        """Return these of the frames that the processes hold, of which `part` has those held here along `axis`, on the
+        first process; none on the others."""
+        group = self.world.clip
+        return group.fetch([part], axis, held, [frames, *[()] * (group.size - 1)])()[0]
+
     def no_pixels(self) -> Pixels:
         """Return the frames of a process that has none."""
         return np.zeros((0, self.plan.spec.height, self.plan.spec.width, 3), np.uint8)

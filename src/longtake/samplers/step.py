@@ -32,48 +32,36 @@ class Windows:
 def free(model: VideoModel, windows: Windows, guidance: float, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of windows of which nothing is known. Two processes in `cfg` compute a branch of guidance
     each."""
-    is_per_frame = isinstance(model, PerFrameNoise)
-
-    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
-        level = levels if is_per_frame else one_level(levels)
-        return guided(
-            lambda rows: model.denoise(x, level, windows.schedule, windows.condition, rows),
-            windows.prompt_index,
-            guidance,
-            cfg,
-        )
-
-    return denoiser
+    return _guided(windows, guidance, cfg, model.denoise, is_per_frame=isinstance(model, PerFrameNoise))
 
 
 def between(
     model: Infill, windows: Windows, guidance: float, first: Tensor, last: Tensor, cfg: Group = ALONE.cfg
 ) -> Denoiser:
     """Return the denoiser of windows whose first and last frames (windows, channels, height, width) are known."""
-
-    def denoiser(x: Tensor, levels: Tensor) -> Tensor:
-        level = one_level(levels)
-        return guided(
-            lambda rows: model.denoise_between(x, level, windows.schedule, windows.condition, rows, first, last),
-            windows.prompt_index,
-            guidance,
-            cfg,
-        )
-
-    return denoiser
+    return _guided(windows, guidance, cfg, model.denoise_between, first, last)
 
 
 def after(model: Continuation, windows: Windows, guidance: float, previous: Tensor, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of windows that follow the clean latents `previous`, one a window."""
+    return _guided(windows, guidance, cfg, model.denoise_after, previous)
 
+
+def _guided(
+    windows: Windows,
+    guidance: float,
+    cfg: Group,
+    denoise: Callable[..., Tensor],
+    *known: Tensor,
+    is_per_frame: bool = False,
+) -> Denoiser:
     def denoiser(x: Tensor, levels: Tensor) -> Tensor:
-        level = one_level(levels)
-        return guided(
-            lambda rows: model.denoise_after(x, level, windows.schedule, windows.condition, rows, previous),
-            windows.prompt_index,
-            guidance,
-            cfg,
-        )
+        level = levels if is_per_frame else one_level(levels)
+
+        def branch(rows: Tensor) -> Tensor:
+            return denoise(x, level, windows.schedule, windows.condition, rows, *known)
+
+        return guided(branch, windows.prompt_index, guidance, cfg)
 
     return denoiser
 

@@ -1,7 +1,7 @@
 """Clip by clip, each made in view of the one before, with every model that goes on from known frames.
 
 PVDM's way to a long video (Yu et al., CVPR 2023, arXiv 2302.07685, section 3.3). This file holds the settings and the
-index arithmetic; autoregressive_loop.py holds the loop over tensors. A model whose latents have an axis of frames sees
+index arithmetic; loop.py holds the loop over tensors. A model whose latents have an axis of frames sees
 the last frames of the video in its window and fills the rest of it; one without, such as PVDM itself, sees the whole
 clip before and makes a whole clip.
 """
@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from longtake.errors import InputError
 from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler
+from longtake.sampler import Plan, Sampler, check_eta
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -104,8 +104,7 @@ class Autoregressive(Sampler):
             )
 
     def _check(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise InputError(f"eta is {self.eta}; it must lie between 0 (no fresh noise) and 1 (as much as DDPM)")
+        check_eta(self.eta)
         if self.eta and self.solver != "ddim":
             raise InputError(f"eta has no effect on the solver {self.solver}; leave it out, or use ddim")
         if self.first_steps is not None and self.first_steps < 1:

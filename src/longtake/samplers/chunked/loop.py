@@ -104,9 +104,8 @@ def _gathered(setting: Setting, pixels: Pixels, count: int) -> list[Pixels]:
         range(rank * length, (rank + 1) * length) if has_frames and rank < count else range(0)
         for rank in range(group.size)
     ]
-    wanted = [[frame for frames in held for frame in frames], *([[]] * (group.size - 1))]
     here = torch.from_numpy(pixels).to(setting.model.device)
-    (together,) = group.fetch([here], 0, held, wanted)()
+    together = setting.at_rank_0(here, held, 0, range(sum(map(len, held))))
     if not len(together):
         return [together.cpu().numpy()] * count
     return [part.cpu().numpy() for part in together.split(length)]

@@ -1,7 +1,7 @@
 """The plain way to a long video: windows of the model's own length, one after the other, each by ordinary DDIM.
 
 A baseline for the methods that do better, and the one sampler that runs on every model. This file holds the settings
-and the index arithmetic; chunked_loop.py holds the loop over tensors. With `overlap`, a window begins with the last
+and the index arithmetic; loop.py holds the loop over tensors. With `overlap`, a window begins with the last
 frames of the one before, noised anew to the level of every step, so that the network goes on from them (the replacement
 method of Ho et al., 2022, arXiv 2204.03458, sec. 3.1, without its guidance term; as RePaint does in pictures).
 """
@@ -13,8 +13,7 @@ from typing import ClassVar
 from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler
-from longtake.samplers.checks import check_eta
+from longtake.sampler import Plan, Sampler, check_eta
 from longtake.samplers.keyframes import keyframe_places
 
 DEFAULT_STEPS = 30

@@ -232,13 +232,11 @@ def decode(setting: Setting, queue: Queue) -> tuple[np.ndarray, Decoder]:
 
 def delivered(setting: Setting, queue: Queue, pixels: np.ndarray, decoder: Decoder) -> tuple[Queue, Chunk]:
     """Bring the decoded frames of all processes to the first and wrap them up; also return the queue without them."""
-    group = setting.world.clip
     shares = _decoding_shares(setting, queue)
     start = queue.decoder.frames
-    if group.size > 1 and len(shares[-1]):
-        wanted = [range(shares[-1].stop), *[()] * (group.size - 1)]
-        (gathered,) = group.fetch([torch.from_numpy(pixels).to(setting.model.device)], 0, shares, wanted)()
-        pixels = gathered.cpu().numpy()
+    if setting.world.clip.size > 1 and len(shares[-1]):
+        here = torch.from_numpy(pixels).to(setting.model.device)
+        pixels = setting.at_rank_0(here, shares, 0, range(shares[-1].stop)).cpu().numpy()
     after = replace(_handed_over(queue), decoder=replace(decoder, frames=start + len(pixels)))
     return after, Chunk(start=start, frames=setting.cut(start, pixels), state=after.state)
 

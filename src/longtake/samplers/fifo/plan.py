@@ -1,6 +1,6 @@
 """FIFO-Diffusion: endless video from a queue of frames at rising noise levels (Kim et al., 2024, arXiv 2405.11473).
 
-This file holds the settings and the index arithmetic; fifo_loop.py holds the loop over tensors. Symbols are the
+This file holds the settings and the index arithmetic; loop.py holds the loop over tensors. Symbols are the
 paper's: f frames a window, n partitions, T levels, h head frames of lookahead. One queue holds h finished frames and
 then f n frames whose level rises from 1 to T. An iteration denoises every frame by one level, emits the cleanest and
 enqueues noise.
@@ -13,8 +13,7 @@ from typing import ClassVar, Literal
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler
-from longtake.samplers.checks import check_eta
+from longtake.sampler import Plan, Sampler, check_eta
 from longtake.samplers.fifo.windows import Window, lookahead_windows, partition_windows, reach
 from longtake.samplers.keyframes import keyframe_places
 

@@ -1,7 +1,7 @@
 """NUWA-XL: diffusion over diffusion. First frames far apart, then those between them, and so on, from coarse to fine.
 
 Yin et al., 2023, arXiv 2303.12346, section 3.3. This file holds the settings and the counts; ladder.py says which call
-of the network makes which frames, nuwa_xl_loop.py holds the loop over tensors. The calls form a tree of tasks: of those
+of the network makes which frames, loop.py holds the loop over tensors. The calls form a tree of tasks: of those
 whose given frames are there, any may be next, here or on another machine.
 """
 
@@ -14,8 +14,7 @@ from typing import ClassVar, Literal
 from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, TaskSampler
-from longtake.samplers.checks import check_eta
+from longtake.sampler import Plan, TaskSampler, check_eta
 from longtake.samplers.keyframes import keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
 

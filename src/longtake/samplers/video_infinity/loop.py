@@ -1,7 +1,7 @@
 """The loop of Video-Infinity over tensors (arXiv 2406.16260): every process denoises its clips; plan.py has
 the settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from longtake.arrays import Latents
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import TemporalHooks
 from longtake.noise import Noise
-from longtake.ranks.world import Group, World
+from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
 from longtake.samplers.run import Run, encoded
 from longtake.samplers.step import Denoiser, Windows, ddim_step, free
@@ -67,10 +67,10 @@ def run(
         level, decoded = int(resume["level"]), int(resume["decoded"])
     while level:
         x, level = denoised(setting, x, level), level - 1
-        whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
+        whole = setting.at_rank_0(x, setting.mixer.held, 2, range(plan.latent_frames))[0]
         doing = f"step {plan.num_levels - level} of {plan.num_levels}"
         yield _chunk(0, setting.no_pixels(), {"latents": whole, "level": level}, doing)
-    whole = _at_rank_0(world.clip, x, setting.mixer.held, axis=2)[0]
+    whole = setting.at_rank_0(x, setting.mixer.held, 2, range(plan.latent_frames))[0]
     if plan.spec.decodes_apart:
         yield from _decoded_apart(setting, x[0], whole, decoded)
     else:
@@ -134,7 +134,7 @@ def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> 
     for frames in held:
         for start in range(frames.start, frames.stop, plan.settings.decode_batch):
             batch = range(start, min(start + plan.settings.decode_batch, frames.stop))
-            pixels = _at_rank_0(group, mine, held, axis=0, frames=batch)
+            pixels = setting.at_rank_0(mine, held, 0, batch)
             yield _chunk(start, pixels.numpy(), {"latents": whole, "level": 0, "decoded": batch.stop})
 
 
@@ -148,12 +148,6 @@ def _decoded_in_turn(setting: Setting, whole: Tensor, decoded: int, decoder: Dec
             pixels, decoder = decode_pixels(setting.model, whole[:, first:stop], decoder, stop == plan.latent_frames)
         state = {"latents": whole, "level": 0, "decoded": stop, **pack_decoder(decoder)}
         yield _chunk(start, setting.cut(start, pixels), state)
-
-
-def _at_rank_0(group: Group, part: Tensor, held: Sequence[range], axis: int, frames: range | None = None) -> Tensor:
-    """Return these frames, by default all, of all processes on rank 0, none on the others."""
-    wanted = range(held[0].start, held[-1].stop) if frames is None else frames
-    return group.fetch([part], axis, held, [wanted, *[()] * (group.size - 1)])()[0]
 
 
 def _chunk(start: int, pixels: np.ndarray, state: dict[str, Tensor | int], doing: str = "") -> Chunk:

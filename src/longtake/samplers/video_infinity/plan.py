@@ -1,6 +1,6 @@
 """Video-Infinity: one long video, denoised as a whole and shared out as clips (Tan et al., 2024, arXiv 2406.16260).
 
-This file holds the settings and the index arithmetic; video_infinity_loop.py holds the loop over tensors, clip_mixer.py
+This file holds the settings and the index arithmetic; loop.py holds the loop over tensors, mixer.py
 what happens in the network. All frames go through the network together; what a frame sees of the others are its p
 neighbours on each side and a few global frames, so that processes only exchange those.
 """
@@ -11,8 +11,7 @@ from typing import ClassVar
 from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler
-from longtake.samplers.checks import check_eta
+from longtake.sampler import Plan, Sampler, check_eta
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
 
 DEFAULT_STEPS = 30
