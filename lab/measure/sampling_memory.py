@@ -5,6 +5,7 @@ import tempfile
 import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -13,7 +14,6 @@ from longtake._generate import Output, generate
 from longtake.model import Continuation, VideoSpec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
-from longtake.models.pvdm.load import PvdmParts
 from longtake.models.pvdm.model import PvdmModel
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.request import PromptTimeline, Request
@@ -45,10 +45,10 @@ def random_pvdm(autoencoder: AutoencoderConfig, unet: UnetConfig) -> PvdmModel:
         capabilities=frozenset({Continuation}),
         bounded=True,
     )
-    parts = PvdmParts(autoencoder=PvdmAutoencoder(autoencoder).eval(), unet=PvdmUnet(unet).eval(), text=None)
+    parts = SimpleNamespace(autoencoder=PvdmAutoencoder(autoencoder).eval(), unet=PvdmUnet(unet).eval())
     for network in (parts.autoencoder, parts.unet):
         network.requires_grad_(False)
-    return PvdmModel(spec, parts, digest="random")
+    return PvdmModel(parts, spec, digest="random")
 
 
 def sampling_peak(model: PvdmModel, clips: int) -> Peak:

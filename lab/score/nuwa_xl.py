@@ -85,14 +85,14 @@ class Settings:
 def losses_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return the loss of v at every stride, of the model and of a network with random weights."""
     model = _told(model)
-    trained, size = model.parts.unet, model.spec.num_frames
+    trained, size = model.pipeline.unet, model.spec.num_frames
     torch.manual_seed(0)
     shape: Any = trained.image.config
     untrained = MaskTemporalUnet(type(trained.image)(**shape), trained.config).eval()
     report: dict[str, object] = {}
     for level, stride in enumerate(model.spec.strides):
         clips, mask = _held_clips(model, stride, chosen.windows), level_mask(level, size)
-        measured = partial(validation_loss, alphas_cumprod=model.parts.alphas_cumprod, clips=clips, mask=mask)
+        measured = partial(validation_loss, alphas_cumprod=model.alphas_cumprod, clips=clips, mask=mask)
         report[str(stride)] = {"trained": measured(trained), "random weights": measured(untrained)}
     return report
 

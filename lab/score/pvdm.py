@@ -137,12 +137,12 @@ def distance_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
     target = gaussian(network.read(real))
     noise = (torch.randn(len(shots), *model.spec.latent_shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     report = {"decoded noise": frechet_distance(target, gaussian(network.read(_all_shown(model, noise))))}
-    own = {name: tensor.clone() for name, tensor in model.parts.unet.state_dict().items()}
+    own = {name: tensor.clone() for name, tensor in model.pipeline.unet.state_dict().items()}
     for path in chosen.snapshots:
-        model.parts.unet.load_state_dict(load_file(path))
+        model.pipeline.unet.load_state_dict(load_file(path))
         made = [sample(prepared(model, caption(s), chosen.steps, 5000 + i), 0, None) for i, s in enumerate(shots)]
         report[str(path)] = frechet_distance(target, gaussian(network.read(_all_shown(model, made))))
-    model.parts.unet.load_state_dict(own)
+    model.pipeline.unet.load_state_dict(own)
     return report | {"real clips": frechet_distance(target, gaussian(network.read(other)))}
 
 

@@ -46,7 +46,7 @@ def _flat(plane: Tensor) -> Tensor:
 
 def rows(model: PvdmModel, clips: tuple[Frames, Frames]) -> list[Frames]:
     """Return real clips, then what their planes become, uint8 (frames, height, width, 3) each."""
-    sides = model.parts.autoencoder.config.grid.planes
+    sides = model.pipeline.autoencoder.config.grid.planes
     first, second = (split(model.encode_frames(pixels(clip))[None], sides) for clip in clips)
     return [*clips, *(shown(model, join(planes)[0]) for planes in exchanged(first, second).values())]
 

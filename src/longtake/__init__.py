@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         OutputError,
         RanksError,
     )
-    from longtake.models import load_model
+    from longtake.models import from_pipe, load_model
     from longtake.ranks.rendezvous import joined_world
     from longtake.request import PromptTimeline, Request
 
@@ -33,6 +33,7 @@ __all__ = [
     "PromptTimeline",
     "RanksError",
     "Request",
+    "from_pipe",
     "generate",
     "joined_world",
     "load_model",
@@ -48,6 +49,7 @@ _HOMES = {
     "PromptTimeline": "longtake.request",
     "RanksError": "longtake.errors",
     "Request": "longtake.request",
+    "from_pipe": "longtake.models",
     "generate": "longtake._generate",
     "joined_world": "longtake.ranks.rendezvous",
     "load_model": "longtake.models",

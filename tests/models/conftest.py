@@ -31,6 +31,8 @@ from transformers import (
     T5Tokenizer,
 )
 
+from .wan.wan_fixture import tiny_wan
+
 NUM_FRAMES = 8
 
 
@@ -221,3 +223,9 @@ def videocrafter2_unet(folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     tensors |= {f"fps_embedding.{name}": tensor for name, tensor in embedding.items()}
     save_file(tensors, unet / "diffusion_pytorch_model.safetensors")
     return unet
+
+
+@pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Wan; tests that change it copy it."""
+    return tiny_wan(tmp_path_factory.mktemp("models"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.models import load_model
 from longtake.models.hooks import (
     GivenEmbedding,
     self_attention,
@@ -13,7 +14,6 @@ from longtake.models.hooks import (
     swapped,
     text_layers,
 )
-from longtake.models.modelscope.model import load_unet
 
 
 def embedding(unet, timesteps: list[list[int]]) -> GivenEmbedding:
@@ -29,7 +29,7 @@ def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def test_equal_timesteps_are_the_stock_call_and_others_are_not(folder: Path) -> None:
-    unet = load_unet(folder, "cpu", torch.float64).parts.unet
+    unet = load_model(str(folder), "cpu", torch.float64).pipeline.unet
     x, text = inputs(torch.float64)
     expected = unet(x, torch.tensor([700, 20]), text).sample
     with swapped(unet, "time_embedding", embedding(unet, [[700] * 3, [20] * 3])):
@@ -42,7 +42,7 @@ def test_equal_timesteps_are_the_stock_call_and_others_are_not(folder: Path) -> 
 
 
 def test_the_time_embedding_learns_through_it(folder: Path) -> None:
-    unet = load_unet(folder, "cpu", torch.float32).parts.unet.requires_grad_(True)
+    unet = load_model(str(folder), "cpu", torch.float32).pipeline.unet.requires_grad_(True)
     x, text = inputs(torch.float32)
     with swapped(unet, "time_embedding", embedding(unet, [[700, 20, 3], [1, 2, 3]])):
         unet(x, 0, text).sample.pow(2).mean().backward()
@@ -51,7 +51,7 @@ def test_the_time_embedding_learns_through_it(folder: Path) -> None:
 
 
 def test_an_error_inside_restores_the_network(folder: Path) -> None:
-    unet = load_unet(folder, "cpu", torch.float32).parts.unet
+    unet = load_model(str(folder), "cpu", torch.float32).pipeline.unet
     before = unet.time_embedding
     with pytest.raises(RuntimeError, match="inside"), swapped(unet, "time_embedding", torch.nn.Identity()):
         raise RuntimeError("inside")
@@ -59,7 +59,7 @@ def test_an_error_inside_restores_the_network(folder: Path) -> None:
 
 
 def test_self_attention_is_that_of_the_library(folder: Path) -> None:
-    unet = load_unet(folder, "cpu", torch.float64).parts.unet
+    unet = load_model(str(folder), "cpu", torch.float64).pipeline.unet
     x, text = inputs(torch.float64)
     expected = unet(x, 5, text).sample
     layers, stock = self_attention_layers(unet), unet.attn_processors
@@ -71,8 +71,8 @@ def test_self_attention_is_that_of_the_library(folder: Path) -> None:
 
 def test_self_attention_in_half_precision_is_no_less_exact(folder: Path) -> None:
     x, text = inputs(torch.bfloat16)
-    exact = load_unet(folder, "cpu", torch.float64).parts.unet(x.double(), 5, text.double()).sample
-    unet = load_unet(folder, "cpu", torch.bfloat16).parts.unet
+    exact = load_model(str(folder), "cpu", torch.float64).pipeline.unet(x.double(), 5, text.double()).sample
+    unet = load_model(str(folder), "cpu", torch.bfloat16).pipeline.unet
     stock = (unet(x, 5, text).sample - exact).pow(2).mean()
     with self_attention(self_attention_layers(unet)):
         ours = (unet(x, 5, text).sample - exact).pow(2).mean()

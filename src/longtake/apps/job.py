@@ -9,8 +9,8 @@ from longtake.apps.settings import VideoSettings
 from longtake.apps.workers import Workers, chosen_workers
 from longtake.errors import InputError
 from longtake.model import VideoSpec
-from longtake.models import MODELS, model_spec
-from longtake.models.hub.folder import unknown_words
+from longtake.models import canonical, model_spec
+from longtake.models.words import unknown_words
 from longtake.prompts.parse import parse_prompts
 from longtake.ranks.torchrun import launched
 from longtake.request import PromptTimeline, Request, num_branches
@@ -63,7 +63,7 @@ def make_job(settings: VideoSettings[Sampler], given: list[str]) -> Job:
     spec = model_spec(settings.model)
     fps = spec.fps if settings.fps is None else settings.fps
     order = Order(
-        model=settings.model if settings.model in MODELS else str(Path(settings.model).expanduser().resolve()),
+        model=canonical(settings.model),
         digest=None,
         request=Request(
             prompts=_timeline(settings, frames, fps),

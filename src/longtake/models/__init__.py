@@ -1,56 +1,50 @@
-"""Models by name. A row costs nothing until it is used: what it names is imported then."""
+"""Models by name, by folder and by pipeline. A row costs nothing until it is used: what it names is imported then."""
 
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import unknown_name
+from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.model import VideoModel, VideoSpec
-from longtake.models.hub.pipelines import pipeline_of
+from longtake.models.hub.configs import Configs, Family, read_configs, read_index
+from longtake.models.hub.find import INDEX, Found, find, is_hub_id
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).parent / "weights"
+TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """Where a model comes from."""
+    """A model that is part of the package."""
 
-    spec: str
-    """module:function that returns the spec; neither it nor its module may import torch."""
-    load: str
-    """module:function that returns the model, given keywords device and dtype."""
-    folder: Path | None = None
-    """Passed to both, where the functions read a folder."""
     summary: str
     """A line for people who choose."""
+    folder: Path | None = None
+    """Where it lies; without one it is made by code."""
+    spec: str = ""
+    """module:function that returns its spec then; neither it nor its module may import torch."""
+    load: str = ""
+    """module:function that returns it then, given keywords device and dtype."""
 
 
 MODELS: dict[str, ModelEntry] = {
     "sprites": ModelEntry(
-        spec="longtake.models.hub.folder:folder_spec",
-        load="longtake.models.modelscope.model:load_unet",
         folder=WEIGHTS / "sprites",
         summary="embedded; 64x64 sprite worlds, trained with a noise level for every frame",
     ),
     "sprites-uniform": ModelEntry(
-        spec="longtake.models.hub.folder:folder_spec",
-        load="longtake.models.modelscope.model:load_unet",
         folder=WEIGHTS / "sprites-uniform",
         summary="embedded; the same with one noise level per clip, as ordinary models are trained",
     ),
     "pvdm-sprites": ModelEntry(
-        spec="longtake.models.pvdm.spec:pvdm_spec",
-        load="longtake.models.pvdm.model:load_pvdm",
         folder=WEIGHTS / "pvdm-sprites",
         summary="embedded; sprite worlds as three planes of latents, clip after clip (PVDM)",
     ),
     "nuwa-sprites": ModelEntry(
-        spec="longtake.models.nuwa_xl.spec:nuwa_xl_spec",
-        load="longtake.models.nuwa_xl.model:load_nuwa_xl",
         folder=WEIGHTS / "nuwa-sprites",
         summary="embedded; sprite worlds from coarse to fine, 3,376 frames in three levels (NUWA-XL)",
     ),
@@ -61,40 +55,155 @@ MODELS: dict[str, ModelEntry] = {
     ),
 }
 
+FAMILIES: dict[str, Family] = {
+    "TextToVideoSDPipeline": Family(
+        room="longtake.models.modelscope",
+        models="ModelScope, ZeroScope, VideoCrafter2",
+        pipeline="TextToVideoSDPipeline",
+        networks=TEXT_TO_VIDEO,
+    ),
+    "LattePipeline": Family(
+        room="longtake.models.latte",
+        models="Latte",
+        pipeline="LattePipeline",
+        networks={"transformer": "LatteTransformer3DModel", "vae": "AutoencoderKL", "text_encoder": "T5EncoderModel"},
+    ),
+    "WanTransformer3DModel": Family(
+        room="longtake.models.wan",
+        models="Wan2.1 T2V, Wan2.2 TI2V 5B",
+        pipeline="WanPipeline",
+        networks={
+            "transformer": "WanTransformer3DModel",
+            "vae": "AutoencoderKLWan",
+            "text_encoder": "UMT5EncoderModel",
+        },
+    ),
+    "AnimateDiffSparseControlNetPipeline": Family(
+        room="longtake.models.animatediff",
+        models="AnimateDiff with SparseCtrl",
+        pipeline="AnimateDiffSparseControlNetPipeline",
+        networks={
+            "unet": "UNetMotionModel",
+            "controlnet": "SparseControlNetModel",
+            "vae": "AutoencoderKL",
+            "text_encoder": "CLIPTextModel",
+        },
+    ),
+    "PvdmPipeline": Family(
+        room="longtake.models.pvdm",
+        models="PVDM",
+        pipeline="PvdmPipeline",
+        networks={"autoencoder": "PvdmAutoencoder", "unet": "PvdmUnet", "text_encoder": "CLIPTextModel"},
+        others=("tokenizer",),
+        optional=frozenset({"text_encoder", "tokenizer"}),
+    ),
+    "NuwaXlPipeline": Family(
+        room="longtake.models.nuwa_xl",
+        models="NUWA-XL",
+        pipeline="NuwaXlPipeline",
+        networks=TEXT_TO_VIDEO | {"unet": "MaskTemporalUnet"},
+    ),
+}
+"""By the class of a pipeline; or by that of its network, where several pipelines run the same one."""
 
-def resolve(target: str) -> Any:
-    """Import what "module:name" names."""
-    module, name = target.split(":")
-    return getattr(importlib.import_module(module), name)
 
+def model_spec(name: str, revision: str | None = None, variant: str | None = None) -> VideoSpec:
+    """Return what is known of a model without loading weights.
 
-def model_spec(name: str) -> VideoSpec:
-    """Return what is known of a model, by name or by the path of a folder in the hub layout, without loading weights.
-
-    Raises InputError for an unknown name and for a folder whose model cannot be run.
+    `name` is one of `MODELS`, a folder in the hub layout, or the id of a repository in the hub's local cache;
+    `revision` and `variant` are those of diffusers. Raises InputError for an unknown name and for a model that cannot
+    be run, CheckpointError for missing or broken files.
     """
-    entry = _entry(name)
-    return resolve(entry.spec)(entry.folder) if entry.folder else resolve(entry.spec)()
+    entry = MODELS.get(name)
+    if entry and not entry.folder:
+        return _named(entry.spec)()
+    found = _found(name, revision, variant)
+    return spec_of(read_configs(found, family_of(found)), family_of(found))
 
 
-def load_model(name: str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None) -> VideoModel:
-    """Load a model by name or by the path of a folder in the hub layout.
+def load_model(
+    name: str,
+    device: "torch.device | str" = "cpu",
+    dtype: "torch.dtype | None" = None,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> VideoModel:
+    """Load a model; see `model_spec` for its name and for errors.
 
-    `dtype` is float32 unless given. Raises InputError for an unknown name, CheckpointError for damaged weights.
+    `dtype` is float32 unless given. Only safetensors are read, from the local disk.
     """
     import torch
 
-    entry, dtype = _entry(name), dtype or torch.float32
-    if entry.folder:
-        return resolve(entry.load)(entry.folder, device=device, dtype=dtype)
-    return resolve(entry.load)(device=device, dtype=dtype)
+    entry, dtype = MODELS.get(name), dtype or torch.float32
+    if entry and not entry.folder:
+        return _named(entry.load)(device=device, dtype=dtype)
+    from longtake.models.hub.load import load_pipeline
+
+    found = _found(name, revision, variant)
+    family = family_of(found)
+    configs = read_configs(found, family)
+    spec = spec_of(configs, family)
+    pipeline = load_pipeline(configs, family, torch.device(device), dtype)
+    return _room(family, "model").wrap(pipeline, spec, configs)
 
 
-def _entry(name: str) -> ModelEntry:
-    if name in MODELS:
-        return MODELS[name]
-    folder = Path(name).expanduser()
-    if folder.exists():
-        found = pipeline_of(folder)
-        return ModelEntry(spec=found.spec, load=found.load, folder=folder, summary=found.models)
-    raise unknown_name("model", name, MODELS)
+def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
+    """Make a pipeline of diffusers that somebody has prepared (offloaded, quantised, with a LoRA) a model.
+
+    The spec is read from the configs of its parts as they are; `extras` are what longtake.json says in a folder, such
+    as num_frames or size. The pipeline is used, not copied. Its digest covers the configs, the extras, and of every
+    tensor the name, the shape, the format and up to 1,024 numbers spread over it; not how strongly a LoRA counts, and
+    not the numbers of weights that lie on no device, because diffusers brings them only for a call. Raises InputError
+    for a pipeline that longtake does not run.
+    """
+    from longtake.models.hub.live import classes, live_configs
+
+    kinds = classes(pipe)
+    family = _row(kinds, f"this pipeline is a {kinds[0]}")
+    configs = live_configs(pipe, family, extras)
+    return _room(family, "model").wrap(pipe, spec_of(configs, family), configs)
+
+
+def canonical(name: str) -> str:
+    """Return the name by which a run finds its model again from another folder."""
+    path = Path(name).expanduser()
+    return name if name in MODELS or (is_hub_id(name) and not path.exists()) else str(path.resolve())
+
+
+def family_of(found: Found) -> Family:
+    """Return the row that runs a folder. Raises InputError, with the reason, for models that longtake does not run."""
+    index = read_index(found)
+    said = index.get("_class_name")
+    if not isinstance(said, str):
+        raise CheckpointError(f"{found.folder / INDEX}: _class_name cannot be {said!r}; fetch the model again")
+    parts = [entry[1] for entry in index.values() if isinstance(entry, list) and len(entry) == 2]
+    return _row([said, *map(str, parts)], f"{found.folder} is a {said}")
+
+
+def spec_of(configs: Configs, family: Family) -> VideoSpec:
+    """Return the spec of a model of this family."""
+    return _room(family, "spec").spec(configs)
+
+
+def _row(kinds: list[str], what: str) -> Family:
+    for kind in kinds:
+        if kind in FAMILIES:
+            return FAMILIES[kind]
+    known = ", ".join(f"{name} ({row.models})" for name, row in FAMILIES.items())
+    raise InputError(f"{what}, which is not supported; longtake runs {known}")
+
+
+def _found(name: str, revision: str | None, variant: str | None) -> Found:
+    entry = MODELS.get(name)
+    if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
+        raise unknown_name("model", name, MODELS)
+    return find(str(entry.folder) if entry else name, revision, variant)
+
+
+def _room(family: Family, module: str) -> Any:
+    return importlib.import_module(f"{family.room}.{module}")
+
+
+def _named(target: str) -> Any:
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)

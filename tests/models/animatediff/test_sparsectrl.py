@@ -15,7 +15,7 @@ from torch import Tensor
 from longtake.errors import LongtakeError
 from longtake.model import Continuation, Infill
 from longtake.models import load_model, model_spec
-from longtake.models.animatediff.model import SparseCtrlModel, load_sparsectrl
+from longtake.models.animatediff.model import SparseCtrlModel
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
@@ -30,7 +30,7 @@ PROMPTS = ["a blue boat", "a red car", "a green hill"]
 
 @pytest.fixture(scope="module")
 def model(sparsectrl_folder: Path) -> SparseCtrlModel:
-    return load_sparsectrl(sparsectrl_folder, "cpu", torch.float32)
+    return load_model(str(sparsectrl_folder), "cpu", torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_without_known_frames_it_is_animatediff(model: SparseCtrlModel, pipeline
 def test_a_prompt_belongs_to_its_frame(model: SparseCtrlModel) -> None:
     """Where the motion modules do nothing, another prompt of one frame changes that frame alone."""
     awake = [
-        one for name, one in model.parts.unet.named_parameters() if "motion_modules" in name and "proj_out" in name
+        one for name, one in model.pipeline.unet.named_parameters() if "motion_modules" in name and "proj_out" in name
     ]
     before = [one.clone() for one in awake]
     try:
@@ -146,7 +146,7 @@ def test_the_folder_is_found_by_its_pipeline(sparsectrl_folder: Path) -> None:
     assert spec.latent_shape == (4, FRAMES, 8, 8) and spec.capabilities == {Infill, Continuation}
     loaded = load_model(str(sparsectrl_folder))
     assert isinstance(loaded, SparseCtrlModel) and loaded.spec == spec
-    parts = (loaded.parts.unet, loaded.parts.controlnet, loaded.parts.vae, loaded.parts.text_encoder)
+    parts = (loaded.pipeline.unet, loaded.pipeline.controlnet, loaded.pipeline.vae, loaded.pipeline.text_encoder)
     assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.state_dict().values())
 
 

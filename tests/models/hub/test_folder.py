@@ -1,6 +1,7 @@
 """What is read from a model folder before loading it, and what is said of folders that cannot be used."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,10 +19,8 @@ from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.hub import files as hub_files
 from longtake.models.hub.files import digest
-from longtake.models.hub.folder import folder_spec, unknown_words
-from longtake.models.hub.load import load_parts
-from longtake.models.modelscope.model import load_unet
 from longtake.models.toy_spec import TOY
+from longtake.models.words import unknown_words
 
 
 @pytest.fixture
@@ -35,11 +34,11 @@ def edit(file: Path, **changes: Any) -> None:
 
 
 def test_the_spec_tells_what_the_loaded_model_is(folder: Path) -> None:
-    spec = folder_spec(folder)
-    model = load_unet(folder, "cpu", torch.float32)
+    spec = model_spec(str(folder))
+    model = load_model(str(folder), "cpu", torch.float32)
     assert (spec.name, spec.width, spec.height, spec.fps, spec.guidance) == ("tiny", 16, 16, 8, 3)
     assert spec.latent_shape == (4, 8, 8, 8)
-    parts = (model.parts.unet, model.parts.vae, model.parts.text_encoder)
+    parts = (model.pipeline.unet, model.pipeline.vae, model.pipeline.text_encoder)
     assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.parameters())
     assert spec.capabilities == {PerFrameNoise, TemporalHooks, Infill, Continuation}
     assert model.spec == spec
@@ -53,8 +52,7 @@ def test_a_folder_without_extras_has_the_stock_pipelines_defaults(copy: Path) ->
 
 
 def test_reading_a_folder_loads_no_torch(folder: Path) -> None:
-    code = "import sys; from pathlib import Path; from longtake.models.hub.folder import folder_spec;"
-    code += f"folder_spec(Path({str(folder)!r}));"
+    code = f"import sys; from longtake.models import model_spec; model_spec({str(folder)!r});"
     code += "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -65,19 +63,19 @@ def test_parts_can_come_from_a_folder_beside(copy: Path, tmp_path: Path) -> None
     shutil.copy(copy / "model_index.json", small)
     shutil.copytree(copy / "unet", small / "unet")
     (small / "longtake.json").write_text(json.dumps({"shared": "../copy", "num_frames": 8}))
-    assert folder_spec(small).parameters == folder_spec(copy).parameters
+    assert model_spec(str(small)).parameters == model_spec(str(copy)).parameters
     assert load_model(str(small)).digest == load_model(str(copy)).digest
 
 
 def test_shards_and_half_precision_variants_are_found(folder: Path, copy: Path) -> None:
-    parts = load_parts(folder, torch.device("cpu"), torch.float32)
+    parts = load_model(str(folder)).pipeline
     shutil.rmtree(copy / "unet")
     parts.unet.save_pretrained(copy / "unet", max_shard_size="200KB")
     assert len(list((copy / "unet").glob("*.safetensors"))) > 1
     shutil.rmtree(copy / "vae")
     parts.vae.save_pretrained(copy / "vae", variant="fp16")
-    assert folder_spec(copy).parameters == folder_spec(folder).parameters
-    again = load_parts(copy, torch.device("cpu"), torch.float32)
+    assert model_spec(str(copy)).parameters == model_spec(str(folder)).parameters
+    again = load_model(str(copy)).pipeline
     for old, new in zip(parts.unet.parameters(), again.unet.parameters(), strict=True):
         assert torch.equal(old, new)
 
@@ -90,13 +88,18 @@ def overlong_header(file: Path) -> None:
     file.write_bytes((1 << 62).to_bytes(8, "little") + file.read_bytes()[8:])
 
 
+def pipe_at(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
 
 BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "another pipeline": (
         lambda folder: edit(folder / "model_index.json", _class_name="CogVideoXPipeline"),
         InputError,
-        "CogVideoXPipeline.*TextToVideoSDPipeline",
+        "CogVideoXPipeline, which is not supported.*TextToVideoSDPipeline",
     ),
     "another network": (
         lambda folder: edit(folder / "model_index.json", unet=["diffusers", "UNetMotionModel"]),
@@ -108,10 +111,15 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
         InputError,
         "UNet2DModel.*UNet3DConditionModel",
     ),
+    "class unnamed": (
+        lambda folder: edit(folder / "model_index.json", _class_name=...),
+        CheckpointError,
+        "model_index.json: _class_name cannot be None",
+    ),
     "index broken": (lambda folder: (folder / "model_index.json").write_text("{"), CheckpointError, "not valid JSON"),
     "index a list": (lambda folder: (folder / "model_index.json").write_text("[]"), CheckpointError, "no JSON object"),
     "index not text": (lambda f: (f / "model_index.json").write_bytes(b"\xff\xfe\x00"), CheckpointError, "JSON"),
-    "index missing": (lambda folder: (folder / "model_index.json").unlink(), CheckpointError, "cannot be read"),
+    "index missing": (lambda folder: (folder / "model_index.json").unlink(), InputError, "holds no model_index.json"),
     "part missing": (lambda folder: shutil.rmtree(folder / "vae"), CheckpointError, "vae is missing"),
     "size missing": (lambda f: edit(f / "unet" / "config.json", sample_size=...), CheckpointError, "sample_size"),
     "channels odd": (lambda f: edit(f / "vae" / "config.json", block_out_channels=3), CheckpointError, "block_out"),
@@ -121,8 +129,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "weights empty": (lambda folder: (folder / WEIGHTS).write_bytes(b""), CheckpointError, "safetensors"),
     "header overlong": (lambda folder: overlong_header(folder / WEIGHTS), CheckpointError, "longer than the file"),
     "field unknown": (lambda f: edit(f / "longtake.json", speed=3), CheckpointError, "unknown field 'speed'"),
-    "field of another type": (lambda f: edit(f / "longtake.json", fps="8"), CheckpointError, "fps cannot be '8'"),
-    "field negative": (lambda f: edit(f / "longtake.json", num_frames=-1), CheckpointError, "num_frames cannot be -1"),
+    "field of another type": (lambda f: edit(f / "longtake.json", fps="8"), CheckpointError, 'fps is "8"'),
+    "field negative": (lambda f: edit(f / "longtake.json", num_frames=-1), CheckpointError, "num_frames is -1"),
     "path up": (lambda f: edit(f / "longtake.json", shared="../../etc"), CheckpointError, "leads out of the folder"),
     "path absolute": (lambda f: edit(f / "longtake.json", shared="/etc"), CheckpointError, "leads out of the folder"),
     "path to nothing": (lambda f: edit(f / "longtake.json", shared="../gone"), CheckpointError, "gone is missing"),
@@ -141,6 +149,28 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
         CheckpointError,
         "steep",
     ),
+    "tokenizer of a foreign class": (
+        lambda folder: edit(folder / "model_index.json", tokenizer=["my_code", "Evil"]),
+        InputError,
+        "tokenizer is of a 'Evil', which transformers .* does not have",
+    ),
+    "scheduler of a foreign class": (
+        lambda folder: edit(folder / "scheduler" / "scheduler_config.json", _class_name="MyScheduler"),
+        InputError,
+        "scheduler_config.json is of a 'MyScheduler', which diffusers .* does not have",
+    ),
+    "quantised without its library": (
+        lambda folder: edit(folder / "unet" / "config.json", quantization_config={"quant_method": "bitsandbytes"}),
+        CheckpointError,
+        "unet/config.json is quantised by bitsandbytes, which is not installed; pip install bitsandbytes",
+    ),
+    "endless network": (
+        lambda folder: edit(folder / "unet" / "config.json", layers_per_block=10**6),
+        CheckpointError,
+        "unet/config.json: layers_per_block cannot be 1000000",
+    ),
+    "pipe": (lambda f: os.mkfifo(f / "vae" / "pipe"), CheckpointError, "vae/pipe is a pipe or a device"),
+    "pipe for extras": (lambda f: pipe_at(f / "longtake.json"), CheckpointError, "longtake.json is a pipe or a device"),
     "tokenizer broken": (lambda f: (f / "tokenizer" / "tokenizer.json").write_text("{"), CheckpointError, "tokenizer"),
 }
 
@@ -150,7 +180,7 @@ def test_a_bad_folder_is_refused_in_one_line(copy: Path, case: str) -> None:
     spoil, kind, message = BAD[case]
     spoil(copy)
     with pytest.raises(kind, match=message) as caught:
-        load_unet(copy, "cpu", torch.float32)
+        load_model(str(copy), "cpu", torch.float32)
     assert "\n" not in str(caught.value)
 
 
@@ -159,7 +189,7 @@ def test_a_shard_may_not_lie_elsewhere(copy: Path) -> None:
     index = copy / f"{WEIGHTS}.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": "../stolen.safetensors"}}))
     with pytest.raises(CheckpointError, match="leads out of the folder"):
-        folder_spec(copy)
+        model_spec(str(copy))
 
 
 def test_missing_tensors_are_not_made_up(copy: Path) -> None:
@@ -167,7 +197,7 @@ def test_missing_tensors_are_not_made_up(copy: Path) -> None:
     del tensors["conv_in.weight"]
     save_file(tensors, copy / WEIGHTS)
     with pytest.raises(CheckpointError, match="lacks 1 tensors, such as conv_in.weight"):
-        load_unet(copy, "cpu", torch.float32)
+        load_model(str(copy), "cpu", torch.float32)
 
 
 def test_hashes_of_large_files_are_remembered(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,3 +225,20 @@ def test_weights_that_are_not_finite_are_refused(copy: Path, part: str) -> None:
     save_file(tensors, copy / part, metadata={"format": "pt"})
     with pytest.raises(NonFiniteError, match=rf"^[^\n]*{Path(part).parent}: {name} is not finite[^\n]*fetch[^\n]*$"):
         load_model(str(copy))
+
+
+def test_a_tokenizer_without_a_length_has_that_of_the_encoder(copy: Path, folder: Path) -> None:
+    edit(copy / "tokenizer" / "tokenizer_config.json", model_max_length=...)
+    prompts = ["", "a red car"]
+    given, lacking = (load_model(str(place)).encode(prompts).table for place in (folder, copy))
+    assert torch.equal(given, lacking)
+
+
+def test_loading_draws_nothing_on_the_terminal(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_model(str(copy)).pipeline.unet.save_pretrained(copy / "sharded", max_shard_size="200KB")
+    shutil.rmtree(copy / "unet")
+    (copy / "sharded").rename(copy / "unet")
+    capfd.readouterr()
+    load_model(str(copy))
+    out, err = capfd.readouterr()
+    assert out == "" and err == ""

@@ -14,8 +14,8 @@ from diffusers import UNet3DConditionModel
 from torch import Tensor, nn
 
 from longtake.errors import LongtakeError
+from longtake.models import load_model
 from longtake.models.modelscope.convert import Assembly, assemble
-from longtake.models.modelscope.model import load_unet
 from longtake.models.modelscope.videocrafter2 import library_name, module_names
 from longtake.schedule import to_x0
 
@@ -278,7 +278,7 @@ def checkpoint(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_the_authors_checkpoint_gives_the_same_network(network, checkpoint, deep_parts, tmp_path) -> None:
     assemble(checkpoint, deep_parts, tmp_path / "model", SETTINGS)
-    model = load_unet(tmp_path / "model", "cpu", torch.float32)
+    model = load_model(str(tmp_path / "model"), "cpu", torch.float32)
     schedule, level = model.schedule(10), torch.tensor([6])
     x = torch.randn((1, 4, 5, 8, 8), generator=torch.Generator().manual_seed(1))
     prompts, rows = ["", "a red car"], torch.ones((1, 5), dtype=torch.long)

@@ -12,7 +12,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from torch import nn
 
 from longtake.errors import CheckpointError
-from longtake.models.hub.folder import folder_spec
+from longtake.models import model_spec
 from longtake.models.modelscope.temporal_shapes import temporal_layers
 
 
@@ -62,7 +62,7 @@ def test_the_layers_are_those_of_the_network(size: tuple[int, int]) -> None:
 def test_missing_entries_have_the_librarys_defaults(folder: Path) -> None:
     assert len(temporal_layers({}, (40, 64))) == len(temporal_layers(dict(layers_per_block=2), (40, 64)))
     config = json.loads((folder / "unet" / "config.json").read_text())
-    assert folder_spec(folder).temporal_layers == temporal_layers(config, (8, 8))
+    assert model_spec(str(folder)).temporal_layers == temporal_layers(config, (8, 8))
 
 
 @pytest.mark.parametrize(

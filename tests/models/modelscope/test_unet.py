@@ -14,7 +14,8 @@ from torch import Tensor
 
 from longtake.attention import attention
 from longtake.model import Condition, FrameMixer
-from longtake.models.modelscope.model import UNetModel, load_unet
+from longtake.models import load_model
+from longtake.models.modelscope.model import UNetModel
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.loop import base_clip, prepare
@@ -27,13 +28,13 @@ FRAMES = 8
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> UNetModel:
-    return load_unet(folder, "cpu", torch.float32)
+    return load_model(str(folder), "cpu", torch.float32)
 
 
 @pytest.fixture(scope="module")
 def exact(folder: Path) -> UNetModel:
     """The model in double precision, so that any difference is one of meaning."""
-    return load_unet(folder, "cpu", torch.float64)
+    return load_model(str(folder), "cpu", torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def stock_x0(model: UNetModel, x: Tensor, level: Sequence[int], rows: Sequence[i
     levels = torch.tensor(level)
     text = model.text_states(PROMPTS)[list(rows)].to(model.dtype)
     with torch.no_grad():
-        prediction = model.parts.unet(x, schedule.timestep[levels], text).sample
+        prediction = model.pipeline.unet(x, schedule.timestep[levels], text).sample
     return to_x0(prediction, x, schedule.now(levels[:, None, None, None, None]), "v_prediction")
 
 
@@ -72,8 +73,8 @@ def test_a_level_and_a_prompt_belong_to_their_frame(exact) -> None:
     """With the layers for time made idle, a frame is as in a window that has its level and prompt throughout."""
     model, condition, x = exact, exact.encode(PROMPTS), latents(1).double()
     level, rows = torch.arange(1, FRAMES + 1)[None], torch.tensor([[0, 1, 2, 1, 0, 2, 2, 1]])
-    idle = [module for module in model.parts.unet.modules() if isinstance(module, torch.nn.Conv3d)]
-    idle += [module.proj_out for name, module in model.parts.unet.named_modules() if is_temporal_transformer(name)]
+    idle = [module for module in model.pipeline.unet.modules() if isinstance(module, torch.nn.Conv3d)]
+    idle += [module.proj_out for name, module in model.pipeline.unet.named_modules() if is_temporal_transformer(name)]
     saved = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for module in idle]
     try:
         for module in idle:
@@ -93,14 +94,14 @@ def is_temporal_transformer(name: str) -> bool:
 
 
 def test_hooks_leave_no_trace_even_after_an_error(model, condition) -> None:
-    before = {name: id(module) for name, module in model.parts.unet.named_modules()}
-    processors = dict(model.parts.unet.attn_processors)
+    before = {name: id(module) for name, module in model.pipeline.unet.named_modules()}
+    processors = dict(model.pipeline.unet.attn_processors)
     with pytest.raises(RuntimeError):
         model.denoise(
             latents(1)[:, :3], torch.ones(1, FRAMES).long(), model.schedule(10), condition, torch.ones(1, FRAMES).long()
         )
-    assert {name: id(module) for name, module in model.parts.unet.named_modules()} == before
-    assert model.parts.unet.attn_processors == processors
+    assert {name: id(module) for name, module in model.pipeline.unet.named_modules()} == before
+    assert model.pipeline.unet.attn_processors == processors
 
 
 def test_sampling_equals_the_stock_pipeline(model, folder) -> None:
@@ -133,7 +134,7 @@ def test_decoding_is_the_same_in_any_batch(model) -> None:
 
 def test_encoding_gives_latents_of_the_right_scale(model) -> None:
     frames = torch.rand(5, 3, 16, 16)
-    expected = model.parts.vae.encode(frames * 2 - 1).latent_dist.mean * 0.7
+    expected = model.pipeline.vae.encode(frames * 2 - 1).latent_dist.mean * 0.7
     torch.testing.assert_close(model.encode_frames(frames), expected.transpose(0, 1))
 
 
@@ -167,11 +168,11 @@ def test_a_mixer_meets_every_layer_over_time_and_nothing_else(exact) -> None:
     x, rows = latents(1).double(), torch.ones((1, FRAMES), dtype=torch.long)
     arguments = (x, rows + 4, exact.schedule(10), exact.encode(PROMPTS), rows)
     plain, recorder = exact.denoise(*arguments), Recorder()
-    names = {name: id(module) for name, module in exact.parts.unet.named_modules()}
+    names = {name: id(module) for name, module in exact.pipeline.unet.named_modules()}
     with exact.mixing(recorder):
         torch.testing.assert_close(exact.denoise(*arguments), plain, atol=1e-10, rtol=0)
     assert {frames for _, frames in recorder.seen} == {FRAMES}
-    modules = list(exact.parts.unet.modules())
+    modules = list(exact.pipeline.unet.modules())
     temporal = [module for module in modules if isinstance(module, TransformerTemporalModel)]
     convolutions = [module for module in modules if isinstance(module, TemporalConvLayer)]
     expected = {
@@ -181,7 +182,7 @@ def test_a_mixer_meets_every_layer_over_time_and_nothing_else(exact) -> None:
         "block": len(convolutions),
     }
     assert Counter(kind for kind, _ in recorder.seen) == expected
-    assert {name: id(module) for name, module in exact.parts.unet.named_modules()} == names
+    assert {name: id(module) for name, module in exact.pipeline.unet.named_modules()} == names
     recorder.seen.clear()
     exact.denoise(*arguments)
     assert not recorder.seen
@@ -196,7 +197,7 @@ def test_known_frames_are_put_in_as_clean(model, condition) -> None:
 
 
 def test_half_precision_stays_close(folder, model, condition) -> None:
-    half = load_unet(folder, "cpu", torch.bfloat16)
+    half = load_model(str(folder), "cpu", torch.bfloat16)
     x, level, rows = latents(1), torch.full((1, FRAMES), 5), torch.ones((1, FRAMES), dtype=torch.long)
     reference = model.denoise(x, level, model.schedule(10), condition, rows)
     close = half.denoise(x, level, half.schedule(10), half.encode(PROMPTS), rows)
@@ -206,9 +207,9 @@ def test_half_precision_stays_close(folder, model, condition) -> None:
 
 def test_the_digest_depends_on_the_weights(folder, model, tmp_path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert load_unet(copy, "cpu", torch.float32).digest == model.digest
+    assert load_model(str(copy), "cpu", torch.float32).digest == model.digest
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert load_unet(copy, "cpu", torch.float32).digest != model.digest
+    assert load_model(str(copy), "cpu", torch.float32).digest != model.digest

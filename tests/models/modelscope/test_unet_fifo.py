@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.models import load_model
 from longtake.models.hub.precision import auto_dtype
-from longtake.models.modelscope.model import UNetModel, load_unet
+from longtake.models.modelscope.model import UNetModel
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
@@ -22,7 +23,7 @@ REQUEST = Request(prompts=PromptTimeline((0, 3), ("a red car", "a blue boat")), 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> UNetModel:
-    return load_unet(folder, "cpu", torch.float32)
+    return load_model(str(folder), "cpu", torch.float32)
 
 
 def run(model: UNetModel, sampler: Fifo, resume: State | None = None) -> list[tuple[Chunk, State]]:
@@ -37,7 +38,7 @@ def pixels(chunks: list[tuple[Chunk, State]]) -> np.ndarray:
 @contextmanager
 def counted(model: UNetModel) -> Iterator[list[int]]:
     windows: list[int] = []
-    handle = model.parts.unet.register_forward_pre_hook(lambda _, inputs: windows.append(len(inputs[0])))
+    handle = model.pipeline.unet.register_forward_pre_hook(lambda _, inputs: windows.append(len(inputs[0])))
     try:
         yield windows
     finally:
@@ -60,7 +61,7 @@ def test_a_run_goes_on_from_any_chunk_to_the_same_bytes(model: UNetModel, folder
     sampler = Fifo(eta=0.5, decode_batch=2)
     whole = run(model, sampler)
     for cut in range(len(whole)):
-        fresh = load_unet(folder, "cpu", torch.float32)
+        fresh = load_model(str(folder), "cpu", torch.float32)
         video = np.concatenate([pixels(whole[: cut + 1]), *(c.frames for c, _ in run(fresh, sampler, whole[cut][1]))])
         assert np.array_equal(video, pixels(whole))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from longtake.errors import CheckpointError, InputError
 from longtake.models import load_model, model_spec
 from longtake.models.modelscope.convert import Assembly, assemble
-from longtake.models.modelscope.model import UNetModel, load_unet
+from longtake.models.modelscope.model import UNetModel
 from longtake.schedule import to_x0
 
 FRAMES = 8
@@ -44,7 +44,7 @@ class AddFps(nn.Module):
 
 
 def test_equals_the_unet_with_the_embedding_behind_its_time_embedding(assembled, videocrafter2_unet) -> None:
-    model = load_unet(assembled, "cpu", torch.float64)
+    model = load_model(str(assembled), "cpu", torch.float64)
     prompts, schedule = ["", "a red car"], model.schedule(10)
     x = torch.randn((1, 4, FRAMES, 8, 8), generator=torch.Generator().manual_seed(0)).double()
     rows, level = torch.ones((1, FRAMES), dtype=torch.long), torch.tensor([6])
@@ -63,10 +63,10 @@ def test_the_folder_says_what_the_model_is(assembled, caplog) -> None:
     spec = model_spec(str(assembled))
     assert (spec.width, spec.height, spec.fps, spec.guidance, spec.num_frames) == (16, 16, 10, 12, 16)
     model = load_model(str(assembled))
-    assert isinstance(model, UNetModel) and model.parts.fps_embedding is not None
+    assert isinstance(model, UNetModel) and model.fps_embedding is not None
     assert caplog.text == ""
     fps_weights = sum(t.numel() for t in TimestepEmbedding(16, 64).parameters())
-    parts = (model.parts.unet, model.parts.vae, model.parts.text_encoder)
+    parts = (model.pipeline.unet, model.pipeline.vae, model.pipeline.text_encoder)
     assert spec.parameters == sum(t.numel() for part in parts for t in part.parameters()) + fps_weights
 
 
@@ -116,5 +116,5 @@ def test_an_embedding_of_another_form_is_refused(assembled, spoil) -> None:
 def test_told_fps_must_be_a_rate(assembled, folder, videocrafter2_unet, tmp_path) -> None:
     assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
     (tmp_path / "model" / "longtake.json").write_text(json.dumps({"told_fps": -1}))
-    with pytest.raises(CheckpointError, match="told_fps cannot be -1"):
+    with pytest.raises(CheckpointError, match="told_fps is -1"):
         model_spec(str(tmp_path / "model"))

@@ -74,7 +74,7 @@ def test_a_known_start_is_what_continuation_shows_the_network(nuwa: Path) -> Non
         seen.update(zip(("x", "time", "text", "known", "mask", "stride"), inputs, strict=True))
 
     previous = torch.randn(2, 4, 2, 8, 8)
-    with model.parts.unet.register_forward_pre_hook(watch):
+    with model.pipeline.unet.register_forward_pre_hook(watch):
         call(model, "denoise_after", previous, frames=FRAMES - 2, stride=9)
     assert torch.equal(seen["known"][:, :, :2], previous) and not seen["known"][:, :, 2:].any()
     assert seen["mask"].tolist() == [[1, 1, 0, 0, 0]] * 2 and seen["stride"].tolist() == [9, 9]
@@ -127,13 +127,13 @@ def test_bfloat16(nuwa: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "reason"),
     [
-        ("unet/config.json", {"frames": "5"}, "no config of a MaskTemporalUnet"),
+        ("unet/config.json", {"frames": "5"}, "unet/config.json: frames is"),
         ("unet/config.json", {"frames": 2}, "nothing between its ends"),
-        ("unet/config.json", {"strides": [1, "2"]}, "strides cannot be"),
+        ("unet/config.json", {"strides": [1, "2"]}, "strides.1 is"),
         ("unet/config.json", {"strides": []}, "strides cannot be"),
-        ("unet/config.json", {"surprise": 1}, "no config of a MaskTemporalUnet"),
+        ("unet/config.json", {"surprise": 1}, "no field 'surprise'"),
         ("unet/config.json", {"image": None}, "no config of a MaskTemporalUnet"),
-        ("unet/config.json", {"image": {}}, "lacks what it must say"),
+        ("unet/config.json", {"image": {}}, "sample_size is missing"),
         ("unet/config.json", {"_class_name": "Other"}, "is a Other"),
         ("unet/config.json", {"image": {"sample_size": 8, "in_channels": 3}}, "made for other latents"),
         ("longtake.json", {"clean_frames": True}, "clean_frames has no effect"),

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from longtake.errors import InputError
 from longtake.model import FrameMixer
 from longtake.models import load_model
 from longtake.models.wan.attention import temporal_rotation
-from longtake.models.wan.model import WanModel, load_wan
+from longtake.models.wan.model import WanModel
 from longtake.models.wan.spec import decoder_history
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
@@ -60,11 +62,11 @@ def rows_of(texts: Sequence[int], frames: int = FRAMES) -> Tensor:
 
 def stock_text(model: WanModel, folder: Path) -> Tensor:
     pipeline = WanPipeline(
-        tokenizer=model.parts.tokenizer,
-        text_encoder=model.parts.text_encoder,
-        vae=model.parts.vae,
+        tokenizer=model.pipeline.tokenizer,
+        text_encoder=model.pipeline.text_encoder,
+        vae=model.pipeline.vae,
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        transformer=model.parts.transformer,
+        transformer=model.pipeline.transformer,
     )
     with torch.no_grad():
         return pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False, max_sequence_length=512)[0]
@@ -75,7 +77,7 @@ def stock_x0(model: WanModel, x: Tensor, level: Sequence[int], texts: Sequence[i
     schedule, levels = model.schedule(10), torch.tensor(level)
     text = model.encode(PROMPTS).table[list(texts)]
     with torch.no_grad():
-        flow = model.parts.transformer(x, schedule.timestep[levels].float(), text).sample
+        flow = model.pipeline.transformer(x, schedule.timestep[levels].float(), text).sample
     return to_x0(flow, x, schedule.now(levels[:, None, None, None, None]), "flow")
 
 
@@ -129,7 +131,7 @@ def test_a_level_and_a_prompt_belong_to_their_frame(model) -> None:
     """With attention over all tokens made idle, a frame is as in a window that has its level and prompt throughout."""
     x, condition = latents(1), model.encode(PROMPTS)
     level, rows = torch.tensor([[1, 9, 4, 4, 10]]), torch.tensor([[0, 1, 2, 1, 0]])
-    layers = [block.attn1.to_out[0] for block in model.parts.transformer.blocks]
+    layers = [block.attn1.to_out[0] for block in model.pipeline.transformer.blocks]
     saved = [{name: tensor.clone() for name, tensor in layer.state_dict().items()} for layer in layers]
     try:
         for layer in layers:
@@ -153,7 +155,7 @@ def test_a_prompt_changes_what_its_frame_becomes(model) -> None:
 
 
 def test_offsets_beyond_training_count_as_the_farthest_of_training(model) -> None:
-    rotate = temporal_rotation(model.parts.transformer.rope, FRAMES - 1)
+    rotate = temporal_rotation(model.pipeline.transformer.rope, FRAMES - 1)
     keys = torch.randn((2, 3 * TOKENS, 2, 24), generator=torch.Generator().manual_seed(1))
     far = rotate(keys, [-1000, 2, FRAMES + 3])
     assert torch.equal(far, rotate(keys, [1 - FRAMES, 2, FRAMES - 1]))
@@ -210,12 +212,18 @@ def test_video_infinity_makes_a_video_longer_than_the_network_knows(model) -> No
 
 
 def test_hooks_leave_no_trace_even_after_an_error(model) -> None:
-    transformer = model.parts.transformer
+    transformer = model.pipeline.transformer
     before, rope = dict(transformer.attn_processors), transformer.rope
     with pytest.raises(RuntimeError), model.mixing(PlainMixer()):
         rows = rows_of([1])
         model.denoise(latents(1)[:, :3], torch.tensor([1]), model.schedule(10), model.encode(PROMPTS), rows)
     assert transformer.attn_processors == before and transformer.rope is rope
+
+
+def with_decoder(model: WanModel, vae: Any) -> WanModel:
+    other = copy(model)
+    other.pipeline = SimpleNamespace(vae=vae)
+    return other
 
 
 @pytest.mark.parametrize(
@@ -227,7 +235,7 @@ def test_hooks_leave_no_trace_even_after_an_error(model) -> None:
 def test_a_stream_decodes_in_pieces_as_at_once(model, settings, cuts) -> None:
     torch.manual_seed(1)
     vae = tiny_vae(**settings)
-    streaming = WanModel(model.spec, replace(model.parts, vae=vae), "", torch.float32)
+    streaming = with_decoder(model, vae)
     clip, frames, state = latents(1)[0], [], None
     with torch.no_grad():
         expected = vae.decode(clip[None] * STD + MEAN).sample[0].transpose(0, 1) / 2 + 0.5
@@ -260,7 +268,7 @@ def remembered(model: WanModel, latents: Tensor) -> list[Any]:
 def test_the_last_latents_bring_back_what_the_decoder_remembers(model, settings, history) -> None:
     torch.manual_seed(1)
     vae = tiny_vae(**settings)
-    streaming = WanModel(model.spec, replace(model.parts, vae=vae), "", torch.float32)
+    streaming = with_decoder(model, vae)
     latents = torch.randn(CHANNELS, history + 10, 2, 2)
     counted = decoder_history(vae.config.num_res_blocks, vae.config.temperal_downsample)
     assert counted == history
@@ -278,7 +286,7 @@ def test_what_is_stored_of_the_decoder_at_720p_is_small() -> None:
 def test_encoding_gives_latents_of_the_right_scale(model) -> None:
     frames = torch.rand((9, 3, 32, 48), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        encoded = model.parts.vae.encode(frames.transpose(0, 1)[None] * 2 - 1).latent_dist.mean
+        encoded = model.pipeline.vae.encode(frames.transpose(0, 1)[None] * 2 - 1).latent_dist.mean
     torch.testing.assert_close(model.encode_frames(frames), ((encoded - MEAN) / STD)[0], atol=1e-6, rtol=0)
     with pytest.raises(InputError, match="1 frame and 4 for each further latent, not 8"):
         model.encode_frames(frames[:8])
@@ -330,7 +338,7 @@ def test_fifo_makes_a_video_and_goes_on_from_any_chunk(model) -> None:
 
 
 def test_half_precision_stays_close(folder, model) -> None:
-    half = load_wan(folder, "cpu", torch.bfloat16)
+    half = load_model(str(folder), "cpu", torch.bfloat16)
     x, rows = latents(1), rows_of([1])
     reference = model.denoise(x, rows * 5, model.schedule(10), model.encode(PROMPTS), rows)
     close = half.denoise(x, rows * 5, half.schedule(10), half.encode(PROMPTS), rows)

@@ -16,9 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.model import PerFrameNoise, TemporalHooks
-from longtake.models import model_spec
-from longtake.models.wan.model import WanModel, load_wan
-from longtake.models.wan.spec import wan_spec
+from longtake.models import load_model, model_spec
+from longtake.models.wan.model import WanModel
 
 from .wan_fixture import CHANNELS, FRAMES, HEIGHT, TOKENS, WIDTH, tiny_wan
 
@@ -30,14 +29,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> WanModel:
-    return load_wan(folder, "cpu", torch.float32)
+    return load_model(str(folder), "cpu", torch.float32)
 
 
 def test_the_spec_tells_what_the_loaded_model_is(folder, model) -> None:
     spec = model_spec(str(folder))
     assert (spec.name, spec.width, spec.height, spec.fps, spec.guidance) == ("tiny-wan", 48, 32, 16, 2)
     assert spec.latent_shape == (CHANNELS, FRAMES, HEIGHT, WIDTH) and spec.temporal_stride == 4
-    parts = (model.parts.transformer, model.parts.vae, model.parts.text_encoder)
+    parts = (model.pipeline.transformer, model.pipeline.vae, model.pipeline.text_encoder)
     assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.parameters())
     assert spec.capabilities == {PerFrameNoise, TemporalHooks} and spec == model.spec
     assert spec.temporal_layers == (("attention", 48, TOKENS),) * 2
@@ -46,10 +45,10 @@ def test_the_spec_tells_what_the_loaded_model_is(folder, model) -> None:
 def test_the_spec_counts_the_operations_of_the_blocks(folder, model) -> None:
     x, text = torch.zeros((1, *model.spec.latent_shape)), torch.zeros((1, 512, 16))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model.parts.transformer(x, torch.tensor([500.0]), text)
+        model.pipeline.transformer(x, torch.tensor([500.0]), text)
     blocks = [count for name, count in counter.get_flop_counts().items() if re.fullmatch(r".*blocks\.\d+", name)]
     counted = [sum(operations.values()) for operations in blocks]
-    assert sum(counted) == wan_spec(folder).forward_flops
+    assert sum(counted) == model_spec(str(folder)).forward_flops
 
 
 def test_a_folder_without_extras_has_the_authors_sizes(copy) -> None:
@@ -63,7 +62,7 @@ def test_a_folder_without_extras_has_the_authors_sizes(copy) -> None:
 
 
 def test_reading_a_folder_loads_no_torch(folder: Path) -> None:
-    code = f"import sys; from longtake.models import model_spec; model_spec({str(folder)!r});"
+    code = f"import sys; from longtake.models import load_model, model_spec; model_spec({str(folder)!r});"
     code += "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -88,15 +87,19 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     ),
     "picture to video": (lambda f: edit(f / NETWORK, in_channels=9), InputError, "takes 9 channels.*have 4"),
     "size odd": (lambda f: edit(f / "longtake.json", size=[40, 48]), InputError, "multiples of 16"),
-    "size no pair": (lambda f: edit(f / "longtake.json", size=[48]), CheckpointError, "size cannot be"),
+    "size no pair": (lambda f: edit(f / "longtake.json", size=[48]), CheckpointError, "size.1 is missing"),
     "clip too long": (lambda f: edit(f / "longtake.json", num_frames=65), InputError, "positions for 64 frames"),
-    "patches over time": (lambda f: edit(f / NETWORK, patch_size=[2, 2, 2]), CheckpointError, "patch_size cannot be"),
-    "layers none": (lambda f: edit(f / NETWORK, num_layers=0), CheckpointError, "num_layers cannot be 0"),
+    "patches over time": (
+        lambda f: edit(f / NETWORK, patch_size=[2, 2, 2]),
+        CheckpointError,
+        "patch_size cannot be",
+    ),
+    "layers none": (lambda f: edit(f / NETWORK, num_layers=0), CheckpointError, "num_layers is 0"),
     "tensors of another shape": (lambda f: edit(f / NETWORK, ffn_dim=32), CheckpointError, "transformer cannot be"),
     "tensors missing": (lambda f: edit(f / NETWORK, num_layers=3), CheckpointError, "lacks 27 tensors"),
     "levels no flow": (lambda f: edit(f / SCHEDULER, prediction_type="epsilon"), InputError, "not of a flow"),
     "levels moving": (lambda f: edit(f / SCHEDULER, use_dynamic_shifting=True), InputError, "constant shift"),
-    "shift negative": (lambda f: edit(f / SCHEDULER, shift=-1), CheckpointError, "shift cannot be -1"),
+    "shift negative": (lambda f: edit(f / SCHEDULER, shift=-1), CheckpointError, "shift is -1"),
     "tokenizer broken": (lambda f: (f / "tokenizer" / "tokenizer.json").write_text("{"), CheckpointError, "tokenizer"),
 }
 
@@ -106,5 +109,5 @@ def test_a_bad_folder_is_refused_in_one_line(copy: Path, case: str) -> None:
     spoil, kind, message = BAD[case]
     spoil(copy)
     with pytest.raises(kind, match=message) as caught:
-        load_wan(copy, "cpu", torch.float32)
+        load_model(str(copy), "cpu", torch.float32)
     assert "\n" not in str(caught.value)

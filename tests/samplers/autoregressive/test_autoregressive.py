@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from longtake.apps.cli import main
 from longtake.errors import InputError
 from longtake.models import load_model
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
-from longtake.models.pvdm.load import PvdmParts
 from longtake.models.pvdm.model import PvdmModel
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
@@ -152,7 +152,7 @@ def test_a_clip_of_planes_is_shown_the_whole_clip_before(planes, monkeypatch):
 def test_evaluations_are_steps_times_clips(kind, guidance, branches, planes, monkeypatch):
     model: Any = Toy() if kind == "toy" else load_model(str(planes))
     calls: list[int] = []
-    network = (model, "denoise") if kind == "toy" else (model.parts.unet, "forward")
+    network = (model, "denoise") if kind == "toy" else (model.pipeline.unet, "forward")
     plain = getattr(*network)
     monkeypatch.setattr(*network, lambda x, *rest: calls.append(len(x)) or plain(x, *rest))
     plan = planned(20, model.spec, guidance, steps=3, first_steps=5)
@@ -199,8 +199,8 @@ def test_two_clips_of_the_authors(golden):
     """The second clip as their sampler makes it after the first, from the same noise."""
     data, num_steps = arrays(golden, "unet"), meta(golden)["chain_n_noise"] // 2
     spec = replace(TOY, latent_shape=tuple(data["chain_a"].shape[1:]), bounded=True)
-    parts = PvdmParts(autoencoder=PvdmAutoencoder(AUTOENCODER), unet=golden_unet(golden), text=None)
-    model = PvdmModel(spec, parts, "golden")
+    parts = SimpleNamespace(autoencoder=PvdmAutoencoder(AUTOENCODER), unet=golden_unet(golden))
+    model = PvdmModel(parts, spec, "golden")
 
     def noise(shape, stream, clip, level=num_steps + 1):
         # The last step needs no noise; the authors draw none there.

@@ -19,8 +19,6 @@ from longtake.samplers.run import Progress
 
 from ..decoders import Repeating
 
-from ..decoders import Repeating
-
 
 def planned(frames: int | None = 40, spec: VideoSpec = TOY, steps=None, prompts=None, **settings):
     request = Request(prompts=prompts or PromptTimeline.constant("a"), frames=frames, seed=3, guidance=2.0, steps=steps)

@@ -5,8 +5,8 @@ Everything here is data from outside: JSON and safetensors only, and no name in 
 
 import hashlib
 import json
-import math
 import os
+import stat
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,21 +15,34 @@ from typing import Any
 from longtake.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000
+KINDS = (".safetensors", ".json", ".txt")
+"""Files that decide what a model makes."""
 CACHED_FROM_BYTES = 64_000_000
 """Files from this size on have their hash remembered between runs."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file. Raises CheckpointError where it is missing, no JSON or no object."""
+    check_plain(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); a model folder must hold it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the model again") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object; fetch the model again")
     return content
+
+
+def check_plain(path: Path) -> None:
+    """Check that reading a path comes to an end. Raises CheckpointError for a pipe or a device, and for nothing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); a model folder must hold it") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path} is a pipe or a device; a model folder holds files alone, so remove it")
 
 
 def plain_name(name: object, where: Path) -> str:
@@ -39,45 +52,47 @@ def plain_name(name: object, where: Path) -> str:
     return name
 
 
-def variant(folder: Path, stem: str) -> str | None:
-    """Return "fp16" where a part has only half-precision weights, None where it has plain ones.
+def variant(folder: Path, stem: str, wanted: str | None = None) -> str | None:
+    """Return which of a part's weights to read: None for plain ones, else the word in their name.
 
-    `stem` is the library's name of a weight file without its ending. Raises CheckpointError where none is safetensors.
+    `stem` is the library's name of a weight file without its ending. The `wanted` word comes first, then plain ones,
+    then "fp16". Raises CheckpointError where none is safetensors.
     """
-    for name, found in ((f"{stem}.safetensors", None), (f"{stem}.fp16.safetensors", "fp16")):
-        if (folder / name).is_file() or (folder / _index_name(name)).is_file():
+    for found in dict.fromkeys((wanted, None, "fp16")):
+        name = _weights_name(stem, found)
+        if (folder / name).exists() or (folder / _index_name(name)).exists():
             return found
     if any(folder.glob("*.bin")):
         raise CheckpointError(f"{folder} holds pickled weights (.bin), which can run code; convert them to safetensors")
     raise CheckpointError(f"{folder} holds no {stem}.safetensors; fetch the model again")
 
 
-def weight_files(folder: Path, stem: str) -> list[Path]:
+def weight_files(folder: Path, stem: str, wanted: str | None = None) -> list[Path]:
     """Return the safetensors files of a part, shards included. Raises CheckpointError where one is missing."""
-    suffix = variant(folder, stem)
-    name = f"{stem}.{suffix}.safetensors" if suffix else f"{stem}.safetensors"
+    name = _weights_name(stem, variant(folder, stem, wanted))
     index = folder / _index_name(name)
-    if not index.is_file():
+    if not index.exists():
+        check_plain(folder / name)
         return [folder / name]
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index} holds no weight_map; fetch the model again")
-    files = [folder / shard for shard in sorted({plain_name(shard, index) for shard in shards.values()})]
+    names = [plain_name(shard, index) for shard in shards.values()]
+    files = [folder / shard for shard in sorted(set(names))]
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{file} is missing; fetch the model again")
     return files
 
 
+def _weights_name(stem: str, variant: str | None) -> str:
+    return f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+
+
 def _index_name(name: str) -> str:
     """Return what the libraries call the list of shards of a weight file (they put the variant before the ending)."""
     stem, *variants = name.removesuffix(".safetensors").split(".")
     return ".".join([stem, "safetensors", "index", *variants, "json"])
-
-
-def num_parameters(file: Path) -> int:
-    """Return how many numbers a safetensors file holds, from its header. Raises CheckpointError for a damaged one."""
-    return sum(math.prod(shape) for shape in tensor_shapes(file).values())
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -89,10 +104,13 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
                 raise ValueError("its header is longer than the file")
             header = json.loads(stream.read(size))
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-        if not all(type(side) is int for shape in shapes.values() for side in shape):
+        if not all(type(side) is int and side >= 0 for shape in shapes.values() for side in shape):
             raise ValueError("its shapes are no numbers")
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        if 8 + size + max(ends, default=0) != file.stat().st_size:
+            raise ValueError("it is shorter or longer than its header says")
         return shapes
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, struct.error) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, struct.error) as error:
         raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
 
 
@@ -110,7 +128,7 @@ def digest(parts: Iterable[Path], told: str = "") -> str:
 
 
 def _relevant(part: Path) -> Iterator[Path]:
-    return (file for file in sorted(part.iterdir()) if file.suffix in (".safetensors", ".json", ".txt"))
+    return (file for file in sorted(part.iterdir()) if file.suffix in KINDS and file.is_file())
 
 
 def _file_hash(file: Path) -> str:

@@ -1,142 +1,152 @@
-"""The parts of a model folder as objects of diffusers and transformers: local files only, nothing that runs code."""
+"""A model folder as a pipeline of diffusers: local files only, nothing that runs code, one line for what is broken."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import importlib
+import importlib.util
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
+from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+import transformers
+from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers.utils import is_accelerate_available
-from diffusers.utils import logging as library_logging
-from safetensors import SafetensorError
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging
+from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import load_file
+from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from longtake.arrays import check_finite
-from longtake.errors import CheckpointError
-from longtake.models.hub.files import read_json, variant
-from longtake.models.hub.folder import part_folders, read_extras, stem
-from longtake.models.modelscope.videocrafter2 import embedded_fps
+from longtake.errors import CheckpointError, InputError, LongtakeError, MissingExtraError
+from longtake.models.hub.configs import Configs, Family, Part, stem
+from longtake.models.hub.files import read_json, variant, weight_files
 from longtake.schedule import Prediction, Table
 
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum.quanto", "gguf": "gguf"}
+"""What a config calls a way to quantise, and the package that it needs."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a text-to-video model consists of, ready to run."""
+def load_pipeline(configs: Configs, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the pipeline of a model folder, its networks on `device`, to be run and not to be trained.
 
-    unet: UNet3DConditionModel
-    vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
-    alphas_cumprod: Table
-    """Of the training schedule, cleanest first, float64."""
-    prediction: Prediction
-    fps_embedding: Tensor | None
-    """What is added to the embedding of every timestep, where the network is told of frames per second."""
-
-
-def load_parts(folder: Path, device: torch.device, dtype: torch.dtype) -> Parts:
-    """Load a model folder, the text encoder in float32 whatever `dtype`.
-
-    Raises CheckpointError for damaged files, InputError for a model of another kind.
+    It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
+    damaged files, InputError for what this version of the libraries does not have.
     """
-    places = part_folders(folder)
-    alphas_cumprod, prediction = noise_levels(places["scheduler"])
-    with one_line_errors(places["tokenizer"]):
-        tokenizer = CLIPTokenizer.from_pretrained(places["tokenizer"], local_files_only=True)
-    told_fps = read_extras(folder).told_fps
-    with _quiet_library() if told_fps else nullcontext():
-        unet = library_part(UNet3DConditionModel, places["unet"], "unet", dtype).to(device)
-    return Parts(
-        unet=unet,
-        vae=image_decoder(places["vae"], device, dtype),
-        text_encoder=text_encoder(CLIPTextModel, places["text_encoder"], torch.float32).to(device),
-        tokenizer=tokenizer,
-        alphas_cumprod=alphas_cumprod,
-        prediction=prediction,
-        fps_embedding=None if told_fps is None else embedded_fps(unet, places["unet"], told_fps),
-    )
+    parts = {name: _load(part, name, family, device, dtype) for name, part in configs.parts.items()}
+    kind = getattr(diffusers, family.pipeline, None)
+    if kind is None:
+        return SimpleNamespace(**parts)
+    wanted = inspect.signature(kind.__init__).parameters
+    # What the pipeline must be given, and is not run; and the switches that the index says beside its parts.
+    lacking = {name: None for name, given in wanted.items() if name != "self" and given.default is given.empty}
+    switches = {name for name, given in wanted.items() if isinstance(given.default, bool)}
+    said = {name: value for name, value in configs.index.items() if name in switches and isinstance(value, bool)}
+    said |= dict.fromkeys(switches & {"requires_safety_checker"}, False)
+    with one_line_errors(Path(configs.where)), _quiet_libraries(), warnings.catch_warnings(action="ignore"):
+        return kind(**lacking | said | parts)
 
 
-def image_decoder(place: Path, device: torch.device, dtype: torch.dtype) -> AutoencoderKL:
-    """Load an image autoencoder. Raises CheckpointError for missing or damaged weights."""
-    vae = library_part(AutoencoderKL, place, "vae", dtype).to(device)
-    # Measured on the embedded decoder: 0.75 of the time on a CPU. The UNet gains nothing from it.
-    return vae.to(memory_format=torch.channels_last) if device.type == "cpu" else vae
-
-
-def noise_levels(place: Path) -> tuple[Table, Prediction]:
-    """Return the noise levels that a model was trained at, and what it predicts, from its scheduler's config."""
-    file = place / "scheduler_config.json"
-    config = read_json(file)
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise CheckpointError(f"{file}: prediction_type cannot be {prediction!r}; fetch the model again")
-    with one_line_errors(file):
-        scheduler = DDIMScheduler(**{name: config[name] for name in BETAS if name in config})
-    return scheduler.alphas_cumprod.double(), prediction
-
-
-@contextmanager
-def one_line_errors(where: Path) -> Iterator[None]:
-    """Turn what the libraries raise for files that they cannot use into a CheckpointError."""
-    try:
-        yield
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        NotImplementedError,
-        SafetensorError,
-        UnpicklingError,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{where} cannot be loaded ({reason}); fetch the model again") from error
-
-
-def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype) -> Any:
+def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: str | None = None) -> Any:
     """Load a network of diffusers from its folder, to be run and not to be trained.
 
-    `part` names it in the pipeline. Raises CheckpointError for missing or damaged weights.
+    `part` names it in the pipeline, `wanted` is the variant of its files. Raises CheckpointError for missing or damaged
+    weights.
     """
-    with one_line_errors(place):
+    if getattr(kind, "_keep_in_fp32_modules", None) and not is_accelerate_available():
+        raise MissingExtraError("accelerate", "train")
+    with one_line_errors(place), _quiet_libraries():
         module, report = kind.from_pretrained(
             place,
             torch_dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
-            variant=variant(place, stem(part)),
+            variant=variant(place, stem(part), wanted),
             low_cpu_mem_usage=is_accelerate_available(),
             output_loading_info=True,
         )
     return _frozen(module, place, report["missing_keys"])
 
 
-def text_encoder(kind: Any, place: Path, dtype: torch.dtype) -> Any:
+def text_encoder(kind: Any, place: Path, dtype: torch.dtype, wanted: str | None = None) -> Any:
     """Load a text encoder of transformers from its folder. Raises CheckpointError for missing or damaged weights."""
-    with one_line_errors(place), no_progress_bar():
+    with one_line_errors(place), _quiet_libraries():
         module, report = kind.from_pretrained(
             place,
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
-            variant=variant(place, stem("text_encoder")),
+            trust_remote_code=False,
+            variant=variant(place, stem("text_encoder"), wanted),
             output_loading_info=True,
         )
     return _frozen(module, place, report["missing_keys"])
 
 
-def _frozen(module: Any, place: Path, missing: Any) -> Any:
+def filled(make: Callable[[], nn.Module], place: Path, wanted: str | None = None) -> Any:
+    """Make a network of our own, and give it the weights in its folder, in their format.
+
+    Raises CheckpointError for missing or damaged ones.
+    """
+    with one_line_errors(place):
+        with torch.device("meta"):
+            network = make()
+        tensors = {}
+        for file in weight_files(place, stem(place.name), wanted):
+            tensors |= load_file(file)
+        network.load_state_dict(tensors, assign=True)
+    check_weights(network, place)
+    return network
+
+
+def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:
+    """Load a tokenizer of transformers from its folder. Raises CheckpointError for missing or damaged files, InputError
+    for a class that the library does not have."""
+    kind = getattr(transformers, class_name, None) if re.fullmatch(r"\w*Tokenizer(Fast)?", class_name) else None
+    if kind is None:
+        raise InputError(f"{place} is of a {class_name!r}, which transformers {transformers.__version__} does not have")
+    with one_line_errors(place), _quiet_libraries():
+        return kind.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+
+
+def image_decoder(place: Path, device: torch.device, dtype: torch.dtype, wanted: str | None = None) -> AutoencoderKL:
+    """Load an image autoencoder. Raises CheckpointError for missing or damaged weights."""
+    vae = library_part(AutoencoderKL, place, "vae", dtype, wanted).to(device)
+    # Measured on the embedded decoder: 0.75 of the time on a CPU. The UNet gains nothing from it.
+    return vae.to(memory_format=torch.channels_last) if device.type == "cpu" else vae
+
+
+def noise_levels(place: Path) -> tuple[Table, Prediction]:
+    """Return the noise levels of the scheduler in a folder; see `levels_of`."""
+    file = place / "scheduler_config.json"
+    return levels_of(read_json(file), str(file))
+
+
+def levels_of(config: Mapping[str, Any], where: str) -> tuple[Table, Prediction]:
+    """Return the noise levels that a model was trained at, and what it predicts, from its scheduler's config.
+
+    `where` names it. Raises CheckpointError for one that cannot be.
+    """
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise CheckpointError(f"{where}: prediction_type cannot be {prediction!r}; fetch the model again")
+    with one_line_errors(where):
+        scheduler = DDIMScheduler(**{name: config[name] for name in BETAS if name in config})
+        levels = scheduler.alphas_cumprod.double()
+    if not (levels[:-1].diff() < 0).all() or not levels[:-1].min() > 0:
+        raise CheckpointError(f"{where}: its betas make no noise levels that fall; fetch the model again")
+    return levels, prediction
+
+
+def _frozen(module: nn.Module, place: Path, missing: Any) -> Any:
+    """Return a network that is whole, for running. Raises CheckpointError where weights are missing, and what
+    `check_weights` raises."""
     if missing:
         some = sorted(missing)[0]
         raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {some}; fetch the model again")
@@ -149,24 +159,91 @@ def check_weights(network: nn.Module, place: Path) -> None:
     check_finite(network.state_dict(), str(place), "no video can come of it: fetch the model again")
 
 
-@contextmanager
-def _quiet_library() -> Iterator[None]:
-    """Keep diffusers from warning of tensors that it has no place for, where somebody else has."""
-    level = library_logging.get_verbosity()
-    library_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        library_logging.set_verbosity(level)
+def where_run(pipeline: Any, network: Any) -> tuple[torch.device, torch.dtype]:
+    """Return where a network of a pipeline computes, and in which format; diffusers may keep it elsewhere till then."""
+    if isinstance(pipeline, diffusers.DiffusionPipeline):
+        return pipeline._execution_device, network.dtype
+    weights = next(network.parameters())
+    return weights.device, weights.dtype
 
 
 @contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing on the terminal, which belongs to the command line's own display."""
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+def one_line_errors(where: Path | str) -> Iterator[None]:
+    """Turn what the libraries raise for files that they cannot use into a CheckpointError."""
+    try:
+        yield
+    except LongtakeError:
+        raise
+    except Exception as error:
+        # The first line says what is wrong; others advise what longtake does not do, such as to trust pickles.
+        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:200]
+        raise CheckpointError(f"{where} cannot be loaded ({reason}); fetch the model again") from error
+
+
+def _load(part: Part, name: str, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
+    assert part.folder is not None
+    if name.startswith("tokenizer"):
+        return tokenizer(part.folder, str(part.config["_class_name"]))
+    if name == "scheduler":
+        return _scheduler(part)
+    _check_quantiser(part)
+    class_name = family.networks[name]
+    dtype = _kept_dtype(class_name, dtype)
+    if class_name == "AutoencoderKL":
+        return image_decoder(part.folder, device, dtype, part.variant)
+    if kind := getattr(diffusers, class_name, None):
+        return library_part(kind, part.folder, name, dtype, part.variant).to(device)
+    if kind := getattr(transformers, class_name, None):
+        return text_encoder(kind, part.folder, dtype, part.variant).to(device)
+    network = importlib.import_module(f"{family.room}.load").load_network(part)
+    return network.to(device, dtype).eval().requires_grad_(False)
+
+
+def _kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the format of a network where it is not the model's."""
+    if class_name in ("CLIPTextModel", "AutoencoderKLWan"):
+        # Small and run once; and as the stock pipeline advises.
+        return torch.float32
+    # T5 overflows in float16.
+    return torch.bfloat16 if "T5" in class_name and dtype == torch.float16 else dtype
+
+
+def _scheduler(part: Part) -> Any:
+    name = part.config.get("_class_name", "DDIMScheduler")
+    kind = getattr(diffusers, name, None) if isinstance(name, str) and name.endswith("Scheduler") else None
+    if kind is None:
+        raise InputError(f"{part.where} is of a {name!r}, which diffusers {diffusers.__version__} does not have")
+    with one_line_errors(part.where), _quiet_libraries():
+        return kind.from_config({key: value for key, value in part.config.items() if key != "_class_name"})
+
+
+def _check_quantiser(part: Part) -> None:
+    """Raise CheckpointError where a part was quantised by a package that is not installed."""
+    quantised = part.config.get("quantization_config")
+    if quantised is None:
+        return
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+    package = PACKAGES.get(str(method))
+    if package is None:
+        raise CheckpointError(f"{part.where}: quantization_config names {method!r}, which longtake does not know")
+    if importlib.util.find_spec(package.split(".")[0]) is None:
+        pip = package.replace(".", "-")
+        raise CheckpointError(f"{part.where} is quantised by {method}, which is not installed; pip install {pip}")
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep both libraries from drawing on the terminal, which belongs to the command line's own display, and from
+    warning of what is checked here."""
+    libraries: Any = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if was_shown:
-            logging.enable_progress_bar()
+        for library, (level, shown) in zip(libraries, before, strict=True):
+            library.set_verbosity(level)
+            if shown:
+                library.enable_progress_bar()

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.models import FAMILIES
+from longtake.models.hub.configs import EXTRAS, part_folders, stem
 from longtake.models.hub.files import read_json, tensor_shapes, weight_files
-from longtake.models.hub.folder import EXTRAS, FPS_EMBEDDING, TEXT_TO_VIDEO, part_folders, stem
+from longtake.models.hub.find import INDEX
+from longtake.models.modelscope.spec import FPS_EMBEDDING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
+FAMILY = FAMILIES["TextToVideoSDPipeline"]
 PREFIX = "model.diffusion_model."
 """Of the UNet's tensors in the authors' checkpoint."""
 
@@ -48,7 +52,10 @@ def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> Non
         raise OutputError(f"{output} exists; choose another name, or remove it")
     if not output.absolute().parent.is_dir():
         raise OutputError(f"cannot write {output}: the folder {output.absolute().parent} does not exist")
-    places = part_folders(parts)
+    found = read_json(parts / INDEX).get("_class_name")
+    if found != FAMILY.pipeline:
+        raise InputError(f"{parts} is a {found}; the other parts are those of a {FAMILY.pipeline}")
+    places = part_folders(parts, FAMILY)
     folder = _unet_folder(source)
     config = read_json((folder or places["unet"]) / "config.json")
     config |= {"sample_size": _latent_size(config, read_json(places["vae"] / "config.json"), settings)}
@@ -59,7 +66,7 @@ def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> Non
         _write_weights(source, folder, config, draft / "unet")
         for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
             shutil.copytree(places[part], draft / part, copy_function=_link)
-        shutil.copy(parts / "model_index.json", draft)
+        shutil.copy(parts / INDEX, draft)
         extras = {"fps": settings.fps, "guidance": settings.guidance, "told_fps": settings.told_fps}
         (draft / EXTRAS).write_text(json.dumps(extras, indent=2), encoding="utf-8")
         draft.rename(output)
@@ -72,8 +79,8 @@ def _unet_folder(source: Path) -> Path | None:
     for folder in (source, source / "unet"):
         if (folder / "config.json").is_file():
             found = read_json(folder / "config.json").get("_class_name")
-            if found != TEXT_TO_VIDEO.networks["unet"]:
-                raise InputError(f"{folder} holds a {found}; give a folder with a {TEXT_TO_VIDEO.networks['unet']}")
+            if found != FAMILY.networks["unet"]:
+                raise InputError(f"{folder} holds a {found}; give a folder with a {FAMILY.networks['unet']}")
             return folder
     raise InputError(f"{source} is no folder of a UNet in the hub layout, and no checkpoint; check the path")
 

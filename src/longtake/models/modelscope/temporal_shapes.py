@@ -15,16 +15,18 @@ CONVOLUTIONS = 4
 """Pairs of norm and convolution in a TemporalConvLayer."""
 
 
-def temporal_layers(config: Mapping[str, Any], size: tuple[int, int]) -> tuple[Layer, ...]:
+def temporal_layers(
+    config: Mapping[str, Any], size: tuple[int, int], where: str = "unet/config.json"
+) -> tuple[Layer, ...]:
     """Return the layers of a UNet3DConditionModel that mix frames, in the order in which they run.
 
-    `config` is the content of unet/config.json, `size` the latents' height and width. Raises CheckpointError for one
+    `config` is the content of the file `where`, `size` the latents' height and width. Raises CheckpointError for one
     that fits no such network.
     """
     try:
         return tuple(_layers(config, size))
     except (TypeError, ValueError, ArithmeticError, IndexError, AttributeError) as error:
-        raise CheckpointError(f"unet/config.json describes no video UNet ({error}); fetch the model again") from None
+        raise CheckpointError(f"{where} describes no video UNet ({error}); fetch the model again") from None
 
 
 def _layers(config: Mapping[str, Any], size: tuple[int, int]) -> Iterator[Layer]:

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from longtake.errors import CheckpointError
+from longtake.models.hub.configs import stem
 from longtake.models.hub.files import weight_files
-from longtake.models.hub.folder import FPS_EMBEDDING, stem
+from longtake.models.modelscope.spec import FPS_EMBEDDING
 
 RESNET = {
     "in_layers.0": "norm1",
@@ -29,8 +30,12 @@ RESNET = {
 """Layers of a residual block in the authors' checkpoint, and what diffusers calls them."""
 
 
-def embedded_fps(unet: UNet3DConditionModel, place: Path, fps: float) -> Float[Tensor, "1 width"]:
+def embedded_fps(
+    unet: UNet3DConditionModel, place: Path, fps: float, wanted: str | None = None
+) -> Float[Tensor, "1 width"]:
     """Return the embedding of `fps`, whose layers lie among the weights of the UNet in the folder `place`.
+
+    `wanted` is the variant of the files.
 
     Raises CheckpointError for layers of other sizes than those of the time embedding.
     """
@@ -38,7 +43,7 @@ def embedded_fps(unet: UNet3DConditionModel, place: Path, fps: float) -> Float[T
     layers = network.time_embedding
     embedding = TimestepEmbedding(layers.linear_1.in_features, layers.linear_1.out_features, network.config.act_fn)
     tensors = {}
-    for file in weight_files(place, stem("unet")):
+    for file in weight_files(place, stem("unet"), wanted):
         with safe_open(file, framework="pt") as opened:
             names = set(opened.keys()) & set(FPS_EMBEDDING)
             tensors |= {name.removeprefix("fps_embedding."): opened.get_tensor(name) for name in names}

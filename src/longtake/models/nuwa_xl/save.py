@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from longtake.models.hub.folder import EXTRAS, stem
+from longtake.models.hub.configs import EXTRAS, stem
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.spec import OVER_TIME, index_json, unet_config_json
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder

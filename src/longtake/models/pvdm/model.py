@@ -4,7 +4,6 @@ Yu et al., *Video Probabilistic Diffusion Models in Projected Latent Space*, CVP
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +14,9 @@ from longtake.arrays import FrameIndex
 from longtake.errors import InputError
 from longtake.model import Condition, Continuation, VideoSpec
 from longtake.models.clip_text import text_states
-from longtake.models.hub.files import digest
-from longtake.models.pvdm.load import PvdmParts, load_pvdm_parts
+from longtake.models.hub.configs import Configs
+from longtake.models.hub.load import where_run
 from longtake.models.pvdm.noise_levels import pvdm_schedule
-from longtake.models.pvdm.spec import pvdm_spec, read_folder
 from longtake.schedule import Schedule, Spacing, to_x0
 
 Planes = Float[Tensor, "windows channels positions"]
@@ -29,20 +27,21 @@ Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
 class PvdmModel(Continuation):
     """A clip at a time: latents have no axis of frames, so one window of them is `spec.num_frames` frames."""
 
-    def __init__(self, spec: VideoSpec, parts: PvdmParts, digest: str) -> None:
-        self.spec, self.parts, self.digest = spec, parts, digest
-        weights = parts.unet.first.weight
-        self.device, self.dtype = weights.device, weights.dtype
+    def __init__(self, pipeline: Any, spec: VideoSpec, digest: str) -> None:
+        """Take an object with the parts `autoencoder`, `unet` and, where that reads text, CLIP's two."""
+        self.pipeline, self.spec, self.digest = pipeline, spec, digest
+        self.device, self.dtype = where_run(pipeline, pipeline.unet)
+        self.reads_text = pipeline.unet.config.text_width is not None
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, (prompts, tokens, width); none for a model without text."""
-        if self.parts.text is None:
+        if not self.reads_text:
             return Condition(torch.zeros(len(prompts), 0, device=self.device))
-        return Condition(text_states(*self.parts.text, prompts).to(self.dtype))
+        return Condition(text_states(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts).to(self.dtype))
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of PVDM's training schedule; trailing ones are those of the authors' DDIM sampler."""
-        return pvdm_schedule(num_levels, spacing, self.parts.unet.config.prediction)
+        return pvdm_schedule(num_levels, spacing, self.pipeline.unet.config.prediction)
 
     def denoise(
         self,
@@ -70,7 +69,7 @@ class PvdmModel(Continuation):
     def decode(self, latents: Float[Tensor, "channels positions"], state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode one clip; there is nothing to remember."""
         with torch.inference_mode():
-            (clip,) = self.parts.autoencoder.decode(latents[None].to(self.dtype))
+            (clip,) = self.pipeline.autoencoder.decode(latents[None].to(self.dtype))
         return (clip.transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), None
 
     def encode_frames(self, frames: Pixels) -> Float[Tensor, "channels positions"]:
@@ -79,7 +78,7 @@ class PvdmModel(Continuation):
             raise InputError(f"{self.spec.name} encodes {self.spec.num_frames} frames at once, not {len(frames)}")
         clip = (frames * 2 - 1).to(self.device, self.dtype).transpose(0, 1)
         with torch.inference_mode():
-            (latents,) = self.parts.autoencoder.encode(clip[None])
+            (latents,) = self.pipeline.autoencoder.encode(clip[None])
         return latents.float()
 
     def _clean(
@@ -91,19 +90,14 @@ class PvdmModel(Continuation):
         prompt_index: Tensor,
         previous: Tensor | None,
     ) -> Tensor:
-        text = None if self.parts.text is None else condition.table[prompt_index].mean(dim=1)
+        text = condition.table[prompt_index].mean(dim=1) if self.reads_text else None
         timestep = schedule.timestep[level.cpu()].to(self.device)
         with torch.inference_mode():
-            prediction = self.parts.unet(x.to(self.dtype), timestep, previous, text)
+            prediction = self.pipeline.unet(x.to(self.dtype), timestep, previous, text)
         now = schedule.now(level[:, None, None])
-        return to_x0(prediction, x, now, self.parts.unet.config.prediction).to(x.dtype)
+        return to_x0(prediction, x, now, self.pipeline.unet.config.prediction).to(x.dtype)
 
 
-def load_pvdm(folder: Path, device: torch.device | str, dtype: torch.dtype) -> PvdmModel:
-    """Load the model in a folder; see `longtake.models.pvdm.spec` for what lies there.
-
-    Raises InputError for a model of another kind, CheckpointError for missing or damaged files.
-    """
-    found = read_folder(folder)
-    parts = load_pvdm_parts(found, torch.device(device), dtype)
-    return PvdmModel(pvdm_spec(folder), parts, digest(found.parts.values()))
+def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> PvdmModel:
+    """Make the parts of a folder a model."""
+    return PvdmModel(pipeline, spec, configs.digest())

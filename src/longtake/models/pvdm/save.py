@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from longtake.models.hub.configs import EXTRAS, stem
 from longtake.models.hub.files import read_json
-from longtake.models.hub.folder import EXTRAS, stem
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
 from longtake.models.pvdm.spec import config_json, index_json, part_name

@@ -6,101 +6,60 @@ FOLDER/text_encoder, tokenizer     CLIP's, where the UNet reads text
 FOLDER/longtake.json               frames per second, guidance, vocabulary (see `Extras`)
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import CheckpointError
 from longtake.model import Continuation, VideoSpec
+from longtake.models.hub.configs import Configs, place_of
 from longtake.models.hub.files import read_json
-from longtake.models.hub.folder import (
-    TEXT_TO_VIDEO,
-    Extras,
-    Layout,
-    count_parameters,
-    part_folders,
-    read_extras,
-    refuse_extras,
-)
-from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
+from longtake.typed import read_typed
 
 PIPELINE = "PvdmPipeline"
 NETWORKS = {"autoencoder": "PvdmAutoencoder", "unet": "PvdmUnet"}
-DEFAULTS = Extras(guidance=1.0)
-PLAIN = Layout(pipeline=PIPELINE, networks=NETWORKS, others=())
-WITH_TEXT = Layout(
-    pipeline=PIPELINE,
-    networks=NETWORKS | {"text_encoder": "CLIPTextModel"},
-    others=("tokenizer",),
-    lender=TEXT_TO_VIDEO,
-)
 
 Config = TypeVar("Config", AutoencoderConfig, UnetConfig)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PvdmFolder:
-    """A folder that has been looked through."""
-
-    parts: dict[str, Path]
-    """Where each part lies."""
-    autoencoder: AutoencoderConfig
-    """Of the part of this name."""
-    unet: UnetConfig
-    """Of the part of this name."""
-
-
-def read_folder(folder: Path) -> PvdmFolder:
-    """Return what lies in a folder.
-
-    Raises InputError for a model of another kind, CheckpointError for parts that are missing or do not fit each other.
-    """
-    has_text = "text_encoder" in read_json(folder / "model_index.json")
-    parts = part_folders(folder, WITH_TEXT if has_text else PLAIN)
-    autoencoder = read_config(AutoencoderConfig, parts["autoencoder"])
-    unet = read_config(UnetConfig, parts["unet"])
+def spec(configs: Configs) -> VideoSpec:
+    """Return the spec of a model. Raises CheckpointError for broken configs and parts that do not fit each other."""
+    places = {name: place_of(configs.parts[name]) for name in NETWORKS}
+    autoencoder, unet = read_config(AutoencoderConfig, places["autoencoder"]), read_config(UnetConfig, places["unet"])
     if (unet.grid, unet.latent_channels) != (autoencoder.grid, autoencoder.latent_channels):
-        raise CheckpointError(f"{parts['unet']} is made for other latents than those of {parts['autoencoder']}")
-    if has_text != (unet.text_width is not None):
-        raise CheckpointError(f"{folder}: a UNet that reads text and a text_encoder go together; fetch the model again")
-    return PvdmFolder(parts=parts, autoencoder=autoencoder, unet=unet)
-
-
-def pvdm_spec(folder: Path) -> VideoSpec:
-    """Return the spec of the model in a folder; see `read_folder` for errors."""
-    found = read_folder(folder)
-    extras, reads_text = read_extras(folder, DEFAULTS), found.unet.text_width is not None
-    unused = ("num_frames", "clean_frames", "size", "told_fps", "infill_guidance")
-    refuse_extras(folder, extras, DEFAULTS, unused if reads_text else (*unused, "vocabulary"))
+        raise CheckpointError(f"{places['unet']} is made for other latents than those of {places['autoencoder']}")
+    reads_text = unet.text_width is not None
+    if reads_text != ("text_encoder" in configs.parts) or reads_text != ("tokenizer" in configs.parts):
+        raise CheckpointError(
+            f"{places['unet']}/config.json: text_width of a UNet that reads text, a text_encoder and a tokenizer go "
+            "together; fetch the model again"
+        )
+    extras = configs.told(("vocabulary",) if reads_text else (), guidance=1.0)
     words = extras.vocabulary if reads_text else []
-    grid, patch = found.autoencoder.grid, found.autoencoder.patch
+    grid, patch = autoencoder.grid, autoencoder.patch
     return VideoSpec(
-        name=folder.resolve().name,
+        name=configs.name,
         num_frames=grid.frames,
         height=grid.rows * patch,
         width=grid.columns * patch,
         fps=extras.fps,
-        latent_shape=(found.unet.latent_channels, grid.positions),
+        latent_shape=(unet.latent_channels, grid.positions),
         guidance=extras.guidance,
         capabilities=frozenset({Continuation}),
         bounded=True,
         vocabulary=None if words is None else frozenset(words),
-        parameters=count_parameters(found.parts, WITH_TEXT if reads_text else PLAIN),
+        parameters=configs.parameters,
         forward_flops=extras.forward_flops,
         decode_flops=extras.decode_flops,
     )
 
 
-def read_config(kind: type[Config], part: Path) -> Config:
+def read_config(kind: type[Config], place: Path) -> Config:
     """Return the config of a network from its folder. Raises CheckpointError for one that cannot be."""
-    path = part / "config.json"
+    path = place / "config.json"
     content = {name: value for name, value in read_json(path).items() if name != "_class_name"}
-    try:
-        content["grid"] = _checked(Grid, content["grid"])
-        return _checked(kind, content)
-    except (TypeError, KeyError, InputError) as error:
-        reason = f"{path} is no config of {NETWORKS[part.name]} ({error}); fetch the model again"
-        raise CheckpointError(reason) from None
+    return read_typed(kind, content, str(path), error=CheckpointError, complete=True)
 
 
 def part_name(config: AutoencoderConfig | UnetConfig) -> str:
@@ -119,19 +78,3 @@ def index_json(with_text: bool) -> dict[str, Any]:
     index |= {part: ["longtake", kind] for part, kind in NETWORKS.items()}
     text = {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
     return index | (text if with_text else {})
-
-
-def _checked(kind: Any, content: Any) -> Any:
-    """Return a dataclass with these values. Raises TypeError for missing, unknown and misfitting ones."""
-    names = [field.name for field in fields(kind)]
-    if sorted(content) != sorted(names):
-        raise TypeError(f"its fields should be {', '.join(names)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    for name, value in values.items():
-        default = getattr(kind, name)
-        fits = type(value) is type(default) or (name == "text_width" and type(value) is int)
-        if isinstance(value, tuple) and fits:
-            fits = all(type(item) is type(default[0]) for item in value)
-        if not fits or (name == "prediction" and value not in ("epsilon", "v_prediction")):
-            raise TypeError(f"{name} cannot be {value!r}")
-    return kind(**values)

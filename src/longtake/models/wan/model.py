@@ -6,7 +6,6 @@ frame, the first one 1) and the text encoder UMT5.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +17,10 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.errors import InputError
 from longtake.model import Condition, FrameMixer, PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hub.files import digest
+from longtake.models.hub.configs import Configs
+from longtake.models.hub.load import where_run
 from longtake.models.wan.attention import frame_texts, mixed_frames
-from longtake.models.wan.load import WanParts, load_wan_parts
-from longtake.models.wan.spec import TEXT_TOKENS, wan_folders, wan_spec
+from longtake.models.wan.spec import TEXT_TOKENS, flow_shift
 from longtake.schedule import Schedule, Spacing, flow_schedule, to_x0
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
@@ -31,17 +30,20 @@ Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
 class WanModel(PerFrameNoise, TemporalHooks):
     """A transformer with full attention over time and space, which predicts the flow from picture to noise."""
 
-    def __init__(self, spec: VideoSpec, parts: WanParts, digest: str, dtype: torch.dtype) -> None:
-        self.spec, self.parts, self.digest = spec, parts, digest
-        self.device, self.dtype = parts.transformer.device, dtype
-        config: Any = parts.vae.config
+    def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
+        self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
+        self.shift = flow_shift(configs)
+        self.device, _ = where_run(pipeline, pipeline.transformer)
+        # Some of its other layers stay in float32.
+        self.dtype = pipeline.transformer.patch_embedding.weight.dtype
+        config: Any = pipeline.vae.config
         shape = (-1, 1, 1, 1)
         self.latents_mean = torch.tensor(config.latents_mean, device=self.device).view(shape)
         self.latents_std = torch.tensor(config.latents_std, device=self.device).view(shape)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, zero after each prompt's end, as the stock pipeline has them."""
-        given: Any = self.parts.tokenizer(
+        given: Any = self.pipeline.tokenizer(
             [prompt_clean(prompt) for prompt in prompts],
             padding="max_length",
             max_length=TEXT_TOKENS,
@@ -51,14 +53,14 @@ class WanModel(PerFrameNoise, TemporalHooks):
         )
         mask = given.attention_mask.to(self.device)
         with torch.inference_mode():
-            states = self.parts.text_encoder(given.input_ids.to(self.device), mask).last_hidden_state
+            states = self.pipeline.text_encoder(given.input_ids.to(self.device), mask).last_hidden_state
         return Condition(states.to(self.dtype) * mask[..., None].to(self.dtype))
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of a flow with the model's shift. Raises InputError for a spacing other than trailing."""
         if spacing != "trailing":
             raise InputError(f"{self.spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
-        return flow_schedule(num_levels, self.parts.shift)
+        return flow_schedule(num_levels, self.shift)
 
     def denoise(
         self,
@@ -69,7 +71,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
         prompt_index: FrameIndex,
     ) -> Latents:
         """Return x0; a level a window or a frame, a prompt for every frame."""
-        transformer: Any = self.parts.transformer
+        transformer: Any = self.pipeline.transformer
         timestep = schedule.timestep[level.cpu()].float().to(self.device)
         if level.ndim == 2:
             # One timestep a token is what the network takes in its place.
@@ -86,12 +88,12 @@ class WanModel(PerFrameNoise, TemporalHooks):
 
         Frames farther apart than those of one call of the network count as its first and last.
         """
-        return mixed_frames(self.parts.transformer, mixer, self.spec.num_frames - 1)
+        return mixed_frames(self.pipeline.transformer, mixer, self.spec.num_frames - 1)
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode frame after frame; `state` lists what every causal convolution of the decoder remembers of earlier
         ones."""
-        vae: Any = self.parts.vae
+        vae: Any = self.pipeline.vae
         memory = state or [None for module in vae.decoder.modules() if isinstance(module, WanCausalConv3d)]
         scaled = (latents.to(self.device, vae.dtype) * self.latents_std + self.latents_mean)[None]
         decoded: list[Tensor] = []
@@ -110,7 +112,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
 
         Raises InputError for a number of frames other than 1, 5, 9, ...
         """
-        vae: Any = self.parts.vae
+        vae: Any = self.pipeline.vae
         stride = self.spec.temporal_stride
         if len(frames) % stride != 1:
             raise InputError(
@@ -122,11 +124,6 @@ class WanModel(PerFrameNoise, TemporalHooks):
         return (mean - self.latents_mean) / self.latents_std
 
 
-def load_wan(folder: Path, device: torch.device | str, dtype: torch.dtype) -> WanModel:
-    """Load the model in a folder of the hub's layout.
-
-    Raises InputError for a model of another kind, CheckpointError for missing or damaged files.
-    """
-    spec, places = wan_spec(folder), wan_folders(folder)
-    parts = load_wan_parts(places, torch.device(device), dtype)
-    return WanModel(spec, parts, digest(places.values()), dtype)
+def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> WanModel:
+    """Make a pipeline a model."""
+    return WanModel(pipeline, spec, configs)

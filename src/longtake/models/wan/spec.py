@@ -1,116 +1,118 @@
-"""What can be known of a folder of the Wan family before its weights are loaded (Wan Team, 2025, arXiv 2503.20314).
+"""What can be known of the Wan family before its weights are loaded (Wan Team, 2025, arXiv 2503.20314).
 
-The layout is the hub's, as `diffusers.WanPipeline.save_pretrained` writes it: Wan2.1 T2V 1.3B and 14B, Wan2.2 TI2V 5B.
+Wan2.1 T2V 1.3B and 14B, Wan2.2 TI2V 5B, whatever pipeline saved them. Imports no torch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hub.files import read_json
-from longtake.models.hub.folder import Extras, Layout, count_parameters, part_folders, read_extras
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Positive
 
-WAN = Layout(
-    pipeline="WanPipeline",
-    networks={"transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan", "text_encoder": "UMT5EncoderModel"},
-)
 TEXT_TOKENS = 512
 """Tokens of a prompt, to which the stock pipeline cuts or pads it."""
 
 # What the authors' examples use: 81 frames at 16 per second; the 5B model of Wan2.2 makes 121 at 24 per second.
-NATIVE = Extras(fps=16.0, guidance=5.0, num_frames=21, size=[480, 832])
-NATIVE_5B = Extras(fps=24.0, guidance=5.0, num_frames=31, size=[704, 1280])
+NATIVE: dict[str, Any] = {"fps": 16.0, "guidance": 5.0, "num_frames": 21, "size": [480, 832]}
+NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "size": [704, 1280]}
 
 
-@dataclass(frozen=True)
-class _Config:
-    """The config.json of a part."""
+@dataclass(frozen=True, kw_only=True)
+class Transformer:
+    """What is read of the config of WanTransformer3DModel; the defaults are the library's."""
 
-    path: Path
-    content: dict[str, Any]
-
-    @classmethod
-    def of(cls, part: Path) -> "_Config":
-        path = part / "config.json"
-        return cls(path, read_json(path))
-
-    def count(self, name: str, default: int) -> int:
-        value = self.content.get(name, default)
-        if type(value) is not int or value < 1:
-            raise self.error(name, value)
-        return value
-
-    def error(self, name: str, value: object) -> CheckpointError:
-        return CheckpointError(f"{self.path}: {name} cannot be {value!r}; fetch the model again")
+    in_channels: Count = 16
+    num_attention_heads: Count = 40
+    attention_head_dim: Count = 128
+    num_layers: Count = 40
+    ffn_dim: Count = 13824
+    rope_max_seq_len: Count = 1024
+    patch_size: tuple[Count, Count, Count] = (1, 2, 2)
 
 
-def wan_spec(folder: Path) -> VideoSpec:
-    """Return the spec of the model in a folder.
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder:
+    """What is read of the config of AutoencoderKLWan; the defaults are the library's."""
 
-    Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for missing or broken
-    files.
+    z_dim: Count = 16
+    scale_factor_spatial: Count = 8
+    scale_factor_temporal: Count = 4
+    num_res_blocks: Count = 2
+    temperal_downsample: tuple[bool, ...] = (False, True, True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduler:
+    """What is read of the config of any scheduler."""
+
+    prediction_type: str = "flow_prediction"
+    use_dynamic_shifting: bool = False
+    flow_shift: Positive | None = None
+    shift: Positive = 3.0
+
+
+def spec(configs: Configs) -> VideoSpec:
+    """Return the spec of a model.
+
+    Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for broken configs.
     """
-    parts = wan_folders(folder)
-    extras, (height, width) = _extras(folder)
-    transformer, vae = _Config.of(parts["transformer"]), _Config.of(parts["vae"])
-    stride, channels = vae.count("scale_factor_spatial", 8), vae.count("z_dim", 16)
-    patch = _patch(transformer)
-    if height % (stride * patch) or width % (stride * patch):
-        raise InputError(f"{folder}: {height} x {width} pixels do not fit; both must be multiples of {stride * patch}")
-    _check_network(transformer, channels, extras.num_frames)
-    tokens = height * width // (stride * patch) ** 2
-    inner = transformer.count("num_attention_heads", 40) * transformer.count("attention_head_dim", 128)
-    layers, ffn = transformer.count("num_layers", 40), transformer.count("ffn_dim", 13824)
+    if configs.index.get("transformer_2") not in (None, [None, None]):
+        raise InputError(
+            f"{configs.where} has two transformers, one for each end of the noise, which longtake does not run; "
+            "use Wan2.1 T2V or Wan2.2 TI2V 5B"
+        )
+    native = NATIVE_5B if configs.index.get("expand_timesteps") else NATIVE
+    extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary"), **native)
+    flow_shift(configs)
+    network, vae = configs.parts["transformer"].read(Transformer), configs.parts["vae"].read(Autoencoder)
+    if network.patch_size[0] != 1 or network.patch_size[1] != network.patch_size[2]:
+        raise configs.parts["transformer"].error(f"patch_size cannot be {list(network.patch_size)}")
+    if extras.size is None:
+        raise CheckpointError(f"{configs.where}/{EXTRAS}: size cannot be null; leave it out, or name height and width")
+    (height, width), stride, unit = (
+        extras.size,
+        vae.scale_factor_spatial,
+        vae.scale_factor_spatial * network.patch_size[1],
+    )
+    if height % unit or width % unit:
+        raise InputError(
+            f"{configs.where}/{EXTRAS}: size {height} x {width} does not fit; both must be multiples of {unit}"
+        )
+    _check_network(configs, network, vae.z_dim, extras.num_frames)
+    tokens, inner = height * width // unit**2, network.num_attention_heads * network.attention_head_dim
+    flops = network.num_layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
     return VideoSpec(
-        name=folder.resolve().name,
+        name=configs.name,
         num_frames=extras.num_frames,
         height=height,
         width=width,
         fps=extras.fps,
-        latent_shape=(channels, extras.num_frames, height // stride, width // stride),
-        temporal_stride=vae.count("scale_factor_temporal", 4),
-        decoder_history=decoder_history(vae.count("num_res_blocks", 2), _doubled(vae)),
+        latent_shape=(vae.z_dim, extras.num_frames, height // stride, width // stride),
+        temporal_stride=vae.scale_factor_temporal,
+        decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance,
         capabilities=frozenset({PerFrameNoise, TemporalHooks}),
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
-        parameters=count_parameters(parts, WAN),
-        forward_flops=extras.forward_flops or layers * layer_flops(extras.num_frames * tokens, inner, ffn),
+        parameters=configs.parameters,
+        forward_flops=extras.forward_flops or flops,
         decode_flops=extras.decode_flops,
-        temporal_layers=(("attention", inner, tokens),) * layers,
+        temporal_layers=(("attention", inner, tokens),) * network.num_layers,
     )
 
 
-def wan_folders(folder: Path) -> dict[str, Path]:
-    """Return where each part of the model lies.
+def flow_shift(configs: Configs) -> float:
+    """Return the shift of the noise levels, from the scheduler's config: 3 at 480p and 5 at 720p by custom.
 
-    Raises InputError for a model of another kind, CheckpointError where a part is missing.
+    Raises InputError for a scheduler whose levels do not follow from it, CheckpointError for a broken config.
     """
-    if read_json(folder / "model_index.json").get("transformer_2") not in (None, [None, None]):
-        raise InputError(
-            f"{folder} has two transformers, one for each end of the noise, which longtake does not run; "
-            "use Wan2.1 T2V or Wan2.2 TI2V 5B"
-        )
-    return part_folders(folder, WAN)
-
-
-def flow_shift(scheduler: Path) -> float:
-    """Return the shift of the noise levels, from the folder of the scheduler: 3 at 480p and 5 at 720p by custom.
-
-    Raises InputError for a scheduler whose levels do not follow from it, CheckpointError for a broken file.
-    """
-    path = scheduler / "scheduler_config.json"
-    config = read_json(path)
-    is_flow = config.get("prediction_type", "flow_prediction") == "flow_prediction"
-    if not is_flow or config.get("use_dynamic_shifting", False):
-        raise InputError(f"{path} is not of a flow with a constant shift, which longtake runs Wan with")
-    shift = config.get("flow_shift", config.get("shift", 3.0))
-    if type(shift) not in (int, float) or not shift > 0:
-        raise CheckpointError(f"{path}: the shift cannot be {shift!r}; fetch the model again")
-    return float(shift)
+    part = configs.parts["scheduler"]
+    read = part.read(Scheduler)
+    if read.prediction_type != "flow_prediction" or read.use_dynamic_shifting:
+        raise InputError(f"{part.where} is not of a flow with a constant shift, which longtake runs Wan with")
+    return read.flow_shift or read.shift
 
 
 def decoder_history(num_res_blocks: int, doubled: Sequence[bool]) -> int:
@@ -137,40 +139,13 @@ def layer_flops(tokens: int, width: int, ffn: int) -> int:
     return 2 * (projections + scores + 2 * tokens * width * ffn)
 
 
-def _extras(folder: Path) -> tuple[Extras, list[int]]:
-    """Return what longtake.json says, else what suits the model; its size once more, as one that is there."""
-    is_5b = bool(read_json(folder / "model_index.json").get("expand_timesteps", False))
-    extras = read_extras(folder, NATIVE_5B if is_5b else NATIVE)
-    assert extras.size
-    return extras, extras.size
-
-
-def _patch(transformer: _Config) -> int:
-    """Return the side of the square of latent cells that is one token."""
-    patch = transformer.content.get("patch_size", [1, 2, 2])
-    if not isinstance(patch, list) or len(patch) != 3 or patch[0] != 1 or patch[1] != patch[2]:
-        raise transformer.error("patch_size", patch)
-    side = patch[1]
-    if type(side) is not int or side < 1:
-        raise transformer.error("patch_size", patch)
-    return side
-
-
-def _doubled(vae: _Config) -> list[bool]:
-    """Return which of the autoencoder's changes of size are over time, too, from the picture to the latents."""
-    doubled = vae.content.get("temperal_downsample", [False, True, True])
-    if not isinstance(doubled, list) or not all(type(value) is bool for value in doubled):
-        raise vae.error("temperal_downsample", doubled)
-    return doubled
-
-
-def _check_network(transformer: _Config, channels: int, num_frames: int) -> None:
-    given = transformer.count("in_channels", 16)
-    if given != channels:
+def _check_network(configs: Configs, network: Transformer, channels: int, num_frames: int) -> None:
+    where = configs.parts["transformer"].where
+    if network.in_channels != channels:
         raise InputError(
-            f"{transformer.path} takes {given} channels where the latents have {channels}: it needs a picture beside "
-            "the prompt; use a text-to-video model"
+            f"{where}: in_channels {network.in_channels}: the network takes {network.in_channels} channels where the "
+            f"latents have {channels}, so it needs a picture beside the prompt; use a text-to-video model"
         )
-    longest = transformer.count("rope_max_seq_len", 1024)
-    if num_frames > longest:
-        raise InputError(f"{transformer.path} has positions for {longest} frames, not {num_frames}; lower num_frames")
+    if num_frames > network.rope_max_seq_len:
+        longest = network.rope_max_seq_len
+        raise InputError(f"{where} has positions for {longest} frames, not {num_frames}; lower num_frames")

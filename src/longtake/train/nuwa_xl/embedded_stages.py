@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from longtake.models.hub.folder import read_extras
+from longtake.models.hub.configs import read_extras
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_video_unet, load_unet
 from longtake.models.nuwa_xl.save import count_flops, save_index, save_unet
@@ -47,6 +47,6 @@ def write_weights(guidance: float, infill_guidance: float, runs: Runs, weights: 
     told = read_extras(shared)
     with safe_open(runs.captions, "pt") as file:
         num_tokens = file.get_slice("empty").get_shape()[0]
-    extras = {"guidance": guidance, "infill_guidance": infill_guidance, "fps": told.fps, "vocabulary": told.vocabulary}
-    extras |= {"forward_flops": count_flops(network, num_tokens), "decode_flops": told.decode_flops}
+    extras = {"guidance": guidance, "infill_guidance": infill_guidance, "fps": told["fps"], "vocabulary": told["vocabulary"]}
+    extras |= {"forward_flops": count_flops(network, num_tokens), "decode_flops": told["decode_flops"]}
     save_index(folder, extras | {"shared": f"../{shared.name}"})

@@ -12,22 +12,23 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from longtake.data.episodes import Episodes
+from longtake.models import FAMILIES
 from longtake.models.clip_text import text_states
+from longtake.models.hub.configs import read_extras, stem
 from longtake.models.hub.files import digest, weight_files
-from longtake.models.hub.folder import TEXT_TO_VIDEO, read_extras, stem
-from longtake.models.hub.load import image_decoder, noise_levels, one_line_errors, text_encoder
+from longtake.models.hub.load import image_decoder, noise_levels, text_encoder, tokenizer
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import count_flops, save_index
-from longtake.models.nuwa_xl.spec import LAYOUT
+from longtake.models.nuwa_xl.spec import PIPELINE
 from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
 from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
 from longtake.train.nuwa_xl.settings import NuwaXlRun
-from longtake.train.nuwa_xl.start import Start, closed_vocabulary
+from longtake.train.nuwa_xl.start import VIDEO, Start, closed_vocabulary
 from longtake.train.nuwa_xl.unet import MtdTask
 
 _TEXTS_AT_ONCE = 64
@@ -70,11 +71,11 @@ def nuwa_xl_stage(run: NuwaXlRun, episodes: Episodes, job: Job) -> bool:
 def start_network(start: Start, config: MtdConfig, cells: int) -> MaskTemporalUnet:
     """Return the network to train, for latents of `cells` by `cells`: new where the start is no NUWA-XL model."""
     place = start.parts["unet"]
-    if start.pipeline == LAYOUT.pipeline:
+    if start.pipeline == PIPELINE:
         network = load_unet(place)
         network.config = config
     else:
-        new = from_video_unet if start.pipeline == TEXT_TO_VIDEO.pipeline else from_image_unet
+        new = from_video_unet if start.pipeline == VIDEO.pipeline else from_image_unet
         network = new(place, config)
     network.image.register_to_config(sample_size=cells)
     return network.requires_grad_(True)
@@ -84,7 +85,7 @@ def copy_part(source: Path, target: Path) -> None:
     """Copy what of a part is read: its settings, its vocabulary, and the weights that would be loaded."""
     target.mkdir(parents=True)
     files = [file for file in source.iterdir() if file.suffix in (".json", ".txt")]
-    if source.name in LAYOUT.networks:
+    if source.name in FAMILIES[PIPELINE].networks:
         files += weight_files(source, stem(source.name))
     for file in files:
         copyfile(file, target / file.name)
@@ -94,9 +95,7 @@ class Words:
     """The tokenizer and the text encoder to start from, as they are."""
 
     def __init__(self, start: Start, device: torch.device) -> None:
-        place = start.parts["tokenizer"]
-        with one_line_errors(place):
-            self.tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+        self.tokenizer = tokenizer(start.parts["tokenizer"], "CLIPTokenizer")
         self.encoder = text_encoder(CLIPTextModel, start.parts["text_encoder"], torch.float32).to(device)
 
     @property
@@ -140,7 +139,7 @@ def _extras(run: NuwaXlRun, fps: float, texts: Sequence[str]) -> dict[str, Any]:
     if closed_vocabulary(run.start):
         extras["vocabulary"] = sorted(set(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", " ".join(texts).lower())))
     if run.size == run.start.size:
-        extras["decode_flops"] = read_extras(run.start.folder).decode_flops
+        extras["decode_flops"] = read_extras(run.start.folder).get("decode_flops")
     return extras
 
 

@@ -4,21 +4,22 @@ A folder in the hub layout: of an image model (Stable Diffusion 1 or 2), of a te
 family, whose layers over time are left out, or of a NUWA-XL model, which is trained further.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError, unknown_name
-from longtake.models import MODELS
+from longtake.models import FAMILIES, MODELS, TEXT_TO_VIDEO
+from longtake.models.hub.configs import part_folders, read_extras
 from longtake.models.hub.files import read_json
-from longtake.models.hub.folder import TEXT_TO_VIDEO, Layout, part_folders, read_extras
 from longtake.models.nuwa_xl.config import MtdConfig
-from longtake.models.nuwa_xl.spec import LAYOUT, read_unet_config
+from longtake.models.nuwa_xl.spec import PIPELINE, read_unet_config
 
-STABLE_DIFFUSION = Layout(
-    pipeline="StableDiffusionPipeline", networks=TEXT_TO_VIDEO.networks | {"unet": "UNet2DConditionModel"}
+VIDEO = FAMILIES["TextToVideoSDPipeline"]
+STABLE_DIFFUSION = replace(
+    VIDEO, pipeline="StableDiffusionPipeline", networks=TEXT_TO_VIDEO | {"unet": "UNet2DConditionModel"}
 )
-LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, TEXT_TO_VIDEO, LAYOUT)}
+STARTS = {family.pipeline: family for family in (STABLE_DIFFUSION, VIDEO, FAMILIES[PIPELINE])}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Start:
     """A model to start from."""
 
     pipeline: str
-    """Class of its pipeline, one of `LAYOUTS`."""
+    """Class of its pipeline, one of `STARTS`."""
     folder: Path
     parts: dict[str, Path]
     """Where each part lies."""
@@ -50,9 +51,9 @@ def read_start(name: str) -> Start:
     if folder is None or not folder.is_dir():
         raise unknown_name("model to start from", name, [known for known, row in MODELS.items() if row.folder])
     pipeline = read_json(folder / "model_index.json").get("_class_name")
-    if pipeline not in LAYOUTS:
-        raise InputError(f"{folder} is a {pipeline}; training can start from a {', '.join(LAYOUTS)}")
-    parts = part_folders(folder, LAYOUTS[pipeline])
+    if pipeline not in STARTS:
+        raise InputError(f"{folder} is a {pipeline}; training can start from a {', '.join(STARTS)}")
+    parts = part_folders(folder, STARTS[pipeline])
     prediction = read_json(parts["scheduler"] / "scheduler_config.json").get("prediction_type", "epsilon")
     if prediction not in ("v_prediction", "epsilon"):
         raise InputError(f"{folder} predicts {prediction!r}, which cannot be trained; use v_prediction or epsilon")
@@ -110,10 +111,10 @@ def chosen_network(start: Start, frames: int | None, levels: int, *, finest_only
 
 def closed_vocabulary(start: Start) -> bool:
     """Return whether the model says which words it knows."""
-    return read_extras(start.folder).vocabulary is not None
+    return read_extras(start.folder).get("vocabulary") is not None
 
 
 def _unet_config(pipeline: str, part: Path) -> tuple[MtdConfig | None, dict[str, Any]]:
-    if pipeline == LAYOUT.pipeline:
+    if pipeline == PIPELINE:
         return read_unet_config(part)
     return None, read_json(part / "config.json")

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from longtake.data.footage import Footage
 from longtake.data.footage_sprites import sprite_worlds
 from longtake.data.sprites import FPS, VOCABULARY, random_world, training_shots
-from longtake.models.hub.folder import stem
+from longtake.models.hub.configs import stem
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.save import count_flops, save_index, save_network

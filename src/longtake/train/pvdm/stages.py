@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from longtake.data.draws import draw_windows
 from longtake.data.footage import Footage
 from longtake.errors import CheckpointError, InputError
+from longtake.models.hub.configs import stem
 from longtake.models.hub.files import digest
-from longtake.models.hub.folder import stem
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.discriminators import PatchDiscriminator

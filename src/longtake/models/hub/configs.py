@@ -1,0 +1,255 @@
+"""What the JSON files of a model say, before its weights are loaded: of a folder, or of a pipeline that somebody has.
+
+The layout is the hub's, as diffusers saves a pipeline. A file `longtake.json` beside model_index.json may add what has
+no place there; see `Extras`. Imports no torch.
+"""
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+from annotated_types import Ge, Gt
+
+from longtake.errors import CheckpointError, InputError
+from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, weight_files
+from longtake.models.hub.find import INDEX, Found
+from longtake.typed import read_typed
+
+EXTRAS = "longtake.json"
+ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared")
+"""Fields of `Extras` that mean something for every model."""
+MOST = {"layers|depth|blocks": 500, "length|seq_len|position": 2**16, "": 10**6}
+"""The most that a number in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Shapes = dict[str, tuple[int, ...]]
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Models that the same code runs: what their folders consist of, and where that code is."""
+
+    room: str
+    """The package: spec.py has `spec(configs)`, and imports no torch; model.py has `wrap(pipeline, spec, configs)`."""
+    models: str
+    """What people know them as."""
+    pipeline: str
+    """Class of diffusers that is built of the parts; where it has none of the name, the parts go without."""
+    networks: Mapping[str, str]
+    """Parts that hold weights, with their class: of diffusers, of transformers, else of the room, whose load.py has
+    `load_network(part)`."""
+    others: tuple[str, ...] = ("tokenizer", "scheduler")
+    """Parts that hold none."""
+    optional: frozenset[str] = frozenset()
+    """Parts of both kinds that a model may lack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """The content of longtake.json. Which fields mean something, and what holds without them, is the family's."""
+
+    fps: Positive = 8.0
+    """Frames per second that the model was trained at."""
+    guidance: NotNegative = 9.0
+    """The guidance that suits the model."""
+    infill_guidance: NotNegative | None = None
+    """The guidance that suits windows of frames in a row with known ends, where it is another one."""
+    num_frames: Count = 16
+    """Frames in one call of the network."""
+    size: tuple[Count, Count] | None = None
+    """Height and width in pixels, for networks that do not say at which they were trained."""
+    told_fps: Positive | None = None
+    """Frames per second that the network is told of, for networks that want to know (VideoCrafter2)."""
+    clean_frames: bool = False
+    """Whether the network was trained with finished frames among noisy ones, labelled with timestep 0."""
+    vocabulary: list[str] | None = None
+    """Every word the model knows, where that is a closed list."""
+    forward_flops: int | None = None
+    """Floating-point operations of one network evaluation."""
+    decode_flops: int | None = None
+    """Floating-point operations to decode one frame."""
+    shared: str | None = None
+    """A folder beside this one that has the parts which this one lacks, written "../name"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a model, as its config describes it."""
+
+    where: str
+    """Of the config, for people."""
+    config: Mapping[str, Any]
+    shapes: Callable[[], Shapes]
+    """Return its tensors."""
+    folder: Path | None = None
+    """Where it lies, if on a disk."""
+    variant: str | None = None
+    """Which of its files to read; see `Found`."""
+
+    def read(self, kind: type[Kind], of: Mapping[str, Any] | None = None) -> Kind:
+        """Return the fields of the dataclass `kind`; the config may have others. `of`: a config within this one.
+
+        Raises CheckpointError for one that is missing, or another type.
+        """
+        config = self.config if of is None else of
+        known = {entry.name: config[entry.name] for entry in fields(cast(Any, kind)) if entry.name in config}
+        return read_typed(kind, known, self.where, error=CheckpointError)
+
+    def error(self, reason: str) -> CheckpointError:
+        """Return the error for a config that cannot be."""
+        return CheckpointError(f"{self.where}: {reason}; fetch the model again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configs:
+    """What is said of a model."""
+
+    name: str
+    where: str
+    """The folder, or what else holds the parts, for people."""
+    index: Mapping[str, Any]
+    """The content of model_index.json."""
+    parts: Mapping[str, Part]
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """The content of longtake.json."""
+
+    def told(self, uses: Collection[str] = (), **defaults: Any) -> Extras:
+        """Return what longtake.json says, else the defaults. `uses`: fields beside `ALWAYS` that the family reads.
+
+        Raises CheckpointError for unknown fields and values of another type, InputError for fields without effect.
+        """
+        known = [entry.name for entry in fields(Extras)]
+        for name in sorted(set(self.extras) - set(known)):
+            raise CheckpointError(f"{self.where}/{EXTRAS} has the unknown field {name!r}; known: {', '.join(known)}")
+        for name in sorted(set(self.extras) - {*uses, *ALWAYS}):
+            raise InputError(f"{self.where}/{EXTRAS}: {name} has no effect on this model; leave it out")
+        return read_typed(Extras, defaults | dict(self.extras), f"{self.where}/{EXTRAS}", error=CheckpointError)
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many numbers all parts together hold."""
+        return sum(math.prod(shape) for part in self.parts.values() for shape in part.shapes().values())
+
+    def digest(self, told: str = "") -> str:
+        """Return a hash of everything on the disk that decides what the model makes; `told` is what lies elsewhere."""
+        return digest((part.folder for part in self.parts.values() if part.folder), told)
+
+
+def read_index(found: Found) -> dict[str, Any]:
+    """Return the content of model_index.json. Raises CheckpointError for a broken one."""
+    return read_json(found.folder / INDEX)
+
+
+def read_extras(folder: Path) -> dict[str, Any]:
+    """Return the content of longtake.json, empty where there is none. Raises CheckpointError for a broken one."""
+    return read_json(folder / EXTRAS) if (folder / EXTRAS).exists() else {}
+
+
+def read_configs(found: Found, family: Family) -> Configs:
+    """Return what the files of a model of this family say.
+
+    Raises InputError for a model of another kind, CheckpointError for missing or broken files.
+    """
+    index, extras = read_index(found), read_extras(found.folder)
+    places = part_folders(found.folder, family)
+    parts = {name: _part(found, family, name, place) for name, place in places.items()}
+    return Configs(name=found.name, where=str(found.folder), index=index, parts=parts, extras=extras)
+
+
+def part_folders(folder: Path, family: Family) -> dict[str, Path]:
+    """Return where each part of a model lies: in the folder, else in the one it shares parts with.
+
+    Raises InputError for a model of another kind, CheckpointError where a part is missing.
+    """
+    shared = read_extras(folder).get("shared")
+    places = [folder] if shared is None else [folder, _sibling(folder, shared)]
+    named = _check_classes(places, family)
+    parts = {}
+    for part in (*family.networks, *family.others):
+        if part in family.optional and part not in named:
+            continue
+        holding = [place / part for place in places if (place / part).is_dir()]
+        if not holding:
+            wanted = ", ".join((*family.networks, *family.others))
+            raise CheckpointError(f"{folder / part} is missing; the folder must hold {wanted}")
+        parts[part] = holding[0]
+    return parts
+
+
+def place_of(part: Part) -> Path:
+    """Return where a part lies that is known to be on a disk."""
+    assert part.folder is not None
+    return part.folder
+
+
+def stem(part: str) -> str:
+    """Return the libraries' name of a part's weight file without its ending."""
+    return "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
+def _sibling(folder: Path, shared: Any) -> Path:
+    if not isinstance(shared, str):
+        raise CheckpointError(f"{folder / EXTRAS}: shared cannot be {shared!r}; fetch the model again")
+    sibling = folder.resolve().parent / plain_name(shared.removeprefix("../"), folder / EXTRAS)
+    if not sibling.is_dir():
+        raise CheckpointError(f"{sibling} is missing; {folder} shares parts with it")
+    return sibling
+
+
+def _check_classes(places: list[Path], family: Family) -> set[str]:
+    """Check that folders hold the classes that are run; return the parts that the first one names."""
+    named: set[str] = set()
+    for number, place in enumerate(places):
+        index = read_json(place / INDEX)
+        named = named or {name for name, entry in index.items() if entry not in (None, [None, None])}
+        for part, supported in family.networks.items():
+            entry = index.get(part, [None, supported])
+            found = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
+            is_own = number == 0 or not (places[0] / part).is_dir()
+            if is_own and found != supported and not (found is None and part in family.optional):
+                raise InputError(f"{place} has a {found} as {part}; longtake runs folders with a {supported} there")
+    return named
+
+
+def _part(found: Found, family: Family, name: str, place: Path) -> Part:
+    for file in place.iterdir():
+        check_plain(file)
+    if name == "scheduler":
+        config = place / "scheduler_config.json"
+        return Part(where=str(config), config=read_json(config), shapes=dict, folder=place)
+    if name not in family.networks:
+        entry = read_index(found).get(name)
+        config = {"_class_name": entry[1]} if isinstance(entry, list) and len(entry) == 2 else {}
+        return Part(where=str(place), config={"_class_name": "AutoTokenizer"} | config, shapes=dict, folder=place)
+    config, supported = place / "config.json", family.networks[name]
+    content = read_json(config)
+    if content.get("_class_name", supported) != supported:
+        shown = content["_class_name"]
+        raise InputError(f"{place} is a {shown}; longtake runs folders with a {supported} there")
+    _check_numbers(content, str(config))
+
+    def shapes() -> Shapes:
+        files = weight_files(place, stem(name), found.variant)
+        return {tensor: shape for file in files for tensor, shape in tensor_shapes(file).items()}
+
+    return Part(where=str(config), config=content, shapes=shapes, folder=place, variant=found.variant)
+
+
+def _check_numbers(content: Any, where: str, name: str = "") -> None:
+    """Raise CheckpointError for a number that no network has; see `MOST`."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_numbers(value, where, key)
+    elif isinstance(content, list):
+        for value in content:
+            _check_numbers(value, where, name)
+    elif isinstance(content, (int, float)):
+        most = next(limit for pattern, limit in MOST.items() if re.search(pattern, name))
+        if not abs(content) <= most:
+            raise CheckpointError(f"{where}: {name} cannot be {content!r}; fetch the model again")

@@ -1,0 +1,123 @@
+"""Where a model is: a folder, or a repository of the hub that lies in the local cache. Asks nothing of the network."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.models.hub.files import read_json, tensor_shapes
+
+INDEX = "model_index.json"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+SNAPSHOTS = "snapshots"
+WANTED = f"longtake takes a folder with {INDEX}, as diffusers saves a pipeline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A model folder."""
+
+    folder: Path
+    name: str
+    """What people call it: the folder, or the repository that it is a snapshot of."""
+    variant: str | None = None
+    """Which files of a part count first: those with this word in their name, as "fp16"."""
+
+
+def find(name: str, revision: str | None = None, variant: str | None = None) -> Found:
+    """Return the folder of a model, by path or by the hub's id ("owner/name") of one in the local cache.
+
+    `revision` is a branch, tag or commit of a repository. Raises InputError where there is none, and, saying what it
+    is, for what is no folder of a whole pipeline.
+    """
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        return Found(folder=cached(name, revision), name=name, variant=variant)
+    if revision is not None:
+        raise InputError(f"revision {revision!r} has no effect on the folder {folder}; leave it out, or give a hub id")
+    if folder.name.startswith("models--") and (folder / SNAPSHOTS).is_dir():
+        repository = folder.name.removeprefix("models--").replace("--", "/", 1)
+        return Found(folder=_snapshot(folder, "main", repository), name=repository, variant=variant)
+    if not folder.is_dir() or not (folder / INDEX).exists():
+        raise _other(folder)
+    return Found(folder=folder, name=_shown(folder.resolve()), variant=variant)
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether a name that is no path can be that of a repository of the hub."""
+    return HUB_ID.fullmatch(name) is not None
+
+
+def cached(name: str, revision: str | None = None) -> Path:
+    """Return the snapshot of a repository in the hub's local cache. Raises InputError where it is not there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    place = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    if not (place / SNAPSHOTS).is_dir():
+        raise InputError(
+            f"{name} is no folder here, and not in the hub's cache ({HF_HUB_CACHE}); fetch it: hf download {name}"
+        )
+    return _snapshot(place, revision or "main", name)
+
+
+def _snapshot(place: Path, revision: str, name: str) -> Path:
+    """Return the folder of a revision, which a file under refs/ names, or which is a commit itself."""
+    reference = place / "refs" / revision
+    if ".." in reference.parts:
+        raise InputError(f"revision {revision!r} leads out of the cache; give a branch, a tag or a commit")
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    folder = place / SNAPSHOTS / commit
+    if not re.fullmatch(r"[\w.-]+", commit) or not folder.is_dir():
+        known = sorted(path.name for path in (place / SNAPSHOTS).iterdir())
+        raise InputError(f"{name} is in the hub's cache, but not its revision {revision!r}; there: {', '.join(known)}")
+    if not (folder / INDEX).exists():
+        raise _other(folder)
+    return folder
+
+
+def _shown(folder: Path) -> str:
+    """Return the name of a folder; a snapshot's is a hash, so that of its repository."""
+    repository = folder.parent.parent.name
+    is_snapshot = folder.parent.name == SNAPSHOTS and repository.startswith("models--")
+    return repository.removeprefix("models--").replace("--", "/", 1) if is_snapshot else folder.name
+
+
+def _other(path: Path) -> LongtakeError:
+    """Return the error that says what is there in place of a pipeline's folder, and what to do."""
+    if path.is_file():
+        return _single_file(path)
+    if not path.is_dir():
+        return CheckpointError(f"{path} is neither a file nor a folder; {WANTED}")
+    if (path / "modular_model_index.json").exists():
+        return InputError(f"{path} is a modular pipeline (modular_model_index.json), which longtake does not run")
+    if (path / "adapter_config.json").exists():
+        return _lora(path)
+    if (path / "config.json").is_file():
+        found = read_json(path / "config.json").get("_class_name")
+        return InputError(f"{path} is a single part ({found}) of a pipeline; {WANTED}")
+    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".gguf", ".bin", ".ckpt", ".pt"))
+    if files:
+        return _single_file(files[0])
+    return InputError(f"{path} holds no {INDEX}; {WANTED}")
+
+
+def _single_file(file: Path) -> LongtakeError:
+    if file.suffix == ".gguf":
+        return InputError(f"{file} is a GGUF file, a transformer alone and quantised; {WANTED}")
+    if file.suffix == ".safetensors":
+        shapes = tensor_shapes(file)
+        if any("lora" in name.lower() for name in shapes):
+            return _lora(file)
+        return InputError(
+            f"{file} is a single file of {len(shapes)} tensors and does not say how to run them; {WANTED}"
+        )
+    if file.suffix in (".bin", ".ckpt", ".pt", ".pth"):
+        return InputError(f"{file} holds pickled weights, which can run code; see longtake convert --help, or {WANTED}")
+    return InputError(f"{file} is a file; {WANTED}")
+
+
+def _lora(path: Path) -> LongtakeError:
+    return InputError(
+        f"{path} is a LoRA, which changes a model and is none; load it into its pipeline by diffusers, fuse it "
+        "(pipe.fuse_lora), and give longtake.from_pipe the pipeline, or save that"
+    )

@@ -1,0 +1,96 @@
+"""What the parts of a pipeline say of themselves, in memory: the same as a folder of it would."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from longtake.errors import InputError
+from longtake.models.hub.configs import Configs, Family, Part
+
+SAMPLED = 1024
+"""Numbers of a tensor that count for a digest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveConfigs(Configs):
+    """Configs of a pipeline in memory."""
+
+    networks: Mapping[str, nn.Module]
+
+    def digest(self, told: str = "") -> str:
+        """Return a hash of the configs and of a sample of every tensor; see `from_pipe`."""
+        said = {name: dict(part.config) for name, part in self.parts.items()}
+        whole = hashlib.sha256(json.dumps([told, said, dict(self.extras)], sort_keys=True, default=str).encode())
+        for part, network in self.networks.items():
+            for name, tensor in network.state_dict().items():
+                whole.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+                whole.update(_sample(tensor))
+        return whole.hexdigest()
+
+
+def classes(pipe: Any) -> list[str]:
+    """Return the class of a pipeline and those of its parts. Raises InputError for what is none."""
+    if not isinstance(pipe, DiffusionPipeline):
+        raise InputError(f"an {type(pipe).__name__} is no pipeline of diffusers; give a prepared DiffusionPipeline")
+    return [type(thing).__name__ for thing in (pipe, *pipe.components.values())]
+
+
+def live_configs(pipe: Any, family: Family, extras: Mapping[str, Any]) -> Configs:
+    """Return the configs of a pipeline. Raises InputError for parts that are missing or of another class."""
+    parts, networks = {}, {}
+    for name in (*family.networks, *family.others):
+        component = getattr(pipe, name, None)
+        if component is None and name in family.optional:
+            continue
+        supported, found = family.networks.get(name), type(component).__name__
+        if component is None or (supported is not None and found != supported):
+            wanted = supported or "one"
+            raise InputError(
+                f"this pipeline has {'no' if component is None else f'a {found} as'} {name}; "
+                f"longtake runs a {type(pipe).__name__} with {wanted} there"
+            )
+        parts[name] = _part(name, component)
+        if supported is not None:
+            networks[name] = component
+    index = json.loads(json.dumps(dict(pipe.config), default=str))
+    where = f"a {type(pipe).__name__} in memory"
+    return LiveConfigs(name=_name(pipe), where=where, index=index, parts=parts, extras=extras, networks=networks)
+
+
+def _part(name: str, component: Any) -> Part:
+    given: Any = getattr(component, "config", {})
+    content = given.to_dict() if isinstance(given, PretrainedConfig) else dict(given)
+    # What is a tuple in memory is a list in a file.
+    config = json.loads(json.dumps(content, default=str)) | {"_class_name": type(component).__name__}
+    is_network = isinstance(component, nn.Module)
+
+    def shapes() -> dict[str, tuple[int, ...]]:
+        if not is_network:
+            return {}
+        # What goes by two names is one tensor.
+        named = {id(tensor): (name, tensor) for name, tensor in component.state_dict(keep_vars=True).items()}
+        return {name: tuple(tensor.shape) for name, tensor in named.values()}
+
+    return Part(where=f"pipe.{name}.config", config=config, shapes=shapes)
+
+
+def _name(pipe: Any) -> str:
+    """Return where the pipeline came from, by its last two names, else its class."""
+    origin = str(dict(pipe.config).get("_name_or_path") or "").rstrip("/")
+    return origin.rsplit("/", 1)[-1] or type(pipe).__name__
+
+
+def _sample(tensor: Tensor) -> bytes:
+    """Return numbers spread over a tensor, as bytes; none of one that lies on no device."""
+    if tensor.device.type == "meta" or not tensor.numel():
+        return b""
+    flat = tensor.detach().flatten()
+    places = torch.linspace(0, len(flat) - 1, min(SAMPLED, len(flat)), dtype=torch.float64).long()
+    return flat[places.to(flat.device)].cpu().contiguous().view(torch.uint8).numpy().tobytes()

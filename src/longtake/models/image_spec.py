@@ -1,0 +1,73 @@
+"""The spec of a model whose latents go frame by frame through an image autoencoder. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from longtake.errors import CheckpointError
+from longtake.model import VideoModel, VideoSpec
+from longtake.models.hub.configs import Configs, Count, Extras
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """What is read of the config of the network that denoises."""
+
+    sample_size: Count | tuple[Count, Count]
+    """Side, or height and width, of the latents that it was trained on."""
+    in_channels: Count = 4
+    """Channels of the latents."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return height and width of the latents."""
+        return self.sample_size if isinstance(self.sample_size, tuple) else (self.sample_size, self.sample_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAutoencoder:
+    """What is read of the config of AutoencoderKL."""
+
+    block_out_channels: tuple[Count, ...]
+    """One a halving of the picture, and one more."""
+    latent_channels: Count = 4
+    """Channels of the latents."""
+
+
+def image_spec(
+    configs: Configs,
+    extras: Extras,
+    denoiser: Denoiser,
+    capabilities: set[type[VideoModel]],
+    network: str = "unet",
+    **more: Any,
+) -> VideoSpec:
+    """Return the spec; `network` is the part that `denoiser` was read of, and `more` are further fields.
+
+    Raises CheckpointError for parts that do not fit each other.
+    """
+    vae = configs.parts["vae"]
+    read = vae.read(ImageAutoencoder)
+    stride, (height, width) = 2 ** (len(read.block_out_channels) - 1), denoiser.size
+    if denoiser.in_channels != read.latent_channels:
+        where = configs.parts[network].where
+        raise CheckpointError(
+            f"{where}: {denoiser.in_channels} in_channels are made for other latents than those of {vae.where}, which "
+            f"have {read.latent_channels}"
+        )
+    return VideoSpec(
+        name=configs.name,
+        num_frames=extras.num_frames,
+        height=height * stride,
+        width=width * stride,
+        fps=extras.fps,
+        latent_shape=(denoiser.in_channels, extras.num_frames, height, width),
+        guidance=extras.guidance,
+        infill_guidance=extras.infill_guidance,
+        capabilities=frozenset(capabilities),
+        clean_frames=extras.clean_frames,
+        vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
+        parameters=configs.parameters,
+        forward_flops=extras.forward_flops,
+        decode_flops=extras.decode_flops,
+        **more,
+    )

@@ -1,0 +1,123 @@
+"""JSON into dataclasses and back, checked: the dataclass is the schema."""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+
+from longtake.errors import InputError, LongtakeError, unknown_name
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
+Kind = TypeVar("Kind")
+
+_SHOWN = 60
+_TAKES = {
+    "bool_type": "true or false",
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "finite_number": "a number that is finite",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "none_required": "null",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+
+
+def read_typed(
+    kind: type[Kind],
+    content: object,
+    where: str,
+    *,
+    error: type[LongtakeError] = InputError,
+    complete: bool = False,
+) -> Kind:
+    """Return JSON as an object of this kind, mostly a dataclass; lists become tuples where the fields say so.
+
+    `content` is the text of a file as bytes, or what has been read of one. Nothing is converted but whole numbers to
+    floats. `where` is the file, or what else the message should name; `complete` asks for every field, those with a
+    default too. Raises `error`, with the key and the nearest known name, for fields that are unknown, missing or of
+    another type, and for what the dataclass itself refuses.
+    """
+    from pydantic import ValidationError
+
+    try:
+        text = content if isinstance(content, bytes) else json.dumps(content).encode()
+        # A byte order mark, which some editors write, is no part of the text.
+        text = text.removeprefix(b"\xef\xbb\xbf")
+        # Within a tuple, since an adapter takes its settings from a dataclass itself, which says none.
+        (value,) = _adapter(kind).validate_json(b"[" + text + b"\n]")
+        if complete:
+            for name in _missing(value, json.loads(text)):
+                raise InputError(f"{name} is missing")
+    except ValidationError as problems:
+        raise error(f"{where}: {_problem(kind, problems.errors(include_url=False)[0])}") from None
+    except (LongtakeError, ValueError, RecursionError) as problem:
+        raise error(f"{where}: {problem}") from None
+    return value
+
+
+def to_json(value: object) -> Any:
+    """Return a dataclass, or what else holds some, as `json.dumps` takes it: tuples as lists, paths as texts."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
+
+
+@functools.cache
+def _adapter(kind: Any) -> "TypeAdapter[tuple[Any]]":
+    # Takes a fifth of a second to import, which most commands can do without.
+    from pydantic import ConfigDict, TypeAdapter
+
+    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    return TypeAdapter(tuple[kind], config=config)  # pyright: ignore[reportInvalidTypeForm]
+
+
+def _problem(kind: Any, problem: "ErrorDetails") -> str:
+    """Return what is wrong in a few words."""
+    key, found = ".".join(map(str, problem["loc"][1:])), json.dumps(problem["input"], default=str)[:_SHOWN]
+    match problem["type"]:
+        case _ if not problem["loc"]:
+            return f"it is no JSON ({problem.get('ctx', {}).get('error', 'text follows its end')})"
+        case "missing" if not key:
+            return "it is no JSON (there is nothing in it)"
+        case "missing" | "missing_keyword_only_argument" | "missing_argument":
+            return f"{key} is missing"
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            *parents, name = problem["loc"][1:]
+            known = [field.name for field in fields(_dataclass_at(kind, parents))]
+            return str(
+                unknown_name(f"field in {key.removesuffix(f'.{name}')}:" if parents else "field", str(name), known)
+            )
+        case "literal_error":
+            return f"{key or 'it'} is {found}, which it cannot be; known: {problem.get('ctx', {}).get('expected', '')}"
+        case other:
+            takes = _TAKES.get(other, problem["msg"][:1].lower() + problem["msg"][1:])
+            return f"{key or 'it'} is {found}, which it cannot be; it takes {takes}"
+
+
+def _dataclass_at(kind: Any, path: Sequence[int | str]) -> Any:
+    """Return the dataclass in which a path of keys ends: items of lists and values of mappings are of one kind."""
+    for key in path:
+        kind = _dataclass_in(get_type_hints(kind).get(str(key), kind))
+    return kind
+
+
+def _dataclass_in(kind: Any) -> Any:
+    return kind if is_dataclass(kind) else next(filter(None, map(_dataclass_in, get_args(kind))), None)
+
+
+def _missing(value: object, content: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the fields of a dataclass that its JSON does not name."""
+    if not is_dataclass(value):
+        return
+    for field in fields(value):
+        if field.name not in content:
+            yield prefix + field.name
+        else:
+            yield from _missing(getattr(value, field.name), content[field.name], f"{prefix}{field.name}.")
