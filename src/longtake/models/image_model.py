@@ -18,13 +18,15 @@ from longtake.schedule import Prediction, Schedule, Spacing, Table, discrete_sch
 class ImageModel(VideoModel):
     """A pipeline with an image autoencoder and a scheduler; what its network does and reads is the family's."""
 
+    alphas_cumprod: Table
+    prediction: Prediction
+
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs, network: Any, told: str = "") -> None:
         """Take a pipeline as it is; `network` is the part that denoises, `told` is for the digest."""
         self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest(told)
         self.device, self.dtype = where_run(pipeline, network)
         scheduler = configs.parts["scheduler"]
-        levels: tuple[Table, Prediction] = levels_of(scheduler.config, scheduler.where)
-        self.alphas_cumprod, self.prediction = levels
+        self.alphas_cumprod, self.prediction = levels_of(scheduler.config, scheduler.where)
 
     def text_states(self, prompts: Sequence[str]) -> Float[Tensor, "prompts tokens width"]:
         """Return what CLIP's text encoder makes of prompts, cut or padded to the tokenizer's length."""

@@ -47,6 +47,7 @@ def write_weights(guidance: float, infill_guidance: float, runs: Runs, weights: 
     told = read_extras(shared)
     with safe_open(runs.captions, "pt") as file:
         num_tokens = file.get_slice("empty").get_shape()[0]
-    extras = {"guidance": guidance, "infill_guidance": infill_guidance, "fps": told["fps"], "vocabulary": told["vocabulary"]}
-    extras |= {"forward_flops": count_flops(network, num_tokens), "decode_flops": told["decode_flops"]}
+    extras = {"guidance": guidance, "infill_guidance": infill_guidance}
+    extras |= {name: told[name] for name in ("fps", "vocabulary", "decode_flops")}
+    extras |= {"forward_flops": count_flops(network, num_tokens)}
     save_index(folder, extras | {"shared": f"../{shared.name}"})
