@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import WanPipeline
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -75,6 +76,14 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 def edit(file: Path, **changes: Any) -> None:
     content = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+@pytest.mark.parametrize("saved_by", ["WanImageToVideoPipeline", "WanDMDPipeline"])
+def test_a_folder_is_known_by_its_network_whichever_pipeline_saved_it(copy: Path, model: WanModel, saved_by) -> None:
+    edit(copy / "model_index.json", _class_name=saved_by, image_encoder=[None, None], image_processor=[None, None])
+    loaded = load_model(str(copy))
+    assert isinstance(loaded, WanModel) and loaded.digest == model.digest
+    assert isinstance(loaded.pipeline, WanPipeline)
 
 
 NETWORK, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
