@@ -34,10 +34,13 @@ def write_set(name: str, seeds: range, spoilt: int) -> None:
 def test_a_curve_rises_where_videos_get_worse(longtake: Callable):
     write_set("real", range(4), 0)
     write_set("fake", range(10, 14), 16)
+    Path("real/empty.mp4").touch()
     asked = ("evaluate", "blocks", "--real", "real", "--fake", "fake", "--parts", "2")
     ran = longtake(*asked, "--json")
     assert ran.status == 0, ran.err
     scores = json.loads(ran.out)
+    assert scores["videos_real"] == 4 and scores["warnings"][0].startswith("skipped: cannot read real/empty.mp4")
+    assert "skipped: cannot read real/empty.mp4" in ran.err
     assert scores["fvd"][0] < scores["fvd"][1] and scores["fid"][0] < scores["fid"][1]
     assert scores["block_fvd"] == sum(scores["fvd"]) / 2 and scores["clips_per_part"] == 4
     assert scores["network"].startswith("stand-in") and scores["picture_network"].startswith("stand-in")
