@@ -13,8 +13,7 @@ import pytest
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.video.encoding import exact_rate
 from longtake.video.formats import BY_ENDING, FORMATS
-from longtake.video.output import Standing, Target, make_target, standing
-from longtake.video.paths import check_output
+from longtake.video.output import Standing, Target, check_output, make_target, standing
 from longtake.video.sink import open_sink
 
 
