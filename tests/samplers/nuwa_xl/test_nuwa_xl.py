@@ -164,7 +164,7 @@ def test_a_kill_loses_only_what_is_under_way(tmp_path):
         for _ in range(taken):
             last = next(made)
         resume = last.state()
-        assert set(resume) == {"next"}
+        assert set(resume) == {"next", "decoder.frames"}
         done = len(executor.done)
         rest, again = video(plan, store=folder, resume=resume)
         assert np.array_equal(rest, whole[int(resume["next"]) :])

@@ -132,7 +132,7 @@ def test_the_number_of_clips_only_shares_out_the_work():
 def test_compat_holds_one_prompt_a_clip():
     plan = VideoInfinity(clips=3, compat=True).plan(request(prompts=PromptTimeline((0, 10), ("a", "b"))), TOY)
     setting = prepare(Toy(), plan, seeded_noise(0), ALONE)
-    assert setting.uniform.prompts[0].tolist() == [1] * 16 + [2] * 8
+    assert setting.held.prompt_index[0].tolist() == [1] * 16 + [2] * 8
 
 
 def test_a_blend_moves_evenly_from_one_prompt_to_the_next():

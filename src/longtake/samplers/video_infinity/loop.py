@@ -15,12 +15,11 @@ from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
 from longtake.samplers.run import Run, encoded
-from longtake.samplers.step import Denoiser, Windows, ddim_step, free
+from longtake.samplers.step import Windows, ddim_step, free
 from longtake.samplers.video_infinity.blend import blended
 from longtake.samplers.video_infinity.dual_scope import Scope
 from longtake.samplers.video_infinity.mixer import ClipMixer
 from longtake.samplers.video_infinity.plan import VideoInfinityPlan
-from longtake.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +29,8 @@ class Setting(Run):
     model: TemporalHooks
     plan: VideoInfinityPlan
     mixer: ClipMixer
-    schedule: Schedule
-    denoiser: Denoiser
+    held: Windows
+    """The frames held here, as one window."""
 
     @property
     def frames(self) -> range:
@@ -98,9 +97,7 @@ def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: 
     condition = encoded(model, plan)
     pixel_frames = [plan.spec.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
     condition, rows = blended(condition, prompts, pixel_frames, settings.blend)
-    schedule = model.schedule(plan.num_levels)
     rows = torch.tensor([rows], device=model.device)
-    windows = Windows(schedule=schedule, condition=condition, prompt_index=rows)
     return Setting(
         model=model,
         plan=plan,
@@ -108,18 +105,18 @@ def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: 
         world=world,
         condition=condition,
         mixer=mixer,
-        schedule=schedule,
-        denoiser=free(model, windows, plan.guidance, world.cfg),
+        held=Windows(schedule=model.schedule(plan.num_levels), condition=condition, prompt_index=rows),
     )
 
 
 def denoised(setting: Setting, x: Latents, level: int) -> Latents:
     """Return the frames held here one level lower."""
-    setting.mixer.weights = setting.plan.weights(float(setting.schedule.timestep[level]))
-    eta = setting.plan.settings.eta
+    plan, schedule, eta = setting.plan, setting.held.schedule, setting.plan.settings.eta
+    setting.mixer.weights = plan.weights(float(schedule.timestep[level]))
+    denoiser = free(setting.model, setting.held, plan.guidance, setting.world.cfg)
     z = setting.draw("step", level) if eta else None
     with setting.model.mixing(setting.mixer):
-        return ddim_step(setting.denoiser, x, level, setting.schedule, eta, z, setting.clip)[0]
+        return ddim_step(denoiser, x, level, schedule, eta, z, setting.clip)[0]
 
 
 def _decoded_apart(setting: Setting, x: Tensor, whole: Tensor, decoded: int) -> Iterator[Chunk]:

@@ -95,7 +95,7 @@ class DenoiserTask(Task):
         text = torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)])
         shape = (len(self.shown), self.clips.latents.shape[2], self.settings.num_frames, *self.clips.latents.shape[3:])
         text = text.to(self.unet.device)
-        schedule = discrete_schedule(self.alphas_cumprod, self.settings.sample_steps, "trailing", "v_prediction")
+        schedule = discrete_schedule(self.alphas_cumprod.cpu(), self.settings.sample_steps, "trailing", "v_prediction")
 
         def denoiser(x: Tensor, levels: Tensor) -> Tensor:
             timesteps = schedule.timestep[torch.cat([levels, levels]).cpu()].to(x.device)
