@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a part of a model takes of the memory."""
+
+    parameters: int = 0
+    working: int | None = None
+    """Numbers alive at once while it works, on a window or on a latent frame; None where nobody has counted them."""
+    remembered: int = 0
+    """Numbers that it keeps from one call to the next."""
+    width: int | None = None
+    """Bytes of a number, where that is not for the user to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoSpec:
     """Everything about a model that can be known before its weights are loaded."""
 
@@ -52,6 +65,12 @@ class VideoSpec:
     """Every word the model knows, where that is a closed list."""
     parameters: int = 0
     """Number of weights of all parts together."""
+    text_encoder: Part = Part()
+    """Where its weights are counted apart."""
+    network: Part = Part()
+    """Its weights are those that belong to no other part."""
+    decoder: Part = Part()
+    """Where its weights are counted apart."""
     forward_flops: int | None = None
     """Floating-point operations of one network evaluation (one window, one guidance branch)."""
     decode_flops: int | None = None

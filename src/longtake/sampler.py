@@ -46,7 +46,7 @@ class Plan:
     forwards: int | None
     """Network evaluations in all, each window and guidance branch one; None for an endless run."""
     forwards_per_frame: float
-    """The same per frame of video, once the run is under way."""
+    """The same per frame of the video, which is a frame of pixels, once the run is under way."""
     tasks: int | None
     """Clips, windows or tree nodes in all; None for an endless run."""
     decoded: int | None

@@ -8,6 +8,7 @@ import pytest
 
 from longtake.apps import rates
 from longtake.apps.cli import COMMANDS
+from longtake.model import Part
 from longtake.models import MODELS, toy_spec
 from longtake.samplers import SAMPLERS
 
@@ -38,6 +39,27 @@ def test_memory_grows_with_the_batch_and_not_with_the_length(longtake: Callable)
 
     assert memory("--sampler.window-batch", "64") > memory()
     assert memory("--frames", "6400") == memory() == memory("--frames", "endless")
+
+
+def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that remembers 38 latents: they are stored, twice for a moment; what it remembers is held in memory."""
+    decoder = Part(parameters=1000, working=2000, remembered=3000, width=4)
+    wan = replace(toy_spec.TOY, temporal_stride=4, decoder_history=38, decoder=decoder, parameters=1000)
+    monkeypatch.setattr(toy_spec, "TOY", wan)
+    plan = json.loads(longtake(*PLAN, "--json").out)
+    memory, disk = plan["memory_by_part"], plan["disk_by_part"]
+    assert sum(memory.values()) == plan["peak_memory_bytes"] and sum(disk.values()) == plan["disk_bytes"]
+    assert (memory["decoder"], memory["decoder's memory"], memory["network"]) == (4000, 12000, 0)
+    held, latent = plan["held_frames"], 3 * 8 * 8 * 4
+    assert disk["state"] == 2 * ((held + 38) * latent + 32 * 8 * 8 * 3)
+    told = longtake(*PLAN).out
+    assert "disk     video " in told and "decoder's memory 12" in told and ", state " in told
+    for sampler in SAMPLERS:
+        if sampler != "nuwa-xl":
+            plan = json.loads(longtake(*PLAN[:-1], "20001", "--sampler", sampler, "--json").out)
+            assert plan["forwards_per_frame"] == pytest.approx(plan["forwards"] / 20001, rel=0.01)
 
 
 def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:

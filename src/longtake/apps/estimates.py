@@ -1,6 +1,7 @@
 """What a plan will cost: memory, disk and time, worked out without weights."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from longtake._generate import SEGMENT
@@ -29,8 +30,12 @@ class Estimates:
     device: str
     dtype: str
     peak_memory_bytes: int
+    memory_by_part: Mapping[str, int]
+    """Bytes; its sum is the peak."""
     disk_bytes: int | None
     """None for an endless run."""
+    disk_by_part: Mapping[str, int]
+    """Bytes; its sum is what the disk must hold at any time. Empty for an endless run."""
     seconds: float | None
     """From counted operations and the rate that the machine has shown; None where that is not known."""
     seconds_reason: str | None
@@ -42,47 +47,79 @@ def estimate(job: Job) -> Estimates:
     device = "cpu" if job.order.device == "auto" else job.order.device
     dtype = auto_dtype(device)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
+    memory, disk = _memory(job, 4 if dtype == "float32" else 2), _disk(job)
     return Estimates(
         device=device,
         dtype=dtype,
-        peak_memory_bytes=_memory(job, 4 if dtype == "float32" else 2),
-        disk_bytes=_disk(job),
+        peak_memory_bytes=sum(memory.values()),
+        memory_by_part=memory,
+        disk_bytes=None if job.frames is None else sum(disk.values()),
+        disk_by_part=disk,
         seconds=seconds,
         seconds_reason=reason,
     )
 
 
-def _memory(job: Job, width: int) -> int:
-    """Return process + weights + held latents (float32) + activations of one batch + pixels that wait to be written.
+def _memory(job: Job, width: int) -> dict[str, int]:
+    """Return what lies in memory at the peak: the weights of every part, what a decoder remembers, the latents that are
+    held, the numbers of whichever of network and decoder works with more, and pixels that wait to be written.
 
-    `width`: bytes of a number. Activations are those of a video UNet in the usual proportions, decoding eight frames at
-    a time; the larger of denoising and decoding counts. The sum depends on the length of the video only for samplers
-    that hold all of it.
+    `width`: bytes of a number. The sum depends on the length of the video only for samplers that hold all of it.
     """
     spec, plan = job.spec, job.plan
-    numbers = math.prod(spec.latent_shape)
-    positions = math.prod(spec.latent_shape[1:]) * plan.window_frames // spec.num_frames
-    latents = plan.held_frames * numbers // spec.num_frames * 4 * LATENT_COPIES
-    denoising = plan.window_batch * positions * NUMBERS_PER_CELL * width
-    decoding = min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width
-    pixels = 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2
+    text, decoder = spec.text_encoder.parameters, spec.decoder.parameters
     # A float32 copy of one part exists while the weights are read.
-    weights = int(spec.parameters * width * 1.25)
-    process = PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0)
-    return process + weights + latents + max(denoising, decoding) + pixels
+    network = int((spec.parameters - text - decoder) * width * 1.25)
+    return {
+        "process": PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0),
+        "text encoder": text * (spec.text_encoder.width or width),
+        "network": network,
+        "decoder": decoder * (spec.decoder.width or width),
+        "decoder's memory": spec.decoder.remembered * (spec.decoder.width or width),
+        "latents": plan.held_frames * _latent_bytes(job) * LATENT_COPIES,
+        "working": max(_denoising(job, width), _decoding(job, width)),
+        "pixels": 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2,
+    }
 
 
-def _disk(job: Job) -> int | None:
-    frames = job.frames
+def _denoising(job: Job, width: int) -> int:
+    """Return the bytes of one batch in the network; uncounted networks are video UNets in the usual proportions."""
+    spec, plan = job.spec, job.plan
+    window = spec.network.working
+    if window is None:
+        window = math.prod(spec.latent_shape[1:]) * NUMBERS_PER_CELL
+    return plan.window_batch * window * plan.window_frames // spec.num_frames * width
+
+
+def _decoding(job: Job, width: int) -> int:
+    """Return the bytes of decoding, eight frames at a time where nobody has counted."""
+    spec, plan = job.spec, job.plan
+    if spec.decoder.working is not None:
+        return spec.decoder.working * (spec.decoder.width or width)
+    return min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width
+
+
+def _disk(job: Job) -> dict[str, int]:
+    """Return what lies on the disk: the video, latents that stay beside it, and the saved state, of which there are two
+    while one takes the other's place: what the sampler holds, what brings back a decoder, and frames that wait."""
+    spec, frames = job.spec, job.frames
     if frames is None:
-        return None
-    pixels = frames * job.spec.height * job.spec.width
+        return {}
     # Enlarged pixels are repetitions, which cost little.
-    content = pixels * job.format.bytes_per_pixel * job.output.scale
+    content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
-    latents = job.plan.stored_frames * math.prod(job.spec.latent_shape) // job.spec.num_frames * 4
-    return round(content + frames * BYTES_PER_FRAME) + latents
+    waiting = SEGMENT * spec.height * spec.width * 3
+    return {
+        "video": round(content + frames * BYTES_PER_FRAME),
+        "latents": job.plan.stored_frames * _latent_bytes(job),
+        "state": 2 * ((job.plan.held_frames + spec.decoder_history) * _latent_bytes(job) + waiting),
+    }
+
+
+def _latent_bytes(job: Job) -> int:
+    """Return the bytes of one latent frame in float32."""
+    return math.prod(job.spec.latent_shape) // job.spec.num_frames * 4
 
 
 def _seconds(job: Job, device: str, dtype: str) -> tuple[float | None, str | None]:

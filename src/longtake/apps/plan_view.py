@@ -1,5 +1,6 @@
 """A plan as JSON and as text."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -31,7 +32,9 @@ def plan_content(job: Job) -> dict[str, Any]:
 def plan_lines(job: Job) -> list[str]:
     """Return the plan for people, a line each: what is made, the work, the cost, the prompts."""
     costs = estimate(job)
-    return [*headline(job), f"cost     {_cost(costs)}", *_prompts(job)]
+    sizes = {"memory": costs.memory_by_part, "disk": costs.disk_by_part}
+    parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
+    return [*headline(job), f"cost     {_cost(costs)}", *parts, *_prompts(job)]
 
 
 def headline(job: Job) -> list[str]:
@@ -64,6 +67,10 @@ def _cost(costs: Estimates) -> str:
     time = f"time unknown: {costs.seconds_reason}" if costs.seconds is None else f"about {duration(costs.seconds)}"
     disk = "" if costs.disk_bytes is None else f", about {size(costs.disk_bytes)} of disk"
     return f"{time}; about {size(costs.peak_memory_bytes)} of memory{disk} ({costs.device}, {costs.dtype})"
+
+
+def _parts(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size(value)}" for name, value in sizes.items() if value)
 
 
 def _prompts(job: Job) -> list[str]:

@@ -21,7 +21,7 @@ from longtake.model import FrameMixer
 from longtake.models import load_model
 from longtake.models.wan.attention import temporal_rotation
 from longtake.models.wan.model import WanModel
-from longtake.models.wan.spec import decoder_history
+from longtake.models.wan.spec import Autoencoder, decoder_history, remembered_numbers
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
@@ -276,11 +276,16 @@ def test_the_last_latents_bring_back_what_the_decoder_remembers(model, settings,
     for count, is_enough in ((history, True), (history - 1, False)):
         again = remembered(streaming, latents[:, -count:])
         assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True) if isinstance(a, Tensor)) == is_enough
+    read = Autoencoder(**{name: vae.config[name] for name in Autoencoder.__dataclass_fields__})
+    assert remembered_numbers(read, 2, 2) == sum(part.numel() for part in whole if isinstance(part, Tensor))
 
 
 def test_what_is_stored_of_the_decoder_at_720p_is_small() -> None:
-    """With the published sizes of Wan2.1: 16 channels, 8 pixels a side, 2 residual blocks."""
-    assert decoder_history(2, [False, True, True]) * 16 * (720 // 8) * (1280 // 8) * 4 <= 40_000_000
+    """With the published sizes of Wan2.1: 16 channels, 8 pixels a side, 2 residual blocks; what it remembers is not."""
+    released, height, width = Autoencoder(), 720 // 8, 1280 // 8
+    history = decoder_history(released.num_res_blocks, released.temperal_downsample)
+    assert history * released.z_dim * height * width * 4 <= 40_000_000
+    assert remembered_numbers(released, height, width) * 4 > 8 * 2**30
 
 
 def test_encoding_gives_latents_of_the_right_scale(model) -> None:

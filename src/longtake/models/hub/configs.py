@@ -101,6 +101,11 @@ class Part:
         known = {entry.name: config[entry.name] for entry in fields(cast(Any, kind)) if entry.name in config}
         return read_typed(kind, known, self.where, error=CheckpointError)
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
     def error(self, reason: str) -> CheckpointError:
         """Return the error for a config that cannot be."""
         return CheckpointError(f"{self.where}: {reason}; fetch the model again")
@@ -134,7 +139,7 @@ class Configs:
     @cached_property
     def parameters(self) -> int:
         """How many numbers all parts together hold."""
-        return sum(math.prod(shape) for part in self.parts.values() for shape in part.shapes().values())
+        return sum(part.parameters for part in self.parts.values())
 
     def digest(self, told: str = "") -> str:
         """Return a hash of everything on the disk that decides what the model makes; `told` is what lies elsewhere."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.model import Part, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Positive
 
 TEXT_TOKENS = 512
@@ -41,6 +41,10 @@ class Autoencoder:
     scale_factor_temporal: Count = 4
     num_res_blocks: Count = 2
     temperal_downsample: tuple[bool, ...] = (False, True, True)
+    base_dim: Count = 96
+    decoder_base_dim: Count | None = None
+    dim_mult: tuple[Count, ...] = (1, 2, 4, 4)
+    is_residual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,8 @@ def spec(configs: Configs) -> VideoSpec:
         raise InputError(
             f"{configs.where}/{EXTRAS}: size {height} x {width} does not fit; both must be multiples of {unit}"
         )
+    if len(vae.dim_mult) != len(vae.temperal_downsample) + 1:
+        raise configs.parts["vae"].error(f"dim_mult {list(vae.dim_mult)} does not fit temperal_downsample")
     _check_network(configs, network, vae.z_dim, extras.num_frames)
     tokens, inner = height * width // unit**2, network.num_attention_heads * network.attention_head_dim
     flops = network.num_layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
@@ -97,6 +103,10 @@ def spec(configs: Configs) -> VideoSpec:
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
         parameters=configs.parameters,
+        text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
+        # Counted on fake tensors of the sizes of 1.3B and 14B: that many numbers for every token, all layers alike.
+        network=Part(working=extras.num_frames * tokens * (20 * inner + 2 * network.ffn_dim)),
+        decoder=_decoder(vae, configs.parts["vae"].parameters, height // stride, width // stride),
         forward_flops=extras.forward_flops or flops,
         decode_flops=extras.decode_flops,
         temporal_layers=(("attention", inner, tokens),) * network.num_layers,
@@ -130,6 +140,36 @@ def decoder_history(num_res_blocks: int, doubled: Sequence[bool]) -> int:
         frames += block
     middle, entry = 2 * 2 * 2, 2
     return frames + middle + entry
+
+
+def remembered_numbers(vae: Autoencoder, height: int, width: int) -> int:
+    """Return how many numbers a decoder remembers: two frames of what enters every convolution over time.
+
+    `height` and `width` are those of the latents.
+    """
+    base = vae.decoder_base_dim or vae.base_dim
+    steps = [base * multiple for multiple in (vae.dim_mult[-1], *vae.dim_mult[::-1])]
+    cells = height * width
+    numbers = 2 * cells * (vae.z_dim + 4 * steps[0])
+    upsampled = [*vae.temperal_downsample[::-1], None]
+    for number, (entering, leaving, is_doubled) in enumerate(zip(steps[:-1], steps[1:], upsampled, strict=True)):
+        first = entering if vae.is_residual or not number else entering // 2
+        entered = first + leaving * (2 * vae.num_res_blocks + 1) + (leaving if is_doubled else 0)
+        numbers += 2 * cells * entered
+        cells *= 1 if is_doubled is None else 4
+    return numbers + 2 * cells * steps[-1]
+
+
+def _decoder(vae: Autoencoder, parameters: int, height: int, width: int) -> Part:
+    """Return what the decoder takes where latents have so many cells."""
+    cells = height * width * 4 ** len(vae.temperal_downsample)
+    return Part(
+        parameters=parameters,
+        # Counted on fake tensors of the released sizes.
+        working=(56 if vae.is_residual else 26) * (vae.decoder_base_dim or vae.base_dim) * cells,
+        remembered=remembered_numbers(vae, height, width),
+        width=4,
+    )
 
 
 def layer_flops(tokens: int, width: int, ffn: int) -> int:

@@ -216,7 +216,7 @@ def _counted(plan: FifoPlan) -> FifoPlan:
     """Return the plan with its counts filled in."""
     branches = num_branches(plan.guidance)
     cost = [branches if plan.guided(w) else 1 for w in range(len(plan.windows))]
-    per_frame = sum(cost) / plan.settings.frames_per_level
+    per_frame = sum(cost) / (plan.settings.frames_per_level * plan.spec.temporal_stride)
     if plan.iterations is None:
         return replace(plan, forwards_per_frame=per_frame)
     computed = [plan.computed(iteration) for iteration in range(plan.iterations)]

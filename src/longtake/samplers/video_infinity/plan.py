@@ -102,7 +102,7 @@ class VideoInfinity(Sampler):
             global_frames=far,
             num_levels=steps,
             forwards=forwards,
-            forwards_per_frame=forwards / total,
+            forwards_per_frame=forwards / request.frames,
             tasks=len(clips),
             decoded=total,
             window_batch=1,
