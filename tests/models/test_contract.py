@@ -1,0 +1,138 @@
+"""What every model promises, row by row of the tables, and folder by folder of LONGTAKE_HUB=DIR.
+
+Tiny folders stand for the families of which no model is embedded.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
+from longtake.model import FrameMixer, Infill, PerFrameNoise, TemporalHooks
+from longtake.models import MODELS, load_model, model_spec
+from longtake.models.hub.pipelines import PIPELINES
+
+from .wan.wan_fixture import tiny_wan
+
+PROMPTS = ["", "a red car", "a blue boat"]
+HUB = sorted(path.parent for path in Path(os.environ.get("LONGTAKE_HUB", os.devnull)).glob("*/model_index.json"))
+TINY = ["latte", "wan", "sparsectrl"]
+
+
+@pytest.fixture(scope="module", params=[*MODELS, *TINY, *(pytest.param(path, id=path.name) for path in HUB)])
+def model(request, latte_folder, sparsectrl_folder, tmp_path_factory):
+    if request.param == "wan":
+        return load_model(str(tiny_wan(tmp_path_factory.mktemp("models"))))
+    tiny = {"latte": latte_folder, "sparsectrl": sparsectrl_folder}
+    return load_model(str(tiny.get(request.param, request.param)))
+
+
+def test_every_row_of_the_table_is_among_them(latte_folder, sparsectrl_folder):
+    embedded = [entry.folder for entry in MODELS.values() if entry.folder]
+    folders = [*embedded, latte_folder, sparsectrl_folder]
+    kinds = {json.loads((folder / "model_index.json").read_text())["_class_name"] for folder in folders}
+    assert kinds | {"WanPipeline"} == set(PIPELINES)
+
+
+def windows(model, count):
+    shape = (count, *model.spec.latent_shape)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def called(model, x, levels, rows, num_levels=10):
+    """x0; `levels` and `rows` are (windows, frames), of which the first level is a window's where it has but one."""
+    schedule, condition = model.schedule(num_levels), model.encode(PROMPTS)
+    if not isinstance(model, PerFrameNoise):
+        levels = levels[:, 0]
+    return model.denoise(x, levels, schedule, condition, rows)
+
+
+def even(model, count, value):
+    return torch.full((count, model.spec.num_frames), value)
+
+
+def test_x0_is_a_tensor_like_x(model):
+    x = windows(model, 2)
+    x0 = called(model, x, even(model, 2, 6), even(model, 2, 1))
+    assert x0.shape == x.shape and x0.dtype == x.dtype and x0.isfinite().all() and x0.std() > 0
+
+
+def test_a_batch_of_windows_is_as_each_by_itself(model):
+    x, levels = windows(model, 2), torch.cat([even(model, 1, 3), even(model, 1, 8)])
+    rows = torch.cat([even(model, 1, 1), even(model, 1, 2)])
+    together = called(model, x, levels, rows)
+    for place in range(2):
+        alone = called(model, x[place : place + 1], levels[place : place + 1], rows[place : place + 1])
+        torch.testing.assert_close(together[place], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_level_that_is_moved_changes_its_frame_and_no_other_window(model):
+    if not isinstance(model, PerFrameNoise):
+        pytest.skip("one level a window")
+    x, levels, rows = windows(model, 2), even(model, 2, 6), even(model, 2, 1)
+    before = called(model, x, levels, rows)
+    levels[0, 2] = 1
+    after = called(model, x, levels, rows)
+    assert (after[0, :, 2] - before[0, :, 2]).abs().max() > 1e-2
+    torch.testing.assert_close(after[1], before[1], atol=1e-5, rtol=1e-5)
+
+
+class Refusing(FrameMixer):
+    """Stops the network at its first layer over time."""
+
+    def refuse(self, *args, **settings):
+        raise RuntimeError("stopped")
+
+    attend = convolve = normalise = block = refuse
+
+    def places(self):
+        return [(0, 1)]
+
+
+def test_a_mixer_leaves_no_trace_even_after_an_error(model):
+    if not isinstance(model, TemporalHooks):
+        pytest.skip("no hooks")
+    x, levels, rows = windows(model, 1), even(model, 1, 6), even(model, 1, 1)
+    before = called(model, x, levels, rows)
+    with pytest.raises(RuntimeError, match="stopped"), model.mixing(Refusing()):
+        called(model, x, levels, rows)
+    assert torch.equal(called(model, x, levels, rows), before)
+
+
+def test_known_ends_show(model):
+    if not isinstance(model, Infill):
+        pytest.skip("no infill")
+    x, schedule, condition, rows = windows(model, 1), model.schedule(10), model.encode(PROMPTS), even(model, 1, 1)
+    ends = torch.randn((3, 1, *x.shape[1:2], *x.shape[3:]), generator=torch.Generator().manual_seed(1))
+    one, other = (
+        model.denoise_between(x, torch.tensor([9]), schedule, condition, rows, ends[0], last) for last in ends[1:]
+    )
+    assert one.shape == x.shape and (one - other)[:, :, 1:-1].abs().max() > 1e-4
+
+
+def test_a_stream_decodes_in_pieces_as_at_once(model):
+    spec = model.spec
+    if len(spec.latent_shape) != 4:
+        pytest.skip("decodes whole clips")
+    latents = windows(model, 1)[0]
+    whole = decode_clip(model, latents)
+    assert whole.shape == (spec.pixel_frames(latents.shape[1]), spec.height, spec.width, 3)
+    decoder, parts = Decoder(), []
+    for start, stop in ((0, 2), (2, 3), (3, latents.shape[1])):
+        pixels, decoder = decode_pixels(model, latents[:, start:stop], decoder, last=stop == latents.shape[1])
+        parts.append(pixels)
+        assert decoder.frames == sum(map(len, parts))
+        if start == 2:
+            decoder = unpack_decoder(model, pack_decoder(decoder))
+    assert np.abs(np.concatenate(parts).astype(int) - whole).max() <= 1
+
+
+def test_the_spec_is_the_one_that_is_known_without_weights(model):
+    if model.spec.name in MODELS:
+        assert model_spec(model.spec.name) == model.spec
+    for capability in model.spec.capabilities:
+        assert isinstance(model, capability)
