@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype, nn
@@ -63,6 +63,8 @@ class VideoSpec:
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None
     """Every word the model knows, where that is a closed list."""
+    released: Literal["float16", "bfloat16"] = "float16"
+    """The format of 16 bits that the network is known to work in, which auto takes on a GPU."""
     parameters: int = 0
     """Number of weights of all parts together."""
     text_encoder: Part = Part()

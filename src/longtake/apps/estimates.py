@@ -45,7 +45,7 @@ class Estimates:
 def estimate(job: Job) -> Estimates:
     """Work out what a job will cost. `auto` counts as the CPU: looking for a GPU would load torch."""
     device = "cpu" if job.order.device == "auto" else job.order.device
-    dtype = auto_dtype(device)[0] if job.order.dtype == "auto" else job.order.dtype
+    dtype = auto_dtype(device, job.spec.released)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
     memory, disk = _memory(job, 4 if dtype == "float32" else 2), _disk(job)
     return Estimates(

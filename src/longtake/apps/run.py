@@ -44,7 +44,7 @@ def run_job(job: Job, say: Callable[[str], None]) -> Outcome:
     Under torchrun all processes take part; the first one shows and reports.
     """
     first = launched().rank == 0
-    hardware = choose_hardware(job.order.device, job.order.dtype)
+    hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
     for line in _introduction(job, hardware) if first else ():
         say(line)
     run = None

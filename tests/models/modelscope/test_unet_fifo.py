@@ -85,5 +85,6 @@ def test_the_automatic_number_format_says_why(tmp_path: Path, device, flags, exp
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(f"flags : {flags}\n")
-    dtype, reason = auto_dtype(device, cpuinfo)
+    dtype, reason = auto_dtype(device, cpuinfo=cpuinfo)
     assert dtype == expected[0] and expected[1] in reason
+    assert auto_dtype(device, "bfloat16", cpuinfo)[0] == ("bfloat16" if device == "cuda:1" else expected[0])

@@ -40,7 +40,9 @@ def test_the_spec_tells_what_the_loaded_model_is(folder, model) -> None:
     parts = (model.pipeline.transformer, model.pipeline.vae, model.pipeline.text_encoder)
     assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.parameters())
     assert spec.capabilities == {PerFrameNoise, TemporalHooks} and spec == model.spec
-    assert spec.temporal_layers == (("attention", 48, TOKENS),) * 2
+    assert spec.temporal_layers == (("attention", 48, TOKENS),) * 2 and spec.released == "bfloat16"
+    counted = [sum(tensor.numel() for tensor in part.parameters()) for part in parts[1:]]
+    assert counted == [spec.decoder.parameters, spec.text_encoder.parameters]
 
 
 def test_the_spec_counts_the_operations_of_the_blocks(folder, model) -> None:

@@ -6,15 +6,16 @@ from typing import Literal
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-def auto_dtype(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[Dtype, str]:
+def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[Dtype, str]:
     """Return the format that is fastest on a device at nearly the same pictures, and why, for people to read.
 
     Measured on UNets of 4 to 5 million weights (8 x 8 latents, 16 frames, one core with AVX-512 BF16): bfloat16 takes
     0.63 to 0.80 of float32's time, the decoder 0.61. Without such instructions it is emulated, and slower.
-    `cpuinfo` is where Linux lists the processor's instructions.
+    `released` is the format of 16 bits that the model is known to work in; `cpuinfo` is where Linux lists the
+    processor's instructions.
     """
     if device.startswith("cuda"):
-        return "float16", "half the memory, and what GPUs are fast at"
+        return released, "half the memory, what GPUs are fast at, and what the model was released in"
     if device != "cpu":
         return "float32", f"nothing faster has been measured on {device}"
     try:

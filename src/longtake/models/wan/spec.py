@@ -102,6 +102,7 @@ def spec(configs: Configs) -> VideoSpec:
         capabilities=frozenset({PerFrameNoise, TemporalHooks}),
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
+        released="bfloat16",
         parameters=configs.parameters,
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         # Counted on fake tensors of the sizes of 1.3B and 14B: that many numbers for every token, all layers alike.
