@@ -13,8 +13,7 @@ import torch
 
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import FrameMixer, Infill, PerFrameNoise, TemporalHooks
-from longtake.models import MODELS, load_model, model_spec
-from longtake.models.hub.pipelines import PIPELINES
+from longtake.models import FAMILIES, MODELS, load_model, model_spec
 
 from .wan.wan_fixture import tiny_wan
 
@@ -35,7 +34,7 @@ def test_every_row_of_the_table_is_among_them(latte_folder, sparsectrl_folder):
     embedded = [entry.folder for entry in MODELS.values() if entry.folder]
     folders = [*embedded, latte_folder, sparsectrl_folder]
     kinds = {json.loads((folder / "model_index.json").read_text())["_class_name"] for folder in folders}
-    assert kinds | {"WanPipeline"} == set(PIPELINES)
+    assert kinds | {"WanPipeline"} == {row.pipeline for row in FAMILIES.values()}
 
 
 def windows(model, count):
