@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Length
 from longtake.models.image_spec import Denoiser, image_spec
 
 
@@ -15,14 +15,14 @@ from longtake.models.image_spec import Denoiser, image_spec
 class Unet(Denoiser):
     """What is read of the config of UNetMotionModel; the defaults are the library's."""
 
-    motion_max_seq_length: Count = 32
+    motion_max_seq_length: Length = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """What is read of the config of SparseControlNetModel; the defaults are the library's."""
 
-    motion_max_seq_length: Count = 32
+    motion_max_seq_length: Length = 32
     use_simplified_condition_embedding: bool = True
     conditioning_channels: Count = 4
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
 from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, weight_files
@@ -22,9 +22,11 @@ from longtake.typed import read_typed
 EXTRAS = "longtake.json"
 ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared")
 """Fields of `Extras` that mean something for every model."""
-MOST = {"layers|depth|blocks": 500, "length|seq_len|position": 2**16, "": 10**6}
-"""The most that a number in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
+MOST = {"layers|depth|blocks": 500, "timesteps": 10**5, "length|seq_len|position": 2**20, "": 10**8}
+"""The most that a count in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
 Count = Annotated[int, Ge(1)]
+Length = Annotated[int, Ge(1), Le(2**16)]
+"""Of a table of positions, which is filled as soon as a network is made."""
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Shapes = dict[str, tuple[int, ...]]
@@ -227,7 +229,8 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
         check_plain(file)
     if name == "scheduler":
         config = place / "scheduler_config.json"
-        return Part(where=str(config), config=read_json(config), shapes=dict, folder=place)
+        _check_counts(content := read_json(config), str(config))
+        return Part(where=str(config), config=content, shapes=dict, folder=place)
     if name not in family.networks:
         entry = read_index(found).get(name)
         config = {"_class_name": entry[1]} if isinstance(entry, list) and len(entry) == 2 else {}
@@ -237,7 +240,7 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
     if content.get("_class_name", supported) != supported:
         shown = content["_class_name"]
         raise InputError(f"{place} is a {shown}; longtake runs folders with a {supported} there")
-    _check_numbers(content, str(config))
+    _check_counts(content, str(config))
 
     def shapes() -> Shapes:
         files = weight_files(place, stem(name), found.variant)
@@ -246,15 +249,15 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
     return Part(where=str(config), config=content, shapes=shapes, folder=place, variant=found.variant)
 
 
-def _check_numbers(content: Any, where: str, name: str = "") -> None:
-    """Raise CheckpointError for a number that no network has; see `MOST`."""
+def _check_counts(content: Any, where: str, name: str = "") -> None:
+    """Raise CheckpointError for a count that no network has; see `MOST`."""
     if isinstance(content, dict):
         for key, value in content.items():
-            _check_numbers(value, where, key)
+            _check_counts(value, where, key)
     elif isinstance(content, list):
         for value in content:
-            _check_numbers(value, where, name)
-    elif isinstance(content, (int, float)):
+            _check_counts(value, where, name)
+    elif isinstance(content, int):
         most = next(limit for pattern, limit in MOST.items() if re.search(pattern, name))
         if not abs(content) <= most:
             raise CheckpointError(f"{where}: {name} cannot be {content!r}; fetch the model again")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hub.configs import Configs, Count
+from longtake.models.hub.configs import Configs, Count, Length
 from longtake.models.image_spec import Denoiser, image_spec
 
 
@@ -19,7 +19,7 @@ class Transformer(Denoiser):
     num_layers: Count
     norm_type: str
     out_channels: Count | None = None
-    video_length: Count = 16
+    video_length: Length = 16
 
 
 def spec(configs: Configs) -> VideoSpec:

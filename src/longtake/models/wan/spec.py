@@ -9,7 +9,7 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Part, PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Positive
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
 
 TEXT_TOKENS = 512
 """Tokens of a prompt, to which the stock pipeline cuts or pads it."""
@@ -28,7 +28,7 @@ class Transformer:
     attention_head_dim: Count = 128
     num_layers: Count = 40
     ffn_dim: Count = 13824
-    rope_max_seq_len: Count = 1024
+    rope_max_seq_len: Length = 1024
     patch_size: tuple[Count, Count, Count] = (1, 2, 2)
 
 
