@@ -18,6 +18,7 @@ from longtake.models import FAMILIES, load_model, model_spec
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
 from longtake.samplers.fifo.plan import Fifo
 from longtake.schedule import to_x0
 
@@ -79,7 +80,7 @@ def test_the_family_makes_videos_from_a_folder(family: None, pipe: Any, tmp_path
     sampler = Fifo(partitions=2)
     request = Request(prompts=PromptTimeline((0, 9), ("a", "b")), frames=17)
     plan = checked_plan(spec, request, sampler)
-    frames = sum(len(chunk.frames) for chunk in sampler.run(model, plan, seeded_noise(0), ALONE, None))
+    frames = sum(len(chunk.frames) for chunk in run_plan(model, plan, seeded_noise(0), ALONE, None))
     assert frames == 17
 
 
