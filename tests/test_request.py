@@ -38,3 +38,11 @@ def test_impossible_timelines_are_refused(starts: tuple[int, ...], texts: tuple[
 def test_impossible_numbers_are_refused(setting: dict) -> None:
     with pytest.raises(InputError):
         Request(**{"prompts": PROMPTS, "frames": 10, **setting})
+
+
+def test_a_plain_text_is_the_prompt_of_all_frames() -> None:
+    request = Request(prompts="a cat", frames=8)  # pyright: ignore[reportArgumentType]
+    assert request == Request(prompts=PromptTimeline.constant("a cat"), frames=8)
+    assert request.prompts.at(7) == 0
+    with pytest.raises(InputError, match="frame 0 is empty"):
+        Request(prompts=" ")  # pyright: ignore[reportArgumentType]

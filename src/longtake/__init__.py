@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longtake.models import from_pipe, load_model
     from longtake.ranks.rendezvous import joined_world
     from longtake.request import PromptTimeline, Request
+    from longtake.video.output import Output
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "InputError",
     "LongtakeError",
     "MissingExtraError",
+    "Output",
     "OutputError",
     "PromptTimeline",
     "RanksError",
@@ -45,6 +47,7 @@ _HOMES = {
     "InputError": "longtake.errors",
     "LongtakeError": "longtake.errors",
     "MissingExtraError": "longtake.errors",
+    "Output": "longtake.video.output",
     "OutputError": "longtake.errors",
     "PromptTimeline": "longtake.request",
     "RanksError": "longtake.errors",

@@ -4,16 +4,16 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import CapabilityError, InputError, NonFiniteError
+from longtake.errors import CapabilityError, InputError, NonFiniteError, plain
 from longtake.model import VideoModel, VideoSpec
 from longtake.ranks.torchrun import check_same
 from longtake.request import Request, num_branches
 from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
 from longtake.samplers import plan_work, run_plan
 from longtake.tasks.task import Executor, Store, Work
+from longtake.video.output import Output
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -23,24 +23,6 @@ SEGMENT = 32
 
 Progress = Callable[[int, tuple[str, ...], str], None]
 """Told after every chunk: frames so far, new warnings, and what goes on while no frames come (or nothing)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where the video goes, and in which form."""
-
-    path: Path
-    """Ending .mp4 (H.264), .mkv (FFV1, lossless) or a folder (PNG, lossless)."""
-    fps: float | None = None
-    """Frames per second of the file; the model's own rate if not given."""
-    crf: int = 18
-    """Quality of H.264: 0 is lossless, 18 looks so, 51 is worst."""
-    scale: int = 1
-    """Enlarge every pixel to a square of this side."""
-    overwrite: bool = False
-    """Start again where another run has already written."""
-    part: tuple[int, int] | None = None
-    """Only these frames of the video, from the first up to the second, exactly as they are in the whole of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +102,7 @@ def _opened(model: VideoModel, plan: Plan, output: Output, settings: Mapping[str
         segment=SEGMENT,
         total=output.part[1] - output.part[0] if output.part else plan.request.frames,
         size=(model.spec.height, model.spec.width),
-        comment=" | ".join(plan.request.prompts.texts),
+        comment=plain(" | ".join(plan.request.prompts.texts)),
         overwrite=output.overwrite,
     )
 

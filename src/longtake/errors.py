@@ -11,7 +11,11 @@ LongtakeError
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Classes of signs that turn the direction of the text after them."""
 
 
 class LongtakeError(Exception):
@@ -47,6 +51,18 @@ class MissingExtraError(LongtakeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; it comes with: pip install 'longtake[{extra}]'")
+
+
+def plain(text: str) -> str:
+    """Return text from outside as one line for a terminal: what would move its cursor, or turn its text, is escaped.
+
+    A line break is \\n, a terminal's escape \\x1b; letters and signs of every language stay.
+    """
+    return "".join(sign.encode("unicode_escape").decode() if _moves(sign) else sign for sign in text)
+
+
+def _moves(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Zl", "Zp", "Cs") or unicodedata.bidirectional(sign) in _TURNS
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

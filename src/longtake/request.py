@@ -2,8 +2,10 @@
 
 import bisect
 from dataclasses import dataclass
+from typing import Annotated
 
 from longtake.errors import InputError
+from longtake.typed import Setting
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,35 @@ class PromptTimeline:
         ]
 
 
+def num_frames(text: str) -> int | None:
+    """Return the frames that a word asks for; None for endless. Raises InputError for anything else."""
+    try:
+        return None if text == "endless" else int(text)
+    except ValueError:
+        raise InputError(f"--frames {text!r} is neither a whole number nor 'endless'") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A video that somebody wants."""
 
-    prompts: PromptTimeline
-    frames: int | None
-    """Pixel frames to make; None runs until it is stopped."""
+    prompts: Annotated[PromptTimeline, Setting(option=False)]
+    """What it shows, and when; a plain text is taken for the prompt of all of it."""
+    frames: Annotated[int | None, Setting(metavar="N|endless", unset="endless", read=num_frames)] = 128
+    """How many frames to make; endless runs until it is stopped."""
     seed: int = 0
-    """The same request with the same seed on the same machine gives the same file."""
-    guidance: float | None = None
-    """How strongly the prompt is enforced (classifier-free guidance); 1 is off; the model's own value if not given."""
-    negative_prompt: str = ""
+    """The same command with the same seed on the same machine makes the same file."""
+    guidance: Annotated[float | None, Setting(metavar="FLOAT", unset="the model's own")] = None
+    """How strongly the prompt is enforced (classifier-free guidance); 1 is off, and halves the work."""
+    negative_prompt: Annotated[str, Setting(metavar="TEXT", unset="none")] = ""
     """What guidance moves away from."""
-    steps: int | None = None
-    """Denoising steps; samplers that fix the number themselves refuse it."""
+    steps: Annotated[int | None, Setting(metavar="INT", unset="the sampler's own")] = None
+    """Denoising steps, for samplers that let you choose."""
 
     def __post_init__(self) -> None:
         """Raise InputError for numbers that no video can have."""
+        if isinstance(self.prompts, str):
+            object.__setattr__(self, "prompts", PromptTimeline.constant(self.prompts))
         if self.frames is not None and self.frames < 1:
             raise InputError(f"{self.frames} frames cannot be made; ask for 1 or more, or for 'endless'")
         if self.steps is not None and self.steps < 1:

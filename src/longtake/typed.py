@@ -1,10 +1,16 @@
-"""JSON into dataclasses and back, checked: the dataclass is the schema."""
+"""A dataclass is the configuration: what JSON says of it is checked here, and what a command line shows of it is found.
 
+A field's default is the only default, and the string under it is its help; `Setting` adds what neither can say.
+"""
+
+import ast
 import functools
+import inspect
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from longtake.errors import InputError, LongtakeError, unknown_name
 
@@ -13,6 +19,34 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a command line has to know of a field beside its type, its default and its docstring; for `Annotated`."""
+
+    name: str | None = None
+    """Its name there, where it is another than the field's; "" for a group whose settings count as those around it."""
+    boxed: bool = False
+    """For a group: its settings stand in a box with its name, and by themselves without it."""
+    short: str | None = None
+    """A second name of one letter: -o."""
+    metavar: str | None = None
+    """What stands for the value in the help."""
+    unset: str | None = None
+    """What holds where the value is None or empty, in words: the model's own."""
+    read: Callable[[str], Any] | None = None
+    """Turns the word that is given into the value; raises InputError for one that it cannot be."""
+    positional: bool = False
+    """Given by its place rather than by its name."""
+    switch: bool = False
+    """Off unless it is given, without a value."""
+    option: bool = True
+    """Whether it can be given there at all."""
+
+
+Flag = Annotated[bool, Setting(switch=True)]
+"""A switch that is off unless it is given."""
 
 _SHOWN = 60
 _TAKES = {
@@ -70,6 +104,20 @@ def to_json(value: object) -> Any:
 
 
 @functools.cache
+def field_docs(kind: type) -> dict[str, str]:
+    """Return the string under each field of a dataclass, and of those that it extends, as one line."""
+    docs: dict[str, str] = {}
+    for base in (base for base in reversed(kind.__mro__) if is_dataclass(base)):
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(found, ast.ClassDef)
+        for field, text in zip(found.body, found.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
+                    docs[name] = " ".join(said.split())
+    return docs
+
+
+@functools.cache
 def _adapter(kind: Any) -> "TypeAdapter[tuple[Any]]":
     # Takes a fifth of a second to import, which most commands can do without.
     from pydantic import ConfigDict, TypeAdapter
@@ -86,6 +134,8 @@ def _problem(kind: Any, problem: "ErrorDetails") -> str:
             return f"it is no JSON ({problem.get('ctx', {}).get('error', 'text follows its end')})"
         case "missing" if not key:
             return "it is no JSON (there is nothing in it)"
+        case "missing" if isinstance(problem["loc"][-1], int):
+            return f"{key.rpartition('.')[0]} is {found}, which it cannot be; it takes more items"
         case "missing" | "missing_keyword_only_argument" | "missing_argument":
             return f"{key} is missing"
         case "unexpected_keyword_argument" | "extra_forbidden":

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from longtake.apps.report import read_order
 from longtake.errors import InputError
+from longtake.report import read_order
 
 MAKE = ("generate", "--model", "toy", "--prompts", "a red car | a boat", "--frames", "40", "--scale", "2")
 
@@ -58,13 +59,14 @@ def test_a_report_repeats_its_run(longtake: Callable) -> None:
     assert longtake(*MAKE, "-o", "x.mkv", "--seed", "9", "--sampler.eta", "0.5").status == 0
     assert longtake("generate", "--from", "x.json", "-o", "y.mkv").status == 0
     assert Path("x.mkv").read_bytes() == Path("y.mkv").read_bytes()
-    assert read_order("x.json") == read_order("y.json")
+    again = read_order("y.json")
+    assert read_order("x.json") == replace(again, output=replace(again.output, path=Path("x.mkv")))
 
 
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
-        (("seed",), 1, "no field in report: 'seed'"),
+        (("seed",), 1, "there is no field 'seed'"),
         (("request", "sede"), 1, "did you mean 'seed'?"),
         (("request", "seed"), "1", 'seed is "1"'),
         (("request", "seed"), True, "seed is true"),
@@ -77,7 +79,7 @@ def test_a_report_repeats_its_run(longtake: Callable) -> None:
         (("device",), "tpu", "device is"),
         (("output", "crf"), 1.5, "crf is"),
         (("output", "crf"), None, "crf is null"),
-        (("model",), None, "model is missing"),
+        (("model",), None, "model is null"),
     ],
 )
 def test_a_report_is_data_and_is_checked(

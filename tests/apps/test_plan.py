@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.apps import rates
 from longtake.apps.cli import COMMANDS
+from longtake.apps.plan import costs
 from longtake.model import Part
 from longtake.models import MODELS, toy_spec
 from longtake.samplers import SAMPLERS
@@ -63,7 +63,7 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
 
 
 def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
-    rates.remember_rate("toy", "cpu", "float32", 1e6)
+    costs.remember_rate("toy", "cpu", "float32", 1e6)
     plan = json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)
     operations = plan["forwards"] * 2 * 8**2 * 3 * 8 * 8 + 64 * 3 * 8 * 8
     assert plan["seconds"] == pytest.approx(operations / 1e6)
@@ -72,8 +72,8 @@ def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"a": "b"}'])
 def test_a_damaged_cache_is_an_empty_one(longtake: Callable, content: str) -> None:
-    rates.remember_rate("toy", "cpu", "float32", 1e6)
-    rates._path().write_text(content)
+    costs.remember_rate("toy", "cpu", "float32", 1e6)
+    costs._path().write_text(content)
     assert json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)["seconds"] is None
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from longtake.apps.settings import video_settings
+from longtake.apps.generate.settings import video_settings
 from longtake.errors import InputError
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.presets import PRESETS, preset_settings
@@ -8,14 +8,14 @@ from longtake.samplers.presets import PRESETS, preset_settings
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_sets_the_sampler(name):
-    assert video_settings("plan", ["a", "--preset", name]).method == preset_settings(name)
+    assert video_settings(["a", "--preset", name]).method == preset_settings(name)
 
 
 def test_a_setting_beside_a_preset_wins():
-    method = video_settings("plan", ["a", "--preset", "realtime", "--sampler.partitions", "3"]).method
+    method = video_settings(["a", "--preset", "realtime", "--sampler.partitions", "3"]).method
     assert isinstance(method, Fifo) and method.partitions == 3 and not method.lookahead
 
 
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(InputError, match="did you mean 'realtime'"):
-        video_settings("plan", ["a", "--preset", "realtim"])
+        video_settings(["a", "--preset", "realtim"])

@@ -196,7 +196,7 @@ def test_different_arguments_are_named(start: Callable, tmp_path: Path) -> None:
 
 FAILING = """
 import os
-from longtake.apps import run
+from longtake.apps.generate import run
 from longtake.apps.cli import main
 from longtake.errors import OutputError, InputError
 

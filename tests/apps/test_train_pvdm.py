@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from longtake.apps.train_pvdm_settings import Source
 from longtake.data.footage_settings import FootageSettings
 from longtake.video.lock import Lock
 
@@ -61,11 +60,11 @@ def test_neither_mistakes_nor_help_load_torch(tmp_path: Path, light: Callable) -
 
 
 def test_layouts_and_splits_reach_the_data(tmp_path: Path) -> None:
-    assert Source(layout="ucf101", split="test", fps=5.0).footage(str(tmp_path)) == FootageSettings(
+    assert FootageSettings(layout="ucf101", split="test", fps=5.0).of(str(tmp_path)) == FootageSettings(
         layout="ucf101", folder=tmp_path, split="test", fps=5.0
     )
-    assert Source(layout="sky", hold_out=3).footage(str(tmp_path)).layout == "sky"
-    assert Source(worlds=7).footage("sprites") == FootageSettings(layout="sprites", worlds=7)
+    assert FootageSettings(layout="sky", hold_out=3).of(str(tmp_path)).layout == "sky"
+    assert FootageSettings(worlds=7).of("sprites") == FootageSettings(layout="sprites", worlds=7)
 
 
 def videos() -> None:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 )
 def test_settings_that_do_nothing_are_refused(chosen: dict, message: str):
     with pytest.raises(InputError, match=message):
-        FootageSettings(**chosen)
+        FootageSettings(**chosen).check()
 
 
 def test_every_layout_is_opened(tmp_path: Path):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import InputError
-from longtake.prompts.parse import parse_prompts
+from longtake.prompts.parse import parse_prompts, refuse_timeline
+from longtake.video.vtt import webvtt
 
 THREE = ((0, 64, 128), ("a red car", "a boat", "a train"))
 
@@ -28,6 +29,18 @@ def parsed(source: str, frames: int | None = 192, fps: float = 8.0) -> tuple[tup
         ' {"start_time": 16, "end_time": 24.0, "text": "a train"}]',
         '[{"startTime": 0, "text": "a red car"}, {"startTime": 8, "text": "a boat"},'
         ' {"startTime": 16, "prompts": [{"text": "a train", "weight": 100}]}]',
+        '["a red car", "a boat", "a train"]',
+        "[0s: a red car] [8s: a boat] [16s: a train]",
+        "[0: a red car] [64: a boat] [128: a train]",
+        "a red car\n[8s: a boat]\n[16s: a train]\n",
+        "[0:00-0:08: a red car] [0:08: a boat] [00:00:16.0-0:24: a train]",
+        "\ufeffa red car | a boat | a train",
+        "WEBVTT\n\nNOTE Not complete.\n\n00:00:00.000 --> 00:00:08.000\na red car\n\n"
+        "00:08.000 --> 00:16.000 align:start\na boat\n\n00:16.000 --> 00:24.000\na\ntrain",
+        "1\n00:00:00,000 --> 00:00:08,000\na red car\n\n2\n00:00:08,000 --> 00:00:16,000\na boat\n\n"
+        "3\n00:00:16,000 --> 00:00:24,000\na train\n",
+        '{"version": "2.0", "prompts": [{"startTime": 0, "endTime": 8, "prompts": [{"text": "a red car", "weight": 1}],'
+        ' "color": 3}, {"startTime": 8, "text": "a boat"}, {"startTime": 16, "text": "a train"}], "settings": {}}',
     ],
 )
 def test_every_spelling_means_the_same(source: str, tmp_path: Path) -> None:
@@ -83,7 +96,14 @@ def test_equal_parts_cover_lengths_that_do_not_divide() -> None:
             "blend",
         ),
         ('[{"start_time": 0, "prompts": [{"text": "a", "weight": -1}]}]', "column 2", "above 0"),
-        ('["a"]', "column 1", "expected [start-stop: text]"),
+        ('["a", 3]', "column 2", "no object with start_time"),
+        ('["a", " "]', "column 7", "empty"),
+        ("a cat\na dog\n", "line 1, column 1", "2 prompts, one a line, do not say when"),
+        ("a cat [5s: ]", "column 11", "empty"),
+        ("00:00.000 --> later\na cat", "line 1, column 11", "expected a time before and after"),
+        ("00:00.000 --> 00:08.000\n\n", "line 2, column 1", "empty"),
+        ("00:00.000 --> 00:02.000\na\n\n00:03.000 --> 00:24.000\nb", "line 4", "frames 16 to 24"),
+        ('{"0": "a", "settings": {}}', "column 12", "not the number of a frame"),
         ("[" * 100_000 + "{", "column 1", "expected"),
         ("[{" + '"start_time":' + "[" * 100_000, "column 1", ""),
     ],
@@ -124,3 +144,43 @@ def test_folders_and_binary_files_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b'{"0": "\xff"}')
     with pytest.raises(InputError, match="not UTF-8"):
         parsed(str(file))
+
+
+def test_a_mistyped_file_is_no_timeline(tmp_path: Path) -> None:
+    (tmp_path / "story.json").write_text('{"0": "a"}')
+    with pytest.raises(InputError, match=r"there is no file .*story\.jsn; did you mean '.*story\.json'"):
+        parsed(str(tmp_path / "story.jsn"))
+    with pytest.raises(InputError, match=r"there is no file prompts\.txt"):
+        parsed("prompts.txt")
+
+
+def test_a_file_is_read_whatever_ends_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "story.srt"
+    file.write_bytes(b"\xef\xbb\xbf1\r\n00:00:00,000 --> 00:00:24,000\r\na red car\r\n")
+    assert parsed(str(file)) == ((0,), ("a red car",))
+    # A line separator of Unicode is a sign of the text, and no end of a line.
+    file.write_text("a red\u2028car | a boat", encoding="utf-8")
+    assert parsed(str(file))[1] == ("a red\u2028car", "a boat")
+
+
+def test_our_own_subtitles_are_a_timeline(tmp_path: Path) -> None:
+    file = tmp_path / "out.vtt"
+    file.write_text(webvtt([(0, 65, "a <b> & c"), (65, 192, "a boat")], 30000 / 1001), encoding="utf-8")
+    assert parsed(str(file), fps=30000 / 1001) == ((0, 65), ("a <b> & c", "a boat"))
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat | a dog", "[0s: a cat] [5s: a dog]", '{"0": "a cat"}', '[{"start_time": 0}]']
+)
+def test_a_prompt_that_looks_like_several_is_asked_about(prompt: str) -> None:
+    with pytest.raises(InputError, match="looks like .*; give it as --prompts, or say that it is one text"):
+        refuse_timeline(prompt)
+
+
+def test_a_prompt_that_is_a_file_is_asked_about(tmp_path: Path) -> None:
+    file = tmp_path / "story.txt"
+    file.write_text("a | b")
+    with pytest.raises(InputError, match="is a file here"):
+        refuse_timeline(str(file))
+    for plain in ("a cat", "a cat [close up]", "|", "a cat {red}", "[a cat]"):
+        refuse_timeline(plain)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from longtake._generate import start_work
-from longtake.apps.workers import numbered_model
+from longtake.apps.generate.workers import numbered_model
 from longtake.errors import InputError, LongtakeError, RanksError
 from longtake.tasks.processes import Processes
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from longtake._generate import start_work
-from longtake.apps.workers import numbered_model
+from longtake.apps.generate.workers import numbered_model
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise

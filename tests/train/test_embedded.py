@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longtake.apps.train import STAGES as NAMES
+from longtake.apps.train.embedded import STAGES as NAMES
 from longtake.data.footage import Footage
 from longtake.data.footage_sprites import sprite_worlds
 from longtake.errors import InputError, OutputError

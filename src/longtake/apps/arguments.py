@@ -1,19 +1,36 @@
 """Command lines into settings: a dataclass is the configuration, its defaults and its field docstrings the help."""
 
 import contextlib
+import functools
 import io
 import re
-from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, arg
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from longtake.errors import InputError, unknown_name
+from longtake.typed import Flag, Setting, field_docs
 
 Settings = TypeVar("Settings")
-Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
-"""A switch that is off unless it is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """How a command answers; its settings extend this."""
+
+    json: Flag = False
+    """Print one JSON object on standard output, and nothing else there."""
+
 
 # tyro frames its messages with these characters, or with their ASCII stand-ins.
 _RULE = re.compile("[-\u2500]{8,}")
@@ -37,26 +54,99 @@ def parse_arguments(
     program, said = f"longtake {command}", io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed, rest = tyro.cli(
-                settings, prog=program, args=list(arguments), default=default, return_unknown_args=True
-            )
+            parsed, rest = _parsed(settings, program, arguments, default, return_unknown_args=True)
     except SystemExit as leaving:
         if leaving.code:
             raise InputError(f"{_first_box(said.getvalue())}; '{program} --help' shows what is possible") from None
         raise
     if rest:
-        raise _unknown(rest, options(settings), program)
-    # None only means "no default" to tyro; its types let it come back.
-    assert parsed is not None
+        raise _unknown(rest, options(settings, default), program)
     return parsed
 
 
-def options(settings: type) -> set[str]:
+def options(settings: type[Settings], default: Settings | None = None) -> set[str]:
     """Return the options that the help of these settings shows."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        tyro.cli(settings, prog="longtake", args=["--help"])
+        _parsed(settings, "longtake", ["--help"], default)
     return set(_OPTION.findall(shown.getvalue()))
+
+
+def _parsed(settings: type, program: str, arguments: Sequence[str], default: object, **more: Any) -> Any:
+    return tyro.cli(settings, prog=program, args=list(arguments), default=default, registry=_registry(), **more)
+
+
+@functools.cache
+def _registry() -> ConstructorRegistry:
+    registry = ConstructorRegistry()
+    registry.struct_rule(_dataclass_rule)
+    return registry
+
+
+def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Say to tyro what `Setting` says of the fields of a dataclass."""
+    kind = info.type
+    if not is_dataclass(kind):
+        return None
+    hints, given = get_type_hints(kind, include_extras=True), isinstance(info.default, kind)
+    shown = [
+        StructFieldSpec(
+            name=field.name,
+            type=_for_tyro(hints[field.name]),
+            default=getattr(info.default, field.name) if given else _default(field),
+            helptext=functools.partial(_help, kind, field.name),
+        )
+        for field in fields(kind)
+    ]
+    return StructConstructorSpec(instantiate=kind, fields=tuple(shown))
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return tyro.MISSING if field.default is MISSING else field.default
+
+
+def _help(kind: type, name: str) -> str | None:
+    return field_docs(kind).get(name)
+
+
+def _for_tyro(hint: Any) -> Any:
+    """Return the type of a field with what tyro has to know of it."""
+    kind, *said = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    setting = next((each for each in said if isinstance(each, Setting)), None)
+    if setting is None:
+        return hint
+    if setting.boxed:
+        return OmitArgPrefixes[kind]
+    if not setting.option:
+        return Suppress[kind]
+    if setting.switch:
+        return Annotated[kind, FlagCreatePairsOff, arg(help_behavior_hint="")]
+    aliases = [setting.short] if setting.short else None
+    shown = arg(name=setting.name, aliases=aliases, metavar=setting.metavar, help_behavior_hint=_hint(setting))
+    if setting.read:
+        kind = Annotated[kind, _word(setting.read, setting.metavar or "")]
+    return Positional[Annotated[kind, shown]] if setting.positional else Annotated[kind, shown]
+
+
+def _hint(setting: Setting) -> Callable[[str], str] | str | None:
+    if setting.positional:
+        return ""
+    unset = setting.unset
+    if unset is None:
+        return None
+    return lambda shown: f"(default: {unset if shown in ('None', '', chr(39) * 2) else shown})"
+
+
+def _word(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def given(arguments: Sequence[str]) -> list[str]:

@@ -1,34 +1,28 @@
-"""`longtake models` and `longtake samplers`: what there is, and what runs with what."""
+"""`longtake models`, `longtake samplers` and `longtake data`: what there is, and what runs with what."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from longtake.apps.arguments import Flag, parse_arguments
-from longtake.errors import LongtakeError
+from longtake.apps.arguments import Answer, parse_arguments
+from longtake.apps.shown import print_table
+from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
 from longtake.models import MODELS, model_spec
 from longtake.samplers import SAMPLERS, sampler_class
+from longtake.typed import Flag, Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelsSettings:
+class ModelsSettings(Answer):
     """List the models, and the samplers that run on them."""
 
-    json: Flag = False
-    """Print one JSON object."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class SamplersSettings:
+class SamplersSettings(Answer):
     """List the samplers, what they need, and the models that have it."""
-
-    json: Flag = False
-    """Print one JSON object."""
 
 
 def models_command(arguments: Sequence[str]) -> int:
@@ -50,7 +44,7 @@ def models_command(arguments: Sequence[str]) -> int:
         )
         for name, model in models.items()
     ]
-    _print_table(("model", "video", "weights", "samplers", "what it is"), rows)
+    print_table(("model", "video", "weights", "samplers", "what it is"), rows)
     for name, model in models.items():
         if not model["ready"]:
             print(f"{name} cannot be used: {model['problem']}")
@@ -69,7 +63,7 @@ def samplers_command(arguments: Sequence[str]) -> int:
         (name, ", ".join(sampler["requires"]) or "nothing", ", ".join(sampler["models"]) or "-", sampler["summary"])
         for name, sampler in samplers.items()
     ]
-    _print_table(("sampler", "needs of a model", "runs on", "what it is"), rows)
+    print_table(("sampler", "needs of a model", "runs on", "what it is"), rows)
     return 0
 
 
@@ -113,9 +107,36 @@ def _names(capabilities: Sequence[type[VideoModel]] | frozenset[type[VideoModel]
     return sorted(capability.__name__ for capability in capabilities)
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    Console(highlight=False).print(table)
+@dataclass(frozen=True, kw_only=True)
+class SpritesSettings(Answer):
+    """Look at the endless sprite worlds, from which the embedded model learned."""
+
+    preview: Flag = False
+    """Write a contact sheet of objects, scenes and motions."""
+    output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("sprites.png")
+    """Where to, a .png."""
+    overwrite: Flag = False
+    """Replace a file that is there."""
+
+
+def sprites_command(arguments: Sequence[str]) -> int:
+    """Write the contact sheet."""
+    settings = parse_arguments(SpritesSettings, "data sprites", arguments)
+    if not settings.preview:
+        raise InputError("there is nothing to do; --preview writes a contact sheet")
+    path = settings.output
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise OutputError(f"cannot write {path}: the contact sheet is a picture; use a name that ends in .png")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
+    if path.exists() and not settings.overwrite:
+        raise OutputError(f"{path} exists; choose another name, or --overwrite it")
+    from longtake.data.sprites import preview
+
+    sheet = preview()
+    sheet.save(path)
+    if settings.json:
+        print(json.dumps({"file": str(path), "width": sheet.width, "height": sheet.height}))
+    else:
+        print(f"{path}: {sheet.width}x{sheet.height}")
+    return 0

@@ -1,6 +1,6 @@
 """The command `longtake`. A command's code is imported when it is called, so that help and mistakes cost nothing."""
 
-import importlib
+import io
 import os
 import sys
 import traceback
@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from longtake import __version__
-from longtake.apps.stopping import StoppedError
-from longtake.errors import InputError, LongtakeError, unknown_name
+from longtake.apps.generate.stopping import StoppedError
+from longtake.errors import InputError, LongtakeError, plain, unknown_name
+from longtake.lazy import named
+from longtake.metrics import METRICS
 from longtake.ranks.torchrun import Launch, launched
 
 
@@ -20,26 +22,29 @@ class Command:
     function: str
     """module:function, given the arguments after the command's name; returns the exit status."""
     summary: str
+    given: tuple[str, ...] = ()
+    """What comes before the arguments of the user."""
 
 
 COMMANDS: dict[str, Command] = {
-    "generate": Command("longtake.apps.make:generate_command", "make a video, or continue an interrupted one"),
-    "plan": Command("longtake.apps.make:plan_command", "say what that takes: windows, forwards, memory, disk, time"),
+    "generate": Command("longtake.apps.generate.command:generate_command", "make a video, or continue one"),
+    "plan": Command("longtake.apps.plan.command:plan_command", "say what that takes: work, memory, disk, time"),
     "models": Command("longtake.apps.catalog:models_command", "list the models, and the samplers that run on them"),
     "samplers": Command("longtake.apps.catalog:samplers_command", "list the samplers, and what they need"),
-    "evaluate prompts": Command("longtake.apps.evaluate:prompts_command", "score a video: does it show the prompts?"),
-    "evaluate drift": Command("longtake.apps.evaluate:drift_command", "score a video: does it change as it goes on?"),
-    "evaluate state": Command("longtake.apps.evaluate:state_command", "score sprite worlds: shapes, identity, steps"),
-    "evaluate fvd": Command("longtake.apps.evaluate_fvd:fvd_command", "score a folder of videos against real ones"),
-    "evaluate blocks": Command("longtake.apps.evaluate_blocks:blocks_command", "the same, part by part of long videos"),
+    **{
+        f"evaluate {name}": Command("longtake.apps.evaluate:evaluate_command", row.summary, (name,))
+        for name, row in METRICS.items()
+    },
     "convert videocrafter2": Command("longtake.apps.convert:videocrafter2_command", "make a model folder of its UNet"),
     "convert pvdm": Command("longtake.apps.convert:pvdm_command", "make a model folder of its authors' checkpoints"),
-    "data sprites": Command("longtake.apps.data:sprites_command", "look at the worlds that the embedded model knows"),
-    "train embedded": Command("longtake.apps.train:embedded_command", "train the models of the package again"),
-    "train pvdm-autoencoder": Command("longtake.apps.train_pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
-    "train pvdm": Command("longtake.apps.train_pvdm:diffusion_command", "train PVDM on videos: stage 2"),
-    "train nuwa-xl": Command("longtake.apps.train_nuwa:nuwa_xl_command", "train NUWA-XL on long videos with captions"),
-    "train judge": Command("longtake.apps.train:judge_command", "train the classifier that scores videos"),
+    "data sprites": Command(
+        "longtake.apps.catalog:sprites_command", "look at the worlds that the embedded model knows"
+    ),
+    "train embedded": Command("longtake.apps.train.embedded:embedded_command", "train the models of the package again"),
+    "train pvdm-autoencoder": Command("longtake.apps.train.pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
+    "train pvdm": Command("longtake.apps.train.pvdm:diffusion_command", "train PVDM on videos: stage 2"),
+    "train nuwa-xl": Command("longtake.apps.train.nuwa_xl:nuwa_xl_command", "train NUWA-XL on videos with captions"),
+    "train judge": Command("longtake.apps.train.embedded:judge_command", "train the classifier that scores videos"),
 }
 
 EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --scale 4 -o rocket.mp4'
@@ -50,6 +55,10 @@ def main() -> None:
 
     Exits with 0, 2 for a mistake of the user, 1 for one of ours, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign of a prompt shows its number; that is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_status(sys.argv[1:]))
 
 
@@ -77,7 +86,7 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _complain(problem: str) -> int:
-    _say(f"longtake: {' '.join(problem.split())}")
+    _say(plain(f"longtake: {' '.join(problem.split())}"))
     return 2
 
 
@@ -109,9 +118,8 @@ def _run(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         print(_table({full: command.summary for full, command in COMMANDS.items() if full.startswith(f"{name} ")}))
         return 0
-    module, function = COMMANDS[name].function.split(":")
-    run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-    return run(rest)
+    run: Callable[[Sequence[str]], int] = named(COMMANDS[name].function)
+    return run([*COMMANDS[name].given, *rest])
 
 
 def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:

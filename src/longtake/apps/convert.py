@@ -6,36 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
-
-from longtake.apps.arguments import Flag, parse_arguments
+from longtake.apps.arguments import Answer, parse_arguments
 from longtake.errors import InputError
 from longtake.models import model_spec
 from longtake.models.modelscope.convert import Assembly, assemble
+from longtake.typed import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoCrafter2Settings:
+class VideoCrafter2Settings(Answer):
     """Make a model folder of VideoCrafter2's UNet and ZeroScope's other parts, as Video-Infinity's authors did."""
 
-    source: Annotated[Positional[Path | None], arg(metavar="UNET_FOLDER|CKPT", help_behavior_hint="")] = None
+    source: Annotated[Path | None, Setting(positional=True, metavar="UNET_FOLDER|CKPT")] = None
     """The UNet in the hub layout (adamdad/videocrafterv2_diffusers), or VideoCrafter's own model.ckpt."""
-    parts: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    parts: Annotated[Path | None, Setting(metavar="FOLDER", unset="none")] = None
     """ZeroScope's folder in the hub layout (cerspense/zeroscope_v2_576w); gives everything but the UNet."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("videocrafter2")
+    output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("videocrafter2")
     """The folder to write, for --model."""
-    told_fps: float = 28.0
-    """Frames per second that the network is told of: more means smaller steps between frames."""
-    fps: float = 10.0
-    """Frames per second of the videos that the model makes."""
-    guidance: float = 12.0
-    """The guidance that the model uses unless told otherwise."""
-    height: int = 320
-    """Pixels."""
-    width: int = 512
-    """Pixels."""
-    json: Flag = False
-    """Print one JSON object."""
+    assembly: Annotated[Assembly, Setting(name="")] = Assembly()
 
 
 def videocrafter2_command(arguments: Sequence[str]) -> int:
@@ -45,16 +33,7 @@ def videocrafter2_command(arguments: Sequence[str]) -> int:
         raise InputError("what to convert is missing; give the folder of the UNet, or VideoCrafter's model.ckpt")
     if settings.parts is None:
         raise InputError("--parts is missing; give ZeroScope's folder, which has the other parts of the model")
-    if settings.told_fps <= 0 or settings.fps <= 0 or settings.guidance < 0:
-        raise InputError("--told-fps and --fps must be above 0, --guidance 0 or more")
-    assembly = Assembly(
-        told_fps=settings.told_fps,
-        fps=settings.fps,
-        guidance=settings.guidance,
-        height=settings.height,
-        width=settings.width,
-    )
-    assemble(settings.source.expanduser(), settings.parts.expanduser(), settings.output.expanduser(), assembly)
+    assemble(settings.source.expanduser(), settings.parts.expanduser(), settings.output.expanduser(), settings.assembly)
     spec = model_spec(str(settings.output))
     if settings.json:
         print(json.dumps({"folder": str(settings.output), "parameters": spec.parameters}))
@@ -64,17 +43,15 @@ def videocrafter2_command(arguments: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PvdmSettings:
+class PvdmSettings(Answer):
     """Make a model folder of the checkpoints of PVDM's authors: an autoencoder and a UNet."""
 
-    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="PTH...", help_behavior_hint="")] = ()
+    sources: Annotated[tuple[Path, ...], Setting(positional=True, metavar="PTH...")] = ()
     """model_last.pth of the first stage, and ema_model_N.pth or model_last.pth of the second; in one call or in two."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("pvdm")
+    output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("pvdm")
     """The folder to write, for --model; what it lacks may be added later."""
     fps: float | None = None
     """Frames per second of the videos that the model was trained on; 25, those of UCF-101, if not given."""
-    json: Flag = False
-    """Print one JSON object."""
 
 
 def pvdm_command(arguments: Sequence[str]) -> int:

@@ -1,10 +1,11 @@
 """The training data that a user asks for. Free of torch, so that wrong settings are told before anything is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from longtake.errors import InputError
+from longtake.typed import Setting
 
 if TYPE_CHECKING:
     from longtake.data.footage import Footage
@@ -15,27 +16,51 @@ Layout = Literal["videos", "ucf101", "sky", "sprites"]
 _WORLDS, _WORLD_FRAMES = 1000, 128
 
 
+SPRITES = "sprites"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FootageSettings:
-    """Which recordings a model learns from. Raises InputError for a setting that the layout does not use."""
+    """Which recordings a model learns from."""
 
-    layout: Layout = "videos"
-    """How the data lies: videos (any files in a folder), ucf101 (class per folder, official lists), sky (SkyTimelapse's
-    folders of frames), sprites (drawn on the spot, no folder)."""
-    folder: Path | None = None
+    layout: Annotated[Layout, Setting(metavar="videos|ucf101|sky")] = "videos"
+    """How the folder lies: videos (any files), ucf101 (class per folder, official lists), sky (SkyTimelapse's folders
+    of frames); sprites (drawn on the spot) has none."""
+    folder: Annotated[Path | None, Setting(option=False)] = None
     """Where the data is."""
-    split: Literal["train", "test"] | None = None
-    """Which official part of ucf101 or sky; None means train."""
-    fps: float | None = None
-    """Thin faster videos out to this rate and skip slower ones; None takes every frame, whatever the rate."""
-    worlds: int | None = None
-    """Sprite worlds; None means 1000."""
-    world_frames: int | None = None
-    """Frames of every sprite world; None means 128."""
-    hold_out: int | None = None
-    """Hold every n-th recording back for evaluation; None trains on all."""
+    split: Annotated[Literal["train", "test"] | None, Setting(metavar="train|test", unset="train")] = None
+    """Official part of ucf101 or sky."""
+    fps: Annotated[float | None, Setting(metavar="FLOAT", unset="every frame, whatever the rate")] = None
+    """Thin faster videos out to this rate and skip slower ones."""
+    worlds: Annotated[int | None, Setting(metavar="INT", unset=str(_WORLDS))] = None
+    """How many sprite worlds."""
+    world_frames: Annotated[int | None, Setting(metavar="INT", unset=str(_WORLD_FRAMES))] = None
+    """Frames of every sprite world."""
+    hold_out: Annotated[int | None, Setting(metavar="INT", unset="none")] = None
+    """Hold every n-th recording back for evaluation; it is shown in the pictures on the way."""
 
-    def __post_init__(self) -> None:
+    def of(self, data: str | None) -> "FootageSettings":
+        """Return the same for a folder of videos, or for the word sprites.
+
+        Raises InputError for nothing, for a folder that is not there, and for settings without effect.
+        """
+        if data is None:
+            raise InputError("what to train on is missing; give a folder of videos, or the word sprites")
+        if data == SPRITES and self.layout != FootageSettings.layout:
+            raise InputError(
+                f"--layout {self.layout} has no effect on the sprite worlds; give a folder, or leave it out"
+            )
+        folder = None if data == SPRITES else Path(data).expanduser()
+        if folder is not None and not folder.is_dir():
+            raise InputError(
+                f"there is no folder {folder}; give one that holds the training videos, or the word sprites"
+            )
+        chosen = replace(self, layout=SPRITES if data == SPRITES else self.layout, folder=folder)
+        chosen.check()
+        return chosen
+
+    def check(self) -> None:
+        """Raise InputError for a setting that the layout does not use, and for one that it lacks."""
         used = {
             "videos": {"folder", "fps"},
             "ucf101": {"folder", "fps", "split"},
@@ -57,8 +82,10 @@ def open_footage(
     """Return the recordings to train on, at `size` pixels, and those held back; None without `hold_out`.
 
     Recordings shorter than `min_frames` are skipped before. `open_video` opens a video file
-    (`longtake.video.seekable.open_video`). Raises InputError where nothing can be used.
+    (`longtake.video.seekable.open_video`). Raises InputError as `FootageSettings.check` does, and where nothing can be
+    used.
     """
+    settings.check()
     from longtake.data.footage import held_out
 
     footage = _all_footage(settings, size, min_frames, open_video)

@@ -1,1 +1,22 @@
-"""Scores of finished videos."""
+"""Metrics by name. To add one: a dataclass whose fields are its options (see `metric.Metric`), and its row here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of the table."""
+
+    kind: str
+    """module:class of a `Metric`."""
+    summary: str
+    """What it says, in a few words."""
+
+
+METRICS: dict[str, Row] = {
+    "prompts": Row("longtake.metrics.of_video:Prompts", "score a video: does it show the prompts?"),
+    "drift": Row("longtake.metrics.of_video:Drift", "score a video: does it change as it goes on?"),
+    "state": Row("longtake.metrics.of_video:State", "score sprite worlds: shapes, identity, steps"),
+    "fvd": Row("longtake.metrics.of_sets:Fvd", "score a folder of videos against real ones"),
+    "blocks": Row("longtake.metrics.of_sets:Blocks", "the same, part by part of long videos"),
+}

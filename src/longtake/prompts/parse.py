@@ -2,15 +2,20 @@
 
 {"0": "a red car", "128": "a boat"}                          from which frame on
 [{"start_time": 0, "end_time": 8, "text": "a red car"}]      seconds; also startTime, endTime, prompts: [{text, weight}]
-a red car | a boat | a train                                 spans of equal length
-[0s-8s: a red car] [8s-16s: a boat]                          seconds; numbers without the s are frames
+a red car | a boat | a train                                 spans of equal length; so does ["a red car", "a boat"]
+[0s-8s: a red car] [8s-16s: a boat]                          seconds; numbers without the s are frames, 0:08 is a clock
+[0s: a red car] [8s: a boat]                                 up to the next; text before the first holds from frame 0
+00:00.000 --> 00:08.000                                      subtitles, .vtt or .srt
+a red car
 """
 
+import difflib
+import html
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,11 +25,15 @@ from longtake.errors import InputError, unknown_name
 from longtake.request import PromptTimeline
 
 _BLANK = re.compile(r"\s*")
-_SPAN = re.compile(r"\[\s*(\d+(?:\.\d+)?)(s?)\s*-\s*(?:(\d+(?:\.\d+)?)(s?))?\s*:([^\[\]]*)\]")
+_TIME = r"(?:\d+:)?\d+:\d\d(?:[.,]\d+)?|\d+(?:\.\d+)?s?"
+_SPAN = re.compile(rf"\[\s*({_TIME})\s*(?:-\s*({_TIME})?\s*)?:([^\[\]]*)\]")
+_CUE = re.compile(rf"^[ \t]*({_TIME})[ \t]*-->[ \t]*({_TIME})[^\n]*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
 _FRAME = re.compile(r"\d{1,12}")
 _START, _STOP = ("start_time", "startTime"), ("end_time", "endTime")
 _KEYS = (*_START, *_STOP, "text", "prompts")
-_HELP = "give {frame: text} or [{start_time, end_time, text}] as JSON, 'a | b | c', or '[0s-8s: text] [8s-16s: text]'"
+_HELP = (
+    "give {frame: text} or [{start_time, end_time, text}] as JSON, 'a | b | c', '[0s: text] [8s: text]', or subtitles"
+)
 
 
 @dataclass(frozen=True)
@@ -58,25 +67,69 @@ def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline
         case "":
             raise given.error(start, f"there is no prompt; {_HELP}")
         case "{":
-            spans = _from_frames(given)
-        case "[" if given.text[_blank(given.text, start + 1) :][:1] in ("{", "]"):
-            spans = _from_list(given, fps)
+            spans = _from_object(given, frames, fps)
+        case "[" if given.text[_blank(given.text, start + 1) :][:1] in ("{", "]", '"'):
+            spans = _from_list(given, _items(given), frames, fps)
+        case _ if "-->" in given.text:
+            spans = _from_subtitles(given, fps)
         case "[":
             spans = _from_brackets(given, start, fps)
+        case _ if stamp := _SPAN.search(given.text):
+            before = _Span(start, 0, None, given.text[start : stamp.start()].strip())
+            spans = [before, *_from_brackets(given, stamp.start(), fps)]
         case _ if "|" in given.text:
             spans = _from_equal_parts(given, frames)
         case _:
-            raise given.error(start, f"this is neither a file nor a timeline; {_HELP}")
+            raise _not_a_timeline(given, start)
     return _timeline(given, spans, frames)
+
+
+def refuse_timeline(prompt: str) -> None:
+    """Raise InputError for a single prompt that looks like several, or like a file that holds some."""
+    looks = None
+    if os.path.isfile(prompt):
+        looks = "is a file here"
+    elif re.search(r"\S\s*\|\s*\S", prompt):
+        looks = "looks like several, with | between them"
+    elif re.match(r"\s*(\[\s*[\d{]|\{\s*\")", prompt):
+        looks = "looks like a timeline"
+    if looks:
+        one = json.dumps({"0": prompt}, ensure_ascii=False)
+        raise InputError(
+            f"the prompt {prompt!r} {looks}; give it as --prompts, or say that it is one text: --prompts '{one}'"
+        )
+
+
+def _not_a_timeline(source: _Source, start: int) -> InputError:
+    text = source.text.strip()
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1:
+        return source.error(
+            start,
+            f"{len(lines)} prompts, one a line, do not say when each begins; write '|' between them for spans of equal "
+            "length, or [0s: ...] [8s: ...] around them",
+        )
+    if source.name == "--prompts" and re.fullmatch(r"\S+", text) and re.search(r"[/\\]|\.\w{2,5}$", text):
+        folder = Path(text).parent
+        names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+        nearest = difflib.get_close_matches(Path(text).name, names, n=1)
+        hint = (
+            f"; did you mean {str(folder / nearest[0])!r}?"
+            if nearest
+            else "; give a file of prompts, or the text itself"
+        )
+        return InputError(f"there is no file {text}{hint}")
+    return source.error(start, f"this is neither a file nor a timeline; {_HELP}")
 
 
 def _read(source: str) -> _Source:
     if os.path.isdir(source):
         raise InputError(f"--prompts {source} is a folder; give a file or the text itself")
     if not os.path.isfile(source):
-        return _Source(source, "--prompts")
+        return _Source(source.removeprefix("\ufeff"), "--prompts")
     try:
-        return _Source(Path(source).read_text(encoding="utf-8-sig"), source)
+        # Lines end as the writer's system ends them.
+        return _Source(Path(source).read_bytes().decode("utf-8-sig").replace("\r\n", "\n"), source)
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read {source}: it is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
@@ -90,9 +143,12 @@ def _blank(text: str, position: int) -> int:
     return found.end()
 
 
-def _from_frames(source: _Source) -> list[_Span]:
-    """Read {"0": text, "128": text}."""
+def _from_object(source: _Source, frames: int | None, fps: float) -> list[_Span]:
+    """Read {"0": text, "128": text}, or what scope exports, which has such a list under "prompts"."""
     spans: dict[int, _Span] = {}
+    for position, key, value in _items(source):
+        if key == "prompts" and isinstance(value, list):
+            return _from_list(source, [(position, "", entry) for entry in value], frames, fps, foreign=True)
     for position, key, value in _items(source):
         if not _FRAME.fullmatch(key):
             raise source.error(position, f"{key!r} is not the number of a frame")
@@ -102,15 +158,23 @@ def _from_frames(source: _Source) -> list[_Span]:
     return [spans[start] for start in sorted(spans)]
 
 
-def _from_list(source: _Source, fps: float) -> list[_Span]:
-    """Read [{"start_time": 0, "end_time": 8, "text": ...}]; an end that is left out is the next start."""
-    return [_listed(source, position, value, fps) for position, _, value in _items(source)]
+def _from_list(
+    source: _Source, items: Iterable[tuple[int, str, Any]], frames: int | None, fps: float, *, foreign: bool = False
+) -> list[_Span]:
+    """Read [{"start_time": 0, "end_time": 8, "text": ...}]; an end that is left out is the next start.
+
+    Texts alone share the video equally. `foreign`: of another program, which says more of each than is read here.
+    """
+    entries = list(items)
+    if entries and all(isinstance(value, str) for _, _, value in entries):
+        return _equal(source, [(position, value) for position, _, value in entries], frames)
+    return [_listed(source, position, value, fps, foreign) for position, _, value in entries]
 
 
-def _listed(source: _Source, position: int, entry: Any, fps: float) -> _Span:
+def _listed(source: _Source, position: int, entry: Any, fps: float, foreign: bool) -> _Span:
     if not isinstance(entry, dict):
         raise source.error(position, "this is no object with start_time, end_time and text")
-    for key in entry:
+    for key in () if foreign else entry:
         if key not in _KEYS:
             raise source.error(position, str(unknown_name("field", key, _KEYS)))
     start = _seconds(source, position, entry, _START)
@@ -169,25 +233,49 @@ def _from_brackets(source: _Source, position: int, fps: float) -> list[_Span]:
         found = _SPAN.match(source.text, position)
         if not found:
             raise source.error(position, "expected [start-stop: text], such as [0s-8s: a red car]")
-        start, start_unit, stop, stop_unit, text = found.groups()
+        start, stop, text = found.groups()
         spans.append(
             _Span(
                 position,
-                _time(source, position, start, start_unit, fps),
-                None if stop is None else _time(source, position, stop, stop_unit, fps),
-                _text(source, found.start(5), text),
+                _time(source, position, start, fps),
+                None if stop is None else _time(source, position, stop, fps),
+                _text(source, found.start(3), text),
             )
         )
         position = _blank(source.text, found.end())
     return spans
 
 
-def _time(source: _Source, position: int, number: str, unit: str, fps: float) -> int:
-    if unit:
-        return _frame(Fraction(number), fps)
-    if not number.isdigit():
-        raise source.error(position, f"{number} is no frame; for seconds write {number}s")
-    return int(number)
+def _from_subtitles(source: _Source, fps: float) -> list[_Span]:
+    """Read the cues of WebVTT and SubRip, which are seconds."""
+    cues = list(_CUE.finditer(source.text))
+    if len(cues) != source.text.count("-->"):
+        known = {source.text.count("\n", 0, cue.start(2)) for cue in cues}
+        arrows = [found.start() for found in re.finditer("-->", source.text)]
+        lost = next(arrow for arrow in arrows if source.text.count("\n", 0, arrow) not in known)
+        raise source.error(lost, "expected a time before and after, such as 00:00:08.000 --> 00:00:16.000")
+    return [
+        _Span(
+            cue.start(1),
+            _time(source, cue.start(1), cue[1], fps),
+            _time(source, cue.start(2), cue[2], fps),
+            _text(source, cue.start(3), html.unescape(" ".join(cue[3].split()))),
+        )
+        for cue in cues
+    ]
+
+
+def _time(source: _Source, position: int, time: str, fps: float) -> int:
+    """Return the frame of 8s, of 1:08 or 1:01:08.5 on a clock, or of a plain number, which counts frames."""
+    if ":" in time:
+        *minutes, seconds = time.replace(",", ".").split(":")
+        whole = sum(int(part) * 60**power for power, part in enumerate(reversed(minutes), 1))
+        return _frame(whole + Fraction(seconds), fps)
+    if time.endswith("s"):
+        return _frame(Fraction(time[:-1]), fps)
+    if not time.isdigit():
+        raise source.error(position, f"{time} is no frame; for seconds write {time}s")
+    return int(time)
 
 
 def _frame(seconds: Fraction, fps: float) -> int:
@@ -196,19 +284,26 @@ def _frame(seconds: Fraction, fps: float) -> int:
 
 def _from_equal_parts(source: _Source, frames: int | None) -> list[_Span]:
     """Read a | b | c."""
-    parts = source.text.split("|")
+    position, parts = 0, []
+    for part in source.text.split("|"):
+        parts.append((position, part))
+        position += len(part) + 1
+    return _equal(source, parts, frames)
+
+
+def _equal(source: _Source, parts: Sequence[tuple[int, str]], frames: int | None) -> list[_Span]:
+    """Return spans of equal length for texts with their positions."""
     if frames is None:
         raise source.error(
-            source.text.index("|"),
+            parts[0][0],
             "'a | b' divides the length of the video, but an endless one has none; give frames or seconds",
         )
     if len(parts) > frames:
         raise InputError(f"{len(parts)} prompts do not fit into {frames} frames; ask for more frames")
-    position, spans = 0, []
-    for index, part in enumerate(parts):
-        spans.append(_Span(position, index * frames // len(parts), None, _text(source, position, part)))
-        position += len(part) + 1
-    return spans
+    return [
+        _Span(position, index * frames // len(parts), None, _text(source, position, part))
+        for index, (position, part) in enumerate(parts)
+    ]
 
 
 def _items(source: _Source) -> Iterator[tuple[int, str, Any]]:

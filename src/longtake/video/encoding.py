@@ -28,6 +28,14 @@ def exact_rate(fps: float) -> Fraction:
     return rate
 
 
+def read_rate(text: str) -> float:
+    """Return frames per second from a number, or from a fraction such as 30000/1001. Raises InputError for others."""
+    try:
+        return float(text) if "/" not in text else float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(f"--fps {text!r} is no number, and no fraction such as 30000/1001") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """How frames are stored. Raises InputError when the values cannot make a video."""

@@ -1,17 +1,58 @@
-"""Where a run may write, and what, checked against what is there already. Free of torch and av."""
+"""What a run is asked to write, where it may, and what it is going to write, checked. Free of torch and av."""
 
 import enum
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from longtake.errors import InputError, OutputError
-from longtake.video.encoding import Encoding, check_even, exact_rate
+from longtake.typed import Flag, Setting
+from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import is_ours
 from longtake.video.formats import BY_ENDING, FORMATS, Format
 from longtake.video.paths import FRAME_FILE, RECORD_FILE, state_folder
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
+
+
+def frame_range(text: str) -> tuple[int, int]:
+    """Return the frames that FIRST:STOP names. Raises InputError for anything else."""
+    if not re.fullmatch(r"\d+:\d+", text, re.ASCII):
+        raise InputError(f"--range {text!r} is no range; write the first frame and the one after the last: 1000:1100")
+    first, stop = text.split(":")
+    return int(first), int(stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the video goes, and in which form."""
+
+    path: Annotated[Path, Setting(name="output", short="-o", metavar="PATH")] = Path("out.mp4")
+    """Where to: .mp4 (H.264), .mkv (lossless), or a folder/ (PNG, lossless)."""
+    fps: Annotated[float | None, Setting(metavar="RATE", unset="the model's own", read=read_rate)] = None
+    """Frames per second of the file, also as a fraction: 30000/1001."""
+    crf: int = 18
+    """Quality of MP4: 0 is lossless, 18 looks so, 51 is worst."""
+    scale: int = 1
+    """Enlarge every pixel to a square of this side."""
+    overwrite: Flag = False
+    """Start again where another run has written."""
+    part: Annotated[
+        tuple[int, int] | None, Setting(name="range", metavar="FIRST:STOP", unset="all", read=frame_range)
+    ] = None
+    """Make only these frames of the video, exactly as they are in the whole of it; nuwa-xl only."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a rate that no video has, OutputError for a pipe."""
+        if self.fps is not None and not self.fps > 0:
+            raise InputError(f"{self.fps:g} frames per second is no rate; give a number above 0")
+        if str(self.path) == "-":
+            raise OutputError(
+                "cannot write the video to standard output: a run goes on in its file after an interruption; "
+                "give -o a name, such as out.mp4, which plays while it grows"
+            )
 
 
 class Standing(enum.StrEnum):

@@ -1,9 +1,17 @@
-"""Which number format to compute in where the user does not say. Imports no torch, so that a plan can ask, too."""
+"""Where to compute, and in which number format; the choice of auto, and why. A plan asks it, too, without torch."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from longtake.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[Dtype, str]:
@@ -26,3 +34,36 @@ def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/
         if name in flags:
             return "bfloat16", f"this processor computes it natively ({name})"
     return "float32", "this processor has no instructions for bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """Where to compute, and in which number format."""
+
+    device: str
+    dtype: "torch.dtype"
+    dtype_name: str
+    reason: str
+    """Both in words, with why auto chose them."""
+
+
+def choose_hardware(device: str, dtype: str, released: Dtype = "float16") -> Hardware:
+    """Resolve auto, on a GPU to the format that the model was released in.
+
+    Raises InputError for a GPU that is not there.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise InputError("there is no GPU that torch can use (torch.cuda.is_available() is false); use --device cpu")
+    chosen, why = device, "as asked"
+    if device == "auto":
+        chosen, why = ("cuda", "auto: torch finds a GPU") if found else ("cpu", "auto: torch finds no GPU")
+    name, reason = dtype, "as asked"
+    if dtype == "auto":
+        name, because = auto_dtype(chosen, released)
+        reason = f"auto: {because}"
+    return Hardware(
+        device=chosen, dtype=getattr(torch, name), dtype_name=name, reason=f"{chosen} ({why}), {name} ({reason})"
+    )

@@ -29,16 +29,21 @@ PREFIX = "model.diffusion_model."
 class Assembly:
     """What goes into the folder, beside the weights."""
 
-    told_fps: float
-    """Frames per second that the network is told of."""
-    fps: float
-    """Frames per second of the videos."""
-    guidance: float
-    """The guidance that suits the model."""
-    height: int
+    told_fps: float = 28.0
+    """Frames per second that the network is told of: more means smaller steps between frames."""
+    fps: float = 10.0
+    """Frames per second of the videos that the model makes."""
+    guidance: float = 12.0
+    """The guidance that the model uses unless told otherwise."""
+    height: int = 320
     """Pixels."""
-    width: int
+    width: int = 512
     """Pixels."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for rates and a guidance that cannot be."""
+        if self.told_fps <= 0 or self.fps <= 0 or self.guidance < 0:
+            raise InputError("--told-fps and --fps must be above 0, --guidance 0 or more")
 
 
 def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> None:

@@ -1,9 +1,10 @@
 """What PVDM's networks are made of; the defaults are the sizes of the released ones. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from longtake.errors import InputError
+from longtake.typed import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Grid:
 class AutoencoderConfig:
     """What the autoencoder is made of."""
 
-    grid: Grid = Grid()
+    grid: Annotated[Grid, Setting(option=False)] = Grid()
     """What a clip is cut into."""
     patch: int = 8
     """Pixels to a side of a patch."""
@@ -70,9 +71,9 @@ class AutoencoderConfig:
 class UnetConfig:
     """What the UNet over the planes is made of: PVDM-L; `channels=128` is the width of PVDM-S."""
 
-    grid: Grid = Grid()
+    grid: Annotated[Grid, Setting(option=False)] = Grid()
     """The autoencoder's."""
-    latent_channels: int = 4
+    latent_channels: Annotated[int, Setting(option=False)] = 4
     """The autoencoder's."""
     channels: int = 256
     """Channels of the first level."""
@@ -82,11 +83,11 @@ class UnetConfig:
     """Residual blocks of a level on the way down; one more on the way up."""
     attention: tuple[bool, ...] = (True, True, True, False)
     """Whether a level has attention within each plane, beside that over all three."""
-    heads: int = 8
+    heads: Annotated[int, Setting(name="unet-heads")] = 8
     """Heads of all attention."""
     groups: int = 32
     """Groups of every normalisation."""
-    text_width: int | None = None
+    text_width: Annotated[int | None, Setting(option=False)] = None
     """Channels of the text encoder whose states the network reads; None for a network without text."""
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     """What the network says of a noisy latent."""

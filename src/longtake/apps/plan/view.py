@@ -1,12 +1,15 @@
 """A plan as JSON and as text."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from longtake.apps.estimates import Estimates, estimate
-from longtake.apps.job import Job
-from longtake.apps.words import duration, size
+from longtake.apps.generate.job import Job
+from longtake.apps.plan.costs import Estimates, estimate
+from longtake.apps.shown import duration, say, size
+from longtake.errors import plain
+from longtake.ranks.torchrun import launched
 
 
 def plan_content(job: Job) -> dict[str, Any]:
@@ -16,7 +19,7 @@ def plan_content(job: Job) -> dict[str, Any]:
         "model": job.order.model,
         "sampler": {"name": job.order.sampler.name, **asdict(job.order.sampler)},  # pyright: ignore[reportArgumentType]
         "frames": job.frames,
-        "fps": job.output.fps or job.spec.fps,
+        "fps": job.fps,
         "forwards": plan.forwards,
         "forwards_per_frame": plan.forwards_per_frame,
         "tasks": plan.tasks,
@@ -27,6 +30,15 @@ def plan_content(job: Job) -> dict[str, Any]:
         **asdict(estimate(job)),
         "warnings": list(job.warnings),
     }
+
+
+def show_plan(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_json: bool) -> None:
+    """Print a plan, once however many processes were started."""
+    if launched().rank:
+        return
+    for warning in job.warnings:
+        say(f"warning: {warning}")
+    print(json.dumps(content, indent=2) if as_json else "\n".join(map(plain, lines)))
 
 
 def plan_lines(job: Job) -> list[str]:
@@ -40,14 +52,13 @@ def plan_lines(job: Job) -> list[str]:
 def headline(job: Job) -> list[str]:
     """Return the lines that say what is made, by what, with how much work."""
     spec, plan, request = job.spec, job.plan, job.order.request
-    rate = job.output.fps or spec.fps
-    length = "endless" if job.frames is None else f"{job.frames} frames ({duration(job.frames / rate)})"
+    length = "endless" if job.frames is None else f"{job.frames} frames ({duration(job.frames / job.fps)})"
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
     work = f"{plan.forwards_per_frame:g} forwards per frame"
     if plan.forwards is not None:
         work = f"{plan.forwards:,} forwards in {plan.tasks:,} windows ({plan.forwards_per_frame:g} per frame)"
     return [
-        f"video    {length}, {width}x{height}, {rate:g} frames/s -> {job.output.path}",
+        f"video    {length}, {width}x{height}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {request.seed}",
         f"sampler  {job.order.sampler.name} ({_changed(job)}): {work}",
     ]

@@ -1,6 +1,5 @@
 """What a person sees while a video is made, on standard error: a live bar in a terminal, else a line now and then."""
 
-import sys
 import time
 from collections import deque
 from types import TracebackType
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from longtake.apps.words import duration, size
+from longtake.apps.shown import duration, say, size
+from longtake.errors import plain
 from longtake.machine import memory_now
 from longtake.request import PromptTimeline
 
@@ -49,8 +49,9 @@ class Display:
         self._line_at = 0.0
         self._progress = Progress(
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("{task.description}", style="dim"),
+            # What a prompt says is no markup.
+            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.description}", style="dim", markup=False),
             console=self._console,
             transient=True,
             refresh_per_second=4,
@@ -73,9 +74,9 @@ class Display:
     def say(self, line: str) -> None:
         """Print a line that stays."""
         if self._live:
-            self._console.print(Text(line))
+            self._console.print(Text(plain(line)))
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def show(self, frames: int, doing: str = "") -> None:
         """Show that so many frames exist, and what goes on until there are more."""
@@ -83,10 +84,9 @@ class Display:
         self._pace.add(frames, now)
         figures = self.figures(frames, doing)
         if self._live:
-            prompt = self._prompts.texts[self._prompts.at(frames)]
+            prompt = plain(self._prompts.texts[self._prompts.at(frames)])
             shown = prompt if len(prompt) <= 32 else prompt[:29] + "..."
-            # Brackets in a prompt are no markup.
-            self._progress.update(self._task, completed=frames, description=shown.replace("[", r"\["), figures=figures)
+            self._progress.update(self._task, completed=frames, description=shown, figures=figures)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             self.say(f"{figures}; {self._prompts.texts[self._prompts.at(frames)]}")

@@ -1,26 +1,25 @@
 """Makes the video of a checked job: loads the model, shows the progress, keeps the report, ends in good order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from longtake._generate import Result, generate
-from longtake.apps.display import Display
-from longtake.apps.hardware import Hardware, choose_hardware
-from longtake.apps.job import Job
-from longtake.apps.plan_view import headline
-from longtake.apps.provenance import Journal
-from longtake.apps.rates import remember_rate, work, work_per_frame
-from longtake.apps.report import report_path
-from longtake.apps.stopping import Stop, StoppedError, stoppable
-from longtake.apps.words import duration, size
-from longtake.apps.workers import opened_executor
+from longtake.apps.generate.display import Display
+from longtake.apps.generate.job import Job
+from longtake.apps.generate.journal import Journal
+from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
+from longtake.apps.plan.costs import remember_rate, work, work_per_frame
+from longtake.apps.plan.view import headline
+from longtake.apps.shown import duration, say, size
 from longtake.errors import CheckpointError
 from longtake.model import VideoModel
 from longtake.models import load_model
+from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.rendezvous import joined_world
 from longtake.ranks.torchrun import launched
 from longtake.ranks.world import World
+from longtake.report import report_path
 
 # Over fewer frames than this, overhead drowns the rate.
 FEWEST_FRAMES = 32
@@ -38,8 +37,8 @@ class Outcome:
     """What was written beside the output."""
 
 
-def run_job(job: Job, say: Callable[[str], None]) -> Outcome:
-    """Make, continue or find finished the video of a job. `say` prints a line before the display takes over.
+def run_job(job: Job) -> Outcome:
+    """Make, continue or find finished the video of a job.
 
     Under torchrun all processes take part; the first one shows and reports.
     """
@@ -71,7 +70,7 @@ def _introduction(job: Job, hardware: Hardware) -> list[str]:
     ranks = launched().size
     shared = f", {ranks} processes" if ranks > 1 else ""
     warnings = [f"warning: {text}" for text in job.warnings]
-    return [*headline(job), f"device   {hardware.reason}{shared}", *warnings]
+    return [*headline(job), f"device   {hardware.reason}{shared}", *warnings, f"loading  {job.order.model}"]
 
 
 def _check_weights(job: Job, model: VideoModel) -> None:
@@ -96,7 +95,7 @@ class _Run:
     def made(self) -> Result:
         """Make the video."""
         job, order, hardware = self._job, self._job.order, self._hardware
-        with self._display, opened_executor(job.workers, order, hardware.device, hardware.dtype) as executor:
+        with self._display, job.workers.opened(order, hardware.device, hardware.dtype) as executor:
             return generate(
                 self._model, order.request, order.sampler, job.output, self._world, self._progress, executor
             )

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from longtake.apps.job import Job
-from longtake.apps.plan_view import plan_content
-from longtake.apps.report import LAYOUT, belongs, order_content, report_path, subtitle_path
+from longtake.apps.generate.job import Job
+from longtake.apps.plan.view import plan_content
 from longtake.machine import peak_memory, processor
 from longtake.model import VideoModel
+from longtake.report import LAYOUT, belongs, order_content, report_path, subtitle_path
 from longtake.video.durable import replace_durable
 from longtake.video.record import read_record
 from longtake.video.vtt import webvtt
@@ -61,7 +61,7 @@ class Journal:
         content["quality"] = _quality(self._job) if complete else {"reason": "the video is not complete"}
         self._save(content)
         spans = [(start, stop or frames, text) for start, stop, text in self._job.prompts.spans(frames)]
-        text = webvtt(spans, self._job.output.fps or self._job.spec.fps)
+        text = webvtt(spans, self._job.fps)
         if not complete:
             note = f"NOTE The video is not complete: {frames} frames so far; the same command continues it."
             text = text.replace("WEBVTT\n", f"WEBVTT\n\n{note}\n", 1)
@@ -79,7 +79,7 @@ class Journal:
             "longtake": LAYOUT,
             "complete": complete,
             "frames": frames,
-            **order_content(self._order, self._output),
+            **order_content(self._order),
             "plan": {name: plan[name] for name in ("forwards", "forwards_per_frame", "tasks", "guidance")},
             "run": {
                 "seconds": round(self.seconds, 3),

@@ -1,18 +1,67 @@
 """A plan on many processes, as JSON and as text: simulated, nothing is run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal
 
-from longtake.apps.estimates import estimate
-from longtake.apps.job import Job
-from longtake.apps.rates import remembered_rate
-from longtake.apps.scaling_settings import ScalingSettings
-from longtake.apps.words import duration, size
+from longtake.apps.generate.job import Job
+from longtake.apps.plan.costs import estimate, remembered_rate
+from longtake.apps.shown import duration, size
 from longtake.errors import InputError
-from longtake.forecast.scaling import Forecast, Machines, forecast, weak_forecast
+from longtake.forecast.scaling import LINKS, Forecast, Link, Machines, forecast, weak_forecast
+from longtake.typed import Setting
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+LinkName = Literal["nvlink", "pcie", "ethernet", "ethernet100"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingSettings:
+    """Work out time, memory and traffic on many processes; simulated, nothing is run."""
+
+    ranks: Annotated[int | None, Setting(metavar="N", unset="none")] = None
+    """Also work out the video on 1, 2, 4 ... N processes; simulated, nothing is run."""
+    link: LinkName = "pcie"
+    """What joins them: nvlink (450 GB/s), pcie (25 GB/s), ethernet (10 Gbit/s), ethernet100 (100 Gbit/s)."""
+    forward_ms: Annotated[float | None, Setting(metavar="FLOAT", unset="as measured here")] = None
+    """Milliseconds of one network evaluation of one window, one branch of guidance, on one of your devices."""
+    latency_us: Annotated[float | None, Setting(metavar="FLOAT", unset="the link's")] = None
+    """Microseconds before a message moves."""
+    bandwidth_gb: Annotated[float | None, Setting(metavar="FLOAT", unset="the link's")] = None
+    """Gigabytes a second in one direction."""
+
+    def wire(self) -> Link:
+        """Return the link, with the figures that were given in place of the nominal ones."""
+        nominal = LINKS[self.link]
+        return Link(
+            latency=nominal.latency if self.latency_us is None else self.latency_us / 1e6,
+            bandwidth=nominal.bandwidth if self.bandwidth_gb is None else self.bandwidth_gb * 1e9,
+            source=nominal.source,
+        )
+
+    def counts(self) -> list[int]:
+        """Return the numbers of processes to work out: powers of two, and the one that was asked for."""
+        assert self.ranks is not None
+        powers = [2**k for k in range(self.ranks.bit_length()) if 2**k < self.ranks]
+        return [*powers, self.ranks]
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Return the options of the command line, --ranks first."""
+        return ["--" + field.name.replace("_", "-") for field in fields(cls)]
+
+    def check(self, given: Sequence[str]) -> None:
+        """Raise InputError for numbers and times that cannot be, and for options `given` without effect."""
+        idle = [option for option in self.options()[1:] if option in given]
+        if self.ranks is None and idle:
+            raise InputError(f"{idle[0]} has an effect only with --ranks; add it, or leave {idle[0]} out")
+        if self.ranks is not None and not 1 <= self.ranks <= 4096:
+            raise InputError(f"{self.ranks} processes cannot be worked out; give --ranks 1 to 4096")
+        for option, value in (("--forward-ms", self.forward_ms), ("--bandwidth-gb", self.bandwidth_gb)):
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{option} {value:g} cannot be; give a number above 0")
+        if self.latency_us is not None and not 0 <= self.latency_us < float("inf"):
+            raise InputError(f"--latency-us {self.latency_us:g} cannot be; give 0 or more")
 
 
 def scaling_content(job: Job, scaling: ScalingSettings) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""`longtake generate`: makes a video, or continues an interrupted one."""

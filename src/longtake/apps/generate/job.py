@@ -1,0 +1,168 @@
+"""What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
+
+from dataclasses import dataclass, replace
+
+from longtake._generate import SEGMENT, checked_plan
+from longtake.apps.generate.settings import VideoSettings
+from longtake.apps.generate.workers import Workers
+from longtake.errors import InputError
+from longtake.model import VideoSpec
+from longtake.models import canonical, model_spec
+from longtake.models.words import unknown_words
+from longtake.prompts.parse import parse_prompts, refuse_timeline
+from longtake.ranks.torchrun import launched
+from longtake.report import Order, check_sidecars, read_order
+from longtake.request import PromptTimeline, Request, num_branches
+from longtake.sampler import Plan
+from longtake.video.formats import Format
+from longtake.video.output import Output, make_target
+
+UNCONDITIONAL = PromptTimeline.constant("unconditional")
+"""What the report says of a model that reads no text, where no prompt was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One video to make, or to plan."""
+
+    order: Order
+    """Device and dtype may be auto here."""
+    spec: VideoSpec
+    format: Format
+    plan: Plan
+    warnings: tuple[str, ...] = ()
+    """What the user should know before the start."""
+    split_guidance: bool = False
+    """Whether different processes compute the two halves of guidance; decides no frame."""
+    workers: Workers = Workers()
+    """Who does the tasks; decides no frame."""
+
+    @property
+    def output(self) -> Output:
+        """Return where the video goes."""
+        return self.order.output
+
+    @property
+    def fps(self) -> float:
+        """Return the frames per second of the file."""
+        return self.output.fps or self.spec.fps
+
+    @property
+    def frames(self) -> int | None:
+        """Return how many frames come out; None for an endless run."""
+        part = self.output.part
+        return part[1] - part[0] if part else self.order.request.frames
+
+    @property
+    def prompts(self) -> PromptTimeline:
+        """Return the prompts by the numbers of the frames that come out."""
+        prompts, part = self.order.request.prompts, self.output.part
+        return prompts.after(part[0]) if part else prompts
+
+
+def make_job(settings: VideoSettings, given: list[str]) -> Job:
+    """Resolve and check a command line. `given`: the options in it.
+
+    Raises InputError, CapabilityError, OutputError or CheckpointError; touches nothing.
+    """
+    if settings.repeat is not None:
+        _refuse_changes(settings, given)
+        order = read_order(settings.repeat)
+        asked = settings.output
+        order = replace(order, output=replace(order.output, path=asked.path, overwrite=asked.overwrite))
+        return _shared(_checked(order, model_spec(order.model), prompts_file=None), settings)
+    _check_prompt(settings)
+    spec = model_spec(settings.model)
+    order = Order(
+        model=canonical(settings.model),
+        digest=None,
+        request=replace(settings.request, prompts=_timeline(settings, spec)),
+        sampler=settings.method,
+        device=settings.device,
+        dtype=settings.dtype,
+        output=settings.output,
+    )
+    job = _checked(order, spec, settings.prompts)
+    if "--crf" in given and not job.format.lossy:
+        raise InputError(f"--crf has no effect on {job.output.path}, which is lossless; leave it out, or write .mp4")
+    if order.request.negative_prompt and job.plan.guidance == 1:
+        raise InputError("--negative-prompt has no effect at guidance 1; leave it out, or give another --guidance")
+    return _shared(job, settings)
+
+
+def _shared(job: Job, settings: VideoSettings) -> Job:
+    launched().branches(settings.split_guidance)
+    if settings.split_guidance and num_branches(job.plan.guidance) == 1:
+        raise InputError(
+            f"--split-guidance has no effect at guidance {job.plan.guidance:g}, which has one half only; "
+            "leave it out, or give another --guidance"
+        )
+    settings.workers.check(job.order.sampler)
+    return replace(job, split_guidance=settings.split_guidance, workers=settings.workers)
+
+
+def _refuse_changes(settings: VideoSettings, given: list[str]) -> None:
+    allowed = {"--from", "-o", "--output", "--overwrite", "--json", "--dry-run", "--split-guidance"}
+    allowed |= {"--executor", "--workers", "--address"}
+    extra = [option for option in given if option not in allowed] + ["PROMPT"] * (settings.prompt is not None)
+    if extra:
+        raise InputError(f"--from repeats a run as it was, so {extra[0]} has no place beside it; leave it out")
+
+
+def _check_prompt(settings: VideoSettings) -> None:
+    if settings.prompt is not None and settings.prompts is not None:
+        raise InputError("there are both a prompt and --prompts; give one of them")
+    if settings.prompt is not None and not settings.prompt.strip():
+        raise InputError("the prompt is empty; write what the video should show")
+    if settings.prompt is not None:
+        refuse_timeline(settings.prompt)
+
+
+def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
+    if settings.prompts is not None:
+        fps = settings.output.fps or spec.fps
+        return parse_prompts(settings.prompts, settings.request.frames, fps)
+    if settings.prompt is not None:
+        return PromptTimeline.constant(settings.prompt)
+    if spec.vocabulary == frozenset():
+        return UNCONDITIONAL
+    raise InputError("there is no prompt; write what the video should show, in quotes, or give --prompts")
+
+
+def _checked(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
+    output, request = order.output, order.request
+    plan = checked_plan(spec, request, order.sampler, output.part)
+    target = make_target(
+        output.path,
+        settings={},
+        fps=output.fps or spec.fps,
+        crf=output.crf,
+        scale=output.scale,
+        segment=SEGMENT,
+        total=output.part[1] - output.part[0] if output.part else request.frames,
+        size=(spec.height, spec.width),
+        comment="",
+        overwrite=output.overwrite,
+    )
+    check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
+    warnings = (*_warnings(spec, request), *plan.warnings)
+    return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)
+
+
+def _warnings(spec: VideoSpec, request: Request) -> list[str]:
+    texts = request.prompts.texts
+    unknown = unknown_words(spec, " ".join([*texts, request.negative_prompt]))
+    warnings = []
+    if spec.vocabulary == frozenset() and request.prompts != UNCONDITIONAL:
+        warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
+    elif spec.vocabulary and unknown:
+        warnings.append(
+            f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
+            f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
+        )
+    late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
+    if late:
+        warnings.append(
+            f"the video ends at frame {request.frames}; the prompts from frame {late[0]} on are not reached"
+        )
+    return warnings

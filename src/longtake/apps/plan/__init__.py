@@ -1,0 +1,1 @@
+"""`longtake plan`: what a video takes, before it is made."""

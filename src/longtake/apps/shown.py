@@ -1,0 +1,73 @@
+"""What the command line prints: lines, tables, and numbers as people say them."""
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from longtake.errors import plain
+
+
+def say(line: str) -> None:
+    """Print a line for people on standard error, where nothing reads it as a result."""
+    print(plain(line), file=sys.stderr, flush=True)
+
+
+def print_figures(figures: Mapping[str, Any], labelled: Collection[str], spoken: Mapping[str, str]) -> None:
+    """Print the figures that are known by their names; "label" goes beside the labelled ones in short, and below.
+
+    `spoken` names the entries of figures that have several.
+    """
+    label, lines = str(figures.get("label", "")), dict[str, str]()
+    note = f"  ({label.partition(': ')[0]})"
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            lines |= {spoken[name].format(key): _shown(entry) for key, entry in value.items()}
+        elif value is not None and name not in ("label", "warnings"):
+            lines[name.replace("_", " ")] = _shown(value) + (note if name in labelled else "")
+    width = max(map(len, lines))
+    for name, shown in lines.items():
+        print(f"{name:{width}}  {shown}")
+    if ": " in label:
+        print(label)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, tuple | list):
+        return ("  " if isinstance(next(iter(value), ""), float) else ", ").join(map(_shown, value)) or "none"
+    return "-" if value is None else plain(str(value))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of text under their titles, folded to the width of the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def size(count: float) -> str:
+    """Return bytes in words: 1.5 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words: 2 min 5 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

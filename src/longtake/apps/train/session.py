@@ -1,0 +1,103 @@
+"""What every command that trains has in common: how long, where, and an end in good order."""
+
+import contextlib
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from longtake.apps.arguments import Answer
+from longtake.errors import InputError, MissingExtraError, OutputError
+from longtake.models.hub.precision import DeviceChoice, choose_hardware
+from longtake.ranks.torchrun import launched
+from longtake.train.fit.limit import Limit
+from longtake.train.fit.settings import FitSettings
+from longtake.typed import Setting
+
+if TYPE_CHECKING:
+    from longtake.train.fit.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Answer):
+    """One call of a command that trains: where, and how long."""
+
+    device: DeviceChoice = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    minutes: Annotated[float | None, Setting(metavar="FLOAT", unset="until it is done")] = None
+    """Save and stop after this time; where the learning rate falls, it falls by the share of it that has passed."""
+
+
+def exit_status(limit: Limit) -> int:
+    """Return the status of a process that trained under a limit: that of a signal, where one ended it."""
+    return 0 if limit.signal is None else 128 + limit.signal
+
+
+def check_session(folder: Path, minutes: float | None) -> None:
+    """Raise InputError for no time at all, OutputError for no folder, MissingExtraError for lacking packages."""
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"{minutes:g} minutes are no time to train; give more than 0")
+    check_output(folder)
+    for package in ("accelerate", "tensorboard"):
+        need(package, "train")
+
+
+def run_training(
+    folder: Path, session: Session, fit: FitSettings, *, smaller: str, train: "Callable[[Callable[..., Job]], bool]"
+) -> int:
+    """Check what can be checked of a run, and train in its folder; return the exit status.
+
+    `train` opens the recordings, completes the job that it is given (`train`, `shown` and `settings` of `Job` are open)
+    and returns whether the run is finished. It may be called in several processes of a job, and what it prints goes to
+    standard error. `smaller` says what to try where memory does not suffice.
+    """
+    fit.check_processes(launched().size)
+    check_session(folder, session.minutes)
+    began = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr), Limit(session.minutes) as limit:
+        done = _trained(folder, session, fit, limit, smaller, train)
+        if not done and launched().rank == 0:
+            print(f"stopped; the same command continues the run in {folder}")
+    if session.json and launched().rank == 0:
+        seconds = round(time.monotonic() - began, 1)
+        print(json.dumps({"folder": str(folder), "finished": done, "seconds": seconds}))
+    return exit_status(limit)
+
+
+def _trained(
+    folder: Path,
+    session: Session,
+    fit: FitSettings,
+    limit: Limit,
+    smaller: str,
+    train: "Callable[[Callable[..., Job]], bool]",
+) -> bool:
+    import torch
+
+    from longtake.ranks.rendezvous import joined_world
+    from longtake.train.fit.job import Job
+    from longtake.train.fit.memory import memory_advice
+
+    device = choose_hardware(session.device, "float32").device
+    fit.check_device(device)
+    with joined_world(device) as world, memory_advice(smaller):
+        return train(partial(Job, folder=folder, device=torch.device(device), world=world, limit=limit))
+
+
+def need(package: str, extra: str) -> None:
+    """Raise MissingExtraError for a package that is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package.replace("_", "-"), extra)
+
+
+def check_output(path: Path) -> None:
+    """Raise OutputError for a place that cannot become a folder."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"cannot write to {path}: it is a file, but a folder is meant; choose another one")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write to {path}: {path.absolute().parent} does not exist; create it first")

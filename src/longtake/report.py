@@ -1,0 +1,171 @@
+"""The report of a run, out.json beside out.mp4: what it holds, how it is read, and how a run is rebuilt from it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from longtake.errors import InputError, OutputError, unknown_name
+from longtake.request import Request
+from longtake.sampler import Sampler
+from longtake.samplers import SAMPLERS, sampler_class
+from longtake.typed import read_typed, to_json
+from longtake.video.output import Output
+from longtake.video.record import read_record
+
+LAYOUT = 1
+_RUN = ("longtake", "complete", "frames", "run", "plan", "environment", "quality", "warnings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A video as it is asked for, before it is checked against the model and the sampler."""
+
+    model: str
+    """Name, or path of a folder."""
+    digest: str | None
+    """The weights that it must be made with; None takes those that are there."""
+    request: Request
+    sampler: Sampler
+    device: str
+    dtype: str
+    output: Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    name: str
+    digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    file: str
+    fps: float | None
+    crf: int
+    scale: int
+    range: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """The part of a report from which the run can be repeated, as JSON has it."""
+
+    request: dict[str, Any]
+    sampler: dict[str, Any]
+    model: _Model
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    output: _File
+
+
+def report_path(output: Path) -> Path:
+    """Return where the report of an output lies: out.json for out.mp4, frames.json beside the folder frames/."""
+    return output.with_suffix(".json")
+
+
+def subtitle_path(output: Path) -> Path:
+    """Return where the subtitles lie that say which prompt was meant when."""
+    return output.with_suffix(".vtt")
+
+
+def check_sidecars(output: Path, *, overwrite: bool, prompts_file: str | None) -> None:
+    """Raise OutputError where the report or the subtitles would replace a file that is not this output's.
+
+    Of a run that is under way, what lies there is its own unless it says otherwise: a report may be lost or damaged.
+    """
+    owner = _owner(output)
+    for path in (report_path(output), subtitle_path(output)):
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
+        if prompts_file is not None and path.exists() and Path(prompts_file).resolve() == path.resolve():
+            raise OutputError(f"{path} holds the prompts; the report of {output} would replace it; choose another -o")
+        if path.exists() and owner not in (None, "", output.name) and output.with_name(owner).exists():
+            raise OutputError(
+                f"{path} is of {output.with_name(owner)}, and would be of {output} as well; choose another name for -o"
+            )
+        is_ours = owner == output.name or (owner is None and read_record(output) is not None)
+        if path.exists() and not overwrite and not is_ours:
+            raise OutputError(
+                f"{path} exists and is not of {output}, which would replace it; choose another -o, or --overwrite it"
+            )
+
+
+def belongs(output: Path) -> bool:
+    """Return whether the report that lies beside an output is the report of that output."""
+    return _owner(output) == output.name
+
+
+def _owner(output: Path) -> str | None:
+    """Return the name of the output whose report lies there; None for no report or a damaged one, "" for other JSON."""
+    try:
+        content = json.loads(report_path(output).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
+        return ""
+    written = content.get("output")
+    return str(written.get("file", "")) if isinstance(written, dict) else ""
+
+
+def order_content(order: Order) -> dict[str, Any]:
+    """Return the part of the report from which the run can be repeated."""
+    request, output = asdict(order.request), order.output
+    prompts = order.request.prompts
+    part = {} if output.part is None else {"range": output.part}
+    request["prompts"] = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
+    content = {
+        "request": request,
+        "sampler": {"name": order.sampler.name, **asdict(order.sampler)},  # pyright: ignore[reportArgumentType]
+        "model": {"name": order.model, "digest": order.digest},
+        "device": order.device,
+        "dtype": order.dtype,
+        "output": {"file": output.path.name, "fps": output.fps, "crf": output.crf, "scale": output.scale, **part},
+    }
+    return to_json(content)
+
+
+def read_order(path: str) -> Order:
+    """Rebuild what a run was asked for from its report; its output is named as it was, without a folder.
+
+    Raises InputError where the file holds anything unexpected.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is no report of a run: it is not JSON; give the .json beside a video") from None
+    if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
+        raise InputError(f"{path} is no report of a longtake run that this version can read")
+    return _order(content, f"{path} cannot be repeated")
+
+
+def _order(content: dict[str, Any], where: str) -> Order:
+    made = read_typed(_Report, {name: value for name, value in content.items() if name not in _RUN}, where)
+    name = made.sampler.pop("name", None)
+    if name not in SAMPLERS:
+        raise InputError(f"{where}: {unknown_name('sampler', str(name), SAMPLERS)}")
+    return Order(
+        model=made.model.name,
+        digest=made.model.digest,
+        request=_request(made.request, f"{where}: request"),
+        sampler=read_typed(sampler_class(name), made.sampler, f"{where}: sampler {name}", complete=True),
+        device=made.device,
+        dtype=made.dtype,
+        output=Output(
+            path=Path(made.output.file),
+            fps=made.output.fps,
+            crf=made.output.crf,
+            scale=made.output.scale,
+            part=made.output.range,
+        ),
+    )
+
+
+def _request(content: dict[str, Any], where: str) -> Request:
+    prompts = content.get("prompts")
+    if not isinstance(prompts, dict) or not all(start.isdecimal() for start in prompts):
+        raise InputError(f"{where}: prompts is missing, or its names are no numbers of frames")
+    timeline = {"starts": [int(start) for start in prompts], "texts": list(prompts.values())}
+    return read_typed(Request, content | {"prompts": timeline}, where, complete=True)

@@ -1,0 +1,90 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from longtake.errors import CheckpointError, InputError
+from longtake.typed import read_typed, to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    rows: int = 2
+    columns: int = 3
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise InputError(f"rows cannot be {self.rows}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    name: str
+    grid: Grid = Grid()
+    widths: tuple[int, ...] = (1, 2)
+    betas: tuple[float, float] = (0.5, 0.9)
+    rate: float | None = None
+    kind: Literal["plain", "gated"] = "plain"
+    file: Path = Path("weights")
+    parts: tuple[Grid, ...] = ()
+    by_name: dict[str, Grid] | None = None
+
+
+def test_what_is_written_is_read_back_with_its_tuples_and_paths() -> None:
+    network = Network(
+        name="n", widths=(4, 5, 6), rate=2.5, file=Path("a/b"), parts=(Grid(rows=7),), by_name={"x": Grid()}
+    )
+    assert read_typed(Network, json.dumps(to_json(network)).encode(), "n.json") == network
+    assert read_typed(Network, to_json(network), "n.json") == network
+
+
+def test_a_whole_number_is_a_number() -> None:
+    rate = read_typed(Network, {"name": "n", "rate": 8}, "n.json").rate
+    assert rate == 8.0
+    assert isinstance(rate, float)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    assert read_typed(Grid, b'\xef\xbb\xbf{"rows": 4}', "g.json") == Grid(rows=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"name": "n", "grid": {"row": 1}}, "n.json: there is no field in grid: 'row'; did you mean 'rows'?"),
+        ({"name": "n", "parts": [{"row": 1}]}, "n.json: there is no field in parts.0: 'row'; did you mean 'rows'?"),
+        ({"name": "n", "by_name": {"x": {"row": 1}}}, "no field in by_name.x: 'row'; did you mean 'rows'?"),
+        ({"name": "n", "width": [1]}, "n.json: there is no field 'width'; did you mean 'widths'?"),
+        ({}, "n.json: name is missing"),
+        ({"name": 3}, "n.json: name is 3, which it cannot be; it takes a text"),
+        ({"name": "n", "grid": {"rows": 2.0}}, "grid.rows is 2.0, which it cannot be; it takes a whole number"),
+        ({"name": "n", "grid": {"rows": True}}, "grid.rows is true, which it cannot be; it takes a whole number"),
+        ({"name": "n", "grid": {"rows": "2"}}, 'grid.rows is "2", which it cannot be; it takes a whole number'),
+        ({"name": "n", "grid": 4}, "grid is 4, which it cannot be; it takes an object"),
+        ({"name": "n", "widths": [1, "2"]}, 'widths.1 is "2", which it cannot be; it takes a whole number'),
+        ({"name": "n", "betas": [1]}, "betas is [1], which it cannot be; it takes more items"),
+        ({"name": "n", "rate": "fast"}, 'rate is "fast", which it cannot be; it takes a number'),
+        ({"name": "n", "rate": float("nan")}, "rate is NaN, which it cannot be; it takes a number that is finite"),
+        ({"name": "n", "kind": "pla"}, "kind is \"pla\", which it cannot be; known: 'plain' or 'gated'"),
+        ({"name": "n", "grid": {"rows": 0}}, "n.json: rows cannot be 0"),
+        ([1], "n.json: it is [1], which it cannot be; it takes an object"),
+        (b'{"name": ', "n.json: it is no JSON"),
+        (b"[" * 100_000, "n.json: it is no JSON"),
+        (b'{"name": "\xff"}', "n.json: it is no JSON"),
+        (b"", "n.json: it is no JSON"),
+        (b"{}, {}", "n.json: it is no JSON"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_with_file_and_key(content: Any, message: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_typed(Network, content, "n.json", error=CheckpointError)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_complete_asks_for_fields_with_a_default_too() -> None:
+    with pytest.raises(InputError, match=r"grid\.columns is missing"):
+        read_typed(Network, to_json(Network(name="n")) | {"grid": {"rows": 1}}, "n.json", complete=True)
+    assert read_typed(Grid, {"rows": 1, "columns": 1}, "g.json", complete=True) == Grid(rows=1, columns=1)
