@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint slow bench clean
+.PHONY: demo test quick lint slow bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/longtake generate "a rocket flies up through the night sky" --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
 
 test: lint
 	$(BIN)/pytest -q
+
+# Contracts, layers and the authors' numbers: what breaks first.
+quick: $(VENV)/.installed-dev
+	$(BIN)/pytest -q tests/test_layers.py tests/test_schedule.py tests/samplers/test_contract.py tests/samplers/fifo/test_golden.py tests/samplers/test_step.py tests/models/pvdm/test_unet.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
