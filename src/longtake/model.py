@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -153,6 +154,14 @@ class VideoModel(ABC):
     """The hub revision, or a hash of the weights."""
     device: "device"
     dtype: "dtype"
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return what a sampler holds while it calls `encode`, `encode_frames` or anything that denoises, and as long as
+        a context changes how the model denoises: models put other layers in their network meanwhile, and threads may
+        share a model. Its holder may take it again."""
+        # One step for all threads: whoever comes first brings the lock.
+        return vars(self).setdefault("_lock", RLock())
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Condition:

@@ -90,7 +90,8 @@ class Keyframes:
         if folder is not None:
             pixels = torch.from_numpy(keyframe_pixels(folder, model.spec)).permute(0, 3, 1, 2) / 255
             # One by one: many keyframes take no more memory than one.
-            latents = [model.encode_frames(pixel[None].to(model.device)).float() for pixel in pixels]
+            with model.lock:
+                latents = [model.encode_frames(pixel[None].to(model.device)).float() for pixel in pixels]
         return cls(
             places={frame: place for place, frame in enumerate(frames)},
             latents=torch.cat(latents, dim=1),

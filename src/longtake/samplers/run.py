@@ -78,7 +78,8 @@ class Run:
 
 def encoded(model: VideoModel, plan: Plan) -> Condition:
     """Return the prompt table of a request: the negative prompt, then the prompts of its timeline."""
-    return model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
+    with model.lock:
+        return model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,22 +32,23 @@ class Windows:
 def free(model: VideoModel, windows: Windows, guidance: float, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of windows of which nothing is known. Two processes in `cfg` compute a branch of guidance
     each."""
-    return _guided(windows, guidance, cfg, model.denoise, is_per_frame=isinstance(model, PerFrameNoise))
+    return _guided(model, windows, guidance, cfg, model.denoise, is_per_frame=isinstance(model, PerFrameNoise))
 
 
 def between(
     model: Infill, windows: Windows, guidance: float, first: Tensor, last: Tensor, cfg: Group = ALONE.cfg
 ) -> Denoiser:
     """Return the denoiser of windows whose first and last frames (windows, channels, height, width) are known."""
-    return _guided(windows, guidance, cfg, model.denoise_between, first, last)
+    return _guided(model, windows, guidance, cfg, model.denoise_between, first, last)
 
 
 def after(model: Continuation, windows: Windows, guidance: float, previous: Tensor, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of windows that follow the clean latents `previous`, one a window."""
-    return _guided(windows, guidance, cfg, model.denoise_after, previous)
+    return _guided(model, windows, guidance, cfg, model.denoise_after, previous)
 
 
 def _guided(
+    model: VideoModel,
     windows: Windows,
     guidance: float,
     cfg: Group,
@@ -59,7 +60,8 @@ def _guided(
         level = levels if is_per_frame else one_level(levels)
 
         def branch(rows: Tensor) -> Tensor:
-            return denoise(x, level, windows.schedule, windows.condition, rows, *known)
+            with model.lock:
+                return denoise(x, level, windows.schedule, windows.condition, rows, *known)
 
         return guided(branch, windows.prompt_index, guidance, cfg)
 

@@ -83,7 +83,7 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
         return setting.draw(len(frames), "node-step", *node, level)
 
     x = setting.draw(len(frames), "node", *node).to(setting.dtype)
-    with model.strided(window.step) if isinstance(model, Strided) else nullcontext():
+    with model.lock, model.strided(window.step) if isinstance(model, Strided) else nullcontext():
         made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)[0].cpu()
     if given is None:
         return made
@@ -96,7 +96,8 @@ def _handed(setting: Setting, given: LatentFrames) -> LatentFrames:
     if setting.plan.settings.handoff == "latent":
         return given
     frames, _ = setting.model.decode(given, None, last=True)
-    return setting.model.encode_frames(frames).to(given.dtype)
+    with setting.model.lock:
+        return setting.model.encode_frames(frames).to(given.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,8 @@ class Tree:
         key = self._task(Node(1, 0), None).key
         if self.keyframes is not None and key not in store:
             frames = torch.from_numpy(self.keyframes).to(model.device, torch.float32).permute(0, 3, 1, 2) / 255
-            latents = model.encode_frames(frames)
+            with model.lock:
+                latents = model.encode_frames(frames)
             store.put(key, latents.to(torch.promote_types(model.dtype, torch.float32)).cpu())
 
     def first(self, store: Store) -> Task:

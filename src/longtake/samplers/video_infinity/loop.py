@@ -115,7 +115,7 @@ def denoised(setting: Setting, x: Latents, level: int) -> Latents:
     setting.mixer.weights = plan.weights(float(schedule.timestep[level]))
     denoiser = free(setting.model, setting.held, plan.guidance, setting.world.cfg)
     z = setting.draw("step", level) if eta else None
-    with setting.model.mixing(setting.mixer):
+    with setting.model.lock, setting.model.mixing(setting.mixer):
         return ddim_step(denoiser, x, level, schedule, eta, z, setting.clip)[0]
 
 
