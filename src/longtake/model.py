@@ -192,6 +192,14 @@ class VideoModel(ABC):
         """Encode pixels to clean latents."""
 
 
+class LongNegative(VideoModel):
+    """A model whose negative prompt depends on how long the prompts are that it is set against."""
+
+    @abstractmethod
+    def encode_negative(self, prompt: str, against: Sequence[str]) -> Condition:
+        """Embed the negative prompt of a story of these prompts, as row 0 of all of them together would be."""
+
+
 class PerFrameNoise(VideoModel):
     """A model that takes a noise level for every frame."""
 

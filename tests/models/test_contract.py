@@ -14,6 +14,8 @@ import torch
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import FrameMixer, Infill, PerFrameNoise, TemporalHooks
 from longtake.models import FAMILIES, MODELS, load_model, model_spec
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.run import Prompts
 
 from .wan.wan_fixture import tiny_wan
 
@@ -58,6 +60,13 @@ def test_x0_is_a_tensor_like_x(model):
     x = windows(model, 2)
     x0 = called(model, x, even(model, 2, 6), even(model, 2, 1))
     assert x0.shape == x.shape and x0.dtype == x.dtype and x0.isfinite().all() and x0.std() > 0
+
+
+def test_prompts_embedded_alone_are_as_all_together(model):
+    negative, *texts = PROMPTS
+    story = Request(prompts=PromptTimeline((0, 5), tuple(texts)), frames=9, negative_prompt=negative)
+    condition, places = Prompts(model, story).used([2, 1])
+    assert torch.equal(condition.table, model.encode(PROMPTS).table) and places == {0: 0, 1: 1, 2: 2}
 
 
 def test_a_batch_of_windows_is_as_each_by_itself(model):

@@ -95,6 +95,22 @@ def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
     assert max(denoised) <= plan.window_batch
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_prompts_are_embedded_as_they_are_reached_each_once_and_alone(name, monkeypatch):
+    model, sampler = Toy(), sampler_class(name)()
+    story = PromptTimeline(tuple(range(0, 5000, 5)), tuple(f"scene {number}" for number in range(1000)))
+    plan = sampler.plan(Request(prompts=story, frames=37, seed=5), model.spec)
+    batches, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda prompts: batches.append(prompts) or encode(prompts))
+    for _ in run_plan(model, plan, seeded_noise(5), ALONE, None):
+        pass
+    assert {len(batch) for batch in batches} == {1}
+    negative, *reached = [text for (text,) in batches]
+    assert negative == "" and len(set(reached)) == len(reached) and set(reached) >= set(story.texts[:8])
+    # The last window may hold frames that come after the end.
+    assert max(map(story.texts.index, reached)) * 5 < 37 + model.spec.num_frames
+
+
 MANY_WINDOWS = {"fifo": {"partitions": 3}}
 
 

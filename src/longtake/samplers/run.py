@@ -1,7 +1,8 @@
 """What the loops of all samplers share: prompts, noise, progress and pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,14 +12,47 @@ from torch import Tensor
 
 from longtake.arrays import LatentFrames
 from longtake.decoding import Decoder, pack_decoder, unpack_decoder
-from longtake.model import Condition, VideoModel
+from longtake.model import Condition, LongNegative, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
+from longtake.request import Request
 from longtake.sampler import Plan, State
 from longtake.samplers.step import Windows
 from longtake.schedule import Clip, Schedule
 
 Pixels = NDArray[np.uint8]
+
+
+class Prompts:
+    """The prompt table of a request: the negative prompt, then the prompts of its timeline.
+
+    A prompt is embedded when a frame first needs it, by itself: its numbers depend on no other prompt, and a story of
+    thousands takes the memory of one. What comes of it stays on the host; the device holds what is in use.
+    """
+
+    def __init__(self, model: VideoModel, request: Request) -> None:
+        self.model, self.texts = model, (request.negative_prompt, *request.prompts.texts)
+        self._embedded: dict[int, Tensor] = {}
+        self._in_use: tuple[tuple[int, ...], Condition] | None = None
+
+    def used(self, rows: Iterable[int]) -> tuple[Condition, Mapping[int, int]]:
+        """Return a table of these rows alone, after that of the negative prompt, and the place of each in it."""
+        wanted = tuple(sorted({0, *rows}))
+        if self._in_use is None or self._in_use[0] != wanted:
+            table = torch.cat([self._row(row) for row in wanted]).to(self.model.device)
+            self._in_use = wanted, Condition(table)
+        return self._in_use[1], {row: place for place, row in enumerate(wanted)}
+
+    def _row(self, row: int) -> Tensor:
+        if row not in self._embedded:
+            with self.model.lock:
+                self._embedded[row] = self._encoded(row).table.cpu()
+        return self._embedded[row]
+
+    def _encoded(self, row: int) -> Condition:
+        if row == 0 and isinstance(self.model, LongNegative):
+            return self.model.encode_negative(self.texts[0], self.texts[1:])
+        return self.model.encode([self.texts[row]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +63,7 @@ class Run:
     plan: Plan
     noise: Noise
     world: World
-    condition: Condition
+    prompts: Prompts
 
     @property
     def dtype(self) -> torch.dtype:
@@ -43,8 +77,9 @@ class Run:
 
     def windows(self, schedule: Schedule, rows: Sequence[Sequence[int]]) -> Windows:
         """Return windows whose frames have these rows of the prompt table."""
-        index = torch.tensor(rows, device=self.model.device)
-        return Windows(schedule=schedule, condition=self.condition, prompt_index=index)
+        condition, places = self.prompts.used(chain.from_iterable(rows))
+        index = torch.tensor([[places[row] for row in window] for window in rows], device=self.model.device)
+        return Windows(schedule=schedule, condition=condition, prompt_index=index)
 
     def draw_frame(self, stream: str, frame: int, *key: int) -> Float[Tensor, "channels height width"]:
         """Return the noise of one latent frame."""
@@ -74,12 +109,6 @@ class Run:
     def cut(self, start: int, pixels: Pixels) -> Pixels:
         """Return frames that begin with the video's frame `start`, without those after its end."""
         return pixels if self.plan.request.frames is None else pixels[: self.plan.request.frames - start]
-
-
-def encoded(model: VideoModel, plan: Plan) -> Condition:
-    """Return the prompt table of a request: the negative prompt, then the prompts of its timeline."""
-    with model.lock:
-        return model.encode([plan.request.negative_prompt, *plan.request.prompts.texts])
 
 
 @dataclass(frozen=True, kw_only=True)

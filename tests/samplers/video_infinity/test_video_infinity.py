@@ -13,6 +13,7 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.clips import held_frames, released_global_frames, split_evenly, spread_frames
+from longtake.samplers.run import Prompts
 from longtake.samplers.video_infinity.blend import blended
 from longtake.samplers.video_infinity.loop import prepare
 from longtake.samplers.video_infinity.plan import VideoInfinity
@@ -135,13 +136,19 @@ def test_compat_holds_one_prompt_a_clip():
     assert setting.held.prompt_index[0].tolist() == [1] * 16 + [2] * 8
 
 
+class Numbered(Toy):
+    """Embeds a prompt as the number that it is."""
+
+    def encode(self, prompts):
+        return Condition(torch.tensor([[float(prompt or 0)] for prompt in prompts]))
+
+
 def test_a_blend_moves_evenly_from_one_prompt_to_the_next():
-    table = torch.tensor([[0.0], [10.0], [20.0]])
-    prompts = PromptTimeline((0, 8), ("a", "b"))
-    condition, rows = blended(Condition(table), prompts, range(16), 4)
+    order = request(prompts=PromptTimeline((0, 8, 900), ("10", "20", "30")))
+    condition, rows = blended(Prompts(Numbered(), order), order.prompts, range(16), 4)
     assert condition.table[rows][:, 0].tolist() == [10.0] * 6 + [11.25, 13.75, 16.25, 18.75] + [20.0] * 6
-    condition, rows = blended(Condition(table), prompts, range(16), 0)
-    assert condition.table is table and rows == [1] * 8 + [2] * 8
+    condition, rows = blended(Prompts(Numbered(), order), order.prompts, range(16), 0)
+    assert condition.table.tolist() == [[0.0], [10.0], [20.0]] and rows == [1] * 8 + [2] * 8
 
 
 def from_state(world, clips, state):

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
-from longtake.model import Condition, FrameMixer, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.model import Condition, FrameMixer, LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.image_model import ImageModel, frame_levels
 from longtake.models.latte.forward import predict
@@ -19,7 +19,7 @@ TEXT_TOKENS = 120
 """Tokens of a prompt; what is longer is cut (as in diffusers' pipeline)."""
 
 
-class LatteModel(ImageModel, PerFrameNoise, TemporalHooks):
+class LatteModel(ImageModel, LongNegative, PerFrameNoise, TemporalHooks):
     """A transformer, an image VAE and T5. Every frame may have its own noise level and its own prompt."""
 
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
@@ -32,16 +32,26 @@ class LatteModel(ImageModel, PerFrameNoise, TemporalHooks):
         Padding does not count, but for row 0, which keeps as many tokens as the longest of the other prompts: that is
         what Latte's pipeline does, which cuts both prompts to the length of the positive one.
         """
-        tokens = self.pipeline.tokenizer(
+        tokens = self._tokens(prompts)
+        counts = tokens.attention_mask.clone()
+        if len(prompts) > 1:
+            counts[0] = counts[1:].amax(dim=0)
+        return self._embedded(tokens, counts)
+
+    def encode_negative(self, prompt: str, against: Sequence[str]) -> Condition:
+        """Return its row: as many tokens count as in the longest of the others."""
+        return self._embedded(self._tokens([prompt]), self._tokens(against).attention_mask.amax(dim=0, keepdim=True))
+
+    def _tokens(self, prompts: Sequence[str]) -> Any:
+        return self.pipeline.tokenizer(
             [prompt.lower().strip() for prompt in prompts],
             padding="max_length",
             max_length=TEXT_TOKENS,
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
-        counts = tokens.attention_mask.clone()
-        if len(prompts) > 1:
-            counts[0] = counts[1:].amax(dim=0)
+
+    def _embedded(self, tokens: Any, counts: Tensor) -> Condition:
         network: Any = self.pipeline.transformer
         with torch.no_grad():
             text = self.pipeline.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]

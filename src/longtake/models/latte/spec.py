@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from longtake.errors import InputError
-from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.model import LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs, Count, Length
 from longtake.models.image_spec import Denoiser, image_spec
 
@@ -40,5 +40,10 @@ def spec(configs: Configs) -> VideoSpec:
     )
     layers = (("attention", width, cells),) * network.num_layers
     return image_spec(
-        configs, extras, network, {PerFrameNoise, TemporalHooks}, network="transformer", temporal_layers=layers
+        configs,
+        extras,
+        network,
+        {LongNegative, PerFrameNoise, TemporalHooks},
+        network="transformer",
+        temporal_layers=layers,
     )

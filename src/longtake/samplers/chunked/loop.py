@@ -14,7 +14,7 @@ from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
 from longtake.samplers.chunked.plan import ChunkedPlan
 from longtake.samplers.keyframes import Keyframes
-from longtake.samplers.run import Pixels, Progress, Run, encoded
+from longtake.samplers.run import Pixels, Progress, Prompts, Run
 from longtake.samplers.step import ddim, free
 from longtake.schedule import Schedule
 
@@ -41,13 +41,13 @@ def run(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World, resume
 
 
 def prepare(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World = ALONE) -> Setting:
-    """Encode the prompts and the keyframes, and fix the noise levels."""
+    """Encode the keyframes and fix the noise levels."""
     return Setting(
         model=model,
         plan=plan,
         noise=noise,
         world=world,
-        condition=encoded(model, plan),
+        prompts=Prompts(model, plan.request),
         schedule=model.schedule(plan.steps),
         keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),
     )

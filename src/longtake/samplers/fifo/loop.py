@@ -27,7 +27,7 @@ from longtake.samplers.fifo.plan import FifoPlan
 from longtake.samplers.fifo.released import RELEASES, Release
 from longtake.samplers.fifo.windows import Window
 from longtake.samplers.keyframes import Keyframes
-from longtake.samplers.run import Run, encoded
+from longtake.samplers.run import Prompts, Run
 from longtake.samplers.step import ddim, free
 from longtake.schedule import Schedule, step
 
@@ -122,14 +122,14 @@ def run(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume
 
 
 def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World = ALONE) -> Setting:
-    """Encode the prompts and fix the noise levels."""
+    """Fix what stays the same during a run."""
     release = RELEASES[plan.settings.compat]
     return Setting(
         model=model,
         plan=plan,
         noise=noise,
         world=world,
-        condition=encoded(model, plan),
+        prompts=Prompts(model, plan.request),
         release=release,
         schedule=release.queue_schedule(model.schedule(plan.num_levels, release.spacing)),
         keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),

@@ -14,7 +14,7 @@ from longtake.model import TemporalHooks
 from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
-from longtake.samplers.run import Run, encoded
+from longtake.samplers.run import Prompts, Run
 from longtake.samplers.step import Windows, ddim_step, free
 from longtake.samplers.video_infinity.blend import blended
 from longtake.samplers.video_infinity.dual_scope import Scope
@@ -81,7 +81,7 @@ def _decoder(model: TemporalHooks, resume: State | None) -> Decoder:
 
 
 def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: World) -> Setting:
-    """Encode the prompts, fix the noise levels, and choose the frames of this process."""
+    """Choose the frames of this process, encode their prompts, and fix the noise levels."""
     settings, compat = plan.settings, plan.settings.compat
     scope = Scope(
         total=plan.latent_frames,
@@ -93,17 +93,16 @@ def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: 
         token_num_scale=settings.token_num_scale,
     )
     mixer = ClipMixer(plan.clips, world.clip, scope, joint_norms=not compat, windowed_blocks=compat)
-    prompts = plan.request.prompts
-    condition = encoded(model, plan)
+    prompts = Prompts(model, plan.request)
     pixel_frames = [plan.spec.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
-    condition, rows = blended(condition, prompts, pixel_frames, settings.blend)
+    condition, rows = blended(prompts, plan.request.prompts, pixel_frames, settings.blend)
     rows = torch.tensor([rows], device=model.device)
     return Setting(
         model=model,
         plan=plan,
         noise=noise,
         world=world,
-        condition=condition,
+        prompts=prompts,
         mixer=mixer,
         held=Windows(schedule=model.schedule(plan.num_levels), condition=condition, prompt_index=rows),
     )
