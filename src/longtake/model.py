@@ -68,6 +68,8 @@ class VideoSpec:
     """The format of 16 bits that the network is known to work in, which auto takes on a GPU."""
     parameters: int = 0
     """Number of weights of all parts together."""
+    prompt_numbers: int = 0
+    """Numbers that a prompt becomes, which are kept from where it is first reached; 0 where nobody has counted them."""
     text_encoder: Part = Part()
     """Where its weights are counted apart."""
     network: Part = Part()
@@ -157,9 +159,10 @@ class VideoModel(ABC):
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
-        """Return what a sampler holds while it calls `encode`, `encode_frames` or anything that denoises, and as long as
-        a context changes how the model denoises: models put other layers in their network meanwhile, and threads may
-        share a model. Its holder may take it again."""
+        """Return what a sampler holds while it encodes or denoises, and while a context changes how the model denoises.
+
+        Models put other layers in their network meanwhile, and threads may share a model. Its holder may take it again.
+        """
         # One step for all threads: whoever comes first brings the lock.
         return vars(self).setdefault("_lock", RLock())
 

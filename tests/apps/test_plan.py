@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,14 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
         if sampler != "nuwa-xl":
             plan = json.loads(longtake(*PLAN[:-1], "20001", "--sampler", sampler, "--json").out)
             assert plan["forwards_per_frame"] == pytest.approx(plan["forwards"] / 20001, rel=0.01)
+
+
+def test_prompts_count_where_they_are_reached(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_spec, "TOY", replace(toy_spec.TOY, prompt_numbers=1000))
+    Path("story.json").write_text(json.dumps({str(start): f"scene {start}" for start in range(0, 5000, 5)}))
+    plan = "plan", "--model", "toy", "--dtype", "float32", "--prompts", "story.json", "--json"
+    memory = [json.loads(longtake(*plan, "--frames", frames).out)["memory_by_part"] for frames in ("11", "endless")]
+    assert [part["prompts"] for part in memory] == [4 * 4000, 1001 * 4000]
 
 
 def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from longtake.attention import attention
 from longtake.errors import LongtakeError
 from longtake.guidance import guided
-from longtake.model import FrameMixer, PerFrameNoise, TemporalHooks
+from longtake.model import FrameMixer, LongNegative, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.latte.forward import frame_positions
 from longtake.models.latte.model import LatteModel
@@ -223,7 +223,7 @@ def test_the_folder_is_found_by_its_pipeline(latte_folder) -> None:
     spec = model_spec(str(latte_folder))
     assert (spec.width, spec.height, spec.num_frames, spec.guidance, spec.fps) == (16, 16, FRAMES, 7.5, 8)
     assert spec.latent_shape == (4, FRAMES, 8, 8) and spec.temporal_layers == (("attention", 16, 16),) * 2
-    assert spec.capabilities == {PerFrameNoise, TemporalHooks}
+    assert spec.capabilities == {LongNegative, PerFrameNoise, TemporalHooks}
     model = load_model(str(latte_folder))
     assert isinstance(model, LatteModel) and model.spec == spec
     parts = (model.pipeline.transformer, model.pipeline.vae, model.pipeline.text_encoder)

@@ -67,7 +67,8 @@ def estimate(job: Job) -> Estimates:
 
 def _memory(job: Job, width: int) -> dict[str, int]:
     """Return what lies in memory at the peak: the weights of every part, what a decoder remembers, the latents that are
-    held, the numbers of whichever of network and decoder works with more, and pixels that wait to be written.
+    held, the prompts that are reached, the numbers of whichever of network and decoder works with more, and pixels that
+    wait to be written.
 
     `width`: bytes of a number. The sum depends on the length of the video only for samplers that hold all of it.
     """
@@ -77,6 +78,7 @@ def _memory(job: Job, width: int) -> dict[str, int]:
     network = int((spec.parameters - text - decoder) * width * 1.25)
     return {
         "process": PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0),
+        "prompts": _prompts(job) * spec.prompt_numbers * width,
         "text encoder": text * (spec.text_encoder.width or width),
         "network": network,
         "decoder": decoder * (spec.decoder.width or width),
@@ -85,6 +87,11 @@ def _memory(job: Job, width: int) -> dict[str, int]:
         "working": max(_denoising(job, width), _decoding(job, width)),
         "pixels": 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2,
     }
+
+
+def _prompts(job: Job) -> int:
+    """Return how many prompts are embedded: the negative one, and those that frames of the video reach."""
+    return 1 + len(job.prompts.spans(job.frames))
 
 
 def _denoising(job: Job, width: int) -> int:

@@ -1,8 +1,10 @@
 """What can be known of a model of ModelScope's family before its weights are loaded. Imports no torch."""
 
+from dataclasses import dataclass
+
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, VideoModel, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Part
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
 from longtake.models.image_spec import Denoiser, image_spec
 from longtake.models.modelscope.temporal_shapes import temporal_layers
 
@@ -11,6 +13,13 @@ FPS_EMBEDDING = tuple(
     f"fps_embedding.{layer}.{kind}" for layer in ("linear_1", "linear_2") for kind in ("weight", "bias")
 )
 """VideoCrafter2's tensors beyond UNet3DConditionModel, in the file of the UNet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """What is read of the config of CLIPTextModel; the default is the library's."""
+
+    max_position_embeddings: Count = 77
 
 
 def spec(configs: Configs) -> VideoSpec:
@@ -29,7 +38,11 @@ def spec(configs: Configs) -> VideoSpec:
     if extras.clean_frames:
         capabilities |= {Infill, Continuation}
     layers = temporal_layers(unet.config, denoiser.size, unet.where)
-    return image_spec(configs, extras, denoiser, capabilities, temporal_layers=layers)
+    # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
+    widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]
+    tokens = configs.parts["text_encoder"].read(TextEncoder).max_position_embeddings
+    numbers = tokens * sum(widths)
+    return image_spec(configs, extras, denoiser, capabilities, temporal_layers=layers, prompt_numbers=numbers)
 
 
 def _check_fps_embedding(unet: Part, told_fps: float | None) -> None:

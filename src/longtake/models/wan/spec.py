@@ -20,6 +20,13 @@ NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "si
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """What is read of the config of UMT5EncoderModel; the default is the library's."""
+
+    d_model: Count = 512
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transformer:
     """What is read of the config of WanTransformer3DModel; the defaults are the library's."""
 
@@ -104,6 +111,7 @@ def spec(configs: Configs) -> VideoSpec:
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
         released="bfloat16",
         parameters=configs.parameters,
+        prompt_numbers=TEXT_TOKENS * configs.parts["text_encoder"].read(TextEncoder).d_model,
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         # Counted on fake tensors of the sizes of 1.3B and 14B: that many numbers for every token, all layers alike.
         network=Part(working=extras.num_frames * tokens * (20 * inner + 2 * network.ffn_dim)),
