@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,45 @@ def test_leaving_out_windows_at_the_end_changes_nothing(settings):
     request = Request(prompts=PromptTimeline.constant("a"), frames=20)
     finite = Fifo(**settings).plan(request, TOY)
     assert len(finite.computed(finite.iterations - 1)) < len(finite.windows) or len(finite.windows) == 1
+
+
+def windows_by_the_loop(plan):
+    """Which windows every iteration computes, worked out backwards from the last: what can still reach a frame."""
+    k, kept, computed = plan.settings.frames_per_level, plan.head + plan.settings.frames_per_level, []
+    for iteration in reversed(range(plan.iterations)):
+        needed = [w for w, window in enumerate(plan.windows) if window.keep_start < kept]
+        kept = plan.windows[needed[-1]].stop + k
+        if plan.settings.short_warmup:
+            needed = [w for w in needed if plan.frame(iteration, plan.windows[w].keep_stop - 1) >= 0]
+        computed.append(needed)
+    return computed[::-1]
+
+
+SHAPES = [
+    *({"partitions": n, "lookahead": lookahead} for n in (1, 2, 5) for lookahead in (False, True)),
+    {"partitions": 4, "short_warmup": True},
+    {"partitions": 3, "lookahead": False, "short_warmup": True, "frames_per_level": 2, "guided_windows": 1},
+    {"partitions": 4, "plain_partitions": 2, "guided_windows": 3, "frames_per_level": 4, "short_warmup": True},
+]
+
+
+@pytest.mark.parametrize("settings", SHAPES)
+@pytest.mark.parametrize("f", [8, 16])
+def test_counts_are_those_of_the_loop(f, settings):
+    for frames in (1, 2, 3, 7, 16, 40, 101):
+        made = plan(frames, f, **settings)
+        computed = windows_by_the_loop(made)
+        assert [list(made.computed(iteration)) for iteration in range(made.iterations)] == computed
+        guided = sum(2 if made.guided(window) else 1 for windows in computed for window in windows)
+        assert (made.forwards, made.tasks) == (2 * made.num_levels + guided, 1 + sum(map(len, computed)))
+
+
+def test_plans_of_any_length_take_no_longer():
+    tracemalloc.start()
+    made = plan(10**12, partitions=1000, short_warmup=True)
+    assert made.forwards > 10**15 and list(made.computed(10**11)) == list(range(2000))
+    assert tracemalloc.get_traced_memory()[1] < 4e6
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("window_batch", [2, 5, 16])
@@ -153,6 +193,7 @@ def test_lookahead_on_the_noisier_partitions_only():
     [
         ({}, {"steps": 20}, "fixes the number of steps"),
         ({"partitions": 0}, {}, "partitions is 0"),
+        ({"partitions": 10**12}, {}, "use 10000 at most"),
         ({"eta": 1.5}, {}, "eta is 1.5"),
         ({"frames_per_level": 3}, {}, "does not divide"),
         ({"plain_partitions": 1}, {}, "fewer than partitions"),

@@ -6,8 +6,11 @@ then f n frames whose level rises from 1 to T. An iteration denoises every frame
 enqueues noise.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import ClassVar, Literal
 
 from longtake.errors import InputError
@@ -17,6 +20,7 @@ from longtake.sampler import Plan, Sampler, check_eta
 from longtake.samplers.fifo.windows import Window, lookahead_windows, partition_windows, reach
 from longtake.samplers.keyframes import keyframe_places
 
+MOST_PARTITIONS = 10_000
 Compat = Literal["off", "videocrafter2", "opensora"]
 
 
@@ -71,26 +75,38 @@ class FifoPlan(Plan):
         """
         first = 0
         if self.settings.short_warmup:
-            first = sum(1 for window in self.windows if self.frame(iteration, window.keep_stop - 1) < 0)
+            begin = -self.frame(iteration, 0)
+            first = bisect_right(self.windows, begin, key=lambda window: window.keep_stop)
         if self.iterations is None:
             return range(first, len(self.windows))
-        return range(first, self._still_needed(self.iterations - iteration))
+        remaining = min(self.iterations - iteration, len(self.still_needed))
+        return range(first, self.still_needed[remaining - 1] if remaining > 0 else 0)
 
-    def _still_needed(self, remaining: int) -> int:
-        """Return how many leading windows matter when so many iterations are left, this one included."""
+    @cached_property
+    def still_needed(self) -> list[int]:
+        """Return how many leading windows matter when 1, 2, ... iterations are left, up to where all of them do."""
         k = self.settings.frames_per_level
-        needed, count = self.head + k, 0
-        for _ in range(remaining):
-            count = reach(self.windows, needed)
-            if count == len(self.windows):
-                break
-            needed = self.windows[count - 1].stop + k
-        return count
+        counts = [reach(self.windows, self.head + k)]
+        while counts[-1] < len(self.windows):
+            counts.append(reach(self.windows, self.windows[counts[-1] - 1].stop + k))
+        return counts
+
+    @property
+    def short_iterations(self) -> int:
+        """Return how many iterations at the start leave windows out: those in which no frame of the video is."""
+        if not self.settings.short_warmup:
+            return 0
+        return -(-max(0, -self.frame(0, self.windows[0].keep_stop - 1)) // self.settings.frames_per_level)
+
+    @property
+    def unguided(self) -> int:
+        """Return how many of the cleanest windows guidance leaves out."""
+        limit = self.settings.guided_windows
+        return 0 if limit is None else len(self.windows) - limit
 
     def guided(self, window: int) -> bool:
         """Return whether guidance is applied to a window."""
-        limit = self.settings.guided_windows
-        return limit is None or window >= len(self.windows) - limit
+        return window >= self.unguided
 
     def shares(self, iteration: int, ranks: int) -> list[list[list[int]]]:
         """Return for every rank its batches of windows; the last ranks take what is over, since rank 0 decodes."""
@@ -189,6 +205,11 @@ class Fifo(Sampler):
         for field in ("partitions", "window_batch", "decode_batch", "frames_per_level"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 1 or more")
+        if self.partitions > MOST_PARTITIONS:
+            raise InputError(
+                f"partitions is {self.partitions}, a queue of {f * self.partitions} frames; "
+                f"use {MOST_PARTITIONS} at most, usually 1 to 8"
+            )
         check_eta(self.eta)
         if f % k or (self.lookahead and (f // 2) % k):
             raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (or its half: lookahead)")
@@ -215,16 +236,27 @@ class Fifo(Sampler):
 def _counted(plan: FifoPlan) -> FifoPlan:
     """Return the plan with its counts filled in."""
     branches = num_branches(plan.guidance)
-    cost = [branches if plan.guided(w) else 1 for w in range(len(plan.windows))]
-    per_frame = sum(cost) / (plan.settings.frames_per_level * plan.spec.temporal_stride)
+    unguided, whole = plan.unguided, range(len(plan.windows))
+    per_frame = _cost([whole], unguided, branches) / (plan.settings.frames_per_level * plan.spec.temporal_stride)
     if plan.iterations is None:
         return replace(plan, forwards_per_frame=per_frame)
-    computed = [plan.computed(iteration) for iteration in range(plan.iterations)]
-    base = branches * plan.num_levels
+    # All windows in every iteration, but for some at either end; a video may have millions between them.
+    begin = min(plan.short_iterations, plan.iterations)
+    end = max(begin, plan.iterations - len(plan.still_needed))
+    ends = [plan.computed(iteration) for iteration in chain(range(begin), range(end, plan.iterations))]
     return replace(
         plan,
-        forwards=base + sum(sum(cost[w] for w in windows) for windows in computed),
+        forwards=branches * plan.num_levels
+        + _cost(ends, unguided, branches)
+        + (end - begin) * _cost([whole], unguided, branches),
         forwards_per_frame=per_frame,
-        tasks=1 + sum(len(windows) for windows in computed),
+        tasks=1 + sum(map(len, ends)) + (end - begin) * len(whole),
         decoded=plan.latent_frames,
+    )
+
+
+def _cost(computed: Iterable[range], unguided: int, branches: int) -> int:
+    """Return the network evaluations of such windows, of which guidance leaves out the first `unguided`."""
+    return sum(
+        len(windows) + (branches - 1) * len(range(max(windows.start, unguided), windows.stop)) for windows in computed
     )

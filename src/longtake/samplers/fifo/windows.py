@@ -1,5 +1,6 @@
 """Index arithmetic of windows over a line of frames, shared by the samplers."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,5 +43,5 @@ def lookahead_windows(f: int, partitions: int) -> list[Window]:
 
 
 def reach(windows: Sequence[Window], stop: int) -> int:
-    """Return how many leading windows write a frame before `stop`."""
-    return sum(1 for window in windows if window.keep_start < stop)
+    """Return how many leading windows write a frame before `stop`; they come in order."""
+    return bisect_left(windows, stop, key=lambda window: window.keep_start)
