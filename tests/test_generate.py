@@ -1,5 +1,6 @@
 """The whole way from a request to a file, with a real sampler on the toy model."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+import longtake
 from longtake._generate import Output, checked_plan, generate
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
+from longtake.report import read_order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video import durable
@@ -109,6 +112,52 @@ def test_an_endless_run_stops_in_good_order_and_goes_on(tmp_path):
         frames.append(np.concatenate(list(read_frames(path))))
         assert len(frames[-1]) >= limit
     assert np.array_equal(frames[1][: len(frames[0])], frames[0])
+
+
+def test_the_report_the_subtitles_and_the_warnings_come_from_python_too(tmp_path, capsys):
+    prompts = PromptTimeline((0, 30, 900), ("a red car", "a blue boat", "a green house"))
+    result = make(tmp_path / "a.mkv", replace(REQUEST, prompts=prompts))
+    assert result.warnings == ("the video ends at frame 70; the prompts from frame 900 on are not reached",)
+    assert f"warning: {result.warnings[0]}" in capsys.readouterr().err
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report == result.report and report["complete"] and report["warnings"] == list(result.warnings)
+    order = read_order(str(tmp_path / "a.json"))
+    assert order.request == replace(REQUEST, prompts=prompts) and order.sampler == FIFO
+    assert order.model == "toy" and order.output.scale == 2
+    subtitles = (tmp_path / "a.vtt").read_text()
+    assert subtitles.count("-->") == 2 and "a blue boat" in subtitles
+    seconds = report["run"]["seconds"]
+    assert make(tmp_path / "a.mkv", replace(REQUEST, prompts=prompts)).report["run"]["seconds"] == seconds
+
+
+def test_a_run_that_is_interrupted_says_how_far_it_came(tmp_path):
+    def progress(frames, warnings, doing):
+        if frames >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(Toy(), REQUEST, FIFO, Output(path=tmp_path / "a.mkv"), progress=progress)
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert not report["complete"] and 40 <= report["frames"] < 70
+    assert "not complete" in (tmp_path / "a.vtt").read_text()
+    assert generate(Toy(), REQUEST, FIFO, Output(path=tmp_path / "a.mkv")).report["run"]["processes"] == 2
+
+
+def test_a_report_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(OutputError, match=r"a\.json exists and is not of"):
+        make(tmp_path / "a.mkv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_frames_come_in_memory_as_they_are_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chunks = list(longtake.stream(Toy(), REQUEST, FIFO))
+    assert list(tmp_path.iterdir()) == [] and len(chunks) > 3 and all(chunk.dtype == np.uint8 for chunk in chunks)
+    generate(Toy(), REQUEST, FIFO, Output(path=tmp_path / "a.mkv"))
+    assert np.array_equal(np.concatenate(chunks), np.concatenate(list(read_frames(tmp_path / "a.mkv"))))
+    with pytest.raises(InputError, match="fixes the number of steps"):
+        longtake.stream(Toy(), replace(REQUEST, steps=3), FIFO)
 
 
 def test_lossless_outputs_agree(tmp_path):

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from longtake._generate import generate
+    from longtake._generate import generate, stream
     from longtake.errors import (
         CapabilityError,
         CheckpointError,
@@ -39,6 +39,7 @@ __all__ = [
     "generate",
     "joined_world",
     "load_model",
+    "stream",
 ]
 
 _HOMES = {
@@ -56,6 +57,7 @@ _HOMES = {
     "generate": "longtake._generate",
     "joined_world": "longtake.ranks.rendezvous",
     "load_model": "longtake.models",
+    "stream": "longtake._generate",
 }
 
 

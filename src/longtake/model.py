@@ -154,6 +154,8 @@ class VideoModel(ABC):
     spec: VideoSpec
     digest: str
     """The hub revision, or a hash of the weights."""
+    origin: str = ""
+    """The name by which `load_model` finds it again; empty for a model that was made otherwise."""
     device: "device"
     dtype: "dtype"
 

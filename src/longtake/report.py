@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtake.errors import InputError, OutputError, unknown_name
-from longtake.request import Request
+from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.typed import read_typed, to_json
@@ -30,6 +30,18 @@ class Order:
     device: str
     dtype: str
     output: Output
+
+    @property
+    def frames(self) -> int | None:
+        """Return how many frames come out; None for an endless run."""
+        part = self.output.part
+        return part[1] - part[0] if part else self.request.frames
+
+    @property
+    def prompts(self) -> PromptTimeline:
+        """Return the prompts by the numbers of the frames that come out."""
+        prompts, part = self.request.prompts, self.output.part
+        return prompts.after(part[0]) if part else prompts
 
 
 @dataclass(frozen=True, kw_only=True)

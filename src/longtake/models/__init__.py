@@ -134,9 +134,19 @@ def load_model(
     """
     import torch
 
-    entry, dtype = MODELS.get(name), dtype or torch.float32
+    model = _loaded(name, device, dtype or torch.float32, revision, variant)
+    model.origin = canonical(name)
+    return model
+
+
+def _loaded(
+    name: str, device: "torch.device | str", dtype: "torch.dtype", revision: str | None, variant: str | None
+) -> VideoModel:
+    entry = MODELS.get(name)
     if entry and not entry.folder:
         return _named(entry.load)(device=device, dtype=dtype)
+    import torch
+
     from longtake.models.hub.load import load_pipeline
 
     found = _found(name, revision, variant)

@@ -2,23 +2,19 @@
 
 from dataclasses import dataclass, replace
 
-from longtake._generate import SEGMENT, checked_plan
+from longtake._generate import SEGMENT, UNCONDITIONAL, checked_plan, plan_warnings
 from longtake.apps.generate.settings import VideoSettings
 from longtake.apps.generate.workers import Workers
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models import canonical, model_spec
-from longtake.models.words import unknown_words
 from longtake.prompts.parse import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, check_sidecars, read_order
-from longtake.request import PromptTimeline, Request, num_branches
+from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan
 from longtake.video.formats import Format
 from longtake.video.output import Output, make_target
-
-UNCONDITIONAL = PromptTimeline.constant("unconditional")
-"""What the report says of a model that reads no text, where no prompt was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +46,12 @@ class Job:
     @property
     def frames(self) -> int | None:
         """Return how many frames come out; None for an endless run."""
-        part = self.output.part
-        return part[1] - part[0] if part else self.order.request.frames
+        return self.order.frames
 
     @property
     def prompts(self) -> PromptTimeline:
         """Return the prompts by the numbers of the frames that come out."""
-        prompts, part = self.order.request.prompts, self.output.part
-        return prompts.after(part[0]) if part else prompts
+        return self.order.prompts
 
 
 def make_job(settings: VideoSettings, given: list[str]) -> Job:
@@ -139,30 +133,10 @@ def _checked(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
         crf=output.crf,
         scale=output.scale,
         segment=SEGMENT,
-        total=output.part[1] - output.part[0] if output.part else request.frames,
+        total=order.frames,
         size=(spec.height, spec.width),
         comment="",
         overwrite=output.overwrite,
     )
     check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
-    warnings = (*_warnings(spec, request), *plan.warnings)
-    return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)
-
-
-def _warnings(spec: VideoSpec, request: Request) -> list[str]:
-    texts = request.prompts.texts
-    unknown = unknown_words(spec, " ".join([*texts, request.negative_prompt]))
-    warnings = []
-    if spec.vocabulary == frozenset() and request.prompts != UNCONDITIONAL:
-        warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
-    elif spec.vocabulary and unknown:
-        warnings.append(
-            f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
-            f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
-        )
-    late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
-    if late:
-        warnings.append(
-            f"the video ends at frame {request.frames}; the prompts from frame {late[0]} on are not reached"
-        )
-    return warnings
+    return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=plan_warnings(plan))

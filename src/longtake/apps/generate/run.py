@@ -1,5 +1,6 @@
-"""Makes the video of a checked job: loads the model, shows the progress, keeps the report, ends in good order."""
+"""Makes the video of a checked job: loads the model, shows the progress, ends in good order."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 from longtake._generate import Result, generate
 from longtake.apps.generate.display import Display
 from longtake.apps.generate.job import Job
-from longtake.apps.generate.journal import Journal
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.plan.costs import remember_rate, work, work_per_frame
 from longtake.apps.plan.view import headline
@@ -86,11 +86,9 @@ class _Run:
 
     def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: World) -> None:
         self._job, self._model, self._hardware, self._stop, self._world = job, model, hardware, stop, world
-        self._journal = Journal(job, model, hardware.device, hardware.dtype_name, world.size)
         self._display = Display(job.prompts, job.frames)
         self._first: int | None = None
         self._frames = 0
-        self._warnings: list[str] = list(job.warnings)
 
     def made(self) -> Result:
         """Make the video."""
@@ -104,48 +102,40 @@ class _Run:
         if self._first is None:
             self._first = frames
             for warning in warnings:
-                self._warnings.append(warning)
-                self._display.say(f"warning: {warning}")
+                if warning not in self._job.warnings:
+                    self._display.say(f"warning: {warning}")
             if frames:
                 self._display.say(f"resume   from frame {frames}")
         self._frames = frames
         self._display.show(frames, doing)
-        self._journal.note(frames)
         self._stop.check()
 
     def stopped(self, stopped: StoppedError) -> Outcome:
         """Report a run that a signal has ended."""
         report: Mapping[str, Any] = {}
         kept = "nothing was made yet; the same command starts again"
+        path = self._job.output.path
         # Without a first progress the output was never opened, and is not ours to describe.
         if self._first is not None:
-            report = self._journal.close(self._frames, complete=False, warnings=tuple(self._warnings))
-            kept = f"{self._job.output.path} holds {self._frames} frames and plays; the same command continues it"
+            # A full disk may have kept it from being written.
+            report = json.loads(report_path(path).read_bytes()) if report_path(path).exists() else {}
+            kept = f"{path} holds {self._frames} frames and plays; the same command continues it"
         return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
 
     def finished(self, result: Result) -> Outcome:
         """Report a run that is complete."""
-        job, journal = self._job, self._journal
-        if result.finished_before and journal.complete:
-            return Outcome(
-                status=0,
-                line=f"{job.output.path} is already complete ({result.frames} frames); nothing to do",
-                report=journal.earlier,
-            )
-        seconds = journal.seconds_here
-        if not result.finished_before:
-            self._remember(result, seconds)
-        for warning in result.warnings:
-            if warning not in self._warnings:
-                self._warnings.append(warning)
-        report = journal.close(result.frames, complete=True, warnings=tuple(self._warnings))
+        path, report = self._job.output.path, result.report
+        if result.finished_before:
+            line = f"{path} is already complete ({result.frames} frames); nothing to do"
+            return Outcome(status=0, line=line, report=report)
+        self._remember(result, result.seconds)
         made = result.frames - result.resumed_from
-        pace = f", {made / seconds:.1f} frames/s" if made else ""
+        pace = f", {made / result.seconds:.1f} frames/s" if made else ""
         return Outcome(
             status=0,
             line=(
-                f"done     {job.output.path}: {result.frames} frames in {duration(report['run']['seconds'])}{pace}, "
-                f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(job.output.path).name} says how"
+                f"done     {path}: {result.frames} frames in {duration(report['run']['seconds'])}{pace}, "
+                f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(path).name} says how"
             ),
             report=report,
         )

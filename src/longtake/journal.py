@@ -4,14 +4,12 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from longtake.apps.generate.job import Job
-from longtake.apps.plan.view import plan_content
 from longtake.machine import peak_memory, processor
-from longtake.model import VideoModel
-from longtake.report import LAYOUT, belongs, order_content, report_path, subtitle_path
+from longtake.report import LAYOUT, Order, belongs, order_content, report_path, subtitle_path
+from longtake.sampler import Plan
 from longtake.video.durable import replace_durable
 from longtake.video.record import read_record
 from longtake.video.vtt import webvtt
@@ -24,12 +22,11 @@ SMALLEST_MEASURED = 16
 class Journal:
     """The report of a run that is under way. Seconds and peak memory add up over the interruptions of a run."""
 
-    def __init__(self, job: Job, model: VideoModel, device: str, dtype: str, ranks: int) -> None:
-        self._job, self._output, self._ranks = job, job.output.path, ranks
-        self._order = replace(job.order, digest=model.digest, device=device, dtype=dtype)
+    def __init__(self, order: Order, plan: Plan, ranks: int) -> None:
+        self._order, self._plan, self._output, self._ranks = order, plan, order.output.path, ranks
         self.earlier: Mapping[str, Any] = {}
         """The report that an earlier process of this run has left."""
-        if not job.output.overwrite and read_record(self._output) is not None and belongs(self._output):
+        if not order.output.overwrite and read_record(self._output) is not None and belongs(self._output):
             self.earlier = json.loads(report_path(self._output).read_bytes())
         self._begin = self._saved = time.monotonic()
 
@@ -58,10 +55,10 @@ class Journal:
     def close(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
         """Write the report and the subtitles; return the report."""
         content = self._content(frames, complete=complete, warnings=warnings)
-        content["quality"] = _quality(self._job) if complete else {"reason": "the video is not complete"}
+        content["quality"] = _quality(self._order, self._plan) if complete else {"reason": "the video is not complete"}
         self._save(content)
-        spans = [(start, stop or frames, text) for start, stop, text in self._job.prompts.spans(frames)]
-        text = webvtt(spans, self._job.fps)
+        spans = [(start, stop or frames, text) for start, stop, text in self._order.prompts.spans(frames)]
+        text = webvtt(spans, self._order.output.fps or self._plan.spec.fps)
         if not complete:
             note = f"NOTE The video is not complete: {frames} frames so far; the same command continues it."
             text = text.replace("WEBVTT\n", f"WEBVTT\n\n{note}\n", 1)
@@ -74,13 +71,18 @@ class Journal:
 
     def _content(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
         record = read_record(self._output)
-        plan = plan_content(self._job)
+        plan = self._plan
         return {
             "longtake": LAYOUT,
             "complete": complete,
             "frames": frames,
             **order_content(self._order),
-            "plan": {name: plan[name] for name in ("forwards", "forwards_per_frame", "tasks", "guidance")},
+            "plan": {
+                "forwards": plan.forwards,
+                "forwards_per_frame": plan.forwards_per_frame,
+                "tasks": plan.tasks,
+                "guidance": plan.guidance,
+            },
             "run": {
                 "seconds": round(self.seconds, 3),
                 "frames_per_second": round(frames / max(self.seconds, 1e-9), 3),
@@ -100,12 +102,12 @@ def _earlier_number(report: Mapping[str, Any], name: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _quality(job: Job) -> dict[str, Any]:
+def _quality(order: Order, plan: Plan) -> dict[str, Any]:
     """Return drift and seam figures of the delivered file, read back once."""
-    if min(job.spec.height, job.spec.width) < SMALLEST_MEASURED:
+    if min(plan.spec.height, plan.spec.width) < SMALLEST_MEASURED:
         return {"reason": f"frames below {SMALLEST_MEASURED} pixels are not measured"}
     from longtake.metrics.consistency import consistency
     from longtake.video.read import read_frames
 
-    seams, cuts = job.plan.seams(job.frames or 0), job.prompts.starts[1:]
-    return asdict(consistency(read_frames(job.output.path, scale=job.output.scale), seams=seams, cuts=cuts))
+    seams, cuts = plan.seams(order.frames or 0), order.prompts.starts[1:]
+    return asdict(consistency(read_frames(order.output.path, scale=order.output.scale), seams=seams, cuts=cuts))
