@@ -164,6 +164,11 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
         warnings.append(
             f"the video ends at frame {request.frames}; the prompts from frame {late[0]} on are not reached"
         )
+    if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
+        warnings.append(
+            f"the model {spec.name} takes one prompt for all frames of a window: prompts change from window to window, "
+            "and a window has the prompt of its middle frame"
+        )
     return (*warnings, *plan.warnings)
 
 

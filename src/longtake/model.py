@@ -56,6 +56,8 @@ class VideoSpec:
     """The guidance that suits windows of frames in a row with known ends; the same as for others if None."""
     capabilities: frozenset[type["VideoModel"]]
     """Capabilities that the loaded model has, beside VideoModel itself."""
+    prompts: Literal["frame", "window"] = "frame"
+    """What has a prompt of its own: every frame, or only a whole window (joint attention over text and video)."""
     clean_frames: bool = False
     """Whether the network was trained with finished frames among noisy ones, labelled so."""
     strides: tuple[int, ...] = (1,)
@@ -180,7 +182,8 @@ class VideoModel(ABC):
     def denoise(
         self, x: "Tensor", level: "Tensor", schedule: "Schedule", condition: Condition, prompt_index: "Tensor"
     ) -> "Tensor":
-        """Return x0 of one guidance branch for a batch of windows; one level a window."""
+        """Return x0 of one guidance branch for a batch of windows; one level a window. `prompt_index` has a prompt for
+        every frame, the same for all of a window where `spec.prompts` says so."""
 
     @abstractmethod
     def decode(self, latents: "LatentFrames", state: Any, last: bool) -> tuple["Frames", Any]:

@@ -127,3 +127,14 @@ def test_the_main_help_fits_a_screen(longtake: Callable) -> None:
 def test_a_contact_sheet_is_written_once(longtake: Callable) -> None:
     assert longtake("data", "sprites", "--preview", "-o", "sheet.png").status == 0
     assert "--overwrite" in longtake("data", "sprites", "--preview", "-o", "sheet.png").err
+
+
+def test_a_model_of_one_prompt_a_window_says_how_prompts_change(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = ("plan", "--prompts", "a | b", "--model", "toy", "--frames", "64", "--json")
+    assert json.loads(longtake(*story).out)["warnings"] == []
+    monkeypatch.setattr(toy_spec, "TOY", replace(toy_spec.TOY, prompts="window"))
+    (warning,) = json.loads(longtake(*story).out)["warnings"]
+    assert "one prompt for all frames of a window" in warning
+    assert json.loads(longtake("plan", "a", *story[3:]).out)["warnings"] == []

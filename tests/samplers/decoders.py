@@ -1,4 +1,5 @@
-"""Toys whose decoders do not give a frame for every latent at once, as those of causal and other video models."""
+"""Toys that are like other video models in one thing: decoders that do not give a frame for every latent at once, as
+causal and other ones; a prompt for a whole window, as with joint attention."""
 
 from dataclasses import replace
 
@@ -38,3 +39,17 @@ class Repeating(Toy):
         frames, _ = super().decode(latents, None, last)
         repeated = frames.repeat_interleave(self.spec.temporal_stride, 0)
         return repeated[0 if state else self.spec.temporal_stride - 1 :], "begun"
+
+
+class OnePrompt(Toy):
+    """Takes one prompt a window, and notes those that it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = replace(TOY, prompts="window")
+        self.given = set()
+
+    def denoise(self, x, level, schedule, condition, prompt_index):
+        assert (prompt_index == prompt_index[:, :1]).all()
+        self.given |= set(prompt_index[:, 0].tolist())
+        return super().denoise(x, level, schedule, condition, prompt_index)

@@ -11,16 +11,16 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import SAMPLERS, run_plan, sampler_class
 
-from .decoders import HeldBack
+from .decoders import HeldBack, OnePrompt
 
 PROMPTS = PromptTimeline((0, 13), ("a", "b"))
 DECODERS = [Toy, HeldBack]
 STREAMS = [*((name, {}) for name in SAMPLERS), ("chunked", {"overlap": 3}), ("nuwa-xl", {"handoff": "pixel"})]
 
 
-def planned(name, frames=37, seed=5, model=Toy, **settings):
+def planned(name, frames=37, seed=5, model=Toy, prompts=PROMPTS, **settings):
     made, sampler = model(), sampler_class(name)(**settings)
-    return made, sampler, sampler.plan(Request(prompts=PROMPTS, frames=frames, seed=seed), made.spec)
+    return made, sampler, sampler.plan(Request(prompts=prompts, frames=frames, seed=seed), made.spec)
 
 
 def chunks(name, resume=None, **request):
@@ -172,3 +172,23 @@ def test_the_prompt_in_force_shows(name):
     first, last = video[:13].mean((0, 1, 2)), video[30:].mean((0, 1, 2))
     assert np.abs(first - target_a).sum() < np.abs(first - target_b).sum()
     assert np.abs(last - target_b).sum() < np.abs(last - target_a).sum()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_model_of_one_prompt_a_window_is_given_one(name):
+    """Both prompts come up, each for whole windows; a sampler whose window is the whole video takes one prompt only."""
+    try:
+        model, _, plan = planned(name, model=OnePrompt)
+    except InputError as refusal:
+        assert name == "video-infinity" and "takes one prompt a window; give one prompt" in str(refusal)
+        model, _, plan = planned(name, model=OnePrompt, prompts=PromptTimeline.constant("a"))
+    frames = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])
+    assert len(frames) == 37
+    assert model.given == set(range(1, 1 + len(plan.request.prompts.texts)))
+
+
+def test_a_window_has_the_prompt_of_its_middle_frame():
+    """Frame 12 is in the middle of the second window of 8, before the prompt changes; the third is all after that."""
+    made = [chunk.frames for chunk in chunks("chunked", model=OnePrompt)]
+    switched = chunks("chunked", prompts=PromptTimeline((0, 16), ("a", "b")))
+    assert np.array_equal(np.concatenate(made), np.concatenate([chunk.frames for chunk in switched]))

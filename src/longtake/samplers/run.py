@@ -76,7 +76,10 @@ class Run:
         return "x0" if self.plan.spec.bounded else None
 
     def windows(self, schedule: Schedule, rows: Sequence[Sequence[int]]) -> Windows:
-        """Return windows whose frames have these rows of the prompt table."""
+        """Return windows whose frames have these rows of the prompt table; where the model takes one prompt a window,
+        the whole window has that of its middle frame."""
+        if self.plan.spec.prompts == "window":
+            rows = [[row[len(row) // 2]] * len(row) for row in rows]
         condition, places = self.prompts.used(chain.from_iterable(rows))
         index = torch.tensor([[places[row] for row in window] for window in rows], device=self.model.device)
         return Windows(schedule=schedule, condition=condition, prompt_index=index)

@@ -87,6 +87,11 @@ class VideoInfinity(Sampler):
     def plan(self, request: Request, spec: VideoSpec) -> VideoInfinityPlan:
         """Cut the video into clips and count the work. Raises InputError for settings that do not fit together."""
         self._check(request)
+        if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
+            raise InputError(
+                f"video-infinity denoises the whole video as one window, and {spec.name} takes one prompt a window; "
+                "give one prompt, or use chunked"
+            )
         assert request.frames is not None
         total = spec.latent_frames(request.frames)
         clips = split_evenly(total, self._num_clips(total, spec))
