@@ -111,6 +111,19 @@ class Condition:
     table: "Tensor"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Frames that are given to a batch of windows."""
+
+    latents: "Tensor"
+    """Clean: (windows, channels, known, height, width), or whole windows of the model's own shape."""
+    places: Sequence[int] = ()
+    """Which frames of a window they are; those that come before a window have none."""
+    pixels: "Tensor | None" = None
+    """(windows, known, 3, height, width) in [0, 1], where the sampler has them: for a model that encodes them anew,
+    together with blanks for what is not known."""
+
+
 class FrameMixer(ABC):
     """Takes the place of a model's own mixing of frames, layer by layer, so that one video can be spread over clips.
 
@@ -232,7 +245,7 @@ class TemporalHooks(VideoModel):
 
 
 class Infill(VideoModel):
-    """A model that fills the gap between two known frames."""
+    """A model that fills gaps between known frames: at least between the first and the last of a window."""
 
     @abstractmethod
     def denoise_between(
@@ -242,11 +255,9 @@ class Infill(VideoModel):
         schedule: "Schedule",
         condition: Condition,
         prompt_index: "FrameIndex",
-        first: "Tensor",
-        last: "Tensor",
+        known: Known,
     ) -> "Latents":
-        """Return x0 of windows whose first and last frames (windows, channels, height, width) are known; one level a
-        window."""
+        """Return x0 of windows of which some frames are known, noise in x at their places, too; one level a window."""
 
 
 class Continuation(VideoModel):
@@ -260,9 +271,9 @@ class Continuation(VideoModel):
         schedule: "Schedule",
         condition: Condition,
         prompt_index: "Tensor",
-        previous: "Tensor",
+        known: Known,
     ) -> "Tensor":
-        """Return x0 of windows that follow the latents `previous`; one level a window."""
+        """Return x0 of what follows the known frames, which are not in x; one level a window."""
 
 
 class Strided(VideoModel):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
-from longtake.model import FrameMixer, Infill, PerFrameNoise, TemporalHooks
+from longtake.model import FrameMixer, Infill, Known, PerFrameNoise, TemporalHooks
 from longtake.models import FAMILIES, MODELS, load_model, model_spec
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.run import Prompts
@@ -112,13 +112,18 @@ def test_a_mixer_leaves_no_trace_even_after_an_error(model):
     assert torch.equal(called(model, x, levels, rows), before)
 
 
+def ends_of(x, first, last):
+    return Known(latents=torch.stack([first, last], dim=2), places=(0, x.shape[2] - 1))
+
+
 def test_known_ends_show(model):
     if not isinstance(model, Infill):
         pytest.skip("no infill")
     x, schedule, condition, rows = windows(model, 1), model.schedule(10), model.encode(PROMPTS), even(model, 1, 1)
     ends = torch.randn((3, 1, *x.shape[1:2], *x.shape[3:]), generator=torch.Generator().manual_seed(1))
     one, other = (
-        model.denoise_between(x, torch.tensor([9]), schedule, condition, rows, ends[0], last) for last in ends[1:]
+        model.denoise_between(x, torch.tensor([9]), schedule, condition, rows, ends_of(x, ends[0], last))
+        for last in ends[1:]
     )
     assert one.shape == x.shape and (one - other)[:, :, 1:-1].abs().max() > 1e-4
 

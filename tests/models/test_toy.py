@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from longtake.guidance import guided
+from longtake.model import Known
 from longtake.models.toy import VARIANCE, Toy, colour, covariance
 from longtake.schedule import step
 
@@ -54,13 +55,14 @@ def test_many_steps_from_noise_reach_the_right_distribution():
     assert (found - covariance(F)).abs().max() < 0.1 * VARIANCE
 
 
-def test_infill_is_the_gaussian_bridge():
+@pytest.mark.parametrize("places", [[0, F - 1], [0, 3, 4]])
+def test_infill_is_the_gaussian_bridge(places):
     toy, clean = Toy(torch.float64), sample(1)
     schedule, condition = toy.schedule(10), toy.encode(["", "a"])
     blank = torch.zeros_like(clean)
-    first, last = clean[:, :, 0], clean[:, :, -1]
-    middle = toy.denoise_between(blank, torch.tensor([10]), schedule, condition, prompts(1), first, last)
-    k, ends = covariance(F), [0, F - 1]
+    k, ends = covariance(F), places
+    given = Known(latents=clean[:, :, places], places=places)
+    middle = toy.denoise_between(blank, torch.tensor([10]), schedule, condition, prompts(1), given)
     mean = colour("a")[None, :, None]
     known = clean[..., 0, 0][..., ends] - mean
     expected = mean + known @ torch.linalg.solve(k[ends][:, ends], k[ends])
@@ -76,7 +78,7 @@ def test_continuation_decays_from_the_last_frame():
         schedule,
         condition,
         prompts(1)[:, 3:],
-        clean[:, :, :3],
+        Known(latents=clean[:, :, :3]),
     )
     mean = colour("a")[None, :]
     decay = torch.exp(torch.tensor(-1 / 8.0, dtype=torch.float64))

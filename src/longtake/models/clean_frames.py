@@ -4,15 +4,12 @@ Right for a network that was trained with clean frames among noisy ones; one ada
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, Latents
-from longtake.model import Condition, Continuation, Infill, PerFrameNoise
+from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise
 from longtake.schedule import Schedule
-
-Frame = Float[Tensor, "windows channels height width"]
-Known = Float[Tensor, "windows channels known height width"]
 
 
 class CleanFrames(PerFrameNoise, Infill, Continuation):
@@ -25,13 +22,11 @@ class CleanFrames(PerFrameNoise, Infill, Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        first: Frame,
-        last: Frame,
+        known: Known,
     ) -> Latents:
-        """Return x0 of windows whose first and last frames are known."""
-        x = torch.cat([first[:, :, None], x[:, :, 1:-1], last[:, :, None]], dim=2)
-        levels = level[:, None].repeat(1, x.shape[2])
-        levels[:, 0] = levels[:, -1] = 0
+        """Return x0 of windows of which some frames are known."""
+        x, levels, places = x.clone(), level[:, None].repeat(1, x.shape[2]), list(known.places)
+        x[:, :, places], levels[:, places] = known.latents.to(x), 0
         return self.denoise(x, levels, schedule, condition, prompt_index)
 
     def denoise_after(
@@ -41,12 +36,12 @@ class CleanFrames(PerFrameNoise, Infill, Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        previous: Known,
+        known: Known,
     ) -> Latents:
-        """Return x0 of the frames x that follow `previous`; both together fill the network's window."""
-        num_known = previous.shape[2]
+        """Return x0 of the frames x that follow known ones; both together fill the network's window."""
+        num_known = known.latents.shape[2]
         levels = level[:, None].repeat(1, num_known + x.shape[2])
         levels[:, :num_known] = 0
         prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
-        x0 = self.denoise(torch.cat([previous, x], dim=2), levels, schedule, condition, prompts)
+        x0 = self.denoise(torch.cat([known.latents, x], dim=2), levels, schedule, condition, prompts)
         return x0[:, :, num_known:]

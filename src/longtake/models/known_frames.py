@@ -10,12 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, Latents
-from longtake.model import Condition, Continuation, Infill
+from longtake.model import Condition, Continuation, Infill, Known
 from longtake.noise import seeded_noise
 from longtake.schedule import Schedule
 
-Frame = Float[Tensor, "windows channels height width"]
-Known = Float[Tensor, "windows channels known height width"]
 Mask = Float[Tensor, "windows frames"]
 """1 for the frames that are known, 0 for those to make."""
 
@@ -31,10 +29,10 @@ class KnownFrames(Infill, Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        known: Latents,
+        given: Latents,
         mask: Mask,
     ) -> Latents:
-        """Return x0 of windows; `known` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
 
     def denoise(
         self,
@@ -55,14 +53,12 @@ class KnownFrames(Infill, Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        first: Frame,
-        last: Frame,
+        known: Known,
     ) -> Latents:
-        """Return x0 of windows with known ends, noisy ones in x like all others: those of a local diffusion."""
-        known, mask = torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2])
-        known[:, :, 0], known[:, :, -1] = first, last
-        mask[:, 0] = mask[:, -1] = 1
-        return self.denoise_known(x, level, schedule, condition, prompt_index, known, mask)
+        """Return x0 of windows with known frames, noisy ones in x like all others: those of a local diffusion."""
+        given, mask, places = torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2]), list(known.places)
+        given[:, :, places], mask[:, places] = known.latents.to(x), 1
+        return self.denoise_known(x, level, schedule, condition, prompt_index, given, mask)
 
     def denoise_after(
         self,
@@ -71,18 +67,18 @@ class KnownFrames(Infill, Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        previous: Known,
+        known: Known,
     ) -> Latents:
-        """Return x0 of the frames x that follow `previous`; both together fill the network's window.
+        """Return x0 of the frames x that follow known ones; both together fill the network's window.
 
         The network wants noisy versions of the known frames, too. Their noise is the same at every level, as a DDIM
         that knew them would have it.
         """
-        num_known = previous.shape[2]
+        previous, num_known = known.latents, known.latents.shape[2]
         noise = seeded_noise(0)(tuple(previous.shape[1:]), "known").to(x).expand_as(previous)
         noisy = schedule.now(level[:, None, None, None, None]).mix(previous, noise)
-        known = torch.cat([previous, torch.zeros_like(x)], dim=2)
-        mask = (torch.arange(known.shape[2], device=x.device) < num_known).to(x).expand(len(x), -1)
+        given = torch.cat([previous, torch.zeros_like(x)], dim=2)
+        mask = (torch.arange(given.shape[2], device=x.device) < num_known).to(x).expand(len(x), -1)
         prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
-        x0 = self.denoise_known(torch.cat([noisy, x], dim=2), level, schedule, condition, prompts, known, mask)
+        x0 = self.denoise_known(torch.cat([noisy, x], dim=2), level, schedule, condition, prompts, given, mask)
         return x0[:, :, num_known:]

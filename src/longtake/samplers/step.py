@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex
 from longtake.guidance import guided
-from longtake.model import Condition, Continuation, Infill, PerFrameNoise, VideoModel
+from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, VideoModel
 from longtake.ranks.world import ALONE, Group
 from longtake.schedule import Clip, Schedule, extrapolated, step
 
@@ -35,16 +35,14 @@ def free(model: VideoModel, windows: Windows, guidance: float, cfg: Group = ALON
     return _guided(model, windows, guidance, cfg, model.denoise, is_per_frame=isinstance(model, PerFrameNoise))
 
 
-def between(
-    model: Infill, windows: Windows, guidance: float, first: Tensor, last: Tensor, cfg: Group = ALONE.cfg
-) -> Denoiser:
-    """Return the denoiser of windows whose first and last frames (windows, channels, height, width) are known."""
-    return _guided(model, windows, guidance, cfg, model.denoise_between, first, last)
+def between(model: Infill, windows: Windows, guidance: float, known: Known, cfg: Group = ALONE.cfg) -> Denoiser:
+    """Return the denoiser of windows of which some frames are known."""
+    return _guided(model, windows, guidance, cfg, model.denoise_between, known)
 
 
-def after(model: Continuation, windows: Windows, guidance: float, previous: Tensor, cfg: Group = ALONE.cfg) -> Denoiser:
-    """Return the denoiser of windows that follow the clean latents `previous`, one a window."""
-    return _guided(model, windows, guidance, cfg, model.denoise_after, previous)
+def after(model: Continuation, windows: Windows, guidance: float, known: Known, cfg: Group = ALONE.cfg) -> Denoiser:
+    """Return the denoiser of what follows known frames."""
+    return _guided(model, windows, guidance, cfg, model.denoise_after, known)
 
 
 def _guided(
@@ -53,7 +51,7 @@ def _guided(
     guidance: float,
     cfg: Group,
     denoise: Callable[..., Tensor],
-    *known: Tensor,
+    *known: Known,
     is_per_frame: bool = False,
 ) -> Denoiser:
     def denoiser(x: Tensor, levels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtake.errors import LongtakeError
-from longtake.model import Continuation, Infill
+from longtake.model import Continuation, Infill, Known
 from longtake.models import load_model, model_spec
 from longtake.models.animatediff.model import SparseCtrlModel
 from longtake.noise import seeded_noise
@@ -117,13 +117,14 @@ def test_a_prompt_belongs_to_its_frame(model: SparseCtrlModel) -> None:
 
 def test_a_batch_of_windows_is_as_each_by_itself(model: SparseCtrlModel) -> None:
     x = seeded_noise(1)((2, 4, FRAMES, 8, 8), "x")
-    first, last = seeded_noise(2)((2, 2, 4, 8, 8), "ends")
+    ends = seeded_noise(2)((2, 2, 4, 8, 8), "ends").permute(1, 2, 0, 3, 4)
     schedule, condition = model.schedule(10), model.encode(PROMPTS)
     levels, rows = torch.tensor([3, 9]), torch.tensor([[1] * FRAMES, [2] * FRAMES])
-    together = model.denoise_between(x, levels, schedule, condition, rows, first, last)
+    together = model.denoise_between(x, levels, schedule, condition, rows, Known(latents=ends, places=(0, FRAMES - 1)))
     for i in range(2):
         one = slice(i, i + 1)
-        alone = model.denoise_between(x[one], levels[one], schedule, condition, rows[one], first[one], last[one])
+        given = Known(latents=ends[one], places=(0, FRAMES - 1))
+        alone = model.denoise_between(x[one], levels[one], schedule, condition, rows[one], given)
         torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=1e-5)
 
 

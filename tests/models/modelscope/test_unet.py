@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from torch import Tensor
 
 from longtake.attention import attention
-from longtake.model import Condition, FrameMixer
+from longtake.model import Condition, FrameMixer, Known
 from longtake.models import load_model
 from longtake.models.modelscope.model import UNetModel
 from longtake.noise import seeded_noise
@@ -191,8 +191,10 @@ def test_a_mixer_meets_every_layer_over_time_and_nothing_else(exact) -> None:
 def test_known_frames_are_put_in_as_clean(model, condition) -> None:
     x, level, rows = latents(1), torch.tensor([6]), torch.ones((1, FRAMES), dtype=torch.long)
     schedule, known = model.schedule(10), latents(1, seed=1)
-    between = model.denoise_between(x, level, schedule, condition, rows, known[:, :, 0], known[:, :, 1])
-    after = model.denoise_after(x[:, :, 3:], level, schedule, condition, rows[:, 3:], known[:, :, :3])
+    between = model.denoise_between(
+        x, level, schedule, condition, rows, Known(latents=known[:, :, :2], places=(0, FRAMES - 1))
+    )
+    after = model.denoise_after(x[:, :, 3:], level, schedule, condition, rows[:, 3:], Known(latents=known[:, :, :3]))
     assert between.shape == x.shape and after.shape[2] == FRAMES - 3
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.errors import CheckpointError, LongtakeError, NonFiniteError
-from longtake.model import Continuation, Infill, Strided
+from longtake.model import Continuation, Infill, Known, Strided
 from longtake.models import load_model, model_spec
 from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
 from longtake.models.nuwa_xl.save import count_flops, save_index, save_unet
@@ -34,12 +34,16 @@ def copied(nuwa: Path, place: Path) -> Path:
     return Path(shutil.copytree(nuwa.parent, place / "copy")) / "nuwa"
 
 
-def call(model: Any, method: str, *known: torch.Tensor, frames: int = FRAMES, stride: int = 1) -> torch.Tensor:
+def call(model: Any, method: str, *known: Known, frames: int = FRAMES, stride: int = 1) -> torch.Tensor:
     torch.manual_seed(5)
     x, schedule = torch.randn(2, 4, frames, 8, 8), model.schedule(10)
     condition, index = model.encode(["", "abc", "xyz"]), torch.tensor([[1] * (frames - 1) + [2]] * 2)
     with model.strided(stride):
         return getattr(model, method)(x, torch.tensor([10, 4]), schedule, condition, index, *known)
+
+
+def ends(first: torch.Tensor, last: torch.Tensor) -> Known:
+    return Known(latents=torch.stack([first, last], dim=2), places=(0, FRAMES - 1))
 
 
 def test_what_is_known_before_loading(nuwa: Path) -> None:
@@ -54,14 +58,15 @@ def test_each_capability_knows_its_frames(nuwa: Path) -> None:
     torch.manual_seed(6)
     one, other = torch.randn(2, 2, 4, 8, 8)
     free = call(model, "denoise")
-    filled = call(model, "denoise_between", one, other)
+    filled = call(model, "denoise_between", ends(one, other))
     assert free.shape == filled.shape == SHAPE
     assert not torch.allclose(free, filled)
-    for changed in (call(model, "denoise_between", one + 1, other), call(model, "denoise_between", one, other + 1)):
-        assert not torch.allclose(filled, changed)
-    after = call(model, "denoise_after", torch.stack([one, other], dim=2), frames=FRAMES - 2)
+    for changed in (ends(one + 1, other), ends(one, other + 1)):
+        assert not torch.allclose(filled, call(model, "denoise_between", changed))
+    start = Known(latents=torch.stack([one, other], dim=2))
+    after = call(model, "denoise_after", start, frames=FRAMES - 2)
     assert after.shape == (2, 4, FRAMES - 2, 8, 8)
-    assert torch.equal(after, call(model, "denoise_after", torch.stack([one, other], dim=2), frames=FRAMES - 2))
+    assert torch.equal(after, call(model, "denoise_after", start, frames=FRAMES - 2))
 
 
 def test_a_known_start_is_what_continuation_shows_the_network(nuwa: Path) -> None:
@@ -75,7 +80,7 @@ def test_a_known_start_is_what_continuation_shows_the_network(nuwa: Path) -> Non
 
     previous = torch.randn(2, 4, 2, 8, 8)
     with model.pipeline.unet.register_forward_pre_hook(watch):
-        call(model, "denoise_after", previous, frames=FRAMES - 2, stride=9)
+        call(model, "denoise_after", Known(latents=previous), frames=FRAMES - 2, stride=9)
     assert torch.equal(seen["known"][:, :, :2], previous) and not seen["known"][:, :, 2:].any()
     assert seen["mask"].tolist() == [[1, 1, 0, 0, 0]] * 2 and seen["stride"].tolist() == [9, 9]
     assert seen["text"].shape[:2] == (2, FRAMES)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake._generate import checked_plan
 from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
-from longtake.model import Continuation
+from longtake.model import Continuation, Known
 from longtake.models import load_model, model_spec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
@@ -94,7 +94,7 @@ def test_x0_agrees_with_the_network(plain: Path) -> None:
     now = schedule.now(level[:, None, None])
     for ours, theirs in (
         (model.denoise(x, level, schedule, condition, index), alone),
-        (model.denoise_after(x, level, schedule, condition, index, previous), after),
+        (model.denoise_after(x, level, schedule, condition, index, Known(latents=previous)), after),
     ):
         assert torch.equal(ours, to_x0(theirs, x, now, "epsilon"))
     assert not torch.equal(alone, after)

@@ -51,7 +51,7 @@ def video(model: Any, plan: AutoregressivePlan, resume=None):
 
 
 def watched(model: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
-    """Note what the model is asked for: x of `denoise`, x and previous of `denoise_after`, latents of `decode`."""
+    """Note what the model is asked for: x of `denoise`, x and known frames of `denoise_after`, latents of `decode`."""
     seen: dict[str, list[Any]] = {"denoise": [], "denoise_after": [], "decode": []}
     for name, calls in seen.items():
         plain = getattr(model, name)
@@ -130,7 +130,7 @@ def test_a_clip_is_shown_the_end_of_the_video(context, monkeypatch):
     seen, plan = watched(model, monkeypatch), planned(20, steps=2, context=context)
     video(model, plan)
     made = torch.cat([latents for latents, *_ in seen["decode"]], dim=1)
-    shown = [call[-1][0] for call in seen["denoise_after"][::2]]
+    shown = [call[-1].latents[0] for call in seen["denoise_after"][::2]]
     assert plan.clips == 1 + len(shown)
     for clip, known in enumerate(shown, start=1):
         start = plan.frames(clip).start
@@ -144,7 +144,7 @@ def test_a_clip_of_planes_is_shown_the_whole_clip_before(planes, monkeypatch):
     made = [latents for latents, *_ in seen["decode"]]
     assert len(made) == 3 and made[0].shape == (4, GRID.positions)
     for call, previous in zip(seen["denoise_after"][::2], made, strict=False):
-        assert torch.equal(call[-1][0], previous)
+        assert torch.equal(call[-1].latents[0], previous)
 
 
 @pytest.mark.parametrize(("guidance", "branches"), [(0.0, 1), (1.0, 1), (2.0, 2)])

@@ -142,6 +142,19 @@ def test_every_setting_shows_and_is_counted(settings, monkeypatch):
         assert np.array_equal(made, video(plan, slots=3)[0])
 
 
+@pytest.mark.parametrize("handoff", ["latent", "pixel"])
+def test_known_ends_are_handed_over_with_their_places_and_the_pixels_that_there_are(handoff, monkeypatch):
+    model, seen = toy(), []
+    between = model.denoise_between
+    monkeypatch.setattr(model, "denoise_between", lambda *args: seen.append(args[-1]) or between(*args))
+    video(planned(17, handoff=handoff), model=model)
+    assert seen and all(known.places == (0, 4) and known.latents.shape[2] == 2 for known in seen)
+    for known in seen:
+        assert (known.pixels is None) == (handoff == "latent")
+        if known.pixels is not None:
+            torch.testing.assert_close(model.encode_frames(known.pixels[0]), known.latents[0])
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 @pytest.mark.parametrize("settings", [{}, {"depth": 1}, {"depth": 2}])
 def test_what_was_killed_goes_on(settings, slots):

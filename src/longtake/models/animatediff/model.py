@@ -33,16 +33,16 @@ class SparseCtrlModel(ImageModel, KnownFrames):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        known: Latents,
+        given: Latents,
         mask: Mask,
     ) -> Latents:
-        """Return x0 of windows; `known` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
         timestep = schedule.timestep[level.cpu()].to(self.device)
         # The library's networks take a text for every frame, the frames of all windows one after the other.
         text = condition.table[prompt_index.to(condition.table.device)].flatten(0, 1)
         noisy = x.to(self.dtype)
         with torch.inference_mode():
-            control = self._control(noisy, timestep, text, known.to(self.dtype), mask.to(self.dtype))
+            control = self._control(noisy, timestep, text, given.to(self.dtype), mask.to(self.dtype))
             (predicted,) = self.pipeline.unet(noisy, timestep, text, **control, return_dict=False)
         return self.x0(predicted, x, level, schedule)
 

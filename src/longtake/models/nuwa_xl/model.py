@@ -45,15 +45,15 @@ class NuwaXlModel(ImageModel, KnownFrames, Strided):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        known: Latents,
+        given: Latents,
         mask: Mask,
     ) -> Latents:
-        """Return x0 of windows; `known` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
         timestep = schedule.timestep[level.cpu()].to(self.device)
         stride = torch.full_like(timestep, self.stride)
         text = condition.table[prompt_index]
         with torch.inference_mode():
-            predicted = self.pipeline.unet(x.to(self.dtype), timestep, text, known.to(self.dtype), mask, stride)
+            predicted = self.pipeline.unet(x.to(self.dtype), timestep, text, given.to(self.dtype), mask, stride)
         return self.x0(predicted, x, level, schedule)
 
 

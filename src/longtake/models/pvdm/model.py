@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex
 from longtake.errors import InputError
-from longtake.model import Condition, Continuation, VideoSpec
+from longtake.model import Condition, Continuation, Known, VideoSpec
 from longtake.models.clip_text import text_states
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
@@ -61,10 +61,10 @@ class PvdmModel(Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        previous: Planes,
+        known: Known,
     ) -> Planes:
-        """Return x0 of clips that follow those of the clean latents `previous`."""
-        return self._clean(x, level, schedule, condition, prompt_index, previous.to(self.dtype))
+        """Return x0 of clips that follow known ones."""
+        return self._clean(x, level, schedule, condition, prompt_index, known.latents.to(self.dtype))
 
     def decode(self, latents: Float[Tensor, "channels positions"], state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode one clip; there is nothing to remember."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from longtake.decoding import Decoder, decode_pixels
-from longtake.model import Continuation
+from longtake.model import Continuation, Known
 from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
@@ -51,7 +51,7 @@ def sample(setting: Setting, clip: int, previous: Tensor | None) -> Tensor:
     if previous is None:
         denoiser = free(model, windows, plan.guidance, setting.world.cfg)
     else:
-        denoiser = after(model, windows, plan.guidance, previous[None], setting.world.cfg)
+        denoiser = after(model, windows, plan.guidance, Known(latents=previous[None]), setting.world.cfg)
     x = setting.draw_window(clip, frames, "frame").to(setting.dtype)[None]
     if settings.solver == "dpmpp":
         return dpmpp(denoiser, x, schedule, plan.spec.bounded)[0]

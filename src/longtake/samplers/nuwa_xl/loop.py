@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.arrays import LatentFrames
 from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
-from longtake.model import Continuation, Infill, Strided, VideoModel
+from longtake.model import Continuation, Infill, Known, Strided, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
@@ -69,7 +69,7 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
     num_known = 0 if given is None else given.shape[1]
     # A window is whole, with noise at known ends too, but for one that goes on: its known frame comes beside it.
     frames = window[1:] if num_known == 1 else window
-    known = None if given is None else _handed(setting, given)[None]
+    known = None if given is None else _handed(setting, given, window)
     windows, guidance = setting.windows(setting.schedule, [plan.prompts(frames)]), plan.call_guidance(node.level)
     if known is None:
         denoiser = free(model, windows, guidance, setting.world.cfg)
@@ -77,7 +77,7 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
         assert isinstance(model, Continuation)
         denoiser = after(model, windows, guidance, known, setting.world.cfg)
     else:
-        denoiser = between(model, windows, guidance, known[:, :, 0], known[:, :, 1], setting.world.cfg)
+        denoiser = between(model, windows, guidance, known, setting.world.cfg)
 
     def noise(level: int) -> Tensor:
         return setting.draw(len(frames), "node-step", *node, level)
@@ -90,14 +90,15 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
     return torch.cat([given[:, :1], made if num_known == 1 else made[:, 1:-1], given[:, 1:]], dim=1)
 
 
-def _handed(setting: Setting, given: LatentFrames) -> LatentFrames:
-    """Return known frames as the network is shown them."""
-    given = given.to(setting.model.device)
+def _handed(setting: Setting, given: LatentFrames, window: range) -> Known:
+    """Return known frames as the network is shown them: one that it goes on from, or the ends of a window."""
+    given, places = given.to(setting.model.device), (0, len(window) - 1) if given.shape[1] == 2 else ()
     if setting.plan.settings.handoff == "latent":
-        return given
+        return Known(latents=given[None], places=places)
     frames, _ = setting.model.decode(given, None, last=True)
     with setting.model.lock:
-        return setting.model.encode_frames(frames).to(given.dtype)
+        latents = setting.model.encode_frames(frames).to(given.dtype)
+    return Known(latents=latents[None], places=places, pixels=frames[None])
 
 
 @dataclass(frozen=True, kw_only=True)
