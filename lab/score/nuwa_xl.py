@@ -35,7 +35,7 @@ from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import frame_accuracy, prompt_accuracy
 from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features, stand_in_looks
-from longtake.model import Infill, VideoModel
+from longtake.model import Infill, Known, VideoModel
 from longtake.models.nuwa_xl.model import NuwaXlModel
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.noise import seeded_noise
@@ -104,7 +104,7 @@ def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
         world = story(_HELD + number, 2 * size * stride + _SHOT_FRAMES[1])
         places = range(_SHOT_FRAMES[0], _SHOT_FRAMES[0] + size * stride, stride)
         latents.append(model.encode_frames(pixels(world.frames_at(places))))
-        text.append(model.encode([world.caption(at) for at in places]).table)
+        text.append(model.encode([world.caption(at) for at in places]).rows["text"])
     return SpanClips(
         latents=torch.stack(latents).float(), text=torch.stack(text).float(), stride=torch.full((count,), stride)
     )
@@ -175,7 +175,8 @@ def filled(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Te
         prompt_index=torch.ones(1, model.spec.num_frames, dtype=torch.long),
     )
     guidance = model.spec.guidance if stride > 1 or finest is None else finest
-    denoiser = between(model, windows, guidance, first[None, :, 0], last[None, :, 0])
+    ends = torch.cat([first[:, :1], last[:, :1]], dim=1)[None]
+    denoiser = between(model, windows, guidance, Known(latents=ends, places=(0, model.spec.num_frames - 1)))
     x = seeded_noise(seed)(model.spec.latent_shape, "window")[None].to(torch.promote_types(model.dtype, torch.float32))
     with model.strided(stride):
         x = ddim(denoiser, x, windows.schedule)

@@ -4,7 +4,7 @@ A sampler sees only this. Nothing here imports torch, so that a plan can be made
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import RLock
@@ -58,6 +58,8 @@ class VideoSpec:
     """Capabilities that the loaded model has, beside VideoModel itself."""
     prompts: Literal["frame", "window"] = "frame"
     """What has a prompt of its own: every frame, or only a whole window (joint attention over text and video)."""
+    blends: bool = False
+    """Whether the mean of the rows of two prompts is a prompt between the two."""
     clean_frames: bool = False
     """Whether the network was trained with finished frames among noisy ones, labelled so."""
     strides: tuple[int, ...] = (1,)
@@ -103,12 +105,10 @@ class VideoSpec:
 
 @dataclass(frozen=True)
 class Condition:
-    """A table of prompt embeddings, one row a prompt.
+    """Prompts as a model reads them."""
 
-    What a row holds is the model's own affair, but a mean of two rows must be a prompt between the two.
-    """
-
-    table: "Tensor"
+    rows: Mapping[str, "Tensor"]
+    """Tensors by names of the model's own, with a row a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,8 +66,10 @@ def test_prompts_embedded_alone_are_as_all_together(model):
     negative, *texts = PROMPTS
     story = Request(prompts=PromptTimeline((0, 5), tuple(texts)), frames=9, negative_prompt=negative)
     condition, places = Prompts(model, story).used([2, 1])
-    assert model.spec.prompt_numbers in (0, condition.table[0].numel())
-    assert torch.equal(condition.table, model.encode(PROMPTS).table) and places == {0: 0, 1: 1, 2: 2}
+    assert model.spec.prompt_numbers in (0, sum(rows[0].numel() for rows in condition.rows.values()))
+    together = model.encode(PROMPTS).rows
+    assert condition.rows.keys() == together.keys() and places == {0: 0, 1: 1, 2: 2}
+    assert all(torch.equal(rows, together[name]) for name, rows in condition.rows.items())
 
 
 def test_a_batch_of_windows_is_as_each_by_itself(model):

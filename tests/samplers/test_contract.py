@@ -167,7 +167,7 @@ def test_an_endless_run_goes_on_with_as_much_memory(name):
 def test_the_prompt_in_force_shows(name):
     """The toy paints its prompt's colour: after the change of prompt the video has to move to the other colour."""
     video = np.concatenate([chunk.frames for chunk in chunks(name, frames=60)]).astype(float)
-    colours = Toy(torch.float64).encode(["a", "b"]).table.numpy()
+    colours = Toy(torch.float64).encode(["a", "b"]).rows["mu"].numpy()
     target_a, target_b = (127.5 + colour * 255 / 4 for colour in colours)
     first, last = video[:13].mean((0, 1, 2)), video[30:].mean((0, 1, 2))
     assert np.abs(first - target_a).sum() < np.abs(first - target_b).sum()

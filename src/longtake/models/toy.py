@@ -50,7 +50,7 @@ class Toy(CleanFrames, TemporalHooks):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return a mean colour per prompt."""
-        return Condition(torch.stack([colour(prompt) for prompt in prompts]).to(self.device))
+        return Condition({"mu": torch.stack([colour(prompt) for prompt in prompts]).to(self.device)})
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of Stable Diffusion's betas, rescaled to end in pure noise where they end in N - 1."""
@@ -71,7 +71,7 @@ class Toy(CleanFrames, TemporalHooks):
         level = level if level.ndim == 2 else level[:, None].expand(x.shape[0], x.shape[2])
         now = schedule.now(level)
         a, s = now.alpha.to(self.device), now.sigma.to(self.device)
-        mu = condition.table[prompt_index].permute(0, 2, 1)[..., None, None]
+        mu = condition.rows["mu"][prompt_index].permute(0, 2, 1)[..., None, None]
         centred = x.double() - a[:, None, :, None, None] * mu
         if self.mixer:
             gain = (VARIANCE * a / (VARIANCE * a**2 + s**2))[:, None, :, None, None]

@@ -11,6 +11,7 @@ TOY = VideoSpec(
     latent_shape=(3, 8, 8, 8),
     guidance=1.0,
     capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
+    blends=True,
     clean_frames=True,
     forward_flops=2 * 8**2 * 3 * 8 * 8,
     decode_flops=3 * 8 * 8,

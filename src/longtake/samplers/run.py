@@ -32,21 +32,23 @@ class Prompts:
 
     def __init__(self, model: VideoModel, request: Request) -> None:
         self.model, self.texts = model, (request.negative_prompt, *request.prompts.texts)
-        self._embedded: dict[int, Tensor] = {}
+        self._embedded: dict[int, Mapping[str, Tensor]] = {}
         self._in_use: tuple[tuple[int, ...], Condition] | None = None
 
     def used(self, rows: Iterable[int]) -> tuple[Condition, Mapping[int, int]]:
         """Return a table of these rows alone, after that of the negative prompt, and the place of each in it."""
         wanted = tuple(sorted({0, *rows}))
         if self._in_use is None or self._in_use[0] != wanted:
-            table = torch.cat([self._row(row) for row in wanted]).to(self.model.device)
-            self._in_use = wanted, Condition(table)
+            rows = [self._row(row) for row in wanted]
+            joined = {name: torch.cat([row[name] for row in rows]).to(self.model.device) for name in rows[0]}
+            self._in_use = wanted, Condition(joined)
         return self._in_use[1], {row: place for place, row in enumerate(wanted)}
 
-    def _row(self, row: int) -> Tensor:
+    def _row(self, row: int) -> Mapping[str, Tensor]:
         if row not in self._embedded:
             with self.model.lock:
-                self._embedded[row] = self._encoded(row).table.cpu()
+                encoded = self._encoded(row).rows
+                self._embedded[row] = {name: tensor.cpu() for name, tensor in encoded.items()}
         return self._embedded[row]
 
     def _encoded(self, row: int) -> Condition:

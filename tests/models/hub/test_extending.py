@@ -91,7 +91,7 @@ def test_levels_and_prompts_for_every_frame_are_exact(family: None, pipe: Any) -
     level, rows = torch.tensor([[1, 5, 10], [10, 2, 3]]), torch.tensor([[1, 2, 1], [2, 0, 1]])
     x0 = model.denoise(x, level, schedule, condition, rows)
     for window, frame in ((0, 0), (0, 1), (1, 1), (1, 2)):
-        at, text = level[window, frame], condition.table[rows[window, frame]][None]
+        at, text = level[window, frame], condition.rows["text"][rows[window, frame]][None]
         with torch.no_grad():
             said = pipe.unet(x[window, :, frame][None], schedule.timestep[at], text).sample[0]
         alone = to_x0(said, x[window, :, frame], schedule.now(at), "v_prediction")

@@ -230,7 +230,7 @@ def test_weights_that_are_not_finite_are_refused(copy: Path, part: str) -> None:
 def test_a_tokenizer_without_a_length_has_that_of_the_encoder(copy: Path, folder: Path) -> None:
     edit(copy / "tokenizer" / "tokenizer_config.json", model_max_length=...)
     prompts = ["", "a red car"]
-    given, lacking = (load_model(str(place)).encode(prompts).table for place in (folder, copy))
+    given, lacking = (load_model(str(place)).encode(prompts).rows["text"] for place in (folder, copy))
     assert torch.equal(given, lacking)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from longtake.attention import attention
 from longtake.errors import LongtakeError
 from longtake.guidance import guided
-from longtake.model import FrameMixer, LongNegative, PerFrameNoise, TemporalHooks
+from longtake.model import Condition, FrameMixer, LongNegative, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.latte.forward import frame_positions
 from longtake.models.latte.model import LatteModel
@@ -136,14 +136,14 @@ def test_the_negative_prompt_is_cut_to_the_positive_one(model) -> None:
 
 
 def test_half_a_prompt_lies_between_none_and_all_of_it(model) -> None:
-    table = model.encode(PROMPTS).table
+    given = model.encode(PROMPTS).rows
     x, rows = latents(1), torch.zeros((1, FRAMES), dtype=torch.long)
 
-    def x0_of(row: Tensor) -> Tensor:
-        condition = type(model.encode([""]))(row[None])
+    def x0_of(share: float) -> Tensor:
+        condition = Condition({name: torch.lerp(row[1], row[2], share)[None] for name, row in given.items()})
         return model.denoise(x, torch.tensor([6]), model.schedule(10), condition, rows)
 
-    first, middle, last = (x0_of(row) for row in (table[1], (table[1] + table[2]) / 2, table[2]))
+    first, middle, last = (x0_of(share) for share in (0.0, 0.5, 1.0))
     assert middle.isfinite().all()
     assert (middle - first).norm() < (last - first).norm() and (middle - last).norm() < (last - first).norm()
 

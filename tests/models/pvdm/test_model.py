@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake._generate import checked_plan
 from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
-from longtake.model import Continuation, Known
+from longtake.model import Condition, Continuation, Known
 from longtake.models import load_model, model_spec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
@@ -109,7 +109,7 @@ def test_a_clip_s_prompt_is_the_mean_of_its_frames(reading: Path) -> None:
         for index in (rows(1, 1, 1, 1), rows(2, 2, 2, 2), rows(1, 1, 2, 2))
     )
     assert not torch.allclose(first, second)
-    mean = replace(condition, table=condition.table[1:].mean(0, keepdim=True))
+    mean = Condition({"text": condition.rows["text"][1:].mean(0, keepdim=True)})
     assert torch.allclose(both, model.denoise(x, level, schedule, mean, rows(0, 0, 0, 0)), atol=1e-6)
 
 

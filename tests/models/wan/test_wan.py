@@ -76,7 +76,7 @@ def stock_text(model: WanModel, folder: Path) -> Tensor:
 def stock_x0(model: WanModel, x: Tensor, level: Sequence[int], texts: Sequence[int]) -> Tensor:
     """The plain path: diffusers' forward, a timestep and a text per window."""
     schedule, levels = model.schedule(10), torch.tensor(level)
-    text = model.encode(PROMPTS).table[list(texts)]
+    text = model.encode(PROMPTS).rows["text"][list(texts)]
     with torch.no_grad():
         flow = model.pipeline.transformer(x, schedule.timestep[levels].float(), text).sample
     return to_x0(flow, x, schedule.now(levels[:, None, None, None, None]), "flow")
@@ -110,7 +110,7 @@ class PlainMixer(FrameMixer):
 
 
 def test_prompts_are_embedded_as_the_stock_pipeline_does(model, folder) -> None:
-    table = model.encode(PROMPTS).table
+    table = model.encode(PROMPTS).rows["text"]
     torch.testing.assert_close(table, stock_text(model, folder), atol=1e-6, rtol=0)
     assert table.shape == (3, 512, 16) and not table[1, 20:].any()
 

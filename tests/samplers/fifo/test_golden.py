@@ -36,7 +36,7 @@ class Analytic(PerFrameNoise):
 
     def encode(self, prompts):
         assert len(prompts) == len(self.kappas)
-        return Condition(torch.tensor(self.kappas, dtype=torch.float64))
+        return Condition({"kappa": torch.tensor(self.kappas, dtype=torch.float64)})
 
     def schedule(self, num_levels, spacing="trailing"):
         if self.is_opensora:
@@ -56,7 +56,7 @@ class Analytic(PerFrameNoise):
         t = schedule.timestep[level].double()[:, None, :, None, None]
         prev = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], dim=2)
         m = x.mean(dim=(1, 2), keepdim=True)
-        kappa = condition.table[prompt_index][:, None, :, None, None]
+        kappa = condition.rows["kappa"][prompt_index][:, None, :, None, None]
         j = torch.arange(x.shape[2], dtype=x.dtype)[:, None, None]
         eps = 0.3 * x + 0.04 * prev + 0.05 * m.sin() + 0.0002 * t + 0.02 * (0.7 * j).cos()
         eps = eps + 0.03 * (kappa * x).tanh() + 0.001 * self.fps

@@ -1,5 +1,7 @@
 """Video-Infinity's settings, plan, prompts and runs on the toy model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -140,15 +142,25 @@ class Numbered(Toy):
     """Embeds a prompt as the number that it is."""
 
     def encode(self, prompts):
-        return Condition(torch.tensor([[float(prompt or 0)] for prompt in prompts]))
+        text = torch.tensor([[float(prompt or 0)] for prompt in prompts])
+        return Condition({"text": text, "weight": text.sum(1) / 10})
 
 
 def test_a_blend_moves_evenly_from_one_prompt_to_the_next():
     order = request(prompts=PromptTimeline((0, 8, 900), ("10", "20", "30")))
     condition, rows = blended(Prompts(Numbered(), order), order.prompts, range(16), 4)
-    assert condition.table[rows][:, 0].tolist() == [10.0] * 6 + [11.25, 13.75, 16.25, 18.75] + [20.0] * 6
+    assert condition.rows["text"][rows][:, 0].tolist() == [10.0] * 6 + [11.25, 13.75, 16.25, 18.75] + [20.0] * 6
+    assert condition.rows["weight"][rows].tolist() == [1.0] * 6 + [1.125, 1.375, 1.625, 1.875] + [2.0] * 6
     condition, rows = blended(Prompts(Numbered(), order), order.prompts, range(16), 0)
-    assert condition.table.tolist() == [[0.0], [10.0], [20.0]] and rows == [1] * 8 + [2] * 8
+    assert condition.rows["text"].tolist() == [[0.0], [10.0], [20.0]] and rows == [1] * 8 + [2] * 8
+
+
+def test_prompts_blend_only_where_the_model_says_so():
+    story = request(prompts=PromptTimeline((0, 10), ("a", "b")))
+    rigid = replace(TOY, blends=False)
+    assert VideoInfinity().plan(story, rigid).forwards
+    with pytest.raises(InputError, match="blend needs prompts that have a mean, which those of toy have not; leave"):
+        VideoInfinity(blend=4).plan(story, rigid)
 
 
 def from_state(world, clips, state):

@@ -24,7 +24,7 @@ class SparseCtrlModel(ImageModel, KnownFrames):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, (prompts, tokens, width)."""
-        return Condition(self.text_states(prompts).to(self.dtype))
+        return Condition({"text": self.text_states(prompts).to(self.dtype)})
 
     def denoise_known(
         self,
@@ -39,7 +39,7 @@ class SparseCtrlModel(ImageModel, KnownFrames):
         """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
         timestep = schedule.timestep[level.cpu()].to(self.device)
         # The library's networks take a text for every frame, the frames of all windows one after the other.
-        text = condition.table[prompt_index.to(condition.table.device)].flatten(0, 1)
+        text = condition.rows["text"][prompt_index.to(self.device)].flatten(0, 1)
         noisy = x.to(self.dtype)
         with torch.inference_mode():
             control = self._control(noisy, timestep, text, given.to(self.dtype), mask.to(self.dtype))

@@ -19,7 +19,8 @@ from longtake.arrays import Latents
 from longtake.attention import attention
 from longtake.model import FrameMixer
 
-Text = Float[Tensor, "windows_x_frames tokens width_and_weight"]
+Text = Float[Tensor, "windows_x_frames tokens text_width"]
+Weight = Float[Tensor, "windows_x_frames tokens"]
 Output = Float[Tensor, "windows out_channels frames height width"]
 Positions = Float[Tensor, "frames width"]
 
@@ -29,11 +30,12 @@ def predict(
     x: Latents,
     timestep: Int[Tensor, "windows frames"],
     text: Text,
+    weight: Weight,
     mixer: FrameMixer | None,
 ) -> Output:
     """Return what the network predicts.
 
-    `text` has a row per frame, already projected; the last of its channels says how much a token counts, from 0 to 1.
+    `text` has a row per frame, already projected; `weight` says how much a token counts, from 0 to 1.
     """
     network: Any = transformer
     num_windows, _, num_frames, height, width = x.shape
@@ -41,13 +43,12 @@ def predict(
     modulation, embedded = network.adaln_single(timestep.flatten(), hidden_dtype=frames.dtype)
     places = mixer.places() if mixer else [(i, num_frames) for i in range(num_frames)]
     positions = frame_positions(places, network.config.video_length, frames.shape[-1]).to(frames)
-    tokens, weight = text[..., :-1], text[:, None, :, -1]
     # exp(log w) = w: a token of weight 0 is not there, one of weight 1/2 counts half.
-    bias = weight.log().clamp(min=torch.finfo(weight.dtype).min)
+    bias = weight[:, None].log().clamp(min=torch.finfo(weight.dtype).min)
     for i, (spatial, temporal) in enumerate(
         zip(network.transformer_blocks, network.temporal_transformer_blocks, strict=True)
     ):
-        frames = spatial(frames, None, tokens, bias, modulation)
+        frames = spatial(frames, None, text, bias, modulation)
         sequences_BFPD = frames.unflatten(0, (num_windows, num_frames))
         if i == 0:
             sequences_BFPD = sequences_BFPD + positions[:, None]

@@ -27,7 +27,7 @@ class LatteModel(ImageModel, LongNegative, PerFrameNoise, TemporalHooks):
         self.mixer: FrameMixer | None = None
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """Return a row per prompt: (tokens, width + 1), each token with how much it counts, 1 or 0.
+        """Return the tokens of prompts, (prompts, tokens, width), and how much each counts, 1 or 0.
 
         Padding does not count, but for row 0, which keeps as many tokens as the longest of the other prompts: that is
         what Latte's pipeline does, which cuts both prompts to the length of the positive one.
@@ -56,7 +56,7 @@ class LatteModel(ImageModel, LongNegative, PerFrameNoise, TemporalHooks):
         with torch.no_grad():
             text = self.pipeline.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
             text = network.caption_projection(text.to(self.dtype))
-        return Condition(torch.cat([text, counts[..., None].to(text)], dim=-1))
+        return Condition({"text": text, "weight": counts.to(text)})
 
     def denoise(
         self,
@@ -69,9 +69,10 @@ class LatteModel(ImageModel, LongNegative, PerFrameNoise, TemporalHooks):
         """Return x0; a level and a prompt for every frame."""
         level = frame_levels(level, x)
         timestep = schedule.timestep[level.cpu()].to(self.device)
-        rows = condition.table[prompt_index.flatten().to(condition.table.device)]
+        rows = prompt_index.flatten().to(self.device)
+        text, weight = (condition.rows[name][rows] for name in ("text", "weight"))
         with torch.inference_mode():
-            output = predict(self.pipeline.transformer, x.to(self.dtype), timestep, rows, self.mixer)
+            output = predict(self.pipeline.transformer, x.to(self.dtype), timestep, text, weight, self.mixer)
         # The other half, if there is one, is the variance that the network has learned.
         return self.x0(output[:, : x.shape[1]], x, level, schedule)
 

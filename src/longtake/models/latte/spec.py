@@ -38,12 +38,12 @@ def spec(configs: Configs) -> VideoSpec:
         network.num_attention_heads * network.attention_head_dim,
         (network.size[0] // network.patch_size) ** 2,
     )
-    layers = (("attention", width, cells),) * network.num_layers
     return image_spec(
         configs,
         extras,
         network,
         {LongNegative, PerFrameNoise, TemporalHooks},
         network="transformer",
+        blends=True,
         temporal_layers=layers,
     )

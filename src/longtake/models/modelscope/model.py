@@ -49,7 +49,8 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the keys and values of prompts in all the layers that attend to text: computed once for all calls."""
         with torch.no_grad():
-            return Condition(text_table(self.text_layers, self.text_states(prompts).to(self.dtype)))
+            text = text_table(self.text_layers, self.text_states(prompts).to(self.dtype))
+        return Condition({"text": text})
 
     def denoise(
         self,
@@ -71,7 +72,7 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks):
                 self.pipeline.unet,
                 self.text_layers,
                 self.time_table[timestep],
-                condition.table,
+                condition.rows["text"],
                 prompt_index.flatten(),
             ),
         ):

@@ -41,8 +41,8 @@ def spec(configs: Configs) -> VideoSpec:
     # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
     widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]
     tokens = configs.parts["text_encoder"].read(TextEncoder).max_position_embeddings
-    numbers = tokens * sum(widths)
-    return image_spec(configs, extras, denoiser, capabilities, temporal_layers=layers, prompt_numbers=numbers)
+    more = {"temporal_layers": layers, "prompt_numbers": tokens * sum(widths)}
+    return image_spec(configs, extras, denoiser, capabilities, blends=True, **more)
 
 
 def _check_fps_embedding(unet: Part, told_fps: float | None) -> None:

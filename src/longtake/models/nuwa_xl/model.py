@@ -30,7 +30,7 @@ class NuwaXlModel(ImageModel, KnownFrames, Strided):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, (prompts, tokens, width)."""
-        return Condition(self.text_states(prompts).to(self.dtype))
+        return Condition({"text": self.text_states(prompts).to(self.dtype)})
 
     @contextmanager
     def strided(self, stride: int) -> Iterator[None]:
@@ -51,7 +51,7 @@ class NuwaXlModel(ImageModel, KnownFrames, Strided):
         """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
         timestep = schedule.timestep[level.cpu()].to(self.device)
         stride = torch.full_like(timestep, self.stride)
-        text = condition.table[prompt_index]
+        text = condition.rows["text"][prompt_index]
         with torch.inference_mode():
             predicted = self.pipeline.unet(x.to(self.dtype), timestep, text, given.to(self.dtype), mask, stride)
         return self.x0(predicted, x, level, schedule)

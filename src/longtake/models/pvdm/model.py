@@ -36,8 +36,9 @@ class PvdmModel(Continuation):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, (prompts, tokens, width); none for a model without text."""
         if not self.reads_text:
-            return Condition(torch.zeros(len(prompts), 0, device=self.device))
-        return Condition(text_states(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts).to(self.dtype))
+            return Condition({})
+        text = text_states(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts)
+        return Condition({"text": text.to(self.dtype)})
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of PVDM's training schedule; trailing ones are those of the authors' DDIM sampler."""
@@ -90,7 +91,7 @@ class PvdmModel(Continuation):
         prompt_index: Tensor,
         previous: Tensor | None,
     ) -> Tensor:
-        text = condition.table[prompt_index].mean(dim=1) if self.reads_text else None
+        text = condition.rows["text"][prompt_index].mean(dim=1) if self.reads_text else None
         timestep = schedule.timestep[level.cpu()].to(self.device)
         with torch.inference_mode():
             prediction = self.pipeline.unet(x.to(self.dtype), timestep, previous, text)

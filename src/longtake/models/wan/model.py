@@ -54,7 +54,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
         mask = given.attention_mask.to(self.device)
         with torch.inference_mode():
             states = self.pipeline.text_encoder(given.input_ids.to(self.device), mask).last_hidden_state
-        return Condition(states.to(self.dtype) * mask[..., None].to(self.dtype))
+        return Condition({"text": states.to(self.dtype) * mask[..., None].to(self.dtype)})
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of a flow with the model's shift. Raises InputError for a spacing other than trailing."""
@@ -79,7 +79,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
             timestep = timestep.repeat_interleave(tokens, dim=1)
         texts, rows = prompt_index.flatten().to(self.device).unique(return_inverse=True)
         with torch.inference_mode(), frame_texts(transformer, rows):
-            (flow,) = transformer(x.to(self.dtype), timestep, condition.table[texts], return_dict=False)
+            (flow,) = transformer(x.to(self.dtype), timestep, condition.rows["text"][texts], return_dict=False)
         at = schedule.now(level[:, None, None, None, None] if level.ndim == 1 else level[:, None, :, None, None])
         return to_x0(flow, x, at, "flow").to(x.dtype)
 

@@ -107,6 +107,7 @@ def spec(configs: Configs) -> VideoSpec:
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance,
         capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        blends=True,
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
         released="bfloat16",

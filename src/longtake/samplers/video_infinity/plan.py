@@ -86,7 +86,7 @@ class VideoInfinity(Sampler):
 
     def plan(self, request: Request, spec: VideoSpec) -> VideoInfinityPlan:
         """Cut the video into clips and count the work. Raises InputError for settings that do not fit together."""
-        self._check(request)
+        self._check(request, spec)
         if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
             raise InputError(
                 f"video-infinity denoises the whole video as one window, and {spec.name} takes one prompt a window; "
@@ -135,7 +135,7 @@ class VideoInfinity(Sampler):
             )
         return clips
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request, spec: VideoSpec) -> None:
         if request.frames is None:
             raise InputError("video-infinity denoises all frames together and cannot run endlessly; give --frames")
         for field in ("clips", "decode_batch"):
@@ -147,13 +147,15 @@ class VideoInfinity(Sampler):
         check_eta(self.eta)
         if not self.attn_scale > 0:
             raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0")
-        self._check_blend(request)
+        self._check_blend(request, spec)
 
-    def _check_blend(self, request: Request) -> None:
+    def _check_blend(self, request: Request, spec: VideoSpec) -> None:
         if not self.blend:
             return
         if self.compat:
             raise InputError("blend has no effect with compat, which switches prompts between clips; leave one out")
+        if not spec.blends:
+            raise InputError(f"blend needs prompts that have a mean, which those of {spec.name} have not; leave it out")
         starts = request.prompts.starts
         if len(starts) == 1:
             raise InputError("blend has no effect on a single prompt; leave it out, or give --prompts")
