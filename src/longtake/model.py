@@ -31,6 +31,24 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How latent frames and frames of the video, which are pixel frames, follow from each other."""
+
+    stride: int = 1
+    """Pixel frames per latent frame; the first latent frame of a causal autoencoder is one pixel frame."""
+    window_lengths: range = range(1, 2**16)
+    """Latent frames that the network can be given at once."""
+
+    def pixel_frames(self, latent_frames: int) -> int:
+        """Return how many pixel frames so many latent frames decode to, from the start of a video."""
+        return 1 + (latent_frames - 1) * self.stride if latent_frames else 0
+
+    def latent_frames(self, pixel_frames: int) -> int:
+        """Return how many latent frames, from the start of a video, hold so many pixel frames."""
+        return 1 + -(-(pixel_frames - 1) // self.stride)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoSpec:
     """Everything about a model that can be known before its weights are loaded."""
 
@@ -45,8 +63,7 @@ class VideoSpec:
     """Frames per second that the model was trained at."""
     latent_shape: tuple[int, ...]
     """One window of latents: (channels, frames, height, width) where they go frame by frame, else the model's own."""
-    temporal_stride: int = 1
-    """Pixel frames per latent frame; a causal VAE's first latent frame is one pixel frame."""
+    timing: Timing = Timing()
     decoder_history: int = 0
     """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
     a decoder that remembers nothing."""
@@ -90,17 +107,14 @@ class VideoSpec:
     number of its groups, 1)."""
 
     @property
+    def frame_by_frame(self) -> bool:
+        """Return whether every frame of the video has a latent of its own."""
+        return len(self.latent_shape) == 4 and self.timing.stride == 1
+
+    @property
     def decodes_apart(self) -> bool:
         """Return whether every latent is one frame of the video, decoded without a look at the others."""
-        return self.temporal_stride == 1 and not self.decoder_history
-
-    def pixel_frames(self, latent_frames: int) -> int:
-        """Return how many pixel frames so many latent frames decode to, from the start of a video."""
-        return 1 + (latent_frames - 1) * self.temporal_stride if latent_frames else 0
-
-    def latent_frames(self, pixel_frames: int) -> int:
-        """Return how many latent frames, from the start of a video, hold so many pixel frames."""
-        return 1 + -(-(pixel_frames - 1) // self.temporal_stride)
+        return self.frame_by_frame and not self.decoder_history
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Plan:
     def prompts_of(self, frames: Iterable[int]) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for latent frames of the video; prompts
         start at pixel frames, and what comes before the video has the first one."""
-        return [1 + self.request.prompts.at(self.spec.pixel_frames(frame)) for frame in frames]
+        return [1 + self.request.prompts.at(self.spec.timing.pixel_frames(frame)) for frame in frames]
 
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of those where one piece of work meets another.

@@ -9,7 +9,7 @@ import pytest
 
 from longtake.apps.cli import COMMANDS
 from longtake.apps.plan import costs
-from longtake.model import Part
+from longtake.model import Part, Timing
 from longtake.models import MODELS, toy_spec
 from longtake.samplers import SAMPLERS
 
@@ -47,7 +47,7 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
 ) -> None:
     """A decoder that remembers 38 latents: they are stored, twice for a moment; what it remembers is held in memory."""
     decoder = Part(parameters=1000, working=2000, remembered=3000, width=4)
-    wan = replace(toy_spec.TOY, temporal_stride=4, decoder_history=38, decoder=decoder, parameters=1000)
+    wan = replace(toy_spec.TOY, timing=Timing(stride=4), decoder_history=38, decoder=decoder, parameters=1000)
     monkeypatch.setattr(toy_spec, "TOY", wan)
     plan = json.loads(longtake(*PLAN, "--json").out)
     memory, disk = plan["memory_by_part"], plan["disk_by_part"]

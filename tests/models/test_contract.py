@@ -136,7 +136,7 @@ def test_a_stream_decodes_in_pieces_as_at_once(model):
         pytest.skip("decodes whole clips")
     latents = windows(model, 1)[0]
     whole = decode_clip(model, latents)
-    assert whole.shape == (spec.pixel_frames(latents.shape[1]), spec.height, spec.width, 3)
+    assert whole.shape == (spec.timing.pixel_frames(latents.shape[1]), spec.height, spec.width, 3)
     decoder, parts = Decoder(), []
     for start, stop in ((0, 2), (2, 3), (3, latents.shape[1])):
         pixels, decoder = decode_pixels(model, latents[:, start:stop], decoder, last=stop == latents.shape[1])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from longtake.model import Timing
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 
@@ -33,12 +34,12 @@ class Repeating(Toy):
 
     def __init__(self, stride):
         super().__init__()
-        self.spec = replace(TOY, temporal_stride=stride, decoder_history=1)
+        self.spec = replace(TOY, timing=Timing(stride=stride), decoder_history=1)
 
     def decode(self, latents, state, last):
         frames, _ = super().decode(latents, None, last)
-        repeated = frames.repeat_interleave(self.spec.temporal_stride, 0)
-        return repeated[0 if state else self.spec.temporal_stride - 1 :], "begun"
+        repeated = frames.repeat_interleave(self.spec.timing.stride, 0)
+        return repeated[0 if state else self.spec.timing.stride - 1 :], "begun"
 
 
 class OnePrompt(Toy):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from longtake.errors import InputError
-from longtake.model import VideoModel
+from longtake.model import Timing, VideoModel
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
@@ -181,7 +181,7 @@ def test_keyframes_that_cannot_be(kind, board, tmp_path):
     with pytest.raises(InputError, match="an endless one has no end"):
         planned(kind(keyframes=board), None)
     with pytest.raises(InputError, match="a latent for every frame"):
-        planned(kind(keyframes=board), spec=replace(TOY, temporal_stride=4))
+        planned(kind(keyframes=board), spec=replace(TOY, timing=Timing(stride=4)))
 
 
 def test_the_authors_code_knows_no_keyframes(board):

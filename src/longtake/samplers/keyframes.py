@@ -57,7 +57,7 @@ def keyframe_places(folder: str | None, spec: VideoSpec, frames: int | None) -> 
     if folder is None:
         return ()
     last = len(keyframe_files(folder, spec)) - 1
-    if len(spec.latent_shape) != 4 or spec.temporal_stride != 1:
+    if not spec.frame_by_frame:
         raise InputError(f"keyframes need a latent for every frame, which {spec.name} does not have; leave them out")
     if frames is None:
         raise InputError("keyframes are spread over the whole video, and an endless one has no end; set frames")

@@ -244,7 +244,7 @@ def test_a_stream_decodes_in_pieces_as_at_once(model, settings, cuts) -> None:
         decoded, state = streaming.decode(part, state, last=False)
         frames.append(decoded)
     torch.testing.assert_close(torch.cat(frames), expected, atol=1e-6, rtol=0)
-    assert len(frames[0]) == 4 * cuts[0] - 3 and len(torch.cat(frames)) == 17 == model.spec.pixel_frames(5)
+    assert len(frames[0]) == 4 * cuts[0] - 3 and len(torch.cat(frames)) == 17 == model.spec.timing.pixel_frames(5)
     assert expected.std() > 1e-3
 
 

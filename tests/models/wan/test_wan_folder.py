@@ -36,7 +36,7 @@ def model(folder: Path) -> WanModel:
 def test_the_spec_tells_what_the_loaded_model_is(folder, model) -> None:
     spec = model_spec(str(folder))
     assert (spec.name, spec.width, spec.height, spec.fps, spec.guidance) == ("tiny-wan", 48, 32, 16, 2)
-    assert spec.latent_shape == (CHANNELS, FRAMES, HEIGHT, WIDTH) and spec.temporal_stride == 4
+    assert spec.latent_shape == (CHANNELS, FRAMES, HEIGHT, WIDTH) and spec.timing.stride == 4
     parts = (model.pipeline.transformer, model.pipeline.vae, model.pipeline.text_encoder)
     assert spec.parameters == sum(tensor.numel() for part in parts for tensor in part.parameters())
     assert spec.capabilities == {PerFrameNoise, TemporalHooks} and spec == model.spec
@@ -57,11 +57,17 @@ def test_the_spec_counts_the_operations_of_the_blocks(folder, model) -> None:
 def test_a_folder_without_extras_has_the_authors_sizes(copy) -> None:
     (copy / "longtake.json").unlink()
     spec = model_spec(str(copy))
-    assert (spec.num_frames, spec.pixel_frames(21), spec.height, spec.width) == (21, 81, 480, 832)
+    assert (spec.num_frames, spec.timing.pixel_frames(21), spec.height, spec.width) == (21, 81, 480, 832)
     assert (spec.fps, spec.guidance, spec.latent_shape) == (16, 5, (CHANNELS, 21, 60, 104))
     edit(copy / "model_index.json", expand_timesteps=True)
     spec = model_spec(str(copy))
-    assert (spec.num_frames, spec.pixel_frames(31), spec.height, spec.width, spec.fps) == (31, 121, 704, 1280, 24)
+    assert (spec.num_frames, spec.timing.pixel_frames(31), spec.height, spec.width, spec.fps) == (
+        31,
+        121,
+        704,
+        1280,
+        24,
+    )
 
 
 def test_reading_a_folder_loads_no_torch(folder: Path) -> None:
@@ -99,7 +105,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "picture to video": (lambda f: edit(f / NETWORK, in_channels=9), InputError, "takes 9 channels.*have 4"),
     "size odd": (lambda f: edit(f / "longtake.json", size=[40, 48]), InputError, "multiples of 16"),
     "size no pair": (lambda f: edit(f / "longtake.json", size=[48]), CheckpointError, "size.1 is missing"),
-    "clip too long": (lambda f: edit(f / "longtake.json", num_frames=65), InputError, "positions for 64 frames"),
+    "clip too long": (
+        lambda f: edit(f / "longtake.json", num_frames=65),
+        InputError,
+        "num_frames 65 is .* 1 to 64 latent frames; the next is 64$",
+    ),
     "patches over time": (
         lambda f: edit(f / NETWORK, patch_size=[2, 2, 2]),
         CheckpointError,

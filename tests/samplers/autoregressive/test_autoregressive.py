@@ -11,6 +11,7 @@ import torch
 
 from longtake.apps.cli import main
 from longtake.errors import InputError
+from longtake.model import Timing
 from longtake.models import load_model
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.model import PvdmModel
@@ -81,7 +82,7 @@ def test_counts():
 
 def test_clips_of_a_causal_autoencoder():
     """Its first latent is one pixel frame, the others four each; the stream goes on over the clips."""
-    plan = planned(60, replace(TOY, temporal_stride=4), prompts=PromptTimeline((0, 30), ("a", "b")))
+    plan = planned(60, replace(TOY, timing=Timing(stride=4)), prompts=PromptTimeline((0, 30), ("a", "b")))
     assert plan.clips == 3 and plan.frames(1) == range(8, 12)
     assert plan.prompts_of(plan.frames(0)) == [1] * 8 and plan.prompts_of(plan.frames(1)) == [1, 2, 2, 2]
 

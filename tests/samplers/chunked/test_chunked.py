@@ -6,7 +6,7 @@ import torch
 
 from longtake.decoding import Decoder
 from longtake.errors import InputError
-from longtake.model import VideoSpec
+from longtake.model import Timing, VideoSpec
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
@@ -54,7 +54,7 @@ def test_counts():
 
 def test_clips_of_a_causal_autoencoder_begin_anew():
     """Its first latent is one pixel frame, the others four each: 8 latents are 29 frames."""
-    causal = replace(TOY, temporal_stride=4)
+    causal = replace(TOY, timing=Timing(stride=4))
     plan = planned(60, causal, prompts=PromptTimeline((0, 30), ("a", "b")))
     assert plan.windows == 3 and plan.pixel_start(1) == 29
     assert plan.prompts(0) == [1] * 8 and plan.prompts(1) == [1] + [2] * 7
@@ -76,7 +76,7 @@ def test_settings_that_cannot_work_are_refused(settings):
 
 
 def test_overlap_needs_a_latent_for_every_frame():
-    for spec in (replace(TOY, temporal_stride=4), replace(TOY, latent_shape=(3, 8, 64))):
+    for spec in (replace(TOY, timing=Timing(stride=4)), replace(TOY, latent_shape=(3, 8, 64))):
         with pytest.raises(InputError, match="a latent for every frame"):
             planned(spec=spec, overlap=2)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longtake.errors import InputError
+from longtake.model import Timing
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
@@ -152,7 +153,7 @@ def test_every_frame_takes_its_prompt_along():
 
 def test_prompts_start_at_pixel_frames_where_a_latent_frame_holds_several():
     request = Request(prompts=PromptTimeline((0, 5, 13), ("a", "b", "c")), frames=40)
-    spec = replace(TOY, temporal_stride=4)
+    spec = replace(TOY, timing=Timing(stride=4))
     setting = prepare(Toy(), Fifo(partitions=2).plan(request, spec), seeded_noise(0))
     # Latent frame 0 is pixel frame 0, latent frame i begins at pixel frame 4 i - 3.
     assert setting.plan.prompts_of((-3, 0, 1, 2, 3, 4, 5)) == [1, 1, 1, 2, 2, 3, 3]

@@ -159,7 +159,7 @@ def work_per_frame(plan: Plan) -> float | None:
     spec = plan.spec
     if spec.forward_flops is None:
         return None
-    decoding = (spec.decode_flops or 0) / spec.temporal_stride
+    decoding = (spec.decode_flops or 0) / spec.timing.stride
     return plan.forwards_per_frame * _forward(plan, spec.forward_flops) + decoding
 
 

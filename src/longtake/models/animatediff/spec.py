@@ -6,8 +6,8 @@ The motion_adapter of a folder is not read, since the UNet holds the same weight
 from dataclasses import dataclass
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Continuation, Infill, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Length
+from longtake.model import Continuation, Infill, Timing, VideoSpec
+from longtake.models.hub.configs import Configs, Count, Length
 from longtake.models.image_spec import Denoiser, image_spec
 
 
@@ -37,12 +37,10 @@ def spec(configs: Configs) -> VideoSpec:
     where = configs.parts["controlnet"].where
     unet, control = configs.parts["unet"].read(Unet), configs.parts["controlnet"].read(Control)
     most = min(unet.motion_max_seq_length, control.motion_max_seq_length)
-    if extras.num_frames > most:
-        raise InputError(
-            f"{configs.where}/{EXTRAS}: num_frames {extras.num_frames} is more than the {most} positions in time"
-        )
+    timing = Timing(window_lengths=range(1, most + 1))
+    configs.check_window(extras.num_frames, timing)
     if not control.use_simplified_condition_embedding:
         raise InputError(f"{where} is controlled by drawings; longtake needs one that is given frames (sparsectrl-rgb)")
     if control.conditioning_channels != unet.in_channels:
         raise CheckpointError(f"{where} is made for other latents than those of {configs.parts['unet'].where}")
-    return image_spec(configs, extras, unet, {Infill, Continuation})
+    return image_spec(configs, extras, unet, {Infill, Continuation}, timing=timing)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, cast
 from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
+from longtake.model import Timing
 from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, weight_files
 from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
@@ -137,6 +138,18 @@ class Configs:
         for name in sorted(set(self.extras) - {*uses, *ALWAYS}):
             raise InputError(f"{self.where}/{EXTRAS}: {name} has no effect on this model; leave it out")
         return read_typed(Extras, defaults | dict(self.extras), f"{self.where}/{EXTRAS}", error=CheckpointError)
+
+    def check_window(self, num_frames: int, timing: Timing) -> None:
+        """Raise InputError for a number of latent frames that the network cannot be given at once."""
+        lengths = timing.window_lengths
+        if num_frames in lengths:
+            return
+        place = min(max(0, (num_frames - lengths.start) // lengths.step), len(lengths) - 1)
+        raise InputError(
+            f"{self.where}/{EXTRAS}: num_frames {num_frames} is no window of this network, which takes "
+            f"{lengths[0]} to {lengths[-1]} latent frames{f' in steps of {lengths.step}' if lengths.step > 1 else ''}; "
+            f"the next is {lengths[place]}"
+        )
 
     @cached_property
     def parameters(self) -> int:

@@ -45,5 +45,5 @@ def spec(configs: Configs) -> VideoSpec:
         {LongNegative, PerFrameNoise, TemporalHooks},
         network="transformer",
         blends=True,
-        temporal_layers=layers,
+        temporal_layers=(("attention", width, cells),) * network.num_layers,
     )

@@ -113,10 +113,10 @@ class WanModel(PerFrameNoise, TemporalHooks):
         Raises InputError for a number of frames other than 1, 5, 9, ...
         """
         vae: Any = self.pipeline.vae
-        stride = self.spec.temporal_stride
-        if len(frames) % stride != 1:
+        timing = self.spec.timing
+        if timing.pixel_frames(timing.latent_frames(len(frames))) != len(frames):
             raise InputError(
-                f"{self.spec.name} encodes 1 frame and {stride} for each further latent, not {len(frames)}"
+                f"{self.spec.name} encodes 1 frame and {timing.stride} for each further latent, not {len(frames)}"
             )
         pixels = (frames * 2 - 1).to(self.device, vae.dtype).transpose(0, 1)[None]
         with torch.inference_mode():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Part, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.model import Part, PerFrameNoise, TemporalHooks, Timing, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
 
 TEXT_TOKENS = 512
@@ -93,7 +93,9 @@ def spec(configs: Configs) -> VideoSpec:
         )
     if len(vae.dim_mult) != len(vae.temperal_downsample) + 1:
         raise configs.parts["vae"].error(f"dim_mult {list(vae.dim_mult)} does not fit temperal_downsample")
-    _check_network(configs, network, vae.z_dim, extras.num_frames)
+    timing = Timing(stride=vae.scale_factor_temporal, window_lengths=range(1, network.rope_max_seq_len + 1))
+    configs.check_window(extras.num_frames, timing)
+    _check_network(configs, network, vae.z_dim)
     tokens, inner = height * width // unit**2, network.num_attention_heads * network.attention_head_dim
     flops = network.num_layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
     return VideoSpec(
@@ -103,7 +105,7 @@ def spec(configs: Configs) -> VideoSpec:
         width=width,
         fps=extras.fps,
         latent_shape=(vae.z_dim, extras.num_frames, height // stride, width // stride),
-        temporal_stride=vae.scale_factor_temporal,
+        timing=timing,
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance,
         capabilities=frozenset({PerFrameNoise, TemporalHooks}),
@@ -189,13 +191,10 @@ def layer_flops(tokens: int, width: int, ffn: int) -> int:
     return 2 * (projections + scores + 2 * tokens * width * ffn)
 
 
-def _check_network(configs: Configs, network: Transformer, channels: int, num_frames: int) -> None:
+def _check_network(configs: Configs, network: Transformer, channels: int) -> None:
     where = configs.parts["transformer"].where
     if network.in_channels != channels:
         raise InputError(
             f"{where}: in_channels {network.in_channels}: the network takes {network.in_channels} channels where the "
             f"latents have {channels}, so it needs a picture beside the prompt; use a text-to-video model"
         )
-    if num_frames > network.rope_max_seq_len:
-        longest = network.rope_max_seq_len
-        raise InputError(f"{where} has positions for {longest} frames, not {num_frames}; lower num_frames")

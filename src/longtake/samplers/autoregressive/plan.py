@@ -39,8 +39,8 @@ class AutoregressivePlan(Plan):
 
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of the first one of every clip but the first."""
-        new = (self.spec.num_frames - self.context) * self.spec.temporal_stride
-        return range(self.spec.pixel_frames(self.spec.num_frames), frames, new)
+        new = (self.spec.num_frames - self.context) * self.spec.timing.stride
+        return range(self.spec.timing.pixel_frames(self.spec.num_frames), frames, new)
 
     def steps(self, clip: int) -> int:
         """Return the denoising steps of a clip."""
@@ -72,7 +72,7 @@ class Autoregressive(Sampler):
         new = size - context
         clips = None
         if request.frames is not None:
-            clips = 1 + max(0, -(-(spec.latent_frames(request.frames) - size) // new))
+            clips = 1 + max(0, -(-(spec.timing.latent_frames(request.frames) - size) // new))
         later_steps = DEFAULT_STEPS[self.solver] if request.steps is None else request.steps
         plan = AutoregressivePlan(
             request=request,
@@ -92,7 +92,7 @@ class Autoregressive(Sampler):
         )
         branches = num_branches(plan.guidance)
         forwards = None if clips is None else branches * (plan.first_steps + (clips - 1) * later_steps)
-        per_frame = branches * later_steps / (new * spec.temporal_stride)
+        per_frame = branches * later_steps / (new * spec.timing.stride)
         return replace(plan, forwards=forwards, forwards_per_frame=per_frame)
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:

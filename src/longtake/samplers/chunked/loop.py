@@ -98,7 +98,7 @@ def _gathered(setting: Setting, pixels: Pixels, count: int) -> list[Pixels]:
     group = setting.world.clip
     if group.size == 1:
         return [pixels]
-    length = setting.plan.spec.pixel_frames(setting.plan.spec.num_frames)
+    length = setting.plan.spec.timing.pixel_frames(setting.plan.spec.num_frames)
     has_frames = setting.world.cfg.rank == 0
     held = [
         range(rank * length, (rank + 1) * length) if has_frames and rank < count else range(0)

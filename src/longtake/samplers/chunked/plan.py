@@ -49,16 +49,18 @@ class ChunkedPlan(Plan):
 
         Windows without overlap are decoded apart, so a causal autoencoder begins anew in each.
         """
-        return window * (self.spec.pixel_frames(self.spec.num_frames) - self.settings.overlap)
+        return window * (self.spec.timing.pixel_frames(self.spec.num_frames) - self.settings.overlap)
 
     def prompts(self, window: int) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for every latent frame of a window."""
         start, spec = self.pixel_start(window), self.spec
-        return [1 + self.request.prompts.at(start + spec.pixel_frames(place)) for place in range(spec.num_frames)]
+        return [
+            1 + self.request.prompts.at(start + spec.timing.pixel_frames(place)) for place in range(spec.num_frames)
+        ]
 
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of the first new one of every later window."""
-        first = self.spec.pixel_frames(self.spec.num_frames)
+        first = self.spec.timing.pixel_frames(self.spec.num_frames)
         return range(first, frames, first - self.settings.overlap)
 
     def round(self, first: int, size: int) -> range:
@@ -86,7 +88,7 @@ class Chunked(Sampler):
     def plan(self, request: Request, spec: VideoSpec) -> ChunkedPlan:
         """Lay out the windows and count the work. Raises InputError for settings that do not fit the model."""
         self._check(spec)
-        first = spec.pixel_frames(spec.num_frames)
+        first = spec.timing.pixel_frames(spec.num_frames)
         later = first - self.overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
         steps = DEFAULT_STEPS if request.steps is None else request.steps
@@ -125,5 +127,5 @@ class Chunked(Sampler):
                 f"overlap is {self.overlap}; it must be 0 to {spec.num_frames - 1}: a window has "
                 f"{spec.num_frames} latent frames, and one of them has to be new"
             )
-        if self.overlap and (len(spec.latent_shape) != 4 or spec.temporal_stride != 1):
+        if self.overlap and not spec.frame_by_frame:
             raise InputError(f"overlap needs a latent for every frame, which {spec.name} does not have; use overlap 0")

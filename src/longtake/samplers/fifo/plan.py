@@ -167,7 +167,7 @@ class Fifo(Sampler):
             head=f // 2 if self.lookahead else 0,
             body=f * n,
             num_levels=f * n // k,
-            latent_frames=None if request.frames is None else spec.latent_frames(request.frames),
+            latent_frames=None if request.frames is None else spec.timing.latent_frames(request.frames),
             anchored=anchored,
             window_batch=self.window_batch,
             held_frames=f * n + (f // 2 if self.lookahead else 0) + self.decode_batch + len(anchored),
@@ -237,7 +237,7 @@ def _counted(plan: FifoPlan) -> FifoPlan:
     """Return the plan with its counts filled in."""
     branches = num_branches(plan.guidance)
     unguided, whole = plan.unguided, range(len(plan.windows))
-    per_frame = _cost([whole], unguided, branches) / (plan.settings.frames_per_level * plan.spec.temporal_stride)
+    per_frame = _cost([whole], unguided, branches) / (plan.settings.frames_per_level * plan.spec.timing.stride)
     if plan.iterations is None:
         return replace(plan, forwards_per_frame=per_frame)
     # All windows in every iteration, but for some at either end; a video may have millions between them.

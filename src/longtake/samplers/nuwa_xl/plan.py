@@ -95,7 +95,7 @@ class NuwaXl(TaskSampler):
         check_eta(self.eta)
         if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
             raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
-        if len(spec.latent_shape) != 4 or spec.temporal_stride != 1:
+        if not spec.frame_by_frame:
             raise InputError(f"nuwa-xl needs a latent for every frame, which {spec.name} does not have; use chunked")
         ladder = self._ladder(request, spec)
         if self.fine_guidance is not None and ladder.depth == 1:

@@ -94,7 +94,7 @@ def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: 
     )
     mixer = ClipMixer(plan.clips, world.clip, scope, joint_norms=not compat, windowed_blocks=compat)
     prompts = Prompts(model, plan.request)
-    pixel_frames = [plan.spec.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
+    pixel_frames = [plan.spec.timing.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
     condition, rows = blended(prompts, plan.request.prompts, pixel_frames, settings.blend)
     rows = torch.tensor([rows], device=model.device)
     return Setting(

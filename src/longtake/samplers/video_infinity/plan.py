@@ -93,7 +93,7 @@ class VideoInfinity(Sampler):
                 "give one prompt, or use chunked"
             )
         assert request.frames is not None
-        total = spec.latent_frames(request.frames)
+        total = spec.timing.latent_frames(request.frames)
         clips = split_evenly(total, self._num_clips(total, spec))
         steps = DEFAULT_STEPS if request.steps is None else request.steps
         guidance = spec.guidance if request.guidance is None else request.guidance
