@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
+from longtake.request import Guidance
+
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype, nn
 
@@ -67,8 +69,8 @@ class VideoSpec:
     decoder_history: int = 0
     """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
     a decoder that remembers nothing."""
-    guidance: float
-    """The guidance that suits the model."""
+    guidance: Guidance
+    """The guidance that suits the model; by the noise where it has two experts."""
     infill_guidance: float | None = None
     """The guidance that suits windows of frames in a row with known ends; the same as for others if None."""
     capabilities: frozenset[type["VideoModel"]]

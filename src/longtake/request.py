@@ -2,7 +2,7 @@
 
 import bisect
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from longtake.errors import InputError
 from longtake.typed import Setting
@@ -92,8 +92,25 @@ class Request:
         _check_text(self.negative_prompt, "the negative prompt")
 
 
-def num_branches(guidance: float) -> int:
-    """Return how many network evaluations a guidance scale costs per window: 1 or 2."""
+class GuidanceByLevel(NamedTuple):
+    """Guidance that depends on how noisy a frame is."""
+
+    noisy: float
+    """From `timestep` up to pure noise, 1000."""
+    clean: float
+    """Below."""
+    timestep: float
+
+    def __format__(self, spec: str) -> str:
+        """Return both numbers in this format, and where they meet."""
+        return f"{self.noisy:{spec}} from timestep {self.timestep:g} up, {self.clean:{spec}} below"
+
+
+Guidance = float | GuidanceByLevel
+
+
+def num_branches(guidance: Guidance) -> int:
+    """Return how many network evaluations a guidance scale costs per window: 1 or 2; always 2 where it is by level."""
     return 1 if guidance in (0, 1) else 2
 
 

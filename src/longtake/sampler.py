@@ -9,7 +9,7 @@ import numpy as np
 
 from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
-from longtake.request import Request
+from longtake.request import Guidance, Request
 from longtake.tasks.task import Executor, Store
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Plan:
     """What the user should know of these settings with this model."""
 
     @property
-    def guidance(self) -> float:
+    def guidance(self) -> Guidance:
         """Return the guidance that holds: the request's, else the model's."""
         return self.spec.guidance if self.request.guidance is None else self.request.guidance
 

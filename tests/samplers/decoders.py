@@ -43,7 +43,7 @@ class Repeating(Toy):
 
 
 class OnePrompt(Toy):
-    """Takes one prompt a window, and notes those that it was given."""
+    """Takes one prompt a window, and notes the colours of those that it was given."""
 
     def __init__(self):
         super().__init__()
@@ -52,5 +52,5 @@ class OnePrompt(Toy):
 
     def denoise(self, x, level, schedule, condition, prompt_index):
         assert (prompt_index == prompt_index[:, :1]).all()
-        self.given |= set(prompt_index[:, 0].tolist())
+        self.given |= set(map(tuple, condition.rows["mu"][prompt_index[:, 0]].tolist()))
         return super().denoise(x, level, schedule, condition, prompt_index)

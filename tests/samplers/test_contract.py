@@ -1,14 +1,16 @@
 """What every sampler promises, row by row of the table, on the toy model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from longtake.errors import InputError
-from longtake.models.toy import Toy
+from longtake.models.toy import Toy, colour
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
-from longtake.request import PromptTimeline, Request
+from longtake.request import GuidanceByLevel, PromptTimeline, Request
 from longtake.samplers import SAMPLERS, run_plan, sampler_class
 
 from .decoders import HeldBack, OnePrompt
@@ -184,7 +186,7 @@ def test_a_model_of_one_prompt_a_window_is_given_one(name):
         model, _, plan = planned(name, model=OnePrompt, prompts=PromptTimeline.constant("a"))
     frames = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])
     assert len(frames) == 37
-    assert model.given == set(range(1, 1 + len(plan.request.prompts.texts)))
+    assert model.given == {tuple(colour(text).tolist()) for text in plan.request.prompts.texts}
 
 
 def test_a_window_has_the_prompt_of_its_middle_frame():
@@ -192,3 +194,24 @@ def test_a_window_has_the_prompt_of_its_middle_frame():
     made = [chunk.frames for chunk in chunks("chunked", model=OnePrompt)]
     switched = chunks("chunked", prompts=PromptTimeline((0, 16), ("a", "b")))
     assert np.array_equal(np.concatenate(made), np.concatenate([chunk.frames for chunk in switched]))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_guidance_by_level_shows_and_is_counted(name, monkeypatch):
+    """Two equal numbers are as one, two others are not."""
+
+    def video(guidance):
+        model, denoised = Toy(), []
+        model.spec = replace(model.spec, guidance=guidance)
+        plan = sampler_class(name)().plan(Request(prompts=PROMPTS, frames=20, seed=5), model.spec)
+        denoise = model.denoise
+        monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
+        made = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])
+        assert sum(denoised) == plan.forwards
+        return made
+
+    plain = video(2.0)
+    assert np.array_equal(plain, video(GuidanceByLevel(2.0, 2.0, 500)))
+    noisy_alone, clean_alone = video(GuidanceByLevel(2.0, 1.0, 500)), video(GuidanceByLevel(1.0, 2.0, 500))
+    assert not np.array_equal(plain, noisy_alone) and not np.array_equal(plain, clean_alone)
+    assert not np.array_equal(noisy_alone, clean_alone)

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.model import Known
 from longtake.models.toy import Toy, colour, covariance
-from longtake.samplers.step import Windows, after, between, ddim, dpmpp, free
+from longtake.request import GuidanceByLevel
+from longtake.samplers.step import Windows, after, between, ddim, ddim_step, dpmpp, free
 from longtake.schedule import Schedule, chained
 
 FRAMES = 8
@@ -68,9 +70,9 @@ def test_one_level_a_window_has_to_be_that_of_all_its_frames(known):
     """What a model of one level cannot be asked is refused rather than read as the first frame's level."""
     model, schedule, clean = Toy(torch.float64), even(8), START[:, :, :1]
     if known == "before":
-        denoiser = after(model, windows(schedule), 1.0, clean)
+        denoiser = after(model, windows(schedule), 1.0, Known(latents=clean))
     else:
-        denoiser = between(model, windows(schedule), 1.0, clean[:, :, 0], clean[:, :, 0])
+        denoiser = between(model, windows(schedule), 1.0, Known(latents=START[:, :, [0, -1]], places=(0, FRAMES - 1)))
     same = torch.full((1, FRAMES), 4)
     assert denoiser(START, same).shape == START.shape
     with pytest.raises(AssertionError, match="one level a window"):
@@ -91,3 +93,30 @@ def test_a_loop_adjusts_windows_between_its_steps():
 
     made = ddim(denoiser, START, even(3), adjust=adjust)
     assert [level for level, _ in seen] == [2, 1, 0] and torch.equal(made, seen[-1][1] + 1)
+
+
+def test_every_frame_has_the_guidance_of_its_own_level():
+    """FIFO's windows hold levels on both sides of where two guidances meet."""
+    toy = Toy(torch.float64)
+    schedule, levels = toy.schedule(10), torch.arange(1, FRAMES + 1)[None]
+    by_level = GuidanceByLevel(3.0, 1.7, float(schedule.timestep[5]))
+    x0, noisy, clean = (
+        free(toy, windows(schedule), guidance)(START, levels) for guidance in (by_level, by_level.noisy, by_level.clean)
+    )
+    assert torch.equal(x0[:, :, 4:], noisy[:, :, 4:]) and torch.equal(x0[:, :, :4], clean[:, :, :4])
+    assert not torch.equal(noisy[:, :, :4], clean[:, :, :4])
+
+
+def test_guidance_changes_on_the_way_where_the_level_does():
+    toy = Toy(torch.float64)
+    schedule = toy.schedule(10)
+    by_level = GuidanceByLevel(3.0, 1.7, float(schedule.timestep[5]))
+    expected = START
+    for level in range(10, 0, -1):
+        denoiser = free(toy, windows(schedule), by_level.noisy if level >= 5 else by_level.clean)
+        expected, _ = ddim_step(denoiser, expected, level, schedule)
+    assert torch.equal(ddim(free(toy, windows(schedule), by_level), START, schedule), expected)
+
+
+def test_guidance_by_level_reads_as_two_numbers():
+    assert f"{GuidanceByLevel(4.0, 3.0, 875):g}" == "4 from timestep 875 up, 3 below"

@@ -39,8 +39,8 @@ class Prompts:
         """Return a table of these rows alone, after that of the negative prompt, and the place of each in it."""
         wanted = tuple(sorted({0, *rows}))
         if self._in_use is None or self._in_use[0] != wanted:
-            rows = [self._row(row) for row in wanted]
-            joined = {name: torch.cat([row[name] for row in rows]).to(self.model.device) for name in rows[0]}
+            parts = [self._row(row) for row in wanted]
+            joined = {name: torch.cat([part[name] for part in parts]).to(self.model.device) for name in parts[0]}
             self._in_use = wanted, Condition(joined)
         return self._in_use[1], {row: place for place, row in enumerate(wanted)}
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import FrameIndex
-from longtake.guidance import guided
+from longtake.guidance import guided, scale_at
 from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, VideoModel
 from longtake.ranks.world import ALONE, Group
+from longtake.request import Guidance
 from longtake.schedule import Clip, Schedule, extrapolated, step
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -29,18 +30,18 @@ class Windows:
     prompt_index: FrameIndex
 
 
-def free(model: VideoModel, windows: Windows, guidance: float, cfg: Group = ALONE.cfg) -> Denoiser:
+def free(model: VideoModel, windows: Windows, guidance: Guidance, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of windows of which nothing is known. Two processes in `cfg` compute a branch of guidance
     each."""
     return _guided(model, windows, guidance, cfg, model.denoise, is_per_frame=isinstance(model, PerFrameNoise))
 
 
-def between(model: Infill, windows: Windows, guidance: float, known: Known, cfg: Group = ALONE.cfg) -> Denoiser:
+def between(model: Infill, windows: Windows, guidance: Guidance, known: Known, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of windows of which some frames are known."""
     return _guided(model, windows, guidance, cfg, model.denoise_between, known)
 
 
-def after(model: Continuation, windows: Windows, guidance: float, known: Known, cfg: Group = ALONE.cfg) -> Denoiser:
+def after(model: Continuation, windows: Windows, guidance: Guidance, known: Known, cfg: Group = ALONE.cfg) -> Denoiser:
     """Return the denoiser of what follows known frames."""
     return _guided(model, windows, guidance, cfg, model.denoise_after, known)
 
@@ -48,7 +49,7 @@ def after(model: Continuation, windows: Windows, guidance: float, known: Known, 
 def _guided(
     model: VideoModel,
     windows: Windows,
-    guidance: float,
+    guidance: Guidance,
     cfg: Group,
     denoise: Callable[..., Tensor],
     *known: Known,
@@ -61,7 +62,7 @@ def _guided(
             with model.lock:
                 return denoise(x, level, windows.schedule, windows.condition, rows, *known)
 
-        return guided(branch, windows.prompt_index, guidance, cfg)
+        return guided(branch, windows.prompt_index, scale_at(guidance, levels, windows.schedule, x), cfg)
 
     return denoiser
 

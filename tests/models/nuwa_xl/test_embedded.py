@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lab.score.nuwa_xl import between
+from lab.score.nuwa_xl import filled
 from lab.score.pvdm import pixels
 from longtake.data.sprites import SpriteWorld, caption, training_shots
 from longtake.metrics.psnr import psnr
@@ -29,7 +29,7 @@ def test_it_fills_a_gap_in_view_of_its_ends():
     latents = model.encode_frames(pixels(real))
     wrong = model.encode_frames(pixels(SpriteWorld(5_800_001, {0: other}).frames(40, 42)))
     made, astray = (
-        between(model, caption(shot), 1, first, last, 0, 6)
+        filled(model, caption(shot), 1, first, last, 0, 6)
         for first, last in ((latents[:, :1], latents[:, -1:]), (wrong[:, :1], wrong[:, 1:]))
     )
     assert psnr(real, made) > psnr(real, astray) + 1

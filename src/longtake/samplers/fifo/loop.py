@@ -21,6 +21,7 @@ from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decod
 from longtake.model import PerFrameNoise
 from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
+from longtake.request import Guidance
 from longtake.sampler import Chunk, State
 from longtake.samplers.clips import split_evenly
 from longtake.samplers.fifo.plan import FifoPlan
@@ -268,7 +269,7 @@ def _at_once(function: Callable[..., Result], *arguments: Any) -> "Future[Result
 
 
 def _denoised(
-    setting: Setting, frames: LatentFrames, windows: list[Window], iteration: int, guidance: float
+    setting: Setting, frames: LatentFrames, windows: list[Window], iteration: int, guidance: Guidance
 ) -> Latents:
     """Return x0 of the windows, in one batch."""
     plan, device = setting.plan, setting.model.device

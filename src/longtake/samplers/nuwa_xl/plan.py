@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, VideoModel, VideoSpec
-from longtake.request import Request, num_branches
+from longtake.request import Guidance, Request, num_branches
 from longtake.sampler import Plan, TaskSampler, check_eta
 from longtake.samplers.keyframes import keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
@@ -33,7 +33,7 @@ class NuwaXlPlan(Plan):
     wanted: range
     """Frames that come out, in the numbers of the whole video."""
 
-    def call_guidance(self, level: int) -> float:
+    def call_guidance(self, level: int) -> Guidance:
         """Return the guidance of the calls of a level, 1 the coarsest."""
         for guidance in (self.settings.fine_guidance, self.spec.infill_guidance):
             if 1 < level == self.ladder.depth and guidance is not None:
