@@ -67,13 +67,15 @@ def chained(alpha: Table, sigma: Table, timestep: Tensor) -> Schedule:
     return Schedule(alpha=alpha, sigma=sigma, alpha_next=alpha[before], sigma_next=sigma[before], timestep=timestep)
 
 
-def discrete_schedule(alphas_cumprod: Table, num_levels: int, spacing: Spacing, prediction: Prediction) -> Schedule:
+def discrete_schedule(
+    alphas_cumprod: Table, num_levels: int, spacing: Spacing, prediction: Prediction, x0_scale: Table | None = None
+) -> Schedule:
     """Choose `num_levels` timesteps of a training schedule (`alphas_cumprod`, cleanest first).
 
     trailing: t = round(level N / T) - 1, landing on clean (the choice to make). linspace: round(linspace(0, N - 1, T)),
     whose last step stays where it is (FIFO-Diffusion's code on VideoCrafter2). leading: (level - 1) (N // T), landing
-    on clean (DDPM in diffusers). Raises InputError where a level count does not fit, or where epsilon would be divided
-    by alpha = 0.
+    on clean (DDPM in diffusers). `x0_scale` is what training multiplied x0 by at every timestep, 1 at timestep 0.
+    Raises InputError where a level count does not fit, or where epsilon would be divided by alpha = 0.
     """
     num_train = len(alphas_cumprod)
     if not 1 <= num_levels <= num_train:
@@ -90,7 +92,9 @@ def discrete_schedule(alphas_cumprod: Table, num_levels: int, spacing: Spacing, 
         raise InputError("epsilon-prediction says nothing at zero terminal SNR; use a model with v_prediction")
     landing = alpha_bar[:1] if spacing == "linspace" else torch.ones(1, dtype=torch.float64)
     alpha_bar = torch.cat([landing, alpha_bar])
-    return chained(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), torch.cat([torch.zeros(1).long(), timestep]))
+    timestep = torch.cat([torch.zeros(1).long(), timestep])
+    alpha = alpha_bar.sqrt() if x0_scale is None else alpha_bar.sqrt() * x0_scale[timestep]
+    return chained(alpha, (1 - alpha_bar).sqrt(), timestep)
 
 
 def flow_schedule(num_levels: int, shift: float = 1.0, num_train: int = 1000) -> Schedule:

@@ -129,6 +129,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "tiny"
 
 
+@pytest.fixture(scope="session")
+def zeroscope(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as ZeroScope lies on the hub: it predicts epsilon, and there is no longtake.json."""
+    parts = Path(shutil.copytree(folder, tmp_path_factory.mktemp("models") / "zeroscope"))
+    (parts / "longtake.json").unlink()
+    config = parts / "scheduler" / "scheduler_config.json"
+    epsilon = {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}
+    config.write_text(json.dumps(json.loads(config.read_text()) | epsilon))
+    return parts
+
+
 def _latte_transformer() -> LatteTransformer3DModel:
     return LatteTransformer3DModel(
         num_attention_heads=2,

@@ -20,6 +20,8 @@ class ImageModel(VideoModel):
 
     alphas_cumprod: Table
     prediction: Prediction
+    x0_scale: Table | None = None
+    """What training multiplied x0 by at every timestep."""
 
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs, network: Any, told: str = "") -> None:
         """Take a pipeline as it is; `network` is the part that denoises, `told` is for the digest."""
@@ -34,7 +36,7 @@ class ImageModel(VideoModel):
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of the model's own training schedule."""
-        return discrete_schedule(self.alphas_cumprod, num_levels, spacing, self.prediction)
+        return discrete_schedule(self.alphas_cumprod, num_levels, spacing, self.prediction, self.x0_scale)
 
     def x0(
         self, predicted: Latents, x: Latents, level: FrameLevels | Int[Tensor, "windows"], schedule: Schedule

@@ -252,9 +252,9 @@ class Network(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def deep_parts(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deep_parts(zeroscope: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ZeroScope in small, of three levels as the checkpoint is; only the settings of its UNet count."""
-    parts = Path(shutil.copytree(folder, tmp_path_factory.mktemp("parts") / "zeroscope"))
+    parts = Path(shutil.copytree(zeroscope, tmp_path_factory.mktemp("parts") / "zeroscope"))
     config = parts / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | DEEP))
     return parts
@@ -285,7 +285,7 @@ def test_the_authors_checkpoint_gives_the_same_network(network, checkpoint, deep
     x0 = model.denoise(x, level, schedule, model.encode(prompts), rows)
     with torch.no_grad():
         expected = network(x[0], int(schedule.timestep[6]), 24.0, model.text_states(prompts)[1])[None]
-    torch.testing.assert_close(x0, to_x0(expected, x, schedule.now(level), "v_prediction"), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(x0, to_x0(expected, x, schedule.now(level), "epsilon"), atol=2e-5, rtol=1e-4)
 
 
 def test_every_tensor_of_the_full_size_network_has_a_name() -> None:

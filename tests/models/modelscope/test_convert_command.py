@@ -25,13 +25,13 @@ def edit(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_a_hub_folder_is_taken_as_it_is(videocrafter2_unet, folder, tmp_path) -> None:
+def test_a_hub_folder_is_taken_as_it_is(videocrafter2_unet, zeroscope, tmp_path) -> None:
     above = tmp_path / "above"
     shutil.copytree(videocrafter2_unet, above / "unet")
     for source, output in ((videocrafter2_unet, "flat"), (above, "nested")):
-        assemble(source, folder, tmp_path / output, SETTINGS)
+        assemble(source, zeroscope, tmp_path / output, SETTINGS)
         written = tmp_path / output
-        assert os.path.samefile(written / "vae" / WEIGHTS, folder / "vae" / WEIGHTS)
+        assert os.path.samefile(written / "vae" / WEIGHTS, zeroscope / "vae" / WEIGHTS)
         assert model_spec(str(written)).num_frames == 16
         assert {path.name for path in written.iterdir()} == {
             *("model_index.json", "longtake.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -39,19 +39,19 @@ def test_a_hub_folder_is_taken_as_it_is(videocrafter2_unet, folder, tmp_path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["above", "flat", "nested"]
 
 
-def test_a_pickled_unet_becomes_safetensors(videocrafter2_unet, folder, tmp_path) -> None:
+def test_a_pickled_unet_becomes_safetensors(videocrafter2_unet, zeroscope, tmp_path) -> None:
     source = Path(shutil.copytree(videocrafter2_unet, tmp_path / "pickled"))
     tensors = load_file(source / WEIGHTS)
     (source / WEIGHTS).unlink()
     torch.save(tensors, source / "diffusion_pytorch_model.bin")
-    assemble(source, folder, tmp_path / "model", SETTINGS)
+    assemble(source, zeroscope, tmp_path / "model", SETTINGS)
     written = load_file(tmp_path / "model" / "unet" / WEIGHTS)
     assert written.keys() == tensors.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in tensors.items())
 
 
-def test_the_size_is_written(videocrafter2_unet, folder, tmp_path) -> None:
-    assemble(videocrafter2_unet, folder, tmp_path / "model", replace(SETTINGS, height=8, width=12))
+def test_the_size_is_written(videocrafter2_unet, zeroscope, tmp_path) -> None:
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "model", replace(SETTINGS, height=8, width=12))
     spec = model_spec(str(tmp_path / "model"))
     assert (spec.height, spec.width, spec.latent_shape) == (8, 12, (4, 16, 4, 6))
 
@@ -92,9 +92,9 @@ BAD: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_does_not_fit_is_refused_in_one_line(videocrafter2_unet, folder, tmp_path, case) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(videocrafter2_unet, zeroscope, tmp_path, case) -> None:
     spoil, message = BAD[case]
-    unet, parts = (Path(shutil.copytree(each, tmp_path / each.name)) for each in (videocrafter2_unet, folder))
+    unet, parts = (Path(shutil.copytree(each, tmp_path / each.name)) for each in (videocrafter2_unet, zeroscope))
     spoil(unet, parts)
     with pytest.raises(LongtakeError, match=message) as caught:
         assemble(unet, parts, tmp_path / "model", SETTINGS)
@@ -102,11 +102,11 @@ def test_what_does_not_fit_is_refused_in_one_line(videocrafter2_unet, folder, tm
     assert not (tmp_path / "model").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_nothing_is_written_over(videocrafter2_unet, folder, tmp_path) -> None:
+def test_nothing_is_written_over(videocrafter2_unet, zeroscope, tmp_path) -> None:
     with pytest.raises(OutputError, match="exists"):
-        assemble(videocrafter2_unet, folder, tmp_path, SETTINGS)
+        assemble(videocrafter2_unet, zeroscope, tmp_path, SETTINGS)
     with pytest.raises(OutputError, match="does not exist"):
-        assemble(videocrafter2_unet, folder, tmp_path / "no" / "where", SETTINGS)
+        assemble(videocrafter2_unet, zeroscope, tmp_path / "no" / "where", SETTINGS)
 
 
 @pytest.fixture
@@ -122,10 +122,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return command
 
 
-def test_the_command_makes_a_model(run, videocrafter2_unet, folder, tmp_path) -> None:
+def test_the_command_makes_a_model(run, videocrafter2_unet, zeroscope, tmp_path) -> None:
     output = str(tmp_path / "model")
     size = ("--height", "16", "--width", "16", "--told-fps", "24")
-    status, out, err = run(str(videocrafter2_unet), "--parts", str(folder), "-o", output, *size, "--json")
+    status, out, err = run(str(videocrafter2_unet), "--parts", str(zeroscope), "-o", output, *size, "--json")
     assert status == 0 and err == ""
     assert json.loads(out) == {"folder": output, "parameters": model_spec(output).parameters}
     assert json.loads((tmp_path / "model" / "longtake.json").read_text())["told_fps"] == 24

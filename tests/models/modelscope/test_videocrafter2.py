@@ -1,8 +1,10 @@
 """A UNet that is told of frames per second, against diffusers' own UNet with a hook, on tiny real components."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
@@ -11,10 +13,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtake.errors import CheckpointError, InputError
-from longtake.models import load_model, model_spec
+from longtake.model import Condition
+from longtake.models import FAMILIES, load_model, model_spec, spec_of
+from longtake.models.hub.configs import read_configs
+from longtake.models.hub.files import read_json
+from longtake.models.hub.find import find
 from longtake.models.modelscope.convert import Assembly, assemble
 from longtake.models.modelscope.model import UNetModel
-from longtake.schedule import to_x0
+from longtake.samplers.fifo.loop import base_clip, prepare
+from longtake.schedule import Schedule, to_x0
+
+from ...samplers.fifo.test_golden import DATA, load, planned, same
 
 FRAMES = 8
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -22,9 +31,9 @@ SETTINGS = Assembly(told_fps=24.0, fps=10.0, guidance=12.0, height=16, width=16)
 
 
 @pytest.fixture(scope="module")
-def assembled(folder: Path, videocrafter2_unet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def assembled(zeroscope: Path, videocrafter2_unet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("assembled") / "videocrafter2"
-    assemble(videocrafter2_unet, folder, output, SETTINGS)
+    assemble(videocrafter2_unet, zeroscope, output, SETTINGS)
     return output
 
 
@@ -56,7 +65,38 @@ def test_equals_the_unet_with_the_embedding_behind_its_time_embedding(assembled,
         stock.time_embedding.post_act = AddFps(stock, load_file(videocrafter2_unet / WEIGHTS), 24.0)
         told = stock(x, schedule.timestep[level], model.text_states(prompts)[1:].double()).sample
     assert (told - plain).abs().max() > 1e-3
-    torch.testing.assert_close(x0, to_x0(told, x, schedule.now(level), "v_prediction"), atol=1e-9, rtol=0)
+    torch.testing.assert_close(x0, to_x0(told, x, schedule.now(level), "epsilon"), atol=1e-9, rtol=0)
+
+
+def test_the_authors_base_clip_with_their_scale(assembled, monkeypatch) -> None:
+    """Recorded from their code with `use_scale`. Real here: the folder, and of its model the noise levels and what is
+    made of a prediction; the prediction itself and the text are the analytic ones of the recording."""
+    case, meta = load(DATA / "n2_la1_base_scale.npz")
+    analytic, plan, tape = planned(case, meta, window_batch=1)
+    model = load_model(str(assembled), "cpu", torch.float64)
+
+    def denoise(x: Tensor, level: Tensor, schedule: Schedule, condition: Condition, rows: Tensor) -> Tensor:
+        return model.x0(analytic.predict(x, level, schedule, condition, rows), x, level, schedule)
+
+    monkeypatch.setattr(model, "denoise", denoise)
+    monkeypatch.setattr(model, "encode", analytic.encode)
+    same(base_clip(prepare(model, plan, tape)), case["base"])
+
+
+def test_default_levels_are_those_of_training(assembled, zeroscope) -> None:
+    ours, plain = (load_model(str(place), "cpu", torch.float64).schedule(1000) for place in (assembled, zeroscope))
+    scale = ours.alpha[1:] / plain.alpha[1:]
+    expected = np.concatenate([np.linspace(1.0, 0.7, 400), np.full(600, 0.7)])
+    torch.testing.assert_close(scale, torch.from_numpy(expected), atol=1e-12, rtol=0)
+    assert torch.equal(ours.sigma, plain.sigma) and ours.alpha[0] == 1
+    assert torch.equal(ours.alpha_next[1:], ours.alpha[:-1])
+
+
+def test_the_scale_is_for_predicted_noise_alone(assembled, folder) -> None:
+    assert read_json(assembled / "longtake.json")["use_scale"] is True
+    configs = read_configs(find(str(folder)), FAMILIES["TextToVideoSDPipeline"])
+    with pytest.raises(InputError, match="use_scale.*predict epsilon"):
+        spec_of(replace(configs, extras={"use_scale": True}), FAMILIES["TextToVideoSDPipeline"])
 
 
 def test_the_folder_says_what_the_model_is(assembled, caplog) -> None:
@@ -70,26 +110,26 @@ def test_the_folder_says_what_the_model_is(assembled, caplog) -> None:
     assert spec.parameters == sum(t.numel() for part in parts for t in part.parameters()) + fps_weights
 
 
-def test_the_digest_depends_on_what_the_network_is_told(assembled, videocrafter2_unet, folder, tmp_path) -> None:
-    assemble(videocrafter2_unet, folder, tmp_path / "same", SETTINGS)
+def test_the_digest_depends_on_what_the_network_is_told(assembled, videocrafter2_unet, zeroscope, tmp_path) -> None:
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "same", SETTINGS)
     other = Assembly(told_fps=8.0, fps=10.0, guidance=12.0, height=16, width=16)
-    assemble(videocrafter2_unet, folder, tmp_path / "other", other)
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "other", other)
     digests = [load_model(str(place)).digest for place in (assembled, tmp_path / "same", tmp_path / "other")]
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_unet_that_must_be_told_is_not_run_untold(assembled, videocrafter2_unet, folder, tmp_path) -> None:
-    assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
+def test_a_unet_that_must_be_told_is_not_run_untold(assembled, videocrafter2_unet, zeroscope, tmp_path) -> None:
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "model", SETTINGS)
     (tmp_path / "model" / "longtake.json").unlink()
     with pytest.raises(InputError, match="must be told.*longtake convert videocrafter2"):
         model_spec(str(tmp_path / "model"))
 
 
-def test_telling_a_unet_that_does_not_listen_is_an_error(folder, videocrafter2_unet, tmp_path) -> None:
-    assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
+def test_telling_a_unet_that_does_not_listen_is_an_error(zeroscope, videocrafter2_unet, tmp_path) -> None:
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "model", SETTINGS)
     weights = tmp_path / "model" / "unet" / WEIGHTS
     weights.unlink()
-    weights.write_bytes((folder / "unet" / WEIGHTS).read_bytes())
+    weights.write_bytes((zeroscope / "unet" / WEIGHTS).read_bytes())
     with pytest.raises(InputError, match="told_fps.*no effect"):
         model_spec(str(tmp_path / "model"))
 
@@ -113,8 +153,8 @@ def test_an_embedding_of_another_form_is_refused(assembled, spoil) -> None:
         (assembled / "kept").replace(assembled / "unet" / WEIGHTS)
 
 
-def test_told_fps_must_be_a_rate(assembled, folder, videocrafter2_unet, tmp_path) -> None:
-    assemble(videocrafter2_unet, folder, tmp_path / "model", SETTINGS)
+def test_told_fps_must_be_a_rate(assembled, zeroscope, videocrafter2_unet, tmp_path) -> None:
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "model", SETTINGS)
     (tmp_path / "model" / "longtake.json").write_text(json.dumps({"told_fps": -1}))
     with pytest.raises(CheckpointError, match="told_fps is -1"):
         model_spec(str(tmp_path / "model"))

@@ -44,14 +44,15 @@ class Analytic(PerFrameNoise):
         else:
             betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         bar = torch.cumprod(1 - betas, 0).float().double()
-        schedule = discrete_schedule(bar, num_levels, spacing, "epsilon")
-        if not self.use_scale:
-            return schedule
         scale = torch.cat([torch.linspace(1, 0.7, 400, dtype=torch.float64), torch.full((600,), 0.7)])
-        alpha = schedule.alpha * scale[schedule.timestep]
-        return replace(schedule, alpha=alpha, alpha_next=alpha[torch.arange(len(alpha)).sub(1).clamp(min=0)])
+        return discrete_schedule(bar, num_levels, spacing, "epsilon", scale if self.use_scale else None)
 
     def denoise(self, x, level, schedule, condition, prompt_index):
+        eps = self.predict(x, level, schedule, condition, prompt_index)
+        return to_x0(eps, x, schedule.now(level[:, None, :, None, None]), "epsilon")
+
+    def predict(self, x, level, schedule, condition, prompt_index):
+        """Return the epsilon of a level for every frame."""
         self.forwards += len(x)
         t = schedule.timestep[level].double()[:, None, :, None, None]
         prev = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], dim=2)
@@ -59,9 +60,7 @@ class Analytic(PerFrameNoise):
         kappa = condition.rows["kappa"][prompt_index][:, None, :, None, None]
         j = torch.arange(x.shape[2], dtype=x.dtype)[:, None, None]
         eps = 0.3 * x + 0.04 * prev + 0.05 * m.sin() + 0.0002 * t + 0.02 * (0.7 * j).cos()
-        eps = eps + 0.03 * (kappa * x).tanh() + 0.001 * self.fps
-        now = schedule.now(level[:, None, :, None, None])
-        return to_x0(eps, x, now, "epsilon")
+        return eps + 0.03 * (kappa * x).tanh() + 0.001 * self.fps
 
     def decode(self, latents, state, last):
         raise NotImplementedError

@@ -69,6 +69,8 @@ class Extras:
     """Height and width in pixels, for networks that do not say at which they were trained."""
     told_fps: Positive | None = None
     """Frames per second that the network is told of, for networks that want to know (VideoCrafter2)."""
+    use_scale: bool = False
+    """Whether training scaled pictures down where there is much noise, to 0.7 (VideoCrafter2; its authors' name)."""
     clean_frames: bool = False
     """Whether the network was trained with finished frames among noisy ones, labelled with timestep 0."""
     vocabulary: list[str] | None = None

@@ -72,7 +72,7 @@ def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> Non
         for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
             shutil.copytree(places[part], draft / part, copy_function=_link)
         shutil.copy(parts / INDEX, draft)
-        extras = {"fps": settings.fps, "guidance": settings.guidance, "told_fps": settings.told_fps}
+        extras = {"fps": settings.fps, "guidance": settings.guidance, "told_fps": settings.told_fps, "use_scale": True}
         (draft / EXTRAS).write_text(json.dumps(extras, indent=2), encoding="utf-8")
         draft.rename(output)
 

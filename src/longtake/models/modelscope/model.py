@@ -25,7 +25,7 @@ from longtake.models.hooks import (
 from longtake.models.hub.configs import Configs, place_of
 from longtake.models.image_model import ImageModel, frame_levels
 from longtake.models.modelscope.mixing import frame_mixing, layers_over_time
-from longtake.models.modelscope.videocrafter2 import embedded_fps
+from longtake.models.modelscope.videocrafter2 import embedded_fps, x0_scale
 from longtake.schedule import Schedule
 
 
@@ -36,11 +36,19 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks):
     """
 
     def __init__(
-        self, pipeline: Any, spec: VideoSpec, configs: Configs, told: str = "", fps_embedding: Tensor | None = None
+        self,
+        pipeline: Any,
+        spec: VideoSpec,
+        configs: Configs,
+        told: str = "",
+        fps_embedding: Tensor | None = None,
+        use_scale: bool = False,
     ) -> None:
-        """Take a pipeline; `fps_embedding` is added to the embedding of every timestep, and `told` says so."""
+        """Take a pipeline; `fps_embedding` is added to the embedding of every timestep, `use_scale` is that of
+        longtake.json, and `told` says both."""
         super().__init__(pipeline, spec, configs, pipeline.unet, told)
         self.fps_embedding = fps_embedding
+        self.x0_scale = x0_scale(len(self.alphas_cumprod)) if use_scale else None
         self.text_layers = text_layers(pipeline.unet)
         is_slow = self.device.type == "cpu" and self.dtype == torch.bfloat16
         self.slow_layers = self_attention_layers(pipeline.unet) if is_slow else []
@@ -98,9 +106,11 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks):
 
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
     """Make a pipeline a model. Raises CheckpointError for an embedding of frames per second of another shape."""
-    told_fps = configs.extras.get("told_fps")
+    told_fps, use_scale = configs.extras.get("told_fps"), bool(configs.extras.get("use_scale"))
+    said = ["use_scale"] if use_scale else []
     if told_fps is None:
-        return UNetModel(pipeline, spec, configs)
+        return UNetModel(pipeline, spec, configs, " ".join(said), use_scale=use_scale)
     unet = configs.parts["unet"]
     embedding = embedded_fps(pipeline.unet, place_of(unet), float(told_fps), unet.variant)
-    return UNetModel(pipeline, spec, configs, f"told_fps {float(told_fps)}", embedding)
+    told = " ".join([f"told_fps {float(told_fps)}", *said])
+    return UNetModel(pipeline, spec, configs, told, embedding, use_scale)

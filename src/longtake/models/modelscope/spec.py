@@ -8,7 +8,7 @@ from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
 from longtake.models.image_spec import Denoiser, image_spec
 from longtake.models.modelscope.temporal_shapes import temporal_layers
 
-USES = ("num_frames", "infill_guidance", "clean_frames", "told_fps", "vocabulary")
+USES = ("num_frames", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")
 FPS_EMBEDDING = tuple(
     f"fps_embedding.{layer}.{kind}" for layer in ("linear_1", "linear_2") for kind in ("weight", "bias")
 )
@@ -33,6 +33,9 @@ def spec(configs: Configs) -> VideoSpec:
             f"{configs.where}/{EXTRAS}: infill_guidance has no effect without clean_frames; remove it"
         )
     _check_fps_embedding(unet, extras.told_fps)
+    scheduler = configs.parts["scheduler"]
+    if extras.use_scale and scheduler.config.get("prediction_type", "epsilon") != "epsilon":
+        raise InputError(f"use_scale of {EXTRAS} is for networks that predict epsilon, which {scheduler.where} denies")
     denoiser = unet.read(Denoiser)
     capabilities: set[type[VideoModel]] = {PerFrameNoise, TemporalHooks}
     if extras.clean_frames:

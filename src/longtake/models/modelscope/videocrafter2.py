@@ -1,6 +1,7 @@
 """VideoCrafter2's network: ModelScope's, told of frames per second (Chen et al., 2024, arXiv 2401.09047).
 
-The embedding of the frames per second is added to that of the timestep, after its layers.
+The embedding of the frames per second is added to that of the timestep, after its layers. Training noised pictures that
+were scaled down:  x = sqrt(alpha_bar) scale x0 + sqrt(1 - alpha_bar) eps  (`use_scale` in the authors' config).
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from longtake.errors import CheckpointError
 from longtake.models.hub.configs import stem
 from longtake.models.hub.files import weight_files
 from longtake.models.modelscope.spec import FPS_EMBEDDING
+from longtake.schedule import Table
 
 RESNET = {
     "in_layers.0": "norm1",
@@ -28,6 +30,9 @@ RESNET = {
     "skip_connection": "conv_shortcut",
 }
 """Layers of a residual block in the authors' checkpoint, and what diffusers calls them."""
+
+SCALE, SCALE_STEPS = 0.7, 400
+"""The least scale of x0, and after how many timesteps it is reached."""
 
 
 def embedded_fps(
@@ -54,6 +59,12 @@ def embedded_fps(
     embedding.to(unet.device, unet.dtype)
     with torch.no_grad():
         return embedding(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
+
+
+def x0_scale(num_timesteps: int) -> Table:
+    """Return what training multiplied x0 by at every timestep: 1 falling to 0.7 over 400 of them, then 0.7."""
+    falling = torch.linspace(1, SCALE, SCALE_STEPS, dtype=torch.float64)
+    return torch.cat([falling, torch.full((num_timesteps,), SCALE, dtype=torch.float64)])[:num_timesteps]
 
 
 def library_name(name: str, modules: dict[str, str]) -> str | None:
