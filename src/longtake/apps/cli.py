@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
         for name, row in METRICS.items()
     },
     "convert videocrafter2": Command("longtake.apps.convert:videocrafter2_command", "make a model folder of its UNet"),
+    "convert safetensors": Command("longtake.apps.convert:safetensors_command", "make a model folder of one with .bin"),
     "convert pvdm": Command("longtake.apps.convert:pvdm_command", "make a model folder of its authors' checkpoints"),
     "data sprites": Command(
         "longtake.apps.catalog:sprites_command", "look at the worlds that the embedded model knows"

@@ -33,12 +33,39 @@ def videocrafter2_command(arguments: Sequence[str]) -> int:
         raise InputError("what to convert is missing; give the folder of the UNet, or VideoCrafter's model.ckpt")
     if settings.parts is None:
         raise InputError("--parts is missing; give ZeroScope's folder, which has the other parts of the model")
-    assemble(settings.source.expanduser(), settings.parts.expanduser(), settings.output.expanduser(), settings.assembly)
-    spec = model_spec(str(settings.output))
+    output = settings.output.expanduser()
+    assemble(settings.source.expanduser(), settings.parts.expanduser(), output, settings.assembly)
+    return _say(output, settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetensorsSettings(Answer):
+    """Make a model folder of one whose weights lie there as .bin, without running anything that they hold."""
+
+    source: Annotated[str | None, Setting(positional=True, metavar="FOLDER|ID")] = None
+    """A model folder in the hub layout, or the id of one in the hub's cache."""
+    output: Annotated[Path | None, Setting(short="-o", metavar="PATH", unset="none")] = None
+    """The folder to write, for --model."""
+
+
+def safetensors_command(arguments: Sequence[str]) -> int:
+    """Write the folder."""
+    settings = parse_arguments(SafetensorsSettings, "convert safetensors", arguments)
+    if settings.source is None or settings.output is None:
+        raise InputError("give the folder to convert, and with -o the folder to write")
+    from longtake.models.hub.convert import to_safetensors
+
+    output = settings.output.expanduser()
+    to_safetensors(settings.source, output)
+    return _say(output, settings)
+
+
+def _say(output: Path, settings: Answer) -> int:
+    spec = model_spec(str(output))
     if settings.json:
-        print(json.dumps({"folder": str(settings.output), "parameters": spec.parameters}))
+        print(json.dumps({"folder": str(output), "parameters": spec.parameters}))
     else:
-        print(f"{settings.output}: {spec.width}x{spec.height}, {spec.parameters / 1e6:.1f} M weights")
+        print(f"{output}: {spec.width}x{spec.height}, {spec.parameters / 1e6:.1f} M weights")
     return 0
 
 

@@ -63,7 +63,10 @@ def variant(folder: Path, stem: str, wanted: str | None = None) -> str | None:
         if (folder / name).exists() or (folder / _index_name(name)).exists():
             return found
     if any(folder.glob("*.bin")):
-        raise CheckpointError(f"{folder} holds pickled weights (.bin), which can run code; convert them to safetensors")
+        raise CheckpointError(
+            f"{folder} holds pickled weights (.bin), which can run code; "
+            f"'longtake convert safetensors {folder.parent} -o OUT' makes a folder without them"
+        )
     raise CheckpointError(f"{folder} holds no {stem}.safetensors; fetch the model again")
 
 

@@ -1,17 +1,16 @@
 """Assembles a VideoCrafter2 folder in the hub's layout: its UNet, and ZeroScope's other parts."""
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.errors import CheckpointError, InputError
 from longtake.models import FAMILIES
 from longtake.models.hub.configs import EXTRAS, part_folders, stem
+from longtake.models.hub.convert import copy_part, link, new_folder, read_pickled, write_tensors
 from longtake.models.hub.files import read_json, tensor_shapes, weight_files
 from longtake.models.hub.find import INDEX
 from longtake.models.modelscope.spec import FPS_EMBEDDING
@@ -51,12 +50,8 @@ def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> Non
 
     `source` is the folder of a UNet in the hub's layout (or one that has it as unet/), or the authors' checkpoint;
     `parts` is ZeroScope's folder. Raises InputError and CheckpointError for sources that do not fit, OutputError for an
-    output that exists.
+    output that exists; then nothing is written.
     """
-    if output.exists():
-        raise OutputError(f"{output} exists; choose another name, or remove it")
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {output}: the folder {output.absolute().parent} does not exist")
     found = read_json(parts / INDEX).get("_class_name")
     if found != FAMILY.pipeline:
         raise InputError(f"{parts} is a {found}; the other parts are those of a {FAMILY.pipeline}")
@@ -64,17 +59,15 @@ def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> Non
     folder = _unet_folder(source)
     config = read_json((folder or places["unet"]) / "config.json")
     config |= {"sample_size": _latent_size(config, read_json(places["vae"] / "config.json"), settings)}
-    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as scratch:
-        draft = Path(scratch) / "model"
-        (draft / "unet").mkdir(parents=True)
+    with new_folder(output) as draft:
+        (draft / "unet").mkdir()
         (draft / "unet" / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         _write_weights(source, folder, config, draft / "unet")
         for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
-            shutil.copytree(places[part], draft / part, copy_function=_link)
+            copy_part(places[part], draft / part)
         shutil.copy(parts / INDEX, draft)
         extras = {"fps": settings.fps, "guidance": settings.guidance, "told_fps": settings.told_fps, "use_scale": True}
         (draft / EXTRAS).write_text(json.dumps(extras, indent=2), encoding="utf-8")
-        draft.rename(output)
 
 
 def _unet_folder(source: Path) -> Path | None:
@@ -105,26 +98,22 @@ def _write_weights(source: Path, folder: Path | None, config: dict[str, Any], ta
         files = weight_files(folder, stem("unet"))
         _check({name: shape for file in files for name, shape in tensor_shapes(file).items()}, config, source)
         for file in [*files, *folder.glob("*.safetensors.index*.json")]:
-            _link(file, target / file.name)
+            link(file, target / file.name)
         return
-    from safetensors.torch import save_file
-
-    tensors = _read_pickled(pickled, config)
+    tensors = _unpickled(pickled, config)
     _check({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config, source)
-    save_file(tensors, target / f"{stem('unet')}.safetensors")
+    write_tensors(tensors, target / f"{stem('unet')}.safetensors", source)
 
 
-def _read_pickled(source: Path, config: dict[str, Any]) -> "dict[str, Tensor]":
+def _unpickled(source: Path, config: dict[str, Any]) -> "dict[str, Tensor]":
     """Return the UNet of a checkpoint, of which nothing but tensors is read, under diffusers' names."""
-    import torch
+    from torch import Tensor
 
-    from longtake.models.hub.load import one_line_errors
     from longtake.models.modelscope.videocrafter2 import library_name, module_names
 
-    with one_line_errors(source):
-        content = torch.load(source, map_location="cpu", weights_only=True)
-    content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    tensors = {name: tensor.contiguous() for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    content = read_pickled(source)
+    content = content.get("state_dict", content)
+    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     theirs = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     if not theirs:
         return tensors
@@ -135,7 +124,7 @@ def _read_pickled(source: Path, config: dict[str, Any]) -> "dict[str, Tensor]":
 def _as_linear(name: str, tensor: "Tensor") -> "Tensor":
     """Return the weight of a linear layer where the authors have a convolution of kernel 1 (their `init_attn`)."""
     is_kernel_1 = name.endswith((".proj_in.weight", ".proj_out.weight")) and tensor.ndim == 3 and tensor.shape[2] == 1
-    return tensor[..., 0].contiguous() if is_kernel_1 else tensor
+    return tensor[..., 0] if is_kernel_1 else tensor
 
 
 def _check(shapes: Shapes, config: dict[str, Any], source: Path) -> None:
@@ -156,15 +145,3 @@ def _check(shapes: Shapes, config: dict[str, Any], source: Path) -> None:
     for name in sorted(shapes):
         if shapes[name] != wanted[name]:
             raise CheckpointError(f"{source}: {name} has the shape {list(shapes[name])}, not {list(wanted[name])}")
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    """Give large files a second name where that is possible, copy others."""
-    real = Path(source).resolve()
-    if real.suffix == ".safetensors":
-        try:
-            os.link(real, target)
-            return
-        except OSError:
-            pass
-    shutil.copy(real, target)

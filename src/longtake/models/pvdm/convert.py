@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.models.hub.convert import read_pickled
 from longtake.models.hub.files import read_json
-from longtake.models.hub.load import one_line_errors
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.official import autoencoder_config, is_unet, our_autoencoder, our_unet, unet_config
@@ -66,9 +66,8 @@ def convert_checkpoints(sources: Sequence[Path], output: Path, fps: float | None
 
 def _read(source: Path) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint, of which nothing but tensors is read."""
-    with one_line_errors(source):
-        content = torch.load(source, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or not content:
+    content = read_pickled(source)
+    if not content:
         raise InputError(f"{source} holds no tensors by name; give model_last.pth or ema_model_N.pth of PVDM")
     for name, value in content.items():
         if not isinstance(value, Tensor):
