@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longtake.errors import CapabilityError, InputError, NonFiniteError, plain
-from longtake.model import VideoModel, VideoSpec
+from longtake.model import ToldFps, VideoModel, VideoSpec
 from longtake.models.words import unknown_words
 from longtake.ranks.torchrun import check_same
 from longtake.report import Order, check_sidecars
@@ -278,6 +278,8 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     plan = sampler.plan(request, spec)
     if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
         raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
+    if request.told_fps is not None and ToldFps not in spec.capabilities:
+        raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")
     if part is None:
         return plan
     if not isinstance(sampler, TaskSampler):

@@ -260,6 +260,14 @@ class TemporalHooks(VideoModel):
         """Let `mixer` mix the frames of every `denoise` inside the context, in place of the model's own layers."""
 
 
+class ToldFps(VideoModel):
+    """A model whose network is told of frames per second."""
+
+    @abstractmethod
+    def told(self, fps: float) -> "VideoModel":
+        """Return the model that tells its network of this rate; it shares everything else with this one."""
+
+
 class Infill(VideoModel):
     """A model that fills gaps between known frames: at least between the first and the last of a window."""
 

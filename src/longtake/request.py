@@ -78,6 +78,9 @@ class Request:
     """What guidance moves away from."""
     steps: Annotated[int | None, Setting(metavar="INT", unset="the sampler's own")] = None
     """Denoising steps, for samplers that let you choose."""
+    told_fps: Annotated[float | None, Setting(metavar="FLOAT", unset="the model's own")] = None
+    """Frames per second that the network is told of, for models that want to know; more means smaller steps between
+    frames."""
 
     def __post_init__(self) -> None:
         """Raise InputError for numbers that no video can have."""
@@ -89,6 +92,10 @@ class Request:
             raise InputError(f"{self.steps} steps cannot denoise anything; ask for 1 or more")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise InputError(f"a guidance of {self.guidance} is out of range; use 0 to 100, usually 1 to 12")
+        if self.told_fps is not None and not 0 < self.told_fps <= 1000:
+            raise InputError(
+                f"no network can be told of {self.told_fps} frames per second; use 1 to 1000, usually 8 to 28"
+            )
         _check_text(self.negative_prompt, "the negative prompt")
 
 

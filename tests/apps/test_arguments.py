@@ -103,7 +103,7 @@ def test_docstrings_of_fields_are_found_in_what_a_class_extends() -> None:
 def test_a_video_has_the_options_of_request_and_output() -> None:
     """Each is declared once: in the dataclass that the package itself uses."""
     shown = options(VideoSettings, default_settings(()))
-    names = {"--frames", "--seed", "--guidance", "--negative-prompt", "--steps"}
+    names = {"--frames", "--seed", "--guidance", "--negative-prompt", "--steps", "--told-fps"}
     names |= {"--output", "--fps", "--crf", "--scale", "--overwrite", "--range"}
     assert names <= shown
     own = set(VideoSettings.__dataclass_fields__)

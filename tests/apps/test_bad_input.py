@@ -52,6 +52,8 @@ MISTAKES = [
     (("generate", "a \udcff", *TOY), "no Unicode text (character 2)"),
     (("generate", "a", *TOY, "--guidance", "3", "--negative-prompt", "\udcff"), "the negative prompt is no Unicode"),
     (("generate", "a", *TOY, "--negative-prompt", "b"), "has no effect at guidance 1"),
+    (("generate", "a", *TOY, "--told-fps", "8"), "told_fps has no effect on toy"),
+    (("generate", "a", *TOY, "--told-fps", "0"), "no network can be told of 0.0"),
     (("generate", "a", *TOY, "--prompts", "a | b"), "both a prompt and --prompts"),
     (("generate", *TOY, "--prompts", "a || b"), "line 1, column 4"),
     (("generate", *TOY, "--prompts", "notes.json", "-o", "notes.mp4", "--overwrite"), "holds the prompts"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from longtake.errors import unknown_name
 from longtake.lazy import named
-from longtake.model import VideoModel
+from longtake.model import ToldFps, VideoModel
 from longtake.sampler import Chunk, Loop, Plan, Sampler, State, TaskLoop
 from longtake.tasks.task import Executor, Store, Work
 
@@ -85,7 +85,7 @@ def run_plan(
     entry = SAMPLERS[plan.settings.name]
     if entry.work is None:
         loop: Loop = named(entry.loop)
-        return loop(model, plan, noise, world, resume)
+        return loop(_told(model, plan), plan, noise, world, resume)
     # These import torch, which a plan must not wait for.
     from longtake.tasks.inline import Inline
     from longtake.tasks.rounds import Rounds
@@ -102,4 +102,10 @@ def plan_work(model: VideoModel, plan: Plan, noise: "Noise", world: "World") -> 
     """Return what does the tasks of a plan; a worker makes its own, with its own model."""
     entry = SAMPLERS[plan.settings.name]
     assert entry.work is not None
-    return named(entry.work)(model, plan, noise, world)
+    return named(entry.work)(_told(model, plan), plan, noise, world)
+
+
+def _told(model: VideoModel, plan: Plan) -> VideoModel:
+    """Return the model as the request wants it: telling its network of other frames per second, if of any."""
+    fps = plan.request.told_fps
+    return model.told(fps) if fps is not None and isinstance(model, ToldFps) else model

@@ -114,7 +114,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run the command in this process: exit status, output, errors."""
 
     def command(*arguments: str) -> tuple[Any, str, str]:
-        monkeypatch.setattr("sys.argv", ["longtake", "convert", "videocrafter2", *arguments])
+        monkeypatch.setattr("sys.argv", ["longtake", *arguments])
         with pytest.raises(SystemExit) as leaving:
             main()
         return leaving.value.code, *capsys.readouterr()
@@ -125,10 +125,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_the_command_makes_a_model(run, videocrafter2_unet, zeroscope, tmp_path) -> None:
     output = str(tmp_path / "model")
     size = ("--height", "16", "--width", "16", "--told-fps", "24")
-    status, out, err = run(str(videocrafter2_unet), "--parts", str(zeroscope), "-o", output, *size, "--json")
+    source = ("convert", "videocrafter2", str(videocrafter2_unet))
+    status, out, err = run(*source, "--parts", str(zeroscope), "-o", output, *size, "--json")
     assert status == 0 and err == ""
     assert json.loads(out) == {"folder": output, "parameters": model_spec(output).parameters}
     assert json.loads((tmp_path / "model" / "longtake.json").read_text())["told_fps"] == 24
+
+
+def test_a_report_says_what_a_run_told_the_network(run, videocrafter2_unet, zeroscope, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "model", SETTINGS)
+    asked = ("generate", "a car", "--model", "model", "--frames", "4", "--sampler", "chunked", "--steps", "2")
+    assert run(*asked, "--told-fps", "8", "-o", "a.mkv")[0] == 0
+    assert json.loads((tmp_path / "a.json").read_text())["request"]["told_fps"] == 8
+    assert run("generate", "--from", "a.json", "-o", "b.mkv")[0] == 0
+    assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
+    status, _, err = run(*asked, "--told-fps", "9", "-o", "a.mkv")
+    assert status == 2 and "told_fps" in err
 
 
 @pytest.mark.parametrize(
@@ -141,5 +154,5 @@ def test_the_command_makes_a_model(run, videocrafter2_unet, zeroscope, tmp_path)
     ],
 )
 def test_bad_arguments_are_refused(run, arguments, message) -> None:
-    status, out, err = run(*arguments)
+    status, out, err = run("convert", "videocrafter2", *arguments)
     assert (status, out) == (2, "") and message in err and err.count("\n") == 1

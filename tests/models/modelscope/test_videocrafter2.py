@@ -1,6 +1,7 @@
 """A UNet that is told of frames per second, against diffusers' own UNet with a hook, on tiny real components."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,21 @@ from diffusers.models.embeddings import TimestepEmbedding
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from longtake._generate import checked_plan, generate, run_settings
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Condition
+from longtake.model import Condition, ToldFps
 from longtake.models import FAMILIES, load_model, model_spec, spec_of
 from longtake.models.hub.configs import read_configs
 from longtake.models.hub.files import read_json
 from longtake.models.hub.find import find
 from longtake.models.modelscope.convert import Assembly, assemble
 from longtake.models.modelscope.model import UNetModel
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.loop import base_clip, prepare
 from longtake.schedule import Schedule, to_x0
+from longtake.video.output import Output
+from longtake.video.read import read_frames
 
 from ...samplers.fifo.test_golden import DATA, load, planned, same
 
@@ -103,7 +109,7 @@ def test_the_folder_says_what_the_model_is(assembled, caplog) -> None:
     spec = model_spec(str(assembled))
     assert (spec.width, spec.height, spec.fps, spec.guidance, spec.num_frames) == (16, 16, 10, 12, 16)
     model = load_model(str(assembled))
-    assert isinstance(model, UNetModel) and model.fps_embedding is not None
+    assert isinstance(model, UNetModel) and ToldFps in spec.capabilities
     assert caplog.text == ""
     fps_weights = sum(t.numel() for t in TimestepEmbedding(16, 64).parameters())
     parts = (model.pipeline.unet, model.pipeline.vae, model.pipeline.text_encoder)
@@ -116,6 +122,34 @@ def test_the_digest_depends_on_what_the_network_is_told(assembled, videocrafter2
     assemble(videocrafter2_unet, zeroscope, tmp_path / "other", other)
     digests = [load_model(str(place)).digest for place in (assembled, tmp_path / "same", tmp_path / "other")]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_run_tells_the_network_of_its_own_rate(assembled, videocrafter2_unet, zeroscope, tmp_path) -> None:
+    """As a folder that says the same, and as another run; the model itself stays what it is."""
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "told", replace(SETTINGS, told_fps=8.0))
+    prompts, model = PromptTimeline.constant("a red car"), load_model(str(assembled))
+    asked = Request(prompts=prompts, frames=4, told_fps=8.0)
+    runs = [(model, asked), (load_model(str(tmp_path / "told")), Request(prompts=prompts, frames=4)),
+            (model, Request(prompts=prompts, frames=4))]  # fmt: skip
+    videos, settings = [], []
+    for number, (each, request) in enumerate(runs):
+        sampler = Chunked(overlap=0)
+        generate(each, replace(request, steps=2), sampler, Output(path=tmp_path / f"{number}.mkv"))
+        videos.append(np.stack(list(read_frames(tmp_path / f"{number}.mkv"))))
+        settings.append(run_settings(each, checked_plan(each.spec, request, sampler), sampler))
+    assert np.array_equal(videos[0], videos[1]) and not np.array_equal(videos[0], videos[2])
+    fresh = load_model(str(assembled))
+    assert fresh.told(8.0).lock is fresh.lock, "threads that share the network share its lock"
+    assert settings[0]["told_fps"] == 8.0 and settings[0] != settings[2]
+
+
+def test_telling_a_model_that_does_not_ask_is_an_error() -> None:
+    request = Request(prompts=PromptTimeline.constant("a car"), frames=4, told_fps=8.0)
+    with pytest.raises(InputError, match="told_fps has no effect on toy"):
+        checked_plan(model_spec("toy"), request, Chunked())
+    for fps in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match="no network can be told"):
+            replace(request, told_fps=fps)
 
 
 def test_a_unet_that_must_be_told_is_not_run_untold(assembled, videocrafter2_unet, zeroscope, tmp_path) -> None:

@@ -3,8 +3,9 @@
 One class for every folder of that layout: the embedded models, ModelScope, ZeroScope, VideoCrafter2.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
-from longtake.model import Condition, FrameMixer, TemporalHooks, VideoSpec
+from longtake.model import Condition, FrameMixer, TemporalHooks, ToldFps, VideoSpec
 from longtake.models.clean_frames import CleanFrames
 from longtake.models.hooks import (
     frame_conditions,
@@ -25,34 +26,29 @@ from longtake.models.hooks import (
 from longtake.models.hub.configs import Configs, place_of
 from longtake.models.image_model import ImageModel, frame_levels
 from longtake.models.modelscope.mixing import frame_mixing, layers_over_time
-from longtake.models.modelscope.videocrafter2 import embedded_fps, x0_scale
+from longtake.models.modelscope.videocrafter2 import fps_embedding, x0_scale
 from longtake.schedule import Schedule
 
 
-class UNetModel(ImageModel, CleanFrames, TemporalHooks):
+class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
     """A UNet over space and time, an image VAE and CLIP's text encoder.
 
     Infill and continuation give good pictures only where the network was trained for them: see `spec.clean_frames`.
     """
 
     def __init__(
-        self,
-        pipeline: Any,
-        spec: VideoSpec,
-        configs: Configs,
-        told: str = "",
-        fps_embedding: Tensor | None = None,
-        use_scale: bool = False,
+        self, pipeline: Any, spec: VideoSpec, configs: Configs, embed_fps: Callable[[float], Tensor] | None = None
     ) -> None:
-        """Take a pipeline; `fps_embedding` is added to the embedding of every timestep, `use_scale` is that of
-        longtake.json, and `told` says both."""
-        super().__init__(pipeline, spec, configs, pipeline.unet, told)
-        self.fps_embedding = fps_embedding
+        """Take a pipeline; what `embed_fps` returns is added to the embedding of every timestep."""
+        told_fps, use_scale = configs.extras.get("told_fps"), configs.extras.get("use_scale")
+        told = ([] if told_fps is None else [f"told_fps {float(told_fps)}"]) + (["use_scale"] if use_scale else [])
+        super().__init__(pipeline, spec, configs, pipeline.unet, " ".join(told))
+        self.embed_fps = embed_fps
         self.x0_scale = x0_scale(len(self.alphas_cumprod)) if use_scale else None
         self.text_layers = text_layers(pipeline.unet)
         is_slow = self.device.type == "cpu" and self.dtype == torch.bfloat16
         self.slow_layers = self_attention_layers(pipeline.unet) if is_slow else []
-        self.time_table = self._embed_timesteps()
+        self.time_table = self._embed_timesteps(None if told_fps is None else float(told_fps))
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the keys and values of prompts in all the layers that attend to text: computed once for all calls."""
@@ -95,22 +91,26 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks):
         with frame_mixing(self.pipeline.unet, mixer), swapped(self, "slow_layers", others):
             yield
 
-    def _embed_timesteps(self) -> Float[Tensor, "timesteps width"]:
+    def told(self, fps: float) -> "UNetModel":
+        """Return the model that tells its network of this rate; it shares everything else with this one."""
+        # The copy has the same lock, as both run the same network.
+        with self.lock:
+            other = copy(self)
+            other.time_table = self._embed_timesteps(fps)
+        return other
+
+    def _embed_timesteps(self, told_fps: float | None) -> Float[Tensor, "timesteps width"]:
         """Return the time embedding of every timestep of training: a lookup replaces the layer from here on."""
         unet = self.pipeline.unet
         timesteps = torch.arange(len(self.alphas_cumprod), device=self.device)
         with torch.no_grad():
             table = unet.time_embedding(unet.time_proj(timesteps).to(self.dtype))
-        return table if self.fps_embedding is None else table + self.fps_embedding
+        return table + self.embed_fps(told_fps) if self.embed_fps and told_fps is not None else table
 
 
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
     """Make a pipeline a model. Raises CheckpointError for an embedding of frames per second of another shape."""
-    told_fps, use_scale = configs.extras.get("told_fps"), bool(configs.extras.get("use_scale"))
-    said = ["use_scale"] if use_scale else []
-    if told_fps is None:
-        return UNetModel(pipeline, spec, configs, " ".join(said), use_scale=use_scale)
+    if ToldFps not in spec.capabilities:
+        return UNetModel(pipeline, spec, configs)
     unet = configs.parts["unet"]
-    embedding = embedded_fps(pipeline.unet, place_of(unet), float(told_fps), unet.variant)
-    told = " ".join([f"told_fps {float(told_fps)}", *said])
-    return UNetModel(pipeline, spec, configs, told, embedding, use_scale)
+    return UNetModel(pipeline, spec, configs, fps_embedding(pipeline.unet, place_of(unet), unet.variant))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, VideoModel, VideoSpec
+from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, ToldFps, VideoModel, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
 from longtake.models.image_spec import Denoiser, image_spec
 from longtake.models.modelscope.temporal_shapes import temporal_layers
@@ -40,6 +40,8 @@ def spec(configs: Configs) -> VideoSpec:
     capabilities: set[type[VideoModel]] = {PerFrameNoise, TemporalHooks}
     if extras.clean_frames:
         capabilities |= {Infill, Continuation}
+    if extras.told_fps is not None:
+        capabilities |= {ToldFps}
     layers = temporal_layers(unet.config, denoiser.size, unet.where)
     # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
     widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]

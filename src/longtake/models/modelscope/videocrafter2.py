@@ -4,7 +4,7 @@ The embedding of the frames per second is added to that of the timestep, after i
 were scaled down:  x = sqrt(alpha_bar) scale x0 + sqrt(1 - alpha_bar) eps  (`use_scale` in the authors' config).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,10 @@ SCALE, SCALE_STEPS = 0.7, 400
 """The least scale of x0, and after how many timesteps it is reached."""
 
 
-def embedded_fps(
-    unet: UNet3DConditionModel, place: Path, fps: float, wanted: str | None = None
-) -> Float[Tensor, "1 width"]:
-    """Return the embedding of `fps`, whose layers lie among the weights of the UNet in the folder `place`.
+def fps_embedding(
+    unet: UNet3DConditionModel, place: Path, wanted: str | None = None
+) -> Callable[[float], Float[Tensor, "1 width"]]:
+    """Return what embeds frames per second, whose layers lie among the weights of the UNet in the folder `place`.
 
     `wanted` is the variant of the files.
 
@@ -57,8 +57,12 @@ def embedded_fps(
             raise CheckpointError(f"{place}: fps_embedding.{name} has another shape than its like in time_embedding")
     embedding.load_state_dict(tensors)
     embedding.to(unet.device, unet.dtype)
-    with torch.no_grad():
-        return embedding(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
+
+    def embedded(fps: float) -> Float[Tensor, "1 width"]:
+        with torch.no_grad():
+            return embedding(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
+
+    return embedded
 
 
 def x0_scale(num_timesteps: int) -> Table:
