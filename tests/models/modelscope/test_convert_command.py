@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.apps.cli import main
+from longtake.apps.generate.settings import video_settings
 from longtake.errors import LongtakeError, OutputError
 from longtake.models import model_spec
 from longtake.models.modelscope.convert import Assembly, assemble
+from longtake.samplers.fifo.plan import Fifo
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = Assembly(told_fps=24.0, fps=10.0, guidance=12.0, height=16, width=16)
@@ -142,6 +145,24 @@ def test_a_report_says_what_a_run_told_the_network(run, videocrafter2_unet, zero
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
     status, _, err = run(*asked, "--told-fps", "9", "-o", "a.mkv")
     assert status == 2 and "told_fps" in err
+
+
+@pytest.mark.parametrize("page", ["models/videocrafter2.md", "methods/fifo.md"])
+def test_the_authors_default_run_is_one_command(
+    run, videocrafter2_unet, zeroscope, tmp_path, monkeypatch, page
+) -> None:
+    """On a model of 16 frames it has their 64 levels, and their 2,368 + 128 evaluations but 56 that reach no frame."""
+    assemble(videocrafter2_unet, zeroscope, tmp_path / "videocrafter2", SETTINGS)
+    text = (Path(__file__).parents[3] / "docs" / page).read_text().replace("\\\n", " ")
+    (command,) = (line for line in text.splitlines() if line.startswith("longtake generate") and "compat" in line)
+    monkeypatch.chdir(tmp_path)
+    program, _, *arguments = shlex.split(command)
+    assert program == "longtake"
+    status, out, err = run("plan", *arguments, "--json")
+    assert (status, err) == (0, "") and json.loads(out)["forwards"] == 2440
+    settings = video_settings(arguments)
+    assert settings.method == Fifo(partitions=4, eta=1.0, compat="videocrafter2")
+    assert (settings.request.frames, settings.request.guidance, settings.request.told_fps) == (100, 12, 8)
 
 
 @pytest.mark.parametrize(
