@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from longtake.errors import LongtakeError
 from longtake.models import load_model
-from longtake.models.modelscope.convert import Assembly, assemble
+from longtake.models.modelscope import convert
+from longtake.models.modelscope.convert import PREFIX, Assembly, assemble
 from longtake.models.modelscope.videocrafter2 import library_name, module_names
 from longtake.schedule import to_x0
 
@@ -300,6 +302,39 @@ def test_every_tensor_of_the_full_size_network_has_a_name() -> None:
         assert library_name(theirs[owner] + name.removeprefix(owner), modules) == name
     assert theirs["up_blocks.1.upsamplers.0.conv"] == "output_blocks.5.3.conv"
     assert theirs["down_blocks.2.downsamplers.0.conv"] == "input_blocks.9.0.op"
+
+
+AUTHORS = {
+    "model_channels": 320,
+    "attention_resolutions": [4, 2, 1],
+    "num_res_blocks": 2,
+    "channel_mult": [1, 2, 4, 4],
+    "num_head_channels": 64,
+    "context_dim": 1024,
+}
+"""Facts from configs/inference_t2v_512_v2.0.yaml of VideoCrafter2's authors."""
+TENSORS, WEIGHTS = 1484, 1413
+"""Tensors, and millions of weights, of the network that their own code builds of it."""
+
+
+def test_the_full_size_checkpoint_fits_the_library_network(monkeypatch) -> None:
+    """Nothing is allocated: both networks are on the meta device, theirs after the authors' config, ours by default."""
+    monkeypatch.setattr(sys.modules[__name__], "HEAD_WIDTH", AUTHORS["num_head_channels"])
+    monkeypatch.setattr(sys.modules[__name__], "GROUPS", 32)
+    widths = [AUTHORS["model_channels"] * times for times in AUTHORS["channel_mult"]]
+    attends = [2**level in AUTHORS["attention_resolutions"] for level in range(len(widths))]
+    with torch.device("meta"):
+        theirs = Network(widths, attends, AUTHORS["num_res_blocks"], AUTHORS["context_dim"]).state_dict()
+        unet: Any = UNet3DConditionModel()
+    assert len(theirs) == TENSORS
+    assert sum(tensor.numel() for tensor in theirs.values()) // 10**6 == WEIGHTS
+    assert theirs["init_attn.0.proj_in.weight"].shape == (512, 320, 1)
+    state = {f"{PREFIX}{name}": tensor for name, tensor in theirs.items()}
+    monkeypatch.setattr(convert, "read_pickled", lambda file: {"state_dict": state})
+    config = dict(unet.config)
+    ours = convert._unpickled(Path("model.ckpt"), config)
+    convert._check({name: tuple(tensor.shape) for name, tensor in ours.items()}, config, Path("model.ckpt"))
+    assert len(ours) == TENSORS
 
 
 class Trap:
