@@ -35,8 +35,8 @@ class Analytic(PerFrameNoise):
         self.forwards = 0
 
     def encode(self, prompts):
-        assert len(prompts) == len(self.kappas)
-        return Condition({"kappa": torch.tensor(self.kappas, dtype=torch.float64)})
+        rows = [1 + int(prompt.removeprefix("prompt ")) if prompt else 0 for prompt in prompts]
+        return Condition({"kappa": torch.tensor([self.kappas[row] for row in rows], dtype=torch.float64)})
 
     def schedule(self, num_levels, spacing="trailing"):
         if self.is_opensora:
