@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +50,9 @@ class Result:
     """The file was complete already and nothing was done."""
     warnings: tuple[str, ...]
     """What the file's owner should know."""
-    seconds: float
-    """What the call took, without the measurements of the finished video."""
-    report: Mapping[str, Any]
+    seconds: float = field(compare=False)
+    """What the call took here, without the measurements of the finished video."""
+    report: Mapping[str, Any] = field(compare=False)
     """What was written beside the output; nothing on other processes than the first."""
 
 

@@ -161,10 +161,11 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     """Make a pipeline of diffusers that somebody has prepared (offloaded, quantised, with a LoRA) a model.
 
     The spec is read from the configs of its parts as they are; `extras` are what longtake.json says in a folder, such
-    as num_frames or size. The pipeline is used, not copied. Its digest covers the configs, the extras, and of every
-    tensor the name, the shape, the format and up to 1,024 numbers spread over it; not how strongly a LoRA counts, and
-    not the numbers of weights that lie on no device, because diffusers brings them only for a call. Raises InputError
-    for a pipeline that longtake does not run.
+    as num_frames or size. The pipeline is used, not copied; threads may share the model, but two models of one pipeline
+    know nothing of each other. Its digest covers the configs, the extras, and of every tensor the name, the shape, the
+    format and up to 1,024 numbers spread over it; not how strongly a LoRA counts, and not the numbers of weights that
+    lie on no device, because diffusers brings them only for a call. Raises InputError for a pipeline
+    that longtake does not run.
     """
     from longtake.models.hub.live import classes, live_configs
 
