@@ -17,6 +17,7 @@ from longtake.errors import LongtakeError, unknown_name
 
 SCRIPTS = {
     "score sprites": "lab.score.sprites:score",
+    "score autoencoder": "lab.score.autoencoder:score",
     "score pvdm": "lab.score.pvdm:score",
     "score pvdm-planes": "lab.score.pvdm_planes:draw",
     "score nuwa-xl": "lab.score.nuwa_xl:score",

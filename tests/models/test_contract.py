@@ -18,16 +18,19 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.run import Prompts
 
 from .wan.wan_fixture import tiny_wan
+from .wan_pictures.fixture import tiny_wan_pictures
 
 PROMPTS = ["", "a red car", "a blue boat"]
 HUB = sorted(path.parent for path in Path(os.environ.get("LONGTAKE_HUB", os.devnull)).glob("*/model_index.json"))
-TINY = ["latte", "wan", "sparsectrl"]
+TINY = ["latte", "wan", "wan_pictures", "sparsectrl"]
 
 
 @pytest.fixture(scope="module", params=[*MODELS, *TINY, *(pytest.param(path, id=path.name) for path in HUB)])
 def model(request, latte_folder, sparsectrl_folder, tmp_path_factory):
     if request.param == "wan":
         return load_model(str(tiny_wan(tmp_path_factory.mktemp("models"))))
+    if request.param == "wan_pictures":
+        return load_model(str(tiny_wan_pictures(tmp_path_factory.mktemp("models"))))
     tiny = {"latte": latte_folder, "sparsectrl": sparsectrl_folder}
     return load_model(str(tiny.get(request.param, request.param)))
 
@@ -36,7 +39,7 @@ def test_every_row_of_the_table_is_among_them(latte_folder, sparsectrl_folder):
     embedded = [entry.folder for entry in MODELS.values() if entry.folder]
     folders = [*embedded, latte_folder, sparsectrl_folder]
     kinds = {json.loads((folder / "model_index.json").read_text())["_class_name"] for folder in folders}
-    assert kinds | {"WanPipeline"} == {row.pipeline for row in FAMILIES.values()}
+    assert kinds | {"WanPipeline", "WanPicturesPipeline"} == {row.pipeline for row in FAMILIES.values()}
 
 
 def windows(model, count):

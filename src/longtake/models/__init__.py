@@ -78,6 +78,12 @@ FAMILIES: dict[str, Family] = {
             "text_encoder": "UMT5EncoderModel",
         },
     ),
+    "WanPicturesPipeline": Family(
+        room="longtake.models.wan_pictures",
+        models="Wan's transformer on pictures' latents",
+        pipeline="WanPicturesPipeline",
+        networks={"transformer": "WanTransformer3DModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
+    ),
     "AnimateDiffSparseControlNetPipeline": Family(
         room="longtake.models.animatediff",
         models="AnimateDiff with SparseCtrl",

@@ -5,7 +5,7 @@ from torch import Generator
 
 from longtake.train.sprites.levels import LevelMixture, sample_levels
 
-NONE = {"uniform": 0.0, "independent": 0.0, "diagonal": 0.0, "past": 0.0, "ends": 0.0}
+NONE = {"uniform": 0.0, "independent": 0.0, "diagonal": 0.0, "past": 0.0, "ends": 0.0, "known": 0.0}
 
 
 def draw(kind: str, num_clips: int = 400):
@@ -49,7 +49,15 @@ def test_past_and_ends() -> None:
     assert (timesteps[:, 1:-1] == timesteps[:, 1:2]).all()
 
 
+def test_known_frames_lie_anywhere_among_frames_of_one_level() -> None:
+    timesteps, clean = draw("known")
+    assert set(clean.sum(dim=1).tolist()) == set(range(1, 16))
+    assert 0.4 < clean.float().mean(dim=0).min() and clean.float().mean(dim=0).max() < 0.6, "no place is preferred"
+    highest = timesteps.where(~clean, -1).amax(dim=1, keepdim=True)
+    assert (timesteps.where(~clean, highest) == highest).all()
+
+
 def test_the_same_generator_gives_the_same_levels() -> None:
-    mixture = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1)
+    mixture = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1, known=1)
     first, second = (sample_levels(mixture, 32, 16, Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])

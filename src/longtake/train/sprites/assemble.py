@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, TextToVideoSDPipeline, UNet3DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    TextToVideoSDPipeline,
+    UNet3DConditionModel,
+    WanTransformer3DModel,
+)
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -62,6 +68,41 @@ def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -
     costs = json.loads((complete / "longtake.json").read_text())
     _write(folder / "longtake.json", {**costs, **vars(extras), "shared": f"../{complete.name}"})
     _forget_places(folder)
+
+
+def assemble_transformer(text: Path, vae: Path, transformer: Path, extras: Extras, folder: Path) -> None:
+    """Write `folder` with half-precision weights of the transformer and what belongs to it; see `WanPicturesPipeline`.
+
+    `text` holds `text_encoder/` and `tokenizer/`.
+    """
+    network, decoder = WanTransformer3DModel.from_pretrained(transformer), AutoencoderKL.from_pretrained(vae)
+    costs = _transformer_costs(network, decoder, extras.num_frames)
+    network.half().save_pretrained(folder / "transformer")
+    decoder.half().save_pretrained(folder / "vae")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(text / part, folder / part, dirs_exist_ok=True)
+    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    parts = {
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    }
+    _write(folder / "model_index.json", {"_class_name": "WanPicturesPipeline", **parts})
+    _write(folder / "longtake.json", {**vars(extras), **costs})
+    _forget_places(folder)
+
+
+@torch.no_grad()
+def _transformer_costs(network: Any, vae: Any, num_frames: int) -> dict[str, int]:
+    config, side = network.config, vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
+    latents = torch.zeros(1, config.in_channels, num_frames, side, side)
+    text, timestep = torch.zeros(1, 20, config.text_dim), torch.zeros(1)
+    return {
+        "forward_flops": _flops(lambda: network(latents, timestep, text)),
+        "decode_flops": _flops(lambda: vae.decode(latents[:, :, 0])),
+    }
 
 
 @torch.no_grad()

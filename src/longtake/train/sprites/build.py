@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel, WanTransformer3DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -31,8 +31,28 @@ class SpriteSizes:
     """Groups of every group normalisation."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransformerSizes:
+    """Sizes of a denoiser in which the tokens of all frames meet; the defaults suit two cores."""
+
+    latent_channels: int = 8
+    """Channels of the latents."""
+    patch: int = 4
+    """Side of the square of latent cells that is one token."""
+    heads: int = 12
+    """Attention heads of a layer."""
+    head_width: int = 32
+    """Channels of one attention head, 12 of them for positions in time."""
+    layers: int = 6
+    """Blocks of attention over all tokens, attention to the text and a feed-forward network."""
+    text_width: int = 96
+    """Width of the text encoder."""
+    longest: int = 64
+    """Frames and tokens per side that have positions."""
+
+
 def build_vae(sizes: SpriteSizes) -> AutoencoderKL:
-    """The picture autoencoder: latents are 8 times smaller per side with four widths."""
+    """The picture autoencoder: latents are 8 times smaller per side with four widths, 4 times with three."""
     stages = len(sizes.vae_channels)
     blocks: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * stages,
@@ -74,6 +94,27 @@ def build_unet(sizes: SpriteSizes) -> UNet3DConditionModel:
         nn.init.zeros_(layer.proj_out.weight)
         nn.init.zeros_(layer.proj_out.bias)
     return unet
+
+
+def build_transformer(sizes: TransformerSizes) -> WanTransformer3DModel:
+    """The denoiser with full attention over space and time; it says 0 until it is trained."""
+    width = sizes.heads * sizes.head_width
+    network = WanTransformer3DModel(
+        patch_size=(1, sizes.patch, sizes.patch),
+        num_attention_heads=sizes.heads,
+        attention_head_dim=sizes.head_width,
+        in_channels=sizes.latent_channels,
+        out_channels=sizes.latent_channels,
+        text_dim=sizes.text_width,
+        freq_dim=256,
+        ffn_dim=4 * width,
+        num_layers=sizes.layers,
+        cross_attn_norm=True,
+        rope_max_seq_len=sizes.longest,
+    )
+    nn.init.zeros_(network.proj_out.weight)
+    nn.init.zeros_(network.proj_out.bias)
+    return network
 
 
 def temporal_transformers(unet: UNet3DConditionModel) -> list[TransformerTemporalModel]:

@@ -29,6 +29,8 @@ class LevelMixture:
     """Clean frames first, one level for the rest: continuation."""
     ends: float = 0.0
     """First and last frame clean, one level between them: infill."""
+    known: float = 0.0
+    """Some frames anywhere clean, one level for the others: keyframes among frames to be made."""
 
 
 def sample_levels(
@@ -37,7 +39,7 @@ def sample_levels(
     """Draw a kind per clip, then its levels; returns timesteps and which frames are clean."""
     weights = torch.tensor(astuple(mixture), dtype=torch.float32)
     kinds = torch.multinomial(weights, num_clips, replacement=True, generator=generator)
-    draws = (_uniform, _independent, _diagonal, _past, _ends)
+    draws = (_uniform, _independent, _diagonal, _past, _ends, _known)
     rows = [draws[kind](num_frames, generator) for kind in kinds.tolist()]
     timesteps = torch.stack(rows)
     clean = timesteps < 0
@@ -80,4 +82,11 @@ def _past(num_frames: int, generator: Generator) -> Tensor:
 def _ends(num_frames: int, generator: Generator) -> Tensor:
     timesteps = _uniform(num_frames, generator)
     timesteps[0] = timesteps[-1] = -1
+    return timesteps
+
+
+def _known(num_frames: int, generator: Generator) -> Tensor:
+    timesteps = _uniform(num_frames, generator)
+    places = torch.randperm(num_frames, generator=generator)
+    timesteps[places[: _integer(1, num_frames, generator)]] = -1
     return timesteps

@@ -4,6 +4,7 @@ Each needs what earlier stages left in that folder, and says so where it is miss
 whether they are finished.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,19 +14,23 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from longtake.data.sprites import VOCABULARY, grammar_corpus
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
-from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling
+from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling, assemble_transformer
 from longtake.train.sprites.build import (
     AutoencoderKL,
     SpriteSizes,
+    TransformerSizes,
     UNet3DConditionModel,
+    WanTransformer3DModel,
     build_scheduler,
     build_text_encoder,
+    build_transformer,
     build_unet,
     build_vae,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
 from longtake.train.sprites.text import TextSettings, TextTask
 from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
+from longtake.train.sprites.transformer import TransformerSettings, TransformerTask
 from longtake.train.sprites.unet import DenoiserSettings, DenoiserTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
@@ -46,9 +51,8 @@ def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, ru
     torch.manual_seed(loop.seed)
     tokenizer = train_tokenizer(grammar_corpus(), settings.max_tokens)
     encoder = build_text_encoder(sizes, len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
-    done, place = runs.fit("text", TextTask(runs.moved(encoder), tokenizer, settings), loop), runs.final("text")
-    tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer")
-    embed_captions(CLIPTextModel.from_pretrained(place / "text_encoder"), tokenizer, runs.captions)
+    done = runs.fit("text", TextTask(runs.moved(encoder), tokenizer, settings), loop)
+    _embed_text(runs)
     return done
 
 
@@ -69,6 +73,41 @@ def train_denoiser(
     return runs.fit(name, task, loop)
 
 
+def train_transformer(
+    sizes: TransformerSizes, settings: TransformerSettings, loop: FitSettings, name: str, start: str | None, runs: Runs
+) -> bool:
+    """Train the transformer from what stage `start` left (None: from scratch), on pictures or clips."""
+    torch.manual_seed(loop.seed)
+    vae = trained_vae(runs)
+    network = WanTransformer3DModel.from_pretrained(runs.final(start)) if start else build_transformer(sizes)
+    clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions)
+    return runs.fit(name, TransformerTask(runs.moved(network), vae, clips, settings), loop)
+
+
+def write_transformer(guidance: float, stage: str, runs: Runs) -> bool:
+    """Assemble what `stage` left, with the better decoder if there is one, in `weights/next-sprites`."""
+    decoder = runs.folder / "decoder" / "final"
+    vae = decoder if decoder.exists() else runs.final("vae")
+    extras = Extras(guidance=guidance, clean_frames=True, vocabulary=VOCABULARY)
+    folder = runs.folder / "weights" / "next-sprites"
+    assemble_transformer(runs.final("text"), vae, runs.final(stage), extras, folder)
+    return True
+
+
+def take_transformer(base: Path, stage: str, runs: Runs) -> None:
+    """Fill a new folder of runs with a model that `write_transformer` wrote, as if its stages had just ended.
+
+    Its transformer becomes what `stage` left. Only the latents of pictures and clips are still to be made.
+    """
+    kinds = {"vae": AutoencoderKL, stage: WanTransformer3DModel}
+    for name, kind in kinds.items():
+        part = "vae" if name == "vae" else "transformer"
+        kind.from_pretrained(base / part).float().save_pretrained(runs.folder / name / "final")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(base / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
+    _embed_text(runs)
+
+
 def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
     """Assemble `sprites` and `sprites-uniform` in `weights` from finished stages; the better decoder if there is one.
 
@@ -86,3 +125,9 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
 def trained_vae(runs: Runs) -> AutoencoderKL:
     """Return the picture autoencoder that all later stages take."""
     return runs.moved(AutoencoderKL.from_pretrained(runs.final("vae")))
+
+
+def _embed_text(runs: Runs) -> None:
+    place = runs.final("text")
+    tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer")
+    embed_captions(CLIPTextModel.from_pretrained(place / "text_encoder"), tokenizer, runs.captions)

@@ -1,0 +1,1 @@
+"""Wan's transformer on the latents of single pictures: the next embedded model."""

@@ -1,0 +1,109 @@
+"""How the next embedded model is trained: python -m longtake.train.sprites.next_recipe STAGE [--runs] [--minutes].
+
+Latents 4 times smaller per side in place of 8, and a transformer in which the tokens of all frames meet.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from longtake.train.fit.limit import Limit
+from longtake.train.fit.runs import Runs, Stage, run_stage, run_stages
+from longtake.train.fit.settings import FitSettings
+from longtake.train.sprites.build import SpriteSizes, TransformerSizes
+from longtake.train.sprites.cache import CacheSettings
+from longtake.train.sprites.levels import LevelMixture
+from longtake.train.sprites.recipe import text
+from longtake.train.sprites.stages import (
+    encode_videos,
+    take_transformer,
+    train_decoder,
+    train_text,
+    train_transformer,
+    train_vae,
+    write_transformer,
+)
+from longtake.train.sprites.transformer import TransformerSettings
+from longtake.train.sprites.vae import VaeSettings
+
+SIZES = SpriteSizes(vae_channels=(24, 48, 96), latent_channels=8)
+"""Of the picture autoencoder and the text encoder. 16 channels gave no more within the same steps: see docs/log.md."""
+TRANSFORMER = TransformerSizes()
+"""Of the denoiser."""
+GUIDANCE = 3.0
+"""Guidance scale that suits the finished model."""
+
+
+def vae() -> tuple[VaeSettings, FitSettings]:
+    """The picture autoencoder."""
+    fit = FitSettings(
+        num_steps=10_400, learning_rate=1.5e-3, decay_steps=6_000, weight_decay=0.0, ema_decay=0.998, save_minutes=10
+    )
+    return VaeSettings(num_frames=14_000), fit
+
+
+def decoder() -> tuple[VaeSettings, FitSettings]:
+    """More steps for the decoder alone, at any time: latents stay what they are."""
+    fit = FitSettings(num_steps=6_000, learning_rate=8e-4, decay_steps=5_000, weight_decay=0.0, ema_decay=0.998)
+    return VaeSettings(num_frames=16_000, seed=1_200_000, decoder_only=True), fit
+
+
+def pictures() -> CacheSettings:
+    """Latents of 32,000 varied frames."""
+    return CacheSettings(num_worlds=8_000, num_frames=4, frame_step=101, worlds_per_file=1_000)
+
+
+def clips() -> CacheSettings:
+    """Latents of 1,500 stretches of 32 frames; a clip may start at 17 places in each."""
+    return CacheSettings(num_worlds=1_500, num_frames=32, first_seed=3_000_000, worlds_per_file=100)
+
+
+def images() -> tuple[TransformerSettings, FitSettings]:
+    """The transformer on single pictures."""
+    fit = FitSettings(num_steps=10_000, learning_rate=8e-4, warmup_steps=200, decay_steps=3_000, ema_decay=0.998)
+    return TransformerSettings(batch_size=48, num_frames=1, compiled=True), fit
+
+
+def mixture() -> tuple[TransformerSettings, FitSettings]:
+    """Clips of 16 frames with a noise level for every frame."""
+    levels = LevelMixture(uniform=0.35, independent=0.05, diagonal=0.35, past=0.1, ends=0.05, known=0.1)
+    fit = FitSettings(num_steps=40_000, learning_rate=7e-4, warmup_steps=100, decay_steps=24_000, ema_decay=0.998)
+    return TransformerSettings(batch_size=4, num_frames=16, levels=levels, compiled=True), fit
+
+
+STAGES = {
+    "vae": Stage(run=train_vae, settings=(SIZES, *vae()), share=20),
+    "text": Stage(run=train_text, settings=(SIZES, *text()), share=2),
+    "pictures": Stage(run=encode_videos, settings=(pictures(), "pictures"), share=4),
+    "clips": Stage(run=encode_videos, settings=(clips(), "clips"), share=6),
+    "images": Stage(run=train_transformer, settings=(TRANSFORMER, *images(), "images", None), share=20),
+    "mixture": Stage(run=train_transformer, settings=(TRANSFORMER, *mixture(), "mixture", "images"), share=60),
+    "decoder": Stage(run=train_decoder, settings=decoder(), share=8),
+    "weights": Stage(run=write_transformer, settings=(GUIDANCE, "mixture"), share=1),
+}
+"""In the order they run in."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a stage, or all; what was interrupted continues. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["all", *STAGES])
+    parser.add_argument("--runs", type=Path, default=Path("runs/next"), help="folder that all stages share")
+    parser.add_argument("--minutes", type=float, help="of this call; all: in all, of which each stage has its share")
+    parser.add_argument("--base", type=Path, help="begin a new folder of runs with this model, as what images left")
+    chosen = parser.parse_args(arguments)
+    chosen.runs.mkdir(parents=True, exist_ok=True)
+    if chosen.base and not (chosen.runs / "text").exists():
+        take_transformer(chosen.base, "images", Runs(folder=chosen.runs))
+    with Limit(None if chosen.stage == "all" else chosen.minutes) as limit:
+        runs = Runs(folder=chosen.runs, limit=limit)
+        if chosen.stage == "all":
+            run_stages(STAGES, runs, chosen.minutes)
+        else:
+            run_stage(chosen.stage, STAGES[chosen.stage], runs)
+    return 0 if limit.signal is None else 128 + limit.signal
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

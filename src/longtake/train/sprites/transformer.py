@@ -1,0 +1,109 @@
+"""Training a denoiser in which the tokens of all frames meet: pictures, then clips with a noise level per frame."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
+
+from longtake.samplers.step import ddim
+from longtake.schedule import flow_schedule, to_x0
+from longtake.train.fit.sheet import sheet
+from longtake.train.fit.task import Scalars, Task
+from longtake.train.sprites.autoencode import decode_scaled
+from longtake.train.sprites.build import AutoencoderKL, WanTransformer3DModel
+from longtake.train.sprites.cache import LatentClips
+from longtake.train.sprites.levels import NUM_TIMESTEPS, LevelMixture, Timesteps, sample_levels
+
+Sigma = Float[Tensor, "clips frames"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSettings:
+    """Batches and loss of the transformer."""
+
+    batch_size: int
+    """Clips per step."""
+    num_frames: int
+    """Frames per clip; 1 trains pictures."""
+    levels: LevelMixture = field(default_factory=LevelMixture)
+    """Noise levels of the frames."""
+    drop_text: float = 0.1
+    """Share of clips that are trained with the empty prompt, for guidance."""
+    compiled: bool = False
+    """Whether steps run through torch.compile, which needs a C++ compiler: measured at 0.65 of the time of a step."""
+    sample_steps: int = 16
+    """Steps of the pictures made on the way."""
+    guidance: float = 3.0
+    """Guidance scale of the pictures made on the way."""
+
+
+class TransformerTask(Task):
+    """Predict the flow, noise - x0, at x = (1 - s) x0 + s noise (Lipman et al. 2023, arXiv:2210.02747)."""
+
+    def __init__(
+        self, transformer: WanTransformer3DModel, vae: AutoencoderKL, clips: LatentClips, settings: TransformerSettings
+    ) -> None:
+        """`transformer` is trained in place; the rest stays as it is."""
+        self.transformer, self.vae, self.clips, self.settings = transformer, vae, clips, settings
+        self.quick = torch.compile(transformer) if settings.compiled else transformer
+        num_shots, num_rows = len(clips.table), 6 if settings.num_frames > 1 else 48
+        self.shown = clips.table[(torch.arange(num_rows) * 367 + 7) % num_shots, 0].float()
+
+    def module(self) -> nn.Module:
+        """The transformer."""
+        return self.transformer
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Mean squared error of the flow over the frames that are not clean."""
+        settings = self.settings
+        latents, text = self.clips.draw(settings.batch_size, settings.num_frames, settings.drop_text, generator)
+        timesteps, clean = sample_levels(settings.levels, settings.batch_size, settings.num_frames, generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        places = (latents, text, noise_share(timesteps, clean), clean, noise)
+        latents, text, sigma, clean, noise = (each.to(self.transformer.device) for each in places)
+        predicted = _flow(self.quick, latents.lerp(noise, sigma[:, None, :, None, None]), sigma, text)
+        error = (predicted - (noise - latents)).square().mean(dim=(1, 3, 4))
+        return (error * ~clean).sum() / (~clean).sum(), {}
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
+        frames = self._denoised().transpose(1, 2)
+        pixels = decode_scaled(self.vae, frames.flatten(0, 1))
+        clips = frames.shape[1] > 1
+        return sheet(pixels.unflatten(0, frames.shape[:2])[:, ::2] if clips else pixels.unflatten(0, (6, -1)))
+
+    def save(self, folder: Path) -> None:
+        """Write the transformer."""
+        self.transformer.save_pretrained(folder)
+
+    def _denoised(self) -> Float[Tensor, "clips channels frames height width"]:
+        """Euler's steps with guidance, one level for all frames."""
+        settings, device = self.settings, self.transformer.device
+        text = torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)]).to(device)
+        shape = (len(self.shown), self.clips.latents.shape[2], settings.num_frames, *self.clips.latents.shape[3:])
+        schedule = flow_schedule(settings.sample_steps)
+
+        def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+            sigma = (schedule.timestep[levels.cpu()] / NUM_TIMESTEPS).float().to(device)
+            flow, without_text = _flow(self.transformer, torch.cat([x, x]), torch.cat([sigma, sigma]), text).chunk(2)
+            flow = without_text + settings.guidance * (flow - without_text)
+            return to_x0(flow, x, schedule.now(levels[:, None, :, None, None]), "flow")
+
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        return ddim(denoiser, x, schedule)
+
+
+def noise_share(timesteps: Timesteps, clean: Bool[Tensor, "clips frames"]) -> Sigma:
+    """The share of noise at timesteps 0 .. 999: above 0, up to exactly 1, and 0 for clean frames."""
+    return torch.where(clean, 0.0, (timesteps + 1) / NUM_TIMESTEPS)
+
+
+def _flow(network: Any, x: Tensor, sigma: Sigma, text: Tensor) -> Tensor:
+    """The network's output; it is told a timestep, 1000 s, for every token."""
+    _, patch, _ = network.config.patch_size
+    tokens = x.shape[3] * x.shape[4] // patch**2
+    timestep = (sigma * NUM_TIMESTEPS).repeat_interleave(tokens, dim=1)
+    return network(x, timestep, text, return_dict=False)[0].float()

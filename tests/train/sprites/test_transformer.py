@@ -1,0 +1,90 @@
+"""Training the transformer at tiny sizes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.errors import InputError
+from longtake.train.fit.loop import fit, step_generator
+from longtake.train.fit.runs import Runs
+from longtake.train.fit.settings import FitSettings
+from longtake.train.sprites import next_recipe as recipe
+from longtake.train.sprites.build import SpriteSizes, TransformerSizes, build_transformer, build_vae
+from longtake.train.sprites.cache import LatentClips
+from longtake.train.sprites.levels import LevelMixture
+from longtake.train.sprites.transformer import TransformerSettings, TransformerTask, noise_share
+
+SIZES = TransformerSizes(latent_channels=4, patch=2, heads=2, head_width=12, layers=1, text_width=16)
+MIXTURE = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1, known=1)
+
+
+@pytest.fixture
+def clips() -> LatentClips:
+    """Two worlds of six flat frames of 4x4 cells, and three captions."""
+    made = object.__new__(LatentClips)
+    torch.manual_seed(0)
+    made.latents = torch.randn(2, 1, 4, 1, 1).sign().expand(-1, 6, -1, 4, 4)
+    made.shots = torch.tensor([0, 1])
+    made.table, made.empty = torch.randn(3, 16, 5, 16), torch.zeros(5, 16)
+    return made
+
+
+def made_task(clips: LatentClips, **settings) -> TransformerTask:
+    torch.manual_seed(0)
+    vae = build_vae(SpriteSizes(picture=16, vae_channels=(8, 8, 8), latent_channels=4))
+    return TransformerTask(build_transformer(SIZES), vae, clips, TransformerSettings(batch_size=2, **settings))
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_transformer_learns(clips: LatentClips, num_frames: int, tmp_path: Path) -> None:
+    levels = MIXTURE if num_frames > 1 else LevelMixture()
+    task = made_task(clips, num_frames=num_frames, levels=levels, sample_steps=2)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return sum(float(task.loss(step_generator(9, step))[0]) for step in range(8))
+
+    before = loss()
+    settings = FitSettings(num_steps=40, learning_rate=1e-2, warmup_steps=1, ema_decay=0.5, ema_every=1, precision="no")
+    fit(task, settings, tmp_path)
+    assert loss() < 0.9 * before
+    assert (tmp_path / "final" / "config.json").exists() and list((tmp_path / "samples").glob("*.png"))
+
+
+def test_clean_frames_do_not_count(clips: LatentClips) -> None:
+    """An untrained network says 0, so that the loss is the mean square of noise - x0 (1 + 1) in the noisy frames."""
+    task = made_task(clips, num_frames=2, levels=LevelMixture(uniform=0, past=1))
+    with torch.no_grad():
+        losses = [float(task.loss(step_generator(0, step))[0]) for step in range(12)]
+    assert 1.7 < sum(losses) / len(losses) < 2.3
+
+
+def test_noise_share_is_one_at_the_last_timestep_and_none_in_clean_frames() -> None:
+    timesteps, clean = torch.tensor([[0, 499, 999, 0]]), torch.tensor([[False, False, False, True]])
+    assert noise_share(timesteps, clean)[0].tolist() == pytest.approx([0.001, 0.5, 1.0, 0.0])
+
+
+def test_every_frame_sees_every_other_and_its_own_level(clips: LatentClips) -> None:
+    """A change of one frame, or of its level alone, changes what the network says of the others."""
+    network = build_transformer(SIZES)
+    torch.nn.init.normal_(network.proj_out.weight)
+    x, text = torch.randn(1, 4, 3, 4, 4), torch.randn(1, 5, 16)
+    level = torch.full((1, 12), 300.0)
+    with torch.no_grad():
+        before = network(x, level, text).sample
+        moved = network(torch.cat([x[:, :, :2], x[:, :, 2:] + 1], dim=2), level, text).sample
+        level[:, 8:] = 0
+        cleaner = network(x, level, text).sample
+    assert all((after - before)[:, :, 0].abs().max() > 1e-5 for after in (moved, cleaner))
+
+
+def test_stages_say_what_is_missing(tmp_path: Path) -> None:
+    for name in ("clips", "images", "mixture", "decoder", "weights"):
+        with pytest.raises(InputError, match="must come first"):
+            recipe.STAGES[name](Runs(folder=tmp_path))
+
+
+def test_recipe_trains_all_levels_and_fits_its_latents() -> None:
+    assert min(vars(recipe.mixture()[0].levels).values()) > 0
+    assert recipe.SIZES.latent_channels == recipe.TRANSFORMER.latent_channels
