@@ -12,7 +12,7 @@ from longtake.train.sprites.build import (
     build_transformer,
     build_vae,
 )
-from longtake.train.sprites.tokenizer import train_tokenizer
+from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
 
 SIZES = SpriteSizes(picture=16, vae_channels=(8, 8), latent_channels=4, text_width=16, text_layers=1)
 TRANSFORMER = TransformerSizes(latent_channels=4, patch=4, heads=2, head_width=12, layers=2, text_width=16)
@@ -25,8 +25,7 @@ def tiny_wan_pictures(parts: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(CAPTIONS, max_length=12)
     tokenizer.save_pretrained(parts / "tokenizer")
-    end = tokenizer.eos_token_id
-    build_text_encoder(SIZES, len(tokenizer), 12, end).save_pretrained(parts / "text_encoder")
+    build_text_encoder(SIZES, len(tokenizer), 12, end_of_text(tokenizer)).save_pretrained(parts / "text_encoder")
     build_vae(SIZES).save_pretrained(parts / "vae")
     network = build_transformer(TRANSFORMER)
     torch.nn.init.normal_(network.proj_out.weight)
