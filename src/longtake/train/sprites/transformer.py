@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from longtake.samplers.step import ddim
 from longtake.schedule import flow_schedule, to_x0
+from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decode_scaled
@@ -106,4 +107,5 @@ def _flow(network: Any, x: Tensor, sigma: Sigma, text: Tensor) -> Tensor:
     _, patch, _ = network.config.patch_size
     tokens = x.shape[3] * x.shape[4] // patch**2
     timestep = (sigma * NUM_TIMESTEPS).repeat_interleave(tokens, dim=1)
-    return network(x, timestep, text, return_dict=False)[0].float()
+    with cpu_attention(x.device):
+        return network(x, timestep, text, return_dict=False)[0].float()
