@@ -15,14 +15,12 @@ from longtake.train.sprites import next_recipe as recipe
 from longtake.train.sprites.build import (
     SpriteSizes,
     TransformerSizes,
-    build_text_encoder,
     build_transformer,
     build_vae,
 )
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.levels import LevelMixture
-from longtake.train.sprites.stages import take_transformer, trained_vae, write_transformer
-from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
+from longtake.train.sprites.stages import take_base, trained_vae, write_base
 from longtake.train.sprites.transformer import TransformerSettings, TransformerTask, noise_share
 
 SIZES = TransformerSizes(latent_channels=4, patch=2, heads=2, head_width=12, layers=1, text_width=16)
@@ -100,32 +98,27 @@ def test_recipe_trains_all_levels_and_fits_its_latents() -> None:
     assert recipe.SIZES.latent_channels == recipe.TRANSFORMER.latent_channels
 
 
-def test_a_model_that_was_written_begins_a_new_folder_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a stage left comes back in half precision, the texts of all captions with it, for the next stage to take."""
+def test_a_base_begins_a_new_folder_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stage left comes back in 8 bits, the texts of all captions with it, for the next stage to take."""
     first, second = Runs(folder=tmp_path / "first"), Runs(folder=tmp_path / "second")
-    sizes = SpriteSizes(picture=16, vae_channels=(8, 8, 8), latent_channels=4, text_width=16, text_layers=1)
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(["a rocket flies up"], max_length=12)
-    tokenizer.save_pretrained(first.folder / "text" / "final" / "tokenizer")
-    encoder = build_text_encoder(sizes, len(tokenizer), 12, end_of_text(tokenizer))
-    encoder.save_pretrained(first.folder / "text" / "final" / "text_encoder")
+    sizes = SpriteSizes(picture=16, vae_channels=(8, 8, 8), latent_channels=4)
     build_vae(sizes).save_pretrained(first.folder / "vae" / "final")
     network = build_transformer(SIZES)
     network.save_pretrained(first.folder / "mixture" / "final")
-    assert write_transformer(2.0, "mixture", first)
+    assert write_base("mixture", first)
     monkeypatch.setattr("longtake.train.sprites.cache.training_shots", lambda: training_shots()[:2])
-
-    take_transformer(first.folder / "weights" / "next-sprites", "images", second)
+    take_base(first.folder / "base", "images", second)
     again = type(network).from_pretrained(second.final("images"))
     for name, value in network.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(again.state_dict()[name], value, atol=6e-3, rtol=6e-3)
     assert again.dtype == torch.float32 and trained_vae(second).dtype == torch.float32
-    assert load_file(second.captions)["table"].shape == (2, 16, 12, 16)
+    assert load_file(second.captions)["table"].shape == (2, 16, 20, 96)
 
 
 def test_a_base_fills_only_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr(recipe, "take_transformer", lambda base, stage, runs: taken.append((base, stage)))
+    monkeypatch.setattr(recipe, "take_base", lambda base, stage, runs: taken.append((base, stage)))
     arguments = ["decoder", "--runs", str(tmp_path / "runs"), "--base", "model"]
     for _ in range(2):
         with pytest.raises(InputError, match="vae must come first"):

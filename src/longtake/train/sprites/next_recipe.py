@@ -17,11 +17,12 @@ from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.recipe import text
 from longtake.train.sprites.stages import (
     encode_videos,
-    take_transformer,
+    take_base,
     train_decoder,
     train_text,
     train_transformer,
     train_vae,
+    write_base,
     write_transformer,
 )
 from longtake.train.sprites.transformer import TransformerSettings
@@ -81,6 +82,7 @@ STAGES = {
     "mixture": Stage(run=train_transformer, settings=(TRANSFORMER, *mixture(), "mixture", "images"), share=60),
     "decoder": Stage(run=train_decoder, settings=decoder(), share=8),
     "weights": Stage(run=write_transformer, settings=(GUIDANCE, "mixture"), share=1),
+    "base": Stage(run=write_base, settings=("mixture",), share=1),
 }
 """In the order they run in."""
 
@@ -91,11 +93,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("stage", choices=["all", *STAGES])
     parser.add_argument("--runs", type=Path, default=Path("runs/next"), help="folder that all stages share")
     parser.add_argument("--minutes", type=float, help="of this call; all: in all, of which each stage has its share")
-    parser.add_argument("--base", type=Path, help="begin a new folder of runs with this model, as what images left")
+    parser.add_argument("--base", type=Path, help="what stage base wrote: begins a new folder of runs")
     chosen = parser.parse_args(arguments)
     chosen.runs.mkdir(parents=True, exist_ok=True)
     if chosen.base and not (chosen.runs / "text").exists():
-        take_transformer(chosen.base, "images", Runs(folder=chosen.runs))
+        take_base(chosen.base, "images", Runs(folder=chosen.runs))
     with Limit(None if chosen.stage == "all" else chosen.minutes) as limit:
         runs = Runs(folder=chosen.runs, limit=limit)
         if chosen.stage == "all":

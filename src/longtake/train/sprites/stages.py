@@ -12,6 +12,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import VOCABULARY, grammar_corpus
+from longtake.models import WEIGHTS
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling, assemble_transformer
@@ -28,6 +29,7 @@ from longtake.train.sprites.build import (
     build_vae,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
+from longtake.train.sprites.packing import pack, unpack
 from longtake.train.sprites.text import TextSettings, TextTask
 from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
 from longtake.train.sprites.transformer import TransformerSettings, TransformerTask
@@ -94,17 +96,27 @@ def write_transformer(guidance: float, stage: str, runs: Runs) -> bool:
     return True
 
 
-def take_transformer(base: Path, stage: str, runs: Runs) -> None:
-    """Fill a new folder of runs with a model that `write_transformer` wrote, as if its stages had just ended.
+def write_base(stage: str, runs: Runs) -> bool:
+    """Write what `stage` left into the folder `base`, in few bytes, for `take_base`; the texts' part is not in it."""
+    base, network = runs.folder / "base", WanTransformer3DModel.from_pretrained(runs.final(stage))
+    AutoencoderKL.from_pretrained(runs.final("vae")).half().save_pretrained(base / "vae")
+    network.save_config(base / "transformer")
+    pack(network.state_dict(), base / "transformer" / "packed.safetensors")
+    return True
 
-    Its transformer becomes what `stage` left. Only the latents of pictures and clips are still to be made.
+
+def take_base(base: Path, stage: str, runs: Runs) -> None:
+    """Fill a new folder of runs with what `write_base` wrote, as if the stages that made it had just ended.
+
+    Its transformer becomes what `stage` left; tokenizer and text encoder are those of the package's model. Only the
+    latents of pictures and clips are still to be made.
     """
-    kinds = {"vae": AutoencoderKL, stage: WanTransformer3DModel}
-    for name, kind in kinds.items():
-        part = "vae" if name == "vae" else "transformer"
-        kind.from_pretrained(base / part).float().save_pretrained(runs.folder / name / "final")
+    network = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(base / "transformer"))
+    network.load_state_dict(unpack(base / "transformer" / "packed.safetensors"))
+    network.save_pretrained(runs.folder / stage / "final")
+    AutoencoderKL.from_pretrained(base / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     for part in ("text_encoder", "tokenizer"):
-        shutil.copytree(base / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
+        shutil.copytree(WEIGHTS / "sprites" / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
     _embed_text(runs)
 
 
