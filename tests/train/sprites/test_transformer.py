@@ -1,10 +1,11 @@
 """Training the transformer at tiny sizes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from longtake.data.sprites import training_shots
 from longtake.errors import InputError
@@ -20,10 +21,11 @@ from longtake.train.sprites.build import (
 )
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.levels import LevelMixture
-from longtake.train.sprites.stages import take_base, trained_vae, write_base
+from longtake.train.sprites.stages import BASE, take_base, train_transformer, trained_vae, write_base
 from longtake.train.sprites.transformer import TransformerSettings, TransformerTask, noise_share
 
 SIZES = TransformerSizes(latent_channels=4, patch=2, heads=2, head_width=12, layers=1, text_width=16)
+SHIPPED_TEXT = replace(SIZES, text_width=96)
 MIXTURE = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1, known=1)
 
 
@@ -98,20 +100,33 @@ def test_recipe_trains_all_levels_and_fits_its_latents() -> None:
     assert recipe.SIZES.latent_channels == recipe.TRANSFORMER.latent_channels
 
 
+def _cache(runs: Runs, name: str) -> Path:
+    folder = runs.folder / name
+    folder.mkdir()
+    return folder / "worlds_000000.safetensors"
+
+
 def test_a_base_begins_a_new_folder_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stage left comes back in 8 bits, the texts of all captions with it, for the next stage to take."""
     first, second = Runs(folder=tmp_path / "first"), Runs(folder=tmp_path / "second")
     torch.manual_seed(0)
     sizes = SpriteSizes(picture=16, vae_channels=(8, 8, 8), latent_channels=4)
     build_vae(sizes).save_pretrained(first.folder / "vae" / "final")
-    network = build_transformer(SIZES)
+    network = build_transformer(SHIPPED_TEXT)
     network.save_pretrained(first.folder / "mixture" / "final")
     assert write_base("mixture", first)
     monkeypatch.setattr("longtake.train.sprites.cache.training_shots", lambda: training_shots()[:2])
     take_base(first.folder / "base", "images", second)
-    again = type(network).from_pretrained(second.final("images"))
+    assert {file.name for file in second.final("images").iterdir()} == {f.name for f in second.final(BASE).iterdir()}
+    again = type(network).from_pretrained(second.final(BASE))
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=6e-3, rtol=6e-3)
+    save_file({"latents": torch.randn(2, 1, 4, 4, 4), "shots": torch.tensor([0, 1])}, _cache(second, "pictures"))
+    settings = TransformerSettings(batch_size=1, num_frames=1, sample_steps=1)
+    loop = FitSettings(num_steps=1, learning_rate=1e-9, ema_decay=0.0, ema_every=1, precision="no", weight_decay=0.0)
+    train_transformer(TransformerSizes(), settings, loop, "images", None, second)
+    begun = type(network).from_pretrained(second.final("images"))
+    torch.testing.assert_close(begun.state_dict(), again.state_dict(), atol=1e-6, rtol=0)
     assert again.dtype == torch.float32 and trained_vae(second).dtype == torch.float32
     assert load_file(second.captions)["table"].shape == (2, 16, 20, 96)
 

@@ -36,6 +36,9 @@ from longtake.train.sprites.transformer import TransformerSettings, TransformerT
 from longtake.train.sprites.unet import DenoiserSettings, DenoiserTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
+BASE = "begun-with"
+"""Folder of the transformer that a folder of runs began with."""
+
 
 def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train the picture autoencoder."""
@@ -78,9 +81,13 @@ def train_denoiser(
 def train_transformer(
     sizes: TransformerSizes, settings: TransformerSettings, loop: FitSettings, name: str, start: str | None, runs: Runs
 ) -> bool:
-    """Train the transformer from what stage `start` left (None: from scratch), on pictures or clips."""
+    """Train the transformer from what stage `start` left, on pictures or clips.
+
+    None: from the base that the runs began with, if they did, else from scratch.
+    """
     torch.manual_seed(loop.seed)
     vae = trained_vae(runs)
+    start = start or (BASE if (runs.folder / BASE).exists() else None)
     network = WanTransformer3DModel.from_pretrained(runs.final(start)) if start else build_transformer(sizes)
     clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions)
     return runs.fit(name, TransformerTask(runs.moved(network), vae, clips, settings), loop)
@@ -108,12 +115,13 @@ def write_base(stage: str, runs: Runs) -> bool:
 def take_base(base: Path, stage: str, runs: Runs) -> None:
     """Fill a new folder of runs with what `write_base` wrote, as if the stages that made it had just ended.
 
-    Its transformer becomes what `stage` left; tokenizer and text encoder are those of the package's model. Only the
-    latents of pictures and clips are still to be made.
+    `stage`, which would begin from scratch, begins with its transformer, and if it is left out, that is what it left.
+    Tokenizer and text encoder are those of the package's model. The latents of pictures and clips are still to be made.
     """
     network = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(base / "transformer"))
     network.load_state_dict(unpack(base / "transformer" / "packed.safetensors"))
-    network.save_pretrained(runs.folder / stage / "final")
+    for name in (BASE, stage):
+        network.save_pretrained(runs.folder / name / "final")
     AutoencoderKL.from_pretrained(base / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(WEIGHTS / "sprites" / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
