@@ -7,6 +7,7 @@ whether they are finished.
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -118,7 +119,7 @@ def take_base(base: Path, stage: str, runs: Runs) -> None:
     `stage`, which would begin from scratch, begins with its transformer, and if it is left out, that is what it left.
     Tokenizer and text encoder are those of the package's model. The latents of pictures and clips are still to be made.
     """
-    network = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(base / "transformer"))
+    network: Any = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(base / "transformer"))
     network.load_state_dict(unpack(base / "transformer" / "packed.safetensors"))
     for name in (BASE, stage):
         network.save_pretrained(runs.folder / name / "final")
