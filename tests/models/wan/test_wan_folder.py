@@ -104,7 +104,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     ),
     "picture to video": (lambda f: edit(f / NETWORK, in_channels=9), InputError, "takes 9 channels.*have 4"),
     "size odd": (lambda f: edit(f / "longtake.json", size=[40, 48]), InputError, "multiples of 16"),
-    "size no pair": (lambda f: edit(f / "longtake.json", size=[48]), CheckpointError, "size.1 is missing"),
+    "size no pair": (
+        lambda f: edit(f / "longtake.json", size=[48]),
+        CheckpointError,
+        "size is .48., which it cannot be; it takes more items",
+    ),
     "clip too long": (
         lambda f: edit(f / "longtake.json", num_frames=65),
         InputError,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.errors import CheckpointError
-from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
+from longtake.model import Continuation, Infill, Known, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.wan_pictures.model import WanPictures
 from longtake.train.sprites.transformer import noise_share
@@ -32,7 +32,7 @@ def model(folder: Path) -> WanPictures:
 def test_spec_is_known_before_the_weights(folder: Path, model: WanPictures) -> None:
     spec = model_spec(str(folder))
     assert spec == model.spec
-    assert spec.latent_shape == (4, 4, 8, 8) and (spec.height, spec.width) == (16, 16) and spec.temporal_stride == 1
+    assert spec.latent_shape == (4, 4, 8, 8) and (spec.height, spec.width) == (16, 16) and spec.frame_by_frame
     assert spec.capabilities == {PerFrameNoise, TemporalHooks, Infill, Continuation}
     assert spec.temporal_layers == (("attention", 24, 4),) * 2 and spec.forward_flops and spec.decode_flops
     held = sum(p.numel() for p in (*model.pipeline.transformer.parameters(), *model.pipeline.vae.parameters()))
@@ -48,7 +48,7 @@ def test_denoise_is_what_training_computes(model: WanPictures) -> None:
     sigma = noise_share((level - 1).clamp(min=0), level == 0)
     timestep = (1000 * sigma).repeat_interleave(4, dim=1)
     with torch.no_grad():
-        flow = model.pipeline.transformer(x, timestep, condition.table[rows]).sample
+        flow = model.pipeline.transformer(x, timestep, condition.rows["text"][rows]).sample
     torch.testing.assert_close(x0, x - sigma[:, None, :, None, None] * flow, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(x0[:, :, 0], x[:, :, 0], atol=0, rtol=0)
 
@@ -66,9 +66,13 @@ def test_known_frames_stay(model: WanPictures) -> None:
     x, condition, schedule = torch.randn(1, 4, 4, 8, 8), model.encode(PROMPTS), model.schedule(10)
     first, last = torch.randn(2, 1, 4, 8, 8)
     rows = torch.ones((1, 4), dtype=torch.long)
-    x0 = model.denoise_between(x, torch.tensor([10]), schedule, condition, rows, first, last)
+    x0 = model.denoise_between(
+        x, torch.tensor([10]), schedule, condition, rows, Known(torch.stack([first, last], dim=2), (0, 3))
+    )
     torch.testing.assert_close(x0[:, :, [0, -1]], torch.stack([first, last], dim=2), atol=0, rtol=0)
-    after = model.denoise_after(x[:, :, :2], torch.tensor([10]), schedule, condition, rows[:, :2], x[:, :, 2:])
+    after = model.denoise_after(
+        x[:, :, :2], torch.tensor([10]), schedule, condition, rows[:, :2], Known(x[:, :, 2:], (0, 1))
+    )
     assert after.shape == (1, 4, 2, 8, 8)
 
 

@@ -29,7 +29,8 @@ class WanPictures(WanModel, CleanFrames):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return what CLIP's text encoder makes of prompts, cut or padded to the tokenizer's length."""
-        return Condition(text_states(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts).to(self.dtype))
+        states = text_states(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts)
+        return Condition({"text": states.to(self.dtype)})
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time; there is nothing to remember."""

@@ -119,7 +119,8 @@ def take_base(base: Path, stage: str, runs: Runs) -> None:
     `stage`, which would begin from scratch, begins with its transformer, and if it is left out, that is what it left.
     Tokenizer and text encoder are those of the package's model. The latents of pictures and clips are still to be made.
     """
-    network: Any = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(base / "transformer"))
+    config: Any = WanTransformer3DModel.load_config(base / "transformer")
+    network: Any = WanTransformer3DModel.from_config(config)
     network.load_state_dict(unpack(base / "transformer" / "packed.safetensors"))
     for name in (BASE, stage):
         network.save_pretrained(runs.folder / name / "final")
