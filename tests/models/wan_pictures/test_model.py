@@ -67,11 +67,16 @@ def test_known_frames_stay(model: WanPictures) -> None:
     first, last = torch.randn(2, 1, 4, 8, 8)
     rows = torch.ones((1, 4), dtype=torch.long)
     x0 = model.denoise_between(
-        x, torch.tensor([10]), schedule, condition, rows, Known(torch.stack([first, last], dim=2), (0, 3))
+        x,
+        torch.tensor([10]),
+        schedule,
+        condition,
+        rows,
+        Known(latents=torch.stack([first, last], dim=2), places=(0, 3)),
     )
     torch.testing.assert_close(x0[:, :, [0, -1]], torch.stack([first, last], dim=2), atol=0, rtol=0)
     after = model.denoise_after(
-        x[:, :, :2], torch.tensor([10]), schedule, condition, rows[:, :2], Known(x[:, :, 2:], (0, 1))
+        x[:, :, :2], torch.tensor([10]), schedule, condition, rows[:, :2], Known(latents=x[:, :, 2:])
     )
     assert after.shape == (1, 4, 2, 8, 8)
 
