@@ -50,5 +50,6 @@ def spec(configs: Configs) -> VideoSpec:
         Denoiser(sample_size=side, in_channels=network.in_channels),
         capabilities,
         network="transformer",
+        blends=True,
         temporal_layers=(("attention", inner, (side // patch) ** 2),) * network.num_layers,
     )
