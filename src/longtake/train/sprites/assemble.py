@@ -58,7 +58,7 @@ def assemble(text: Path, vae: Path, unet: Path, extras: Extras, folder: Path) ->
     pipeline.text_encoder.config.dtype = torch.float32
     pipeline.text_encoder.config.save_pretrained(folder / "text_encoder")
     _write(folder / "longtake.json", {**vars(extras), **costs})
-    _forget_places(folder)
+    forget_places(folder)
 
 
 def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -> None:
@@ -67,7 +67,7 @@ def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -
     shutil.copyfile(complete / "model_index.json", folder / "model_index.json")
     costs = json.loads((complete / "longtake.json").read_text())
     _write(folder / "longtake.json", {**costs, **vars(extras), "shared": f"../{complete.name}"})
-    _forget_places(folder)
+    forget_places(folder)
 
 
 def assemble_transformer(text: Path, vae: Path, transformer: Path, extras: Extras, folder: Path) -> None:
@@ -91,7 +91,7 @@ def assemble_transformer(text: Path, vae: Path, transformer: Path, extras: Extra
     }
     _write(folder / "model_index.json", {"_class_name": "WanPicturesPipeline", **parts})
     _write(folder / "longtake.json", {**vars(extras), **costs})
-    _forget_places(folder)
+    forget_places(folder)
 
 
 @torch.no_grad()
@@ -128,7 +128,7 @@ def _write(path: Path, content: dict[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _forget_places(folder: Path) -> None:
+def forget_places(folder: Path) -> None:
     """Remove from all settings the folders that the parts were loaded from."""
     for path in [*folder.glob("*.json"), *folder.glob("*/*config.json")]:
         content = json.loads(path.read_text())

@@ -16,7 +16,7 @@ from longtake.data.sprites import VOCABULARY, grammar_corpus
 from longtake.models import WEIGHTS
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
-from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling, assemble_transformer
+from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling, assemble_transformer, forget_places
 from longtake.train.sprites.build import (
     AutoencoderKL,
     SpriteSizes,
@@ -110,6 +110,7 @@ def write_base(stage: str, runs: Runs) -> bool:
     AutoencoderKL.from_pretrained(runs.final("vae")).half().save_pretrained(base / "vae")
     network.save_config(base / "transformer")
     pack(network.state_dict(), base / "transformer" / "packed.safetensors")
+    forget_places(base)
     return True
 
 
