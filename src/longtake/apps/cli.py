@@ -139,7 +139,7 @@ def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 def _main_help() -> str:
     commands = _table({name: command.summary for name, command in COMMANDS.items()})
-    return f"longtake makes long video from short-clip diffusion models.\n\n{commands}\n\n{EXAMPLE}"
+    return f"longtake makes long video from short-clip diffusion models.\n\n{commands}\n{EXAMPLE}"
 
 
 def _table(summaries: Mapping[str, str]) -> str:
