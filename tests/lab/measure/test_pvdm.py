@@ -100,9 +100,9 @@ def test_every_speed_is_measured() -> None:
     assert taken["3-D"]["forward and backward"] > taken["3-D"]["forward"] > 0
 
 
-def test_16_clips_take_the_memory_of_4() -> None:
-    """The bytes of tensors and of arrays, up to the finished file. The frames of 12 clips are 2.3 MiB."""
+def test_16_clips_take_the_memory_of_2() -> None:
+    """The bytes of tensors and of arrays, up to the finished file. The frames of 14 clips are 2.6 MiB."""
     report = sampling()
     for kind in ("tensors", "arrays"):
-        assert 16 * 64 * 64 * 3 < report["4 clips"][kind] < 5 * MIB
-        assert report["16 clips"][kind] < 1.05 * report["4 clips"][kind]
+        assert 16 * 64 * 64 * 3 < report["2 clips"][kind] < 5 * MIB
+        assert report["16 clips"][kind] < 1.05 * report["2 clips"][kind]
