@@ -10,18 +10,14 @@ from types import SimpleNamespace
 import torch
 
 from lab.measure.live_bytes import LiveBytes
-from longtake._generate import SEGMENT
+from longtake._generate import Output, generate
 from longtake.model import Continuation, VideoSpec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
 from longtake.models.pvdm.model import PvdmModel
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.noise import seeded_noise
-from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import run_plan
 from longtake.samplers.autoregressive.plan import Autoregressive
-from longtake.video.sink import open_sink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +54,7 @@ def random_pvdm(autoencoder: AutoencoderConfig, unet: UnetConfig) -> PvdmModel:
 def sampling_peak(model: PvdmModel, clips: int) -> Peak:
     """Return the peak of making so many clips, one step each, into a lossless file.
 
-    Of the encoder's own memory, outside Python, nothing is seen; the report that `generate` writes is left out.
+    Of the encoder's own memory, outside Python, nothing is seen.
     """
     request = Request(
         prompts=PromptTimeline.constant("anything"), frames=clips * model.spec.num_frames, seed=1, steps=1
@@ -67,27 +63,7 @@ def sampling_peak(model: PvdmModel, clips: int) -> Peak:
     with tempfile.TemporaryDirectory() as folder, LiveBytes() as live:
         tracemalloc.start()
         try:
-            _write(model, request, Path(folder) / "video.mkv")
+            generate(model, request, Autoregressive(), Output(path=Path(folder) / "video.mkv"))
             return Peak(tensors=live.peak, arrays=tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-
-
-def _write(model: PvdmModel, request: Request, path: Path) -> None:
-    plan, spec = Autoregressive().plan(request, model.spec), model.spec
-    sink = open_sink(
-        path,
-        settings={},
-        fps=spec.fps,
-        crf=0,
-        scale=1,
-        segment=SEGMENT,
-        total=request.frames,
-        size=(spec.height, spec.width),
-        comment="",
-        overwrite=False,
-    )
-    with sink:
-        for chunk in run_plan(model, plan, seeded_noise(request.seed), ALONE, None):
-            sink.append(chunk)
-        sink.finish()

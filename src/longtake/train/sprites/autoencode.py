@@ -1,4 +1,4 @@
-"""The picture autoencoder in four calls: bytes or latents in, latents or pixels out."""
+"""The picture autoencoder in five calls: bytes or latents in, latents, pixels or a picture of them out."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from longtake.train.fit.sheet import sheet
 
 
 def to_model(frames: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -35,6 +37,14 @@ def encode_scaled(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 height wid
 def decode_scaled(vae: AutoencoderKL, latents: Float[Tensor, "frames _ _ _"]) -> Float[Tensor, "frames 3 height width"]:
     """Pixels in [0, 1] of latents of unit variance."""
     return (decode(vae, latents / _scale(vae)) / 2 + 0.5).clamp(0, 1)
+
+
+def decoded_sheet(
+    vae: AutoencoderKL, frames: Float[Tensor, "clips frames _ _ _"]
+) -> Float[Tensor, "3 sheet_height sheet_width"]:
+    """Latents of unit variance as one picture: every second frame of clips, a row each, or single frames in 6 rows."""
+    pixels, clips = decode_scaled(vae, frames.flatten(0, 1)), frames.shape[1] > 1
+    return sheet(pixels.unflatten(0, frames.shape[:2])[:, ::2] if clips else pixels.unflatten(0, (6, -1)))
 
 
 def _scale(vae: AutoencoderKL) -> float:

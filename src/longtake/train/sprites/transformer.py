@@ -11,9 +11,8 @@ from torch import Generator, Tensor, nn
 from longtake.samplers.step import ddim
 from longtake.schedule import flow_schedule, to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
-from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
-from longtake.train.sprites.autoencode import decode_scaled
+from longtake.train.sprites.autoencode import decoded_sheet
 from longtake.train.sprites.build import AutoencoderKL, WanTransformer3DModel
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.levels import NUM_TIMESTEPS, LevelMixture, Timesteps, sample_levels
@@ -49,7 +48,7 @@ class TransformerTask(Task):
     ) -> None:
         """`transformer` is trained in place; the rest stays as it is."""
         self.transformer, self.vae, self.clips, self.settings = transformer, vae, clips, settings
-        self.quick = torch.compile(transformer) if settings.compiled else transformer
+        self.compiled = torch.compile(transformer) if settings.compiled else transformer
         num_shots, num_rows = len(clips.table), 6 if settings.num_frames > 1 else 48
         self.shown = clips.table[(torch.arange(num_rows) * 367 + 7) % num_shots, 0].float()
 
@@ -65,16 +64,13 @@ class TransformerTask(Task):
         noise = torch.randn(latents.shape, generator=generator)
         places = (latents, text, noise_share(timesteps, clean), clean, noise)
         latents, text, sigma, clean, noise = (each.to(self.transformer.device) for each in places)
-        predicted = _flow(self.quick, latents.lerp(noise, sigma[:, None, :, None, None]), sigma, text)
+        predicted = _flow(self.compiled, latents.lerp(noise, sigma[:, None, :, None, None]), sigma, text)
         error = (predicted - (noise - latents)).square().mean(dim=(1, 3, 4))
         return (error * ~clean).sum() / (~clean).sum(), {}
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
-        frames = self._denoised().transpose(1, 2)
-        pixels = decode_scaled(self.vae, frames.flatten(0, 1))
-        clips = frames.shape[1] > 1
-        return sheet(pixels.unflatten(0, frames.shape[:2])[:, ::2] if clips else pixels.unflatten(0, (6, -1)))
+        return decoded_sheet(self.vae, self._denoised().transpose(1, 2))
 
     def save(self, folder: Path) -> None:
         """Write the transformer."""

@@ -12,9 +12,8 @@ from longtake.models.hooks import GivenEmbedding, swapped
 from longtake.samplers.step import ddim
 from longtake.schedule import discrete_schedule, to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
-from longtake.train.fit.sheet import sheet
 from longtake.train.fit.task import Scalars, Task
-from longtake.train.sprites.autoencode import decode_scaled
+from longtake.train.sprites.autoencode import decoded_sheet
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.layers import without_time
@@ -81,10 +80,7 @@ class DenoiserTask(Task):
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
-        frames = self._denoised_frames()
-        pixels = decode_scaled(self.vae, frames.flatten(0, 1))
-        clips = frames.shape[1] > 1
-        return sheet(pixels.unflatten(0, frames.shape[:2])[:, ::2] if clips else pixels.unflatten(0, (6, -1)))
+        return decoded_sheet(self.vae, self._denoised_frames())
 
     def save(self, folder: Path) -> None:
         """Write the denoiser."""
