@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# A process for every core, each with one thread; those that are through first take over tests of the others.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test quick lint slow bench clean
 
@@ -10,11 +12,11 @@ demo: $(VENV)/.installed
 	$(BIN)/longtake generate "a rocket flies up through the night sky" --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
 
 test: lint
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 # Contracts, layers and the authors' numbers: what breaks first.
 quick: $(VENV)/.installed-dev
-	$(BIN)/pytest -q tests/test_layers.py tests/test_schedule.py tests/samplers/test_contract.py tests/samplers/fifo/test_golden.py tests/samplers/test_step.py tests/models/pvdm/test_unet.py
+	$(PYTEST) tests/test_layers.py tests/test_schedule.py tests/samplers/test_contract.py tests/samplers/fifo/test_golden.py tests/samplers/test_step.py tests/models/pvdm/test_unet.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -22,7 +24,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 slow: $(VENV)/.installed-dev
-	$(BIN)/pytest -q -m slow
+	$(PYTEST) -m slow
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m lab measure fifo

@@ -1,5 +1,6 @@
 """Doing something in a process of its own that dies in the middle, without the seconds that a new interpreter takes."""
 
+import gc
 import os
 import signal
 import sys
@@ -31,8 +32,9 @@ def _attempt(action: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            # The pool of threads stays with the parent.
+            # Threads stay with the parent: neither may the pool be used, nor what holds a thread be collected.
             torch.set_num_threads(1)
+            gc.freeze()
             action()
         finally:
             # Nothing of the test runner may run in the child, whatever has happened.

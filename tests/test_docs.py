@@ -30,6 +30,12 @@ def test_names_behind_a_source_link_are_defined_there(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_and_scripts_that_are_named_exist(page):
+    for named in re.findall(r"(?<![\w/])(?:tests|scripts|lab|src)/[\w/]+(?:\.py)?", page.read_text()):
+        assert (ROOT / named).exists(), f"{page.name} names {named}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_number_is_left_to_be_filled_in(page):
     assert not re.findall(r"@[A-Z_]+@|TODO", page.read_text())
 

@@ -76,14 +76,14 @@ def test_a_share_without_locks_is_a_warning_and_the_file_says_who_writes(
     run.finish()
 
 
-@pytest.mark.parametrize("holder", ["", "x", f"{2**22 + 1} {platform.node()}", f"{os.getpid()} elsewhere"])
+@pytest.mark.parametrize("holder", ["", "x", f"{2**22 + 1} {platform.node()}", "{pid} elsewhere"])
 def test_without_locks_a_writer_that_is_gone_or_far_away_is_no_obstacle(
     new_run: Callable[..., Any], holder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_locks(monkeypatch, errno.ENOSYS)
     run = new_run()
     Path(f"{run.path}.state").mkdir()
-    Path(f"{run.path}.state/lock").write_text(holder)
+    Path(f"{run.path}.state/lock").write_text(holder.format(pid=os.getpid()))
     run.finish()
 
 
