@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import longtake
-from longtake._generate import Output, checked_plan, generate
+from longtake._generate import Output, generate
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.report import read_order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.planning import checked_plan
 from longtake.video import durable
 from longtake.video.read import read_frames
 

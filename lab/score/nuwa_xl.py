@@ -27,7 +27,7 @@ from torch import Tensor
 from lab.ablation.nuwa_xl_figures import validation_loss
 from lab.common import Frames, chosen_shots, measured_model, pixels
 from lab.score.pvdm import FIRST_SEED
-from longtake._generate import Output, checked_plan, generate
+from longtake._generate import Output, generate
 from longtake.data.sprites import MOTIONS, SpriteWorld, caption, random_world, training_shots
 from longtake.decoding import decode_clip
 from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
@@ -43,6 +43,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.samplers.planning import checked_plan
 from longtake.samplers.step import Windows, between, ddim
 from longtake.train.nuwa_xl.data import SpanClips
 from longtake.train.nuwa_xl.unet import level_mask

@@ -3,8 +3,9 @@
 The names below are imported when they are first used: importing the package costs next to nothing, and loads no torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from longtake.lazy import named
 
 if TYPE_CHECKING:
     from longtake._generate import generate, stream
@@ -64,7 +65,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = named(f"{_HOMES[name]}:{name}")
     globals()[name] = value
     return value
 

@@ -1,29 +1,60 @@
-"""Writes what a run did beside its output: the report (out.json) and the prompts as subtitles (out.vtt)."""
+"""Tells of a run while it goes on, and writes what it did beside its output: the report (out.json) and the prompts as
+subtitles (out.vtt).
+"""
 
 import contextlib
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from longtake.errors import NonFiniteError, plain
 from longtake.machine import peak_memory, processor
 from longtake.report import LAYOUT, Order, belongs, order_content, report_path, subtitle_path
 from longtake.sampler import Plan
+from longtake.samplers.planning import plan_warnings
 from longtake.video.durable import replace_durable
 from longtake.video.record import read_record
 from longtake.video.vtt import webvtt
 
+if TYPE_CHECKING:
+    from longtake.video.sink import Sink
+
 SAVE_SECONDS = 10.0
+LINE_SECONDS = 10.0
 # The scores compare 16 x 16 tiles, and a video with itself.
 SMALLEST_MEASURED = 16
+
+Progress = Callable[[int, tuple[str, ...], str], None]
+"""Told before the first chunk and after every one: frames so far, new warnings, and what goes on while no frames come
+(or nothing)."""
+
+
+class Lines:
+    """Tells of a run on standard error: its warnings at once, how far it is every ten seconds."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total, self._at = total, time.monotonic()
+
+    def __call__(self, frames: int, warnings: tuple[str, ...], doing: str) -> None:
+        """Take what a `Progress` is told."""
+        for warning in warnings:
+            print(plain(f"warning: {warning}"), file=sys.stderr)
+        if time.monotonic() - self._at >= LINE_SECONDS:
+            self._at = time.monotonic()
+            of = "" if self._total is None else f"/{self._total}"
+            print(plain(", ".join([f"{frames}{of} frames", *filter(None, [doing])])), file=sys.stderr)
 
 
 class Journal:
     """The report of a run that is under way. Seconds and peak memory add up over the interruptions of a run."""
 
-    def __init__(self, order: Order, plan: Plan, ranks: int) -> None:
+    def __init__(self, order: Order, plan: Plan, ranks: int, progress: Progress | None) -> None:
+        """`progress` is told of it; by default a line on standard error is."""
         self._order, self._plan, self._output, self._ranks = order, plan, order.output.path, ranks
+        self._progress = progress or Lines(order.frames)
         self.earlier: Mapping[str, Any] = {}
         """The report that an earlier process of this run has left."""
         if not order.output.overwrite and read_record(self._output) is not None and belongs(self._output):
@@ -45,12 +76,34 @@ class Journal:
         """Seconds of this process."""
         return time.monotonic() - self._begin
 
-    def note(self, frames: int) -> None:
-        """Save the report now and then, so that a kill loses little of it."""
+    def warnings(self, sink: "Sink") -> tuple[str, ...]:
+        """Return what the file's owner should know."""
+        return tuple(dict.fromkeys([*plan_warnings(self._plan), *sink.warnings]))
+
+    @contextlib.contextmanager
+    def kept(self, sink: "Sink") -> Iterator[None]:
+        """Tell of the start; where the block ends early, close the report over the frames that the sink has."""
+        warnings = self.warnings(sink)
+        try:
+            self._progress(sink.next_frame, warnings, "")
+            yield
+        except BaseException as error:
+            # Frames that the sink took in the call that was interrupted are in the file too.
+            with contextlib.suppress(OSError):
+                self.close(sink.next_frame, complete=False, warnings=warnings)
+            self._progress(sink.next_frame, (), "")
+            if isinstance(error, NonFiniteError):
+                kept = f"stopped at frame {sink.next_frame}; the frames before it are kept"
+                raise NonFiniteError(f"{kept}; {error}") from error
+            raise
+
+    def note(self, frames: int, doing: str) -> None:
+        """Tell how far the run is, and save the report now and then, so that a kill loses little of it."""
         if time.monotonic() - self._saved > SAVE_SECONDS:
             # A full disk is the sink's to report; the frames are worth more than the report of the moment.
             with contextlib.suppress(OSError):
                 self._save(self._content(frames, complete=False, warnings=()))
+        self._progress(frames, (), doing)
 
     def close(self, frames: int, *, complete: bool, warnings: tuple[str, ...]) -> dict[str, Any]:
         """Write the report and the subtitles; return the report."""

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from longtake.errors import InputError, OutputError, unknown_name
+from longtake.errors import InputError, OutputError, plain, unknown_name
+from longtake.model import VideoModel
 from longtake.request import PromptTimeline, Request
-from longtake.sampler import Sampler
+from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.typed import read_typed, to_json
-from longtake.video.output import Output
+from longtake.video.output import Output, Target, make_target
 from longtake.video.record import read_record
 
 LAYOUT = 1
@@ -30,6 +31,19 @@ class Order:
     device: str
     dtype: str
     output: Output
+
+    @classmethod
+    def of(cls, model: VideoModel, request: Request, sampler: Sampler, output: Output) -> "Order":
+        """Return the order of this model's video."""
+        return cls(
+            model=model.origin or model.spec.name,
+            digest=model.digest,
+            request=request,
+            sampler=sampler,
+            device=model.device.type,
+            dtype=str(model.dtype).removeprefix("torch."),
+            output=output,
+        )
 
     @property
     def frames(self) -> int | None:
@@ -118,6 +132,35 @@ def _owner(output: Path) -> str | None:
         return ""
     written = content.get("output")
     return str(written.get("file", "")) if isinstance(written, dict) else ""
+
+
+def run_settings(order: Order, plan: Plan) -> dict[str, object]:
+    """Return everything that decides the frames, by the names that a user would know, as JSON values."""
+    content = order_content(order)
+    part = content["output"].get("range")
+    return {
+        **content["request"],
+        "guidance": plan.guidance,
+        "model": plan.spec.name,
+        "model digest": order.digest,
+        "sampler": order.sampler.name,
+        **{f"sampler.{name}": value for name, value in asdict(order.sampler).items()},  # pyright: ignore
+        **({"part": part} if part else {}),
+        "device": order.device,
+        "dtype": order.dtype,
+    }
+
+
+def order_target(order: Order, plan: Plan) -> Target:
+    """Return what a run is going to write, checked; raises as `make_target` does."""
+    return make_target(
+        order.output,
+        settings=run_settings(order, plan),
+        fps=plan.spec.fps,
+        total=order.frames,
+        size=(plan.spec.height, plan.spec.width),
+        comment=plain(" | ".join(order.request.prompts.texts)),
+    )
 
 
 def order_content(order: Order) -> dict[str, Any]:

@@ -1,22 +1,18 @@
 """A sampler turns a request into a plan, by index arithmetic alone, and a plan into chunks of video."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Guidance, Request
-from longtake.tasks.task import Executor, Store
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from longtake.noise import Noise
-    from longtake.ranks.world import World
 
 State = Mapping[str, "Tensor"]
 
@@ -106,31 +102,6 @@ class TaskSampler(Sampler):
 
         Raises InputError for frames that the video does not have.
         """
-
-
-class Loop(Protocol):
-    """Carries out the plans of a sampler."""
-
-    def __call__(
-        self, model: VideoModel, plan: Any, noise: "Noise", world: "World", resume: State | None
-    ) -> Iterator[Chunk]:
-        """Make the video, from its start or from the state of an earlier chunk.
-
-        Every process of `world` runs it and yields as many chunks; only those of rank 0 need frames. What takes
-        messages happens before a chunk is yielded: `Chunk.state` sends none.
-        """
-        ...
-
-
-class TaskLoop(Protocol):
-    """Carries out the plans of a sampler whose work falls into tasks."""
-
-    def __call__(
-        self, model: VideoModel, plan: Any, executor: Executor, store: Store, resume: State | None, *, writes: bool
-    ) -> Iterator[Chunk]:
-        """Make the video, as a `Loop` does, by tasks that `executor` does and whose results `store` keeps; without
-        `writes` no frames are needed."""
-        ...
 
 
 def check_eta(eta: float) -> None:

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from longtake._generate import start_work
 from longtake.apps.generate.workers import numbered_model
 from longtake.errors import InputError, LongtakeError, RanksError
+from longtake.samplers import start_work
 from longtake.tasks.processes import Processes
 
 from .tree_cases import REQUEST, SAMPLER, START, chunks, task, whole

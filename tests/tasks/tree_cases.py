@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from longtake._generate import start_work
 from longtake.apps.generate.workers import numbered_model
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import run_plan
+from longtake.samplers import run_plan, start_work
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Executor

@@ -15,7 +15,7 @@ import torch
 from longtake.sampler import Chunk
 from longtake.video import durable
 from longtake.video.formats import FORMATS
-from longtake.video.output import Target, make_target
+from longtake.video.output import Output, Target, make_target
 from longtake.video.sink import Sink
 
 from ..forked import in_child
@@ -54,16 +54,13 @@ class Run:
     def target(self) -> Target:
         """What the command writes."""
         return make_target(
-            self.path,
+            Output(path=self.path, crf=20, scale=self.scale, overwrite=self.overwrite),
             settings=dict(self.settings),
             fps=self.fps,
-            crf=20,
-            scale=self.scale,
             segment=self.segment,
             total=self.total,
             size=(HEIGHT, WIDTH),
             comment=self.comment,
-            overwrite=self.overwrite,
         )
 
     def chunks(self, sink: Sink) -> Iterator[Chunk]:

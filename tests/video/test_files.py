@@ -13,9 +13,10 @@ from longtake.errors import InputError, OutputError
 from longtake.sampler import Chunk
 from longtake.video.formats.mkv import Mkv
 from longtake.video.formats.mp4 import Mp4
+from longtake.video.output import Output, make_target
 from longtake.video.read import read_frames
 from longtake.video.record import read_record
-from longtake.video.sink import open_sink
+from longtake.video.sink import Sink
 
 from .conftest import NAMES
 
@@ -85,16 +86,9 @@ def test_lossless_files_give_back_every_pixel(new_run: Callable[..., Any], name:
 def test_mp4_gives_back_the_colours(tmp_path: Path, scale: int) -> None:
     patches = np.random.default_rng(0).integers(20, 236, (1, 4, 4, 3), dtype=np.uint8)
     frames = patches.repeat(24, axis=0).repeat(16, axis=1).repeat(16, axis=2)
-    settings: dict[str, Any] = {
-        "settings": {},
-        "fps": 8.0,
-        "crf": 18,
-        "segment": 8,
-        "total": 24,
-        "size": (64, 64),
-        "comment": "",
-    }
-    with open_sink(tmp_path / "a.mp4", scale=scale, overwrite=False, **settings) as sink:
+    output = Output(path=tmp_path / "a.mp4", scale=scale)
+    target = make_target(output, settings={}, fps=8.0, segment=8, total=24, size=(64, 64), comment="")
+    with Sink(target) as sink:
         sink.append(Chunk(start=0, frames=frames, state=dict))
         sink.finish()
     # Away from the borders of the patches, where two colours share a chroma sample or a block.

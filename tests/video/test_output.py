@@ -13,8 +13,8 @@ import pytest
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.video.encoding import exact_rate
 from longtake.video.formats import BY_ENDING, FORMATS
-from longtake.video.output import Standing, Target, check_output, make_target, standing
-from longtake.video.sink import open_sink
+from longtake.video.output import Output, Standing, Target, check_output, make_target, standing
+from longtake.video.sink import Sink
 
 
 def test_the_ending_tells_the_format(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_row_of_the_table_is_all_that_a_format_needs(tmp_path: Path, monkeypat
         target(tmp_path / "a.nut", {"size": (63, 64)})
     with pytest.raises(OutputError, match=r"a.nut \(an example\)"):
         check_output(tmp_path / "a.gif")
-    open_sink(tmp_path / "a.nut", overwrite=False, **GOOD).__exit__(None, None, None)
+    Sink(target(tmp_path / "a.nut", {})).__exit__(None, None, None)
     assert (tmp_path / "a.nut").is_file()
 
 
@@ -120,8 +120,6 @@ def test_rates_are_exact_or_refused() -> None:
 GOOD: dict[str, Any] = {
     "settings": {},
     "fps": 8.0,
-    "crf": 18,
-    "scale": 1,
     "segment": 32,
     "total": 64,
     "size": (64, 64),
@@ -130,8 +128,8 @@ GOOD: dict[str, Any] = {
 
 
 def target(path: Path, change: dict[str, Any]) -> Target:
-    settings: dict[str, Any] = GOOD | change
-    return make_target(path, overwrite=False, **settings)
+    form = {name: value for name, value in change.items() if name not in GOOD}
+    return make_target(Output(path=path, **form), **GOOD | {name: change[name] for name in change.keys() & GOOD.keys()})
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Models by name, by folder and by pipeline. A row costs nothing until it is used: what it names is imported then."""
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import CheckpointError, InputError, unknown_name
+from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs, Family, read_configs, read_index
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id
@@ -122,7 +122,7 @@ def model_spec(name: str, revision: str | None = None, variant: str | None = Non
     """
     entry = MODELS.get(name)
     if entry and not entry.folder:
-        return _named(entry.spec)()
+        return named(entry.spec)()
     found = _found(name, revision, variant)
     return spec_of(read_configs(found, family_of(found)), family_of(found))
 
@@ -150,7 +150,7 @@ def _loaded(
 ) -> VideoModel:
     entry = MODELS.get(name)
     if entry and not entry.folder:
-        return _named(entry.load)(device=device, dtype=dtype)
+        return named(entry.load)(device=device, dtype=dtype)
     import torch
 
     from longtake.models.hub.load import load_pipeline
@@ -160,7 +160,7 @@ def _loaded(
     configs = read_configs(found, family)
     spec = spec_of(configs, family)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype)
-    return _room(family, "model").wrap(pipeline, spec, configs)
+    return named(f"{family.room}.model:wrap")(pipeline, spec, configs)
 
 
 def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
@@ -178,7 +178,7 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     kinds = classes(pipe)
     family = _row(kinds, f"this pipeline is a {kinds[0]}")
     configs = live_configs(pipe, family, extras)
-    return _room(family, "model").wrap(pipe, spec_of(configs, family), configs)
+    return named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family), configs)
 
 
 def canonical(name: str) -> str:
@@ -199,7 +199,7 @@ def family_of(found: Found) -> Family:
 
 def spec_of(configs: Configs, family: Family) -> VideoSpec:
     """Return the spec of a model of this family."""
-    return _room(family, "spec").spec(configs)
+    return named(f"{family.room}.spec:spec")(configs)
 
 
 def _row(kinds: list[str], what: str) -> Family:
@@ -215,12 +215,3 @@ def _found(name: str, revision: str | None, variant: str | None) -> Found:
     if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
         raise unknown_name("model", name, MODELS)
     return find(str(entry.folder) if entry else name, revision, variant)
-
-
-def _room(family: Family, module: str) -> Any:
-    return importlib.import_module(f"{family.room}.{module}")
-
-
-def _named(target: str) -> Any:
-    module, name = target.split(":")
-    return getattr(importlib.import_module(module), name)

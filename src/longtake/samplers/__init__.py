@@ -3,19 +3,46 @@
 To add one: its room, its row here, its page in docs/methods.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from longtake.errors import unknown_name
 from longtake.lazy import named
 from longtake.model import ToldFps, VideoModel
-from longtake.sampler import Chunk, Loop, Plan, Sampler, State, TaskLoop
+from longtake.request import Request
+from longtake.sampler import Chunk, Plan, Sampler, State, TaskSampler
+from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor, Store, Work
 
 if TYPE_CHECKING:
     from longtake.noise import Noise
     from longtake.ranks.world import World
+
+
+class Loop(Protocol):
+    """Carries out the plans of a sampler."""
+
+    def __call__(
+        self, model: VideoModel, plan: Any, noise: "Noise", world: "World", resume: State | None
+    ) -> Iterator[Chunk]:
+        """Make the video, from its start or from the state of an earlier chunk.
+
+        Every process of `world` runs it and yields as many chunks; only those of rank 0 need frames. What takes
+        messages happens before a chunk is yielded: `Chunk.state` sends none.
+        """
+        ...
+
+
+class TaskLoop(Protocol):
+    """Carries out the plans of a sampler whose work falls into tasks."""
+
+    def __call__(
+        self, model: VideoModel, plan: Any, executor: Executor, store: Store, resume: State | None, *, writes: bool
+    ) -> Iterator[Chunk]:
+        """Make the video, as a `Loop` does, by tasks that `executor` does and whose results `store` keeps; without
+        `writes` no frames are needed."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +130,18 @@ def plan_work(model: VideoModel, plan: Plan, noise: "Noise", world: "World") -> 
     entry = SAMPLERS[plan.settings.name]
     assert entry.work is not None
     return named(entry.work)(_told(model, plan), plan, noise, world)
+
+
+def start_work(
+    load: Callable[[int], VideoModel], request: Request, sampler: TaskSampler, part: tuple[int, int] | None, number: int
+) -> Work:
+    """Return what does the tasks of a request, or of this part of it, in a worker of its own. `load` makes the model of
+    worker `number`."""
+    from longtake.noise import seeded_noise
+    from longtake.ranks.world import ALONE
+
+    model = load(number)
+    return plan_work(model, checked_plan(model.spec, request, sampler, part), seeded_noise(request.seed), ALONE)
 
 
 def _told(model: VideoModel, plan: Plan) -> VideoModel:

@@ -16,6 +16,9 @@ from longtake.video.formats import BY_ENDING, FORMATS, Format
 from longtake.video.paths import FRAME_FILE, RECORD_FILE, state_folder
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
+SEGMENT = 32
+"""Frames that are stored together."""
+
 
 def frame_range(text: str) -> tuple[int, int]:
     """Return the frames that FIRST:STOP names. Raises InputError for anything else."""
@@ -82,43 +85,41 @@ class Target:
 
 
 def make_target(
-    path: str | Path,
+    output: Output,
     *,
     settings: Mapping[str, object],
     fps: float,
-    crf: int,
-    scale: int,
-    segment: int,
     total: int | None,
     size: tuple[int, int],
     comment: str,
-    overwrite: bool,
+    segment: int = SEGMENT,
 ) -> Target:
     """Check an output and how it will be stored, before any work. Touches nothing.
 
     `settings` are the run's own, values as JSON has them, mappings nested as one likes; fps, scale, segment, frames,
-    size and, where it has an effect, crf are added to them here. `segment` is in frames, `size` (height, width) of the
-    frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and must follow from the
-    settings. For the errors see `check_output`, `exact_rate` and `Encoding`; InputError for odd sizes in a format that
-    has none.
+    size and, where it has an effect, crf are added to them here. `fps` holds where the output gives none, `segment` is
+    in frames, `size` (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4
+    and Matroska and must follow from the settings. For the errors see `check_output`, `exact_rate` and `Encoding`;
+    InputError for odd sizes in a format that has none.
     """
-    format = check_output(path, overwrite=overwrite)
+    format = check_output(output.path, overwrite=output.overwrite)
     if total is not None and total < 1:
         raise InputError(f"a video of {total} frames is no video; give at least 1")
+    fps, (height, width), scale = fps if output.fps is None else output.fps, size, output.scale
     video = Encoding(
-        rate=exact_rate(fps), height=size[0], width=size[1], scale=scale, crf=crf, segment=segment, comment=comment
+        rate=exact_rate(fps), height=height, width=width, scale=scale, crf=output.crf, segment=segment, comment=comment
     )
     stored: dict[str, object] = {"fps": fps, "scale": scale, "segment": segment, "frames": total, "size": list(size)}
     if format.even:
         check_even(video, format.name)
     if format.lossy:
-        stored["crf"] = crf
+        stored["crf"] = output.crf
     return Target(
-        path=Path(path),
+        path=output.path,
         format=format,
         video=video,
         total=total,
-        overwrite=overwrite,
+        overwrite=output.overwrite,
         settings=flat_settings(settings) | flat_settings(stored),
     )
 

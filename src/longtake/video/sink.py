@@ -1,10 +1,8 @@
 """Stores the frames of a run as they are made, so that after any kill the same command ends in the same bytes."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,10 +10,11 @@ import numpy as np
 import torch
 
 from longtake.errors import OutputError
+from longtake.lazy import named
 from longtake.sampler import Chunk
 from longtake.video import durable
 from longtake.video.lock import Lock
-from longtake.video.output import Target, earlier_run, make_target
+from longtake.video.output import Target, earlier_run
 from longtake.video.paths import RECORD_FILE, state_folder
 from longtake.video.record import Record, write_record
 from longtake.video.state import environment, load_tensors, remove_tensors, save_tensors
@@ -55,6 +54,11 @@ class Sink:
     """
 
     def __init__(self, target: Target) -> None:
+        """Open an output for a new run, or continue the one that these settings began.
+
+        Raises OutputError naming the settings in which the run there differs, or the process that is writing it;
+        CheckpointError where the saved state or the output are damaged.
+        """
         self._target = target
         self._path = target.path
         self._writer = _writer(target)
@@ -268,40 +272,5 @@ class Sink:
             raise durable.failed_write(error, self._path, safe_frames) from error
 
 
-def open_sink(
-    path: str | Path,
-    *,
-    settings: Mapping[str, object],
-    fps: float,
-    crf: int,
-    scale: int,
-    segment: int,
-    total: int | None,
-    size: tuple[int, int],
-    comment: str,
-    overwrite: bool,
-) -> Sink:
-    """Open an output for a new run, or continue the one that these settings began.
-
-    Arguments and errors as in `make_target`, and: OutputError naming the settings in which the run at `path` differs,
-    or the process that is writing it; CheckpointError when the saved state or the output are damaged.
-    """
-    return Sink(
-        make_target(
-            path,
-            settings=settings,
-            fps=fps,
-            crf=crf,
-            scale=scale,
-            segment=segment,
-            total=total,
-            size=size,
-            comment=comment,
-            overwrite=overwrite,
-        )
-    )
-
-
 def _writer(target: Target) -> Writer:
-    module, function = target.format.writer.split(":")
-    return getattr(importlib.import_module(module), function)(target.path, target.video)
+    return named(target.format.writer)(target.path, target.video)

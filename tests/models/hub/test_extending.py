@@ -11,7 +11,6 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from longtake import from_pipe
-from longtake._generate import checked_plan
 from longtake.errors import CheckpointError
 from longtake.model import PerFrameNoise
 from longtake.models import FAMILIES, load_model, model_spec
@@ -20,6 +19,7 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.planning import checked_plan
 from longtake.schedule import to_x0
 
 # The library's own advice on the tiny scheduler that is made here.

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.hub import files as hub_files
 from longtake.models.hub.files import digest
-from longtake.models.toy_spec import TOY
-from longtake.models.words import unknown_words
 
 
 @pytest.fixture
@@ -209,12 +206,6 @@ def test_hashes_of_large_files_are_remembered(copy: Path, tmp_path: Path, monkey
     assert len(known) == 2
     monkeypatch.setattr(hub_files.hashlib, "file_digest", None)
     assert digest([copy / "unet"]) == fresh
-
-
-def test_unknown_words_are_listed_once_in_order() -> None:
-    spec = replace(TOY, vocabulary=frozenset({"a", "red", "car", "hot", "air", "don't"}))
-    assert unknown_words(spec, "A red zebra, a zebra; hot-air quagga. Don't!") == ["zebra", "quagga"]
-    assert unknown_words(TOY, "anything") == []
 
 
 @pytest.mark.parametrize("part", [WEIGHTS, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])

@@ -13,7 +13,7 @@ from diffusers.models.embeddings import TimestepEmbedding
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from longtake._generate import checked_plan, generate, run_settings
+from longtake._generate import generate
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Condition, ToldFps
 from longtake.models import FAMILIES, load_model, model_spec, spec_of
@@ -22,9 +22,11 @@ from longtake.models.hub.files import read_json
 from longtake.models.hub.find import find
 from longtake.models.modelscope.convert import Assembly, assemble
 from longtake.models.modelscope.model import UNetModel
+from longtake.report import Order, run_settings
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.loop import base_clip, prepare
+from longtake.samplers.planning import checked_plan
 from longtake.schedule import Schedule, to_x0
 from longtake.video.output import Output
 from longtake.video.read import read_frames
@@ -136,7 +138,8 @@ def test_a_run_tells_the_network_of_its_own_rate(assembled, videocrafter2_unet, 
         sampler = Chunked(overlap=0)
         generate(each, replace(request, steps=2), sampler, Output(path=tmp_path / f"{number}.mkv"))
         videos.append(np.stack(list(read_frames(tmp_path / f"{number}.mkv"))))
-        settings.append(run_settings(each, checked_plan(each.spec, request, sampler), sampler))
+        order = Order.of(each, request, sampler, Output())
+        settings.append(run_settings(order, checked_plan(each.spec, request, sampler)))
     assert np.array_equal(videos[0], videos[1]) and not np.array_equal(videos[0], videos[2])
     fresh = load_model(str(assembled))
     assert fresh.told(8.0).lock is fresh.lock, "threads that share the network share its lock"

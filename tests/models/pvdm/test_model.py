@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from longtake._generate import checked_plan
 from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
 from longtake.model import Condition, Continuation, Known
 from longtake.models import load_model, model_spec
@@ -21,6 +20,7 @@ from longtake.models.pvdm.save import count_flops, save_index, save_network
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.autoregressive.plan import Autoregressive
+from longtake.samplers.planning import checked_plan
 from longtake.schedule import to_x0
 
 GRID = Grid(frames=4, rows=2, columns=4)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from longtake._generate import SEGMENT, UNCONDITIONAL, checked_plan, plan_warnings
 from longtake.apps.generate.settings import VideoSettings
 from longtake.apps.generate.workers import Workers
 from longtake.errors import InputError
@@ -10,11 +9,12 @@ from longtake.model import VideoSpec
 from longtake.models import canonical, model_spec
 from longtake.prompts.parse import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
-from longtake.report import Order, check_sidecars, read_order
+from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan
+from longtake.samplers.planning import UNCONDITIONAL, checked_plan, plan_warnings
 from longtake.video.formats import Format
-from longtake.video.output import Output, make_target
+from longtake.video.output import Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +124,8 @@ def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
 
 
 def _checked(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
-    output, request = order.output, order.request
-    plan = checked_plan(spec, request, order.sampler, output.part)
-    target = make_target(
-        output.path,
-        settings={},
-        fps=output.fps or spec.fps,
-        crf=output.crf,
-        scale=output.scale,
-        segment=SEGMENT,
-        total=order.frames,
-        size=(spec.height, spec.width),
-        comment="",
-        overwrite=output.overwrite,
-    )
+    output = order.output
+    plan = checked_plan(spec, order.request, order.sampler, output.part)
+    target = order_target(order, plan)
     check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
     return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=plan_warnings(plan))

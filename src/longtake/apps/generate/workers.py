@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from longtake._generate import start_work
 from longtake.errors import InputError
 from longtake.models import load_model
 from longtake.ranks.torchrun import launched
 from longtake.sampler import Sampler, TaskSampler
+from longtake.samplers import start_work
 from longtake.tasks.task import Executor
 from longtake.typed import Setting
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake._generate import SEGMENT
 from longtake.apps.generate.job import Job
 from longtake.machine import processor
 from longtake.models.hub.precision import auto_dtype
 from longtake.sampler import Plan
+from longtake.video.output import SEGMENT
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
 PROCESS_BYTES = 280_000_000

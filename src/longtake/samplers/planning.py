@@ -1,0 +1,71 @@
+"""From a request to a plan that can be carried out, and what its owner should know of it before the start."""
+
+import re
+
+from longtake.errors import CapabilityError, InputError
+from longtake.model import ToldFps, VideoSpec
+from longtake.request import PromptTimeline, Request, num_branches
+from longtake.sampler import Plan, Sampler, TaskSampler
+
+UNCONDITIONAL = PromptTimeline.constant("unconditional")
+"""What the report says of a model that reads no text, where no prompt was given."""
+
+
+def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tuple[int, int] | None = None) -> Plan:
+    """Return the plan of a video, or of these frames of it.
+
+    Raises CapabilityError where the model lacks what the sampler needs, or the sampler cannot make a part alone;
+    InputError for settings that clash, and for frames that the video does not have.
+    """
+    missing = [capability.__name__ for capability in sampler.requires if capability not in spec.capabilities]
+    if missing:
+        raise CapabilityError(
+            f"{sampler.name} needs {' and '.join(missing)}, which the model {spec.name} does not offer; "
+            "'longtake models' shows which model runs with which sampler"
+        )
+    plan = sampler.plan(request, spec)
+    if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
+        raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
+    if request.told_fps is not None and ToldFps not in spec.capabilities:
+        raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")
+    if part is None:
+        return plan
+    if not isinstance(sampler, TaskSampler):
+        raise CapabilityError(f"{sampler.name} cannot make a part of a video alone; make all of it, or use nuwa-xl")
+    return sampler.part(plan, range(*part))
+
+
+def plan_warnings(plan: Plan) -> tuple[str, ...]:
+    """Return what the user should know before the start."""
+    spec, request, warnings = plan.spec, plan.request, []
+    unknown = unknown_words(spec, " ".join([*request.prompts.texts, request.negative_prompt]))
+    if spec.vocabulary == frozenset() and request.prompts != UNCONDITIONAL:
+        warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
+    elif spec.vocabulary and unknown:
+        warnings.append(
+            f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
+            f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
+        )
+    late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
+    if late:
+        warnings.append(
+            f"the video ends at frame {request.frames}; the prompts from frame {late[0]} on are not reached"
+        )
+    if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
+        warnings.append(
+            f"the model {spec.name} takes one prompt for all frames of a window: prompts change from window to window, "
+            "and a window has the prompt of its middle frame"
+        )
+    return (*warnings, *plan.warnings)
+
+
+def unknown_words(spec: VideoSpec, text: str) -> list[str]:
+    """Return the words of a prompt that a model with a closed vocabulary has never seen, in order, each once."""
+    if spec.vocabulary is None:
+        return []
+    words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
+    return [word for word in dict.fromkeys(words) if not _known(word, spec.vocabulary)]
+
+
+def _known(word: str, vocabulary: frozenset[str]) -> bool:
+    return word in vocabulary or all(part in vocabulary for part in re.split("['-]", word))
