@@ -1,6 +1,6 @@
 """Names for the tensors that cross a border; jaxtyping checks their shapes in the tests and costs users nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -22,9 +22,6 @@ FrameLevels = Int[Tensor, "windows frames"]
 
 FrameIndex = Int[Tensor, "windows frames"]
 """A row of the prompt table for every frame; row 0 is the unconditional (negative) prompt."""
-
-Rotate = Callable[[Tensor, Sequence[int]], Tensor]
-"""Keys (sequences, frames x tokens, heads, width) and every frame's offset from the query's frame -> rotated keys."""
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str, advice: str) -> None:

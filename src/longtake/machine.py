@@ -1,9 +1,10 @@
-"""This machine and this process, without torch."""
+"""This machine and this process, and what a model takes of them; without torch."""
 
 import os
 import platform
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -30,3 +31,40 @@ def peak_memory() -> int:
     """Return the most bytes of memory that this process has occupied."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a part of a model takes of the memory."""
+
+    parameters: int = 0
+    working: int | None = None
+    """Numbers alive at once while it works, on a window or on a latent frame; None where nobody has counted them."""
+    remembered: int = 0
+    """Numbers that it keeps from one call to the next."""
+    width: int | None = None
+    """Bytes of a number, where that is not for the user to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demands:
+    """What a model takes of a machine; nothing here decides a frame."""
+
+    parameters: int = 0
+    """Number of weights of all parts together."""
+    prompt_numbers: int = 0
+    """Numbers that a prompt becomes, which are kept from where it is first reached; 0 where nobody has counted them."""
+    text_encoder: Part = Part()
+    """Where its weights are counted apart."""
+    network: Part = Part()
+    """Its weights are those that belong to no other part."""
+    decoder: Part = Part()
+    """Where its weights are counted apart."""
+    forward_flops: int | None = None
+    """Floating-point operations of one network evaluation (one window, one guidance branch)."""
+    decode_flops: int | None = None
+    """Floating-point operations to decode one latent frame."""
+    temporal_layers: tuple[tuple[str, int, int], ...] | None = None
+    """(kind, channels, cells of a frame) of every layer that mixes frames, in the order in which they run: "attention"
+    (channels of its keys), "block" (a stack of convolutions; channels that enter it), "convolution", and "norm" (the
+    number of its groups, 1)."""

@@ -4,32 +4,21 @@ A sampler sees only this. Nothing here imports torch, so that a plan can be made
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
+from longtake.machine import Demands
 from longtake.request import Guidance
 
 if TYPE_CHECKING:
-    from torch import Tensor, device, dtype, nn
+    from torch import Tensor, device, dtype
 
-    from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents, Rotate
+    from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
+    from longtake.attention import FrameMixer
     from longtake.schedule import Schedule, Spacing
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What a part of a model takes of the memory."""
-
-    parameters: int = 0
-    working: int | None = None
-    """Numbers alive at once while it works, on a window or on a latent frame; None where nobody has counted them."""
-    remembered: int = 0
-    """Numbers that it keeps from one call to the next."""
-    width: int | None = None
-    """Bytes of a number, where that is not for the user to choose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +40,7 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoSpec:
+class VideoSpec(Demands):
     """Everything about a model that can be known before its weights are loaded."""
 
     name: str
@@ -89,24 +78,6 @@ class VideoSpec:
     """Every word the model knows, where that is a closed list."""
     released: Literal["float16", "bfloat16"] = "float16"
     """The format of 16 bits that the network is known to work in, which auto takes on a GPU."""
-    parameters: int = 0
-    """Number of weights of all parts together."""
-    prompt_numbers: int = 0
-    """Numbers that a prompt becomes, which are kept from where it is first reached; 0 where nobody has counted them."""
-    text_encoder: Part = Part()
-    """Where its weights are counted apart."""
-    network: Part = Part()
-    """Its weights are those that belong to no other part."""
-    decoder: Part = Part()
-    """Where its weights are counted apart."""
-    forward_flops: int | None = None
-    """Floating-point operations of one network evaluation (one window, one guidance branch)."""
-    decode_flops: int | None = None
-    """Floating-point operations to decode one latent frame."""
-    temporal_layers: tuple[tuple[str, int, int], ...] | None = None
-    """(kind, channels, cells of a frame) of every layer that mixes frames, in the order in which they run: "attention"
-    (channels of its keys), "block" (a stack of convolutions; channels that enter it), "convolution", and "norm" (the
-    number of its groups, 1)."""
 
     @property
     def frame_by_frame(self) -> bool:
@@ -138,45 +109,6 @@ class Known:
     pixels: "Tensor | None" = None
     """(windows, known, 3, height, width) in [0, 1], where the sampler has them: for a model that encodes them anew,
     together with blanks for what is not known."""
-
-
-class FrameMixer(ABC):
-    """Takes the place of a model's own mixing of frames, layer by layer, so that one video can be spread over clips.
-
-    A model calls it, inside `TemporalHooks.mixing`, for every layer that reads more than one frame, in the order in
-    which the layers run. `x` is always (windows, channels, frames, height, width).
-    """
-
-    @abstractmethod
-    def attend(
-        self, key: "Tensor", value: "Tensor", tokens: int = 1, rotate: "Rotate | None" = None
-    ) -> "Callable[[Tensor], Tensor]":
-        """Take keys and values; return the function that turns queries into what attention gives.
-
-        Between the two calls keys and values travel, so queries are best computed there. All are (sequences, frames x
-        tokens, heads, width), `tokens` of every frame together. `rotate` puts rotary positions over time on keys;
-        queries then carry none.
-        """
-
-    @abstractmethod
-    def convolve(self, convolution: "nn.Conv3d", x: "Tensor") -> "Tensor":
-        """Return what a convolution over 3 frames gives, kernel (3, 1, 1), zeros beyond the ends."""
-
-    @abstractmethod
-    def normalise(self, norm: "nn.GroupNorm", x: "Tensor") -> "Tensor":
-        """Return what a norm over channels, frames and cells gives."""
-
-    @abstractmethod
-    def block(self, block: "Callable[[Tensor], Tensor]", x: "Tensor", reach: int) -> "Tensor":
-        """Return what a stack of convolutions and norms gives, of which an output sees `reach` frames to each side.
-
-        `block` runs it on any number of frames; its own convolutions and norms come back to this object.
-        """
-
-    @abstractmethod
-    def places(self) -> "Sequence[tuple[int, int]]":
-        """Return, for every frame held here, its place in its clip and the clip's length: for networks that add an
-        absolute position to every frame."""
 
 
 class VideoModel(ABC):
@@ -256,7 +188,7 @@ class TemporalHooks(VideoModel):
     """A model whose mixing of frames a sampler can take over. Then `denoise` takes any number of frames."""
 
     @abstractmethod
-    def mixing(self, mixer: FrameMixer) -> "AbstractContextManager[None]":
+    def mixing(self, mixer: "FrameMixer") -> "AbstractContextManager[None]":
         """Let `mixer` mix the frames of every `denoise` inside the context, in place of the model's own layers."""
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from longtake.apps.cli import COMMANDS
 from longtake.apps.plan import costs
-from longtake.model import Part, Timing
+from longtake.machine import Part
+from longtake.model import Timing
 from longtake.models import MODELS, toy_spec
 from longtake.samplers import SAMPLERS
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.attention import FrameMixer
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
-from longtake.model import FrameMixer, Infill, Known, PerFrameNoise, TemporalHooks
+from longtake.model import Infill, Known, PerFrameNoise, TemporalHooks
 from longtake.models import FAMILIES, MODELS, load_model, model_spec
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.run import Prompts

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
-from longtake.model import Condition, FrameMixer, TemporalHooks
+from longtake.attention import FrameMixer
+from longtake.model import Condition, TemporalHooks
 from longtake.models.clean_frames import CleanFrames
 from longtake.models.toy_spec import TOY
 from longtake.schedule import Schedule, Spacing, discrete_schedule

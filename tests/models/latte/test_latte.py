@@ -12,10 +12,10 @@ import torch
 from diffusers import LattePipeline
 from torch import Tensor, nn
 
-from longtake.attention import attention
+from longtake.attention import FrameMixer, attention
 from longtake.errors import LongtakeError
 from longtake.guidance import guided
-from longtake.model import Condition, FrameMixer, LongNegative, PerFrameNoise, TemporalHooks
+from longtake.model import Condition, LongNegative, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.latte.forward import frame_positions
 from longtake.models.latte.model import LatteModel

@@ -12,8 +12,8 @@ from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor
 
-from longtake.attention import attention
-from longtake.model import Condition, FrameMixer, Known
+from longtake.attention import FrameMixer, attention
+from longtake.model import Condition, Known
 from longtake.models import load_model
 from longtake.models.modelscope.model import UNetModel
 from longtake.noise import seeded_noise

@@ -14,10 +14,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 from torch import Tensor
 
-from longtake.arrays import Rotate
-from longtake.attention import attention
+from longtake.attention import FrameMixer, Rotate, attention
 from longtake.errors import InputError
-from longtake.model import FrameMixer
 from longtake.models import load_model
 from longtake.models.hub.configs import Part
 from longtake.models.wan.attention import temporal_rotation

@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import Latents
-from longtake.attention import attention
-from longtake.model import FrameMixer
+from longtake.attention import FrameMixer, attention
 
 Text = Float[Tensor, "windows_x_frames tokens text_width"]
 Weight = Float[Tensor, "windows_x_frames tokens"]

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
-from longtake.model import Condition, FrameMixer, LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.attention import FrameMixer
+from longtake.model import Condition, LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.image_model import ImageModel, frame_levels
 from longtake.models.latte.forward import predict

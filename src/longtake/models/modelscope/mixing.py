@@ -11,7 +11,7 @@ from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
-from longtake.model import FrameMixer
+from longtake.attention import FrameMixer
 from longtake.models.hooks import swapped
 
 REACH = 4

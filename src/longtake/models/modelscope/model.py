@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
-from longtake.model import Condition, FrameMixer, TemporalHooks, ToldFps, VideoSpec
+from longtake.attention import FrameMixer
+from longtake.model import Condition, TemporalHooks, ToldFps, VideoSpec
 from longtake.models.clean_frames import CleanFrames
 from longtake.models.hooks import (
     frame_conditions,

@@ -16,9 +16,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanRotar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from longtake.arrays import Rotate
-from longtake.attention import attention
-from longtake.model import FrameMixer
+from longtake.attention import FrameMixer, Rotate, attention
 from longtake.models.hooks import swapped
 
 Table = Float[Tensor, "1 tokens 1 headwidth"]

@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
+from longtake.attention import FrameMixer
 from longtake.errors import InputError
-from longtake.model import Condition, FrameMixer, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.model import Condition, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.wan.attention import frame_texts, mixed_frames

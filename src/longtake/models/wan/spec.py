@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Part, PerFrameNoise, TemporalHooks, Timing, VideoSpec
+from longtake.machine import Part
+from longtake.model import PerFrameNoise, TemporalHooks, Timing, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
 
 TEXT_TOKENS = 512

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longtake.arrays import Rotate
-from longtake.attention import attention
+from longtake.attention import Rotate, attention
 from longtake.samplers.clips import around
 
 SMALLEST_BLOCK = 8

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from longtake.arrays import Rotate
-from longtake.model import FrameMixer
+from longtake.attention import FrameMixer, Rotate
 from longtake.ranks.world import Group
 from longtake.samplers.clips import around, halos, held_frames, missing
 from longtake.samplers.video_infinity.dual_scope import SMALLEST_BLOCK, Block, DualScope, Scope
