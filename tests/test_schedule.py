@@ -3,7 +3,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from longtake.errors import InputError
-from longtake.schedule import Level, discrete_schedule, flow_schedule, step, to_x0
+from longtake.models.schedules import discrete_schedule, flow_schedule
+from longtake.schedule import Level, step, to_x0
 
 
 def betas(steps=1000):

@@ -12,8 +12,9 @@ from longtake.metrics.psnr import psnr
 from longtake.metrics.video_networks import stand_in_features
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
-from longtake.schedule import Table, discrete_schedule, to_x0
+from longtake.schedule import Table, to_x0
 from longtake.train.nuwa_xl.data import SpanClips, SpriteStretches, StretchSettings, draw_clips
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.train.sprites.autoencode import decode_scaled, to_model

@@ -1,6 +1,5 @@
 """From a request to a file: plan, run, write."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -13,13 +12,14 @@ from longtake.errors import InputError
 from longtake.journal import Journal, Progress
 from longtake.model import VideoModel
 from longtake.ranks.torchrun import check_same
-from longtake.report import Order, check_sidecars, order_target, run_settings
+from longtake.report import Order, order_target, run_settings
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
 from longtake.samplers import run_plan
 from longtake.samplers.planning import checked_plan
-from longtake.tasks.task import Executor, Store
+from longtake.tasks.task import Executor
 from longtake.video.output import Output
+from longtake.video.paths import state_folder
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -70,6 +70,7 @@ def generate(
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
     from longtake.ranks.world import ALONE
+    from longtake.tasks.stores import kept_results
     from longtake.video.sink import Sink
 
     begin, world = time.monotonic(), world or ALONE
@@ -79,19 +80,16 @@ def generate(
         raise InputError(f"an executor has no use for {sampler.name} on {world.size} processes; leave it out")
     order = Order.of(model, request, sampler, output)
     written = {f"output {name}": str(value) for name, value in asdict(output).items()}
-    check_same([json.loads(text) for text in world.all.say(json.dumps({**run_settings(order, plan), **written}))])
-    journal = None
-    if world.rank == 0:
-        check_sidecars(output.path, overwrite=output.overwrite, prompts_file=None)
-        journal = Journal(order, plan, world.size, progress)
+    check_same(world.all.say({**run_settings(order, plan), **written}))
+    journal = None if world.rank else Journal(order, plan, world.size, progress)
     with Sink(order_target(order, plan)) if journal else nullcontext() as sink:
-        before, finished_before = _told(world, sink and [sink.next_frame, sink.finished])
+        before, finished_before = world.all.say(sink and [sink.next_frame, sink.finished])[0]
         if not finished_before:
             restart = world.all.share(sink.restart.state if sink and sink.restart else None, model.device)
-            store = _store(output, world, model) if isinstance(sampler, TaskSampler) else None
+            store = kept_results(state_folder(output.path), world, model.device)
             chunks = run_plan(model, plan, seeded_noise(request.seed), world, restart, executor, store)
             _write(_numbered(chunks, output.part), sink, journal)
-        frames, warnings = _told(world, sink and journal and [sink.next_frame, journal.warnings(sink)])
+        frames, warnings = world.all.say(sink and journal and [sink.next_frame, journal.warnings(sink)])[0]
     seconds, report = time.monotonic() - begin, {}
     if journal:
         is_there = finished_before and journal.complete
@@ -134,20 +132,6 @@ def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None
     sink.finish()
 
 
-def _store(output: Output, world: "World", model: VideoModel) -> Store:
-    """Return where the results of tasks are kept: in files beside the output."""
-    from longtake.tasks.stores import FolderStore, SharedStore
-    from longtake.video.paths import state_folder
-
-    folder = FolderStore(state_folder(output.path) / "nodes")
-    return folder if world.size == 1 else SharedStore(world.all, model.device, None if world.rank else folder)
-
-
 def _numbered(chunks: Iterable[Chunk], part: tuple[int, int] | None) -> Iterable[Chunk]:
     """Return chunks with the numbers that their frames have in the file."""
     return (replace(chunk, start=chunk.start - part[0]) for chunk in chunks) if part else chunks
-
-
-def _told(world: "World", values: list[Any] | None) -> list[Any]:
-    """Return what the first process gives; the others give nothing."""
-    return json.loads(world.all.say(json.dumps(values))[0])

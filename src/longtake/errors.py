@@ -1,14 +1,4 @@
-"""Errors that a user can cause, each one line: what happened, why, and what to do.
-
-LongtakeError
-|-- InputError          a setting, a prompt or a name that cannot be used
-|-- CapabilityError     this sampler needs something that this model does not offer
-|-- OutputError         a file or folder that cannot be written, or belongs to another run
-|-- CheckpointError     weights or saved state that are missing, damaged or of another shape
-|-- NonFiniteError      weights, latents, pixels or a loss that are infinite or no numbers
-|-- RanksError          processes of one job that lose each other
-`-- MissingExtraError   an optional package that is not installed
-"""
+"""Errors that a user can cause, each one line: what happened, why, and what to do."""
 
 import difflib
 import unicodedata

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from longtake.errors import NonFiniteError, plain
 from longtake.machine import peak_memory, processor
-from longtake.report import LAYOUT, Order, belongs, order_content, report_path, subtitle_path
+from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content, report_path, subtitle_path
 from longtake.sampler import Plan
 from longtake.samplers.planning import plan_warnings
 from longtake.video.durable import replace_durable
@@ -52,7 +52,8 @@ class Journal:
     """The report of a run that is under way. Seconds and peak memory add up over the interruptions of a run."""
 
     def __init__(self, order: Order, plan: Plan, ranks: int, progress: Progress | None) -> None:
-        """`progress` is told of it; by default a line on standard error is."""
+        """`progress` is told of it; by default a line on standard error is. Raises as `check_sidecars` does."""
+        check_sidecars(order.output.path, overwrite=order.output.overwrite, prompts_file=None)
         self._order, self._plan, self._output, self._ranks = order, plan, order.output.path, ranks
         self._progress = progress or Lines(order.frames)
         self.earlier: Mapping[str, Any] = {}

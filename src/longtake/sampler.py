@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Guidance, Request
 
@@ -102,9 +101,3 @@ class TaskSampler(Sampler):
 
         Raises InputError for frames that the video does not have.
         """
-
-
-def check_eta(eta: float) -> None:
-    """Raise InputError for a share of fresh noise outside 0 to 1."""
-    if not 0 <= eta <= 1:
-        raise InputError(f"eta is {eta}; it must lie between 0 (DDIM: no fresh noise) and 1 (as much as DDPM)")

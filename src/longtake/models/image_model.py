@@ -12,7 +12,8 @@ from longtake.models.clip_text import text_states
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import levels_of, where_run
 from longtake.models.image_vae import Pixels, decode_frames, encode_frames
-from longtake.schedule import Prediction, Schedule, Spacing, Table, discrete_schedule, to_x0
+from longtake.models.schedules import discrete_schedule
+from longtake.schedule import Prediction, Schedule, Spacing, Table, to_x0
 
 
 class ImageModel(VideoModel):

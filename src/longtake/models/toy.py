@@ -19,8 +19,9 @@ from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Laten
 from longtake.attention import FrameMixer
 from longtake.model import Condition, TemporalHooks
 from longtake.models.clean_frames import CleanFrames
+from longtake.models.schedules import discrete_schedule
 from longtake.models.toy_spec import TOY
-from longtake.schedule import Schedule, Spacing, discrete_schedule
+from longtake.schedule import Schedule, Spacing
 
 VARIANCE = 0.25
 CORRELATION = 8.0

@@ -115,7 +115,7 @@ class Group:
         if self.size == 1:
             return None if tensors is None else dict(tensors)
         head = None if tensors is None else [[name, str(t.dtype), list(t.shape)] for name, t in tensors.items()]
-        rows = json.loads(self.say(json.dumps(head))[0])
+        rows = self.say(head)[0]
         if rows is None:
             return None
         shared: dict[str, Tensor] = {}
@@ -128,15 +128,17 @@ class Group:
             shared[name] = here
         return shared
 
-    def say(self, text: str) -> list[str]:
-        """Return the texts of all processes in the order of ranks."""
+    def say(self, value: Any) -> list[Any]:
+        """Return the values of all processes, as JSON has them, in the order of ranks."""
         if self.size == 1:
-            return [text]
+            return [value]
         device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(self.handle) == "nccl" else "cpu"
-        told = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
+        told = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
         lengths = self.gather(torch.tensor(len(told), device=device)).tolist()
         padded = torch.cat([told, told.new_zeros(max(lengths) - len(told))])
-        return [bytes(row[:length].tolist()).decode() for row, length in zip(self.gather(padded), lengths, strict=True)]
+        return [
+            json.loads(bytes(row[:length].tolist())) for row, length in zip(self.gather(padded), lengths, strict=True)
+        ]
 
     def _wait(self, works: Sequence[Any]) -> None:
         start = time.perf_counter()

@@ -1,6 +1,9 @@
-"""From a request to a plan that can be carried out, and what its owner should know of it before the start."""
+"""What the plans of all samplers share: a setting, the check that a plan can be carried out, and what its owner should
+know before the start.
+"""
 
 import re
+from dataclasses import dataclass
 
 from longtake.errors import CapabilityError, InputError
 from longtake.model import ToldFps, VideoSpec
@@ -9,6 +12,19 @@ from longtake.sampler import Plan, Sampler, TaskSampler
 
 UNCONDITIONAL = PromptTimeline.constant("unconditional")
 """What the report says of a model that reads no text, where no prompt was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stochastic(Sampler):
+    """A sampler whose steps may add noise."""
+
+    eta: float = 0.0
+    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
+
+    def check_eta(self) -> None:
+        """Raise InputError for a share of fresh noise outside 0 to 1."""
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"eta is {self.eta}; it must lie between 0 (DDIM: no fresh noise) and 1 (as much as DDPM)")
 
 
 def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tuple[int, int] | None = None) -> Plan:

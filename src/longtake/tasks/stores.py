@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import check_finite
-from longtake.ranks.world import Group
+from longtake.ranks.world import Group, World
 from longtake.tasks.task import Store
 
 _NAME, _DIGEST = "result", "sha256"
@@ -155,3 +155,9 @@ class SharedStore(Store):
         """Keep what a run in memory left."""
         for key, result in state.items():
             self.put(key, result)
+
+
+def kept_results(state: Path, world: World, device: torch.device) -> Store:
+    """Return where the results of a run's tasks are kept: in files of its state, which the first process writes."""
+    folder = FolderStore(state / "nodes")
+    return folder if world.size == 1 else SharedStore(world.all, device, None if world.rank else folder)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from longtake.model import Condition, PerFrameNoise
+from longtake.models.schedules import discrete_schedule
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
 from longtake.samplers.fifo.plan import Fifo
-from longtake.schedule import discrete_schedule, to_x0
+from longtake.schedule import to_x0
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "fifo"
 FOLDERS = [DATA] + [Path(os.environ[name]) / "fifo" for name in ("LONGTAKE_GOLDEN",) if name in os.environ]

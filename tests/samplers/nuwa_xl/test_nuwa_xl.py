@@ -13,6 +13,7 @@ from PIL import Image
 
 from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Strided
+from longtake.models.schedules import discrete_schedule
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
@@ -22,7 +23,7 @@ from longtake.samplers import plan_work, run_plan
 from longtake.samplers.nuwa_xl.ladder import Node
 from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
-from longtake.schedule import discrete_schedule, step
+from longtake.schedule import step
 from longtake.tasks.stores import FolderStore, MemoryStore
 from longtake.tasks.task import Executor, run_tasks
 

@@ -3,7 +3,8 @@
 import torch
 
 from longtake.errors import InputError
-from longtake.schedule import Prediction, Schedule, Spacing, Table, chained, discrete_schedule
+from longtake.models.schedules import discrete_schedule
+from longtake.schedule import Prediction, Schedule, Spacing, Table, chained
 
 NUM_TRAIN = 1000
 

@@ -20,9 +20,10 @@ from longtake.errors import InputError
 from longtake.model import Condition, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
+from longtake.models.schedules import flow_schedule
 from longtake.models.wan.attention import frame_texts, mixed_frames
 from longtake.models.wan.spec import TEXT_TOKENS, flow_shift
-from longtake.schedule import Schedule, Spacing, flow_schedule, to_x0
+from longtake.schedule import Schedule, Spacing, to_x0
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
 Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]

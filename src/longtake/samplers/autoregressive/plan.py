@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 from longtake.errors import InputError
 from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler, check_eta
+from longtake.sampler import Plan
+from longtake.samplers.planning import Stochastic
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -48,7 +49,7 @@ class AutoregressivePlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoregressive(Sampler):
+class Autoregressive(Stochastic):
     """PVDM's long video: clip by clip, each in view of the one before."""
 
     name: ClassVar[str] = "autoregressive"
@@ -60,8 +61,6 @@ class Autoregressive(Sampler):
     solver: Solver = "ddim"
     """ddim; ddpm, the same as ddim with eta 1 unless clean latents have bounds (PVDM); or dpmpp, which is DPM-Solver++
     of second order, for few steps."""
-    eta: float = 0.0
-    """Fresh noise per step of ddim: 0 for none, 1 for as much as DDPM."""
     first_steps: int | None = None
     """Steps of the first clip; as many as of the others if not given. The paper's 100/20 is 100 here and 20 steps."""
 
@@ -104,7 +103,7 @@ class Autoregressive(Sampler):
             )
 
     def _check(self) -> None:
-        check_eta(self.eta)
+        self.check_eta()
         if self.eta and self.solver != "ddim":
             raise InputError(f"eta has no effect on the solver {self.solver}; leave it out, or use ddim")
         if self.first_steps is not None and self.first_steps < 1:

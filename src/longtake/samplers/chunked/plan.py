@@ -13,8 +13,9 @@ from typing import ClassVar
 from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler, check_eta
+from longtake.sampler import Plan
 from longtake.samplers.keyframes import keyframe_places
+from longtake.samplers.planning import Stochastic
 
 DEFAULT_STEPS = 30
 
@@ -70,7 +71,7 @@ class ChunkedPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunked(Sampler):
+class Chunked(Stochastic):
     """Chunk by chunk: the model's own clips in a row; a baseline, and the one sampler that runs on every model."""
 
     name: ClassVar[str] = "chunked"
@@ -79,8 +80,6 @@ class Chunked(Sampler):
     overlap: int = 0
     """Latent frames that a window shares with the one before: smoother seams, at window / (window - overlap) times the
     cost. 0 makes clips that know nothing of each other."""
-    eta: float = 0.0
-    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
     keyframes: str | None = None
     """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
     evenly spread between. An experiment."""
@@ -121,7 +120,7 @@ class Chunked(Sampler):
             )
 
     def _check(self, spec: VideoSpec) -> None:
-        check_eta(self.eta)
+        self.check_eta()
         if not 0 <= self.overlap < spec.num_frames:
             raise InputError(
                 f"overlap is {self.overlap}; it must be 0 to {spec.num_frames - 1}: a window has "

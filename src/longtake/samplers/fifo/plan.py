@@ -16,9 +16,10 @@ from typing import ClassVar, Literal
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler, check_eta
+from longtake.sampler import Plan
 from longtake.samplers.fifo.windows import Window, lookahead_windows, partition_windows, reach
 from longtake.samplers.keyframes import keyframe_places
+from longtake.samplers.planning import Stochastic
 
 MOST_PARTITIONS = 10_000
 Compat = Literal["off", "videocrafter2", "opensora"]
@@ -123,7 +124,7 @@ class FifoPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fifo(Sampler):
+class Fifo(Stochastic):
     """FIFO-Diffusion: endless video, memory that does not grow, no training (arXiv 2405.11473)."""
 
     name: ClassVar[str] = "fifo"
@@ -133,8 +134,6 @@ class Fifo(Sampler):
     """Latent partitions n: more of them bring the levels inside a window closer together, at n times the cost."""
     lookahead: bool = True
     """Denoise only the noisier half of every window, with cleaner frames to look at: better, at twice the cost."""
-    eta: float = 0.0
-    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
     window_batch: int = 1
     """Windows in one call of the network; more is faster on a GPU and takes more memory."""
     decode_batch: int = 8
@@ -210,7 +209,7 @@ class Fifo(Sampler):
                 f"partitions is {self.partitions}, a queue of {f * self.partitions} frames; "
                 f"use {MOST_PARTITIONS} at most, usually 1 to 8"
             )
-        check_eta(self.eta)
+        self.check_eta()
         if f % k or (self.lookahead and (f // 2) % k):
             raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (or its half: lookahead)")
         self._check_beyond_the_paper()

@@ -14,9 +14,10 @@ from typing import ClassVar, Literal
 from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, VideoModel, VideoSpec
 from longtake.request import Guidance, Request, num_branches
-from longtake.sampler import Plan, TaskSampler, check_eta
+from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
+from longtake.samplers.planning import Stochastic
 
 Handoff = Literal["latent", "pixel"]
 
@@ -65,7 +66,7 @@ class NuwaXlPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NuwaXl(TaskSampler):
+class NuwaXl(Stochastic, TaskSampler):
     """NUWA-XL: frames far apart first, then those between them, level by level; workers share the calls."""
 
     name: ClassVar[str] = "nuwa-xl"
@@ -86,13 +87,11 @@ class NuwaXl(TaskSampler):
     fine_guidance: float | None = None
     """Guidance of the finest level's calls, which see both ends of what they fill; the model's own value for these, or
     that of the other levels, if not given. 1 is off, and half the work."""
-    eta: float = 0.0
-    """Fresh noise per step: 0 is DDIM, 1 is DDPM, the paper's choice."""
 
     def plan(self, request: Request, spec: VideoSpec) -> NuwaXlPlan:
         """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
         CapabilityError for a row of trees where the model cannot go on from a frame."""
-        check_eta(self.eta)
+        self.check_eta()
         if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
             raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
         if not spec.frame_by_frame:

@@ -11,8 +11,9 @@ from typing import ClassVar
 from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
-from longtake.sampler import Plan, Sampler, check_eta
+from longtake.sampler import Plan
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
+from longtake.samplers.planning import Stochastic
 
 DEFAULT_STEPS = 30
 
@@ -54,7 +55,7 @@ class VideoInfinityPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoInfinity(Sampler):
+class VideoInfinity(Stochastic):
     """Video-Infinity: the whole video at once, shared out over any number of processes (arXiv 2406.16260)."""
 
     name: ClassVar[str] = "video-infinity"
@@ -76,8 +77,6 @@ class VideoInfinity(Sampler):
     """From this timestep on (1000 is pure noise), add these to the logits of neighbours and of global frames."""
     blend: int = 0
     """Frames over which one prompt turns into the next; 0 switches at once."""
-    eta: float = 0.0
-    """Fresh noise per step: 0 is DDIM, 1 is DDPM."""
     decode_batch: int = 8
     """Finished latent frames that are decoded together."""
     compat: bool = False
@@ -144,7 +143,7 @@ class VideoInfinity(Sampler):
         for field in ("padding", "top_k", "blend"):
             if getattr(self, field) < 0:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 0 or more")
-        check_eta(self.eta)
+        self.check_eta()
         if not self.attn_scale > 0:
             raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0")
         self._check_blend(request, spec)

@@ -9,8 +9,9 @@ from torch import Generator, Tensor, nn
 
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import save_unet
+from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
-from longtake.schedule import Prediction, Table, discrete_schedule, to_x0
+from longtake.schedule import Prediction, Table, to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import Scalars, Task

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
+from longtake.models.schedules import flow_schedule
 from longtake.samplers.step import ddim
-from longtake.schedule import flow_schedule, to_x0
+from longtake.schedule import to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decoded_sheet

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from longtake.models.hooks import GivenEmbedding, swapped
+from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
-from longtake.schedule import discrete_schedule, to_x0
+from longtake.schedule import to_x0
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decoded_sheet

@@ -1,0 +1,46 @@
+"""The noise levels of a run, chosen from those that a network was trained at."""
+
+import torch
+
+from longtake.errors import InputError
+from longtake.schedule import Prediction, Schedule, Spacing, Table, chained
+
+
+def discrete_schedule(
+    alphas_cumprod: Table, num_levels: int, spacing: Spacing, prediction: Prediction, x0_scale: Table | None = None
+) -> Schedule:
+    """Choose `num_levels` timesteps of a training schedule (`alphas_cumprod`, cleanest first).
+
+    trailing: t = round(level N / T) - 1, landing on clean (the choice to make). linspace: round(linspace(0, N - 1, T)),
+    whose last step stays where it is (FIFO-Diffusion's code on VideoCrafter2). leading: (level - 1) (N // T), landing
+    on clean (DDPM in diffusers). `x0_scale` is what training multiplied x0 by at every timestep, 1 at timestep 0.
+    Raises InputError where a level count does not fit, or where epsilon would be divided by alpha = 0.
+    """
+    num_train = len(alphas_cumprod)
+    if not 1 <= num_levels <= num_train:
+        raise InputError(f"{num_levels} noise levels are not possible: the model was trained with {num_train}")
+    level = torch.arange(1, num_levels + 1, dtype=torch.float64)
+    if spacing == "trailing":
+        timestep = torch.round(level * num_train / num_levels).long() - 1
+    elif spacing == "linspace":
+        timestep = torch.round(torch.linspace(0, num_train - 1, num_levels, dtype=torch.float64)).long()
+    else:
+        timestep = (level.long() - 1) * (num_train // num_levels)
+    alpha_bar = alphas_cumprod.double()[timestep]
+    if prediction == "epsilon" and alpha_bar[-1] == 0:
+        raise InputError("epsilon-prediction says nothing at zero terminal SNR; use a model with v_prediction")
+    landing = alpha_bar[:1] if spacing == "linspace" else torch.ones(1, dtype=torch.float64)
+    alpha_bar = torch.cat([landing, alpha_bar])
+    timestep = torch.cat([torch.zeros(1).long(), timestep])
+    alpha = alpha_bar.sqrt() if x0_scale is None else alpha_bar.sqrt() * x0_scale[timestep]
+    return chained(alpha, (1 - alpha_bar).sqrt(), timestep)
+
+
+def flow_schedule(num_levels: int, shift: float = 1.0, num_train: int = 1000) -> Schedule:
+    """Return the flow-matching levels  x = (1 - s) x0 + s eps,  s rising to 1 with the model's shift.
+
+    The timestep is 1000 s, as Wan, LTX and SkyReels-V2 are told.
+    """
+    s = torch.arange(num_levels + 1, dtype=torch.float64) / num_levels
+    s = shift * s / (1 + (shift - 1) * s)
+    return chained(1 - s, s, s * num_train)
