@@ -17,7 +17,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers import plan_work
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.nuwa_xl.plan import NuwaXl
-from longtake.tasks.inline import Inline
+from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import FolderStore
 from longtake.video.read import read_frames
 
@@ -116,7 +116,7 @@ def test_who_does_the_tasks_does_not_show(tmp_path):
     make(tmp_path / "a.mkv")
     request = Request(prompts=STORY, frames=60, seed=4, steps=1)
     work = plan_work(Toy(), NuwaXl().plan(request, Toy().spec), seeded_noise(4), ALONE)
-    make(tmp_path / "b.mkv", executor=Inline(work))
+    make(tmp_path / "b.mkv", executor=Rounds(work))
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
 
 
@@ -125,4 +125,4 @@ def test_what_other_samplers_cannot_do(tmp_path):
     with pytest.raises(CapabilityError, match="chunked cannot make a part"):
         generate(Toy(), request, Chunked(), Output(path=tmp_path / "a.mkv", part=(3, 4)))
     with pytest.raises(InputError, match="no use for chunked"):
-        generate(Toy(), request, Chunked(), Output(path=tmp_path / "a.mkv"), executor=Inline(lambda task, given: given))
+        generate(Toy(), request, Chunked(), Output(path=tmp_path / "a.mkv"), executor=Rounds(lambda task, given: given))

@@ -22,8 +22,7 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
-from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.fifo.presets import realtime
+from longtake.samplers.fifo.plan import Fifo, realtime
 
 PROMPT = "a rocket flies up through the night sky"
 OPTIONS = {

@@ -28,7 +28,7 @@ from longtake.samplers import plan_work, run_plan
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import DEFAULT_STEPS, NuwaXl, NuwaXlPlan
-from longtake.tasks.inline import Inline
+from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Task, run_tasks
 
@@ -163,7 +163,7 @@ def first_frames(model: Infill, frames: int, steps: int) -> dict[str, float]:
         return work(task, given)
 
     start = time.process_time()
-    chunks = run_plan(model, plan, seeded_noise(1), ALONE, executor=Inline(counted))
+    chunks = run_plan(model, plan, seeded_noise(1), ALONE, executor=Rounds(counted))
     made = next(len(chunk.frames) for chunk in chunks if len(chunk.frames))
     taken = time.process_time() - start
     return {"frames": frames, "first_frames": made, "calls": calls, "seconds": taken, "all_calls": plan.tasks or 0}

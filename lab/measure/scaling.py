@@ -27,8 +27,8 @@ from lab.measure.rank_trials import (
     forward_trial,
 )
 from lab.measure.scaling_tables import simulated_tables
+from longtake.apps.plan.forecast import Link
 from longtake.attention import attention
-from longtake.forecast.scaling import Link
 from longtake.models.modelscope.temporal_shapes import temporal_layers
 from longtake.ranks.world import Group
 from longtake.samplers.clips import split_evenly, spread_frames

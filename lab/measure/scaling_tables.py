@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from longtake.forecast.scaling import LINKS, Machines, forecast, weak_forecast
+from longtake.apps.plan.forecast import LINKS, Machines, forecast, weak_forecast
 from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.modelscope.temporal_shapes import temporal_layers
 from longtake.request import PromptTimeline, Request

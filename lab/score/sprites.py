@@ -22,9 +22,9 @@ from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
 from longtake.model import PerFrameNoise
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import preset_settings
 from longtake.samplers.fifo.loop import base_clip, prepare
 from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.presets import preset_settings
 from longtake.video.read import read_frames
 
 

@@ -2,8 +2,8 @@ import pytest
 
 from longtake.apps.generate.settings import video_settings
 from longtake.errors import InputError
+from longtake.samplers import PRESETS, preset_settings
 from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.presets import PRESETS, preset_settings
 
 
 @pytest.mark.parametrize("name", PRESETS)

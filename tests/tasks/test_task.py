@@ -14,7 +14,7 @@ from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import NuwaXl
-from longtake.tasks.inline import Inline
+from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import FolderStore, MemoryStore
 from longtake.tasks.task import Store, run_tasks, task_key
 
@@ -132,7 +132,7 @@ def test_what_work_raises_comes_out():
         raise ValueError("no")
 
     calls, store = tree(226), MemoryStore()
-    with Inline(work) as executor, pytest.raises(ValueError, match="no"):
+    with Rounds(work) as executor, pytest.raises(ValueError, match="no"):
         next(run_tasks(calls.first(store), calls.children, lambda task: None, executor, store))
 
 

@@ -11,7 +11,7 @@ from longtake.data.sprite_captions import parse_caption
 from longtake.data.sprite_names import Shot
 from longtake.errors import InputError, OutputError
 from longtake.metrics.metric import Metric
-from longtake.prompts.parse import parse_prompts
+from longtake.prompts import parse_prompts
 from longtake.report import Order, read_order, report_path
 from longtake.request import PromptTimeline
 from longtake.typed import Setting

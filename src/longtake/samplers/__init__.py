@@ -87,12 +87,22 @@ SAMPLERS = {
     ),
 }
 
+PRESETS = {"realtime": "longtake.samplers.fifo.plan:realtime"}
+"""Functions that return a sampler with settings that were chosen by measurement."""
+
 
 def sampler_class(name: str) -> type[Sampler]:
     """Return the sampler of a name; InputError, with the nearest name, for an unknown one."""
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
     return named(SAMPLERS[name].settings)
+
+
+def preset_settings(name: str) -> Sampler:
+    """Return a sampler with the settings of a preset; InputError, with the nearest name, for an unknown one."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return named(PRESETS[name])()
 
 
 def run_plan(
@@ -114,13 +124,11 @@ def run_plan(
         loop: Loop = named(entry.loop)
         return loop(_told(model, plan), plan, noise, world, resume)
     # These import torch, which a plan must not wait for.
-    from longtake.tasks.inline import Inline
     from longtake.tasks.rounds import Rounds
     from longtake.tasks.stores import MemoryStore
 
     if executor is None:
-        work = plan_work(model, plan, noise, world)
-        executor = Inline(work) if world.clip.size == 1 else Rounds(work, world.clip, model.device)
+        executor = Rounds(plan_work(model, plan, noise, world), world.clip, model.device)
     drive: TaskLoop = named(entry.loop)
     return drive(model, plan, executor, store or MemoryStore(), resume, writes=world.rank == 0)
 

@@ -1,9 +1,9 @@
-"""Tasks shared out over the processes of a job, round by round."""
+"""Tasks shared out over the processes of a job, round by round; a process that is alone does one after the other."""
 
 import torch
 from torch import Tensor
 
-from longtake.ranks.world import Group
+from longtake.ranks.world import ALONE, Group
 from longtake.tasks.task import Executor, Task, Work
 
 
@@ -14,7 +14,7 @@ class Rounds(Executor):
     Calls of a network take equally long, so nobody waits for long at the end of a round.
     """
 
-    def __init__(self, work: Work, group: Group, device: torch.device) -> None:
+    def __init__(self, work: Work, group: Group = ALONE.clip, device: torch.device | str = "cpu") -> None:
         """`group`: who shares. `device`: where messages are sent from. The results of one round are alike."""
         self.slots = group.size
         self._work, self._group, self._device = work, group, device

@@ -14,8 +14,7 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare, shift
-from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.fifo.windows import lookahead_windows, partition_windows
+from longtake.samplers.fifo.plan import Fifo, lookahead_windows, partition_windows
 
 
 def spec(f=16, guidance=12.0):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lab.measure.simulated import Simulated
-from longtake.forecast.scaling import Link, Machines, forecast
+from longtake.apps.plan.forecast import Link, Machines, forecast
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request

@@ -7,7 +7,7 @@ from longtake.apps.generate.workers import Workers
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models import canonical, model_spec
-from longtake.prompts.parse import parse_prompts, refuse_timeline
+from longtake.prompts import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches

@@ -10,8 +10,7 @@ from longtake.errors import InputError
 from longtake.models.hub.precision import DeviceChoice, DtypeChoice
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
-from longtake.samplers import sampler_class
-from longtake.samplers.presets import PRESETS, preset_settings
+from longtake.samplers import PRESETS, preset_settings, sampler_class
 from longtake.typed import Flag, Setting
 from longtake.video.output import Output
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import estimate, remembered_rate
+from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.shown import duration, size
 from longtake.errors import InputError
-from longtake.forecast.scaling import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.typed import Setting
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -24,9 +24,8 @@ from longtake.ranks.world import ALONE, World
 from longtake.request import Guidance
 from longtake.sampler import Chunk, State
 from longtake.samplers.clips import split_evenly
-from longtake.samplers.fifo.plan import FifoPlan
+from longtake.samplers.fifo.plan import FifoPlan, Window
 from longtake.samplers.fifo.released import RELEASES, Release
-from longtake.samplers.fifo.windows import Window
 from longtake.samplers.keyframes import Keyframes
 from longtake.samplers.run import Prompts, Run
 from longtake.samplers.step import ddim, free

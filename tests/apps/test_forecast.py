@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from longtake.apps.plan.forecast import Link, Machines, forecast, weak_forecast
 from longtake.errors import InputError
-from longtake.forecast.scaling import Link, Machines, forecast, weak_forecast
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler

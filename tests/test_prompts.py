@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import InputError
-from longtake.prompts.parse import parse_prompts, refuse_timeline
+from longtake.prompts import parse_prompts, refuse_timeline
 from longtake.video.vtt import webvtt
 
 THREE = ((0, 64, 128), ("a red car", "a boat", "a train"))

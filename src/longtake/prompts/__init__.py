@@ -1,1 +1,0 @@
-"""Reading prompt timelines in the spellings that people use."""
