@@ -73,7 +73,7 @@ def test_loading_is_said_before_it_happens(longtake: Callable, monkeypatch: pyte
     def fails(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("longtake.apps.generate.run.load_model", fails)
+    monkeypatch.setattr("longtake.apps.generate.command.load_model", fails)
     assert "loading  toy" in longtake("generate", "a", *MAKE).err
 
 

@@ -1,14 +1,30 @@
-"""The command `longtake generate`."""
+"""The command `longtake generate`: loads the model of a checked job, shows the progress, ends in good order."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from longtake._generate import Result, generate
 from longtake.apps.arguments import given
-from longtake.apps.generate.job import make_job
+from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import video_settings
-from longtake.apps.plan.view import plan_content, plan_lines, show_plan
-from longtake.apps.shown import say
+from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
+from longtake.apps.plan.costs import remember_rate, work, work_per_frame
+from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
+from longtake.apps.shown import duration, say, size
+from longtake.errors import CheckpointError
+from longtake.model import VideoModel
+from longtake.models import load_model
+from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.torchrun import launched
+from longtake.report import report_path
+
+if TYPE_CHECKING:
+    from longtake.ranks.world import World
+
+# Over fewer frames than this, overhead drowns the rate.
+FEWEST_FRAMES = 32
 
 
 def generate_command(arguments: Sequence[str]) -> int:
@@ -18,12 +34,140 @@ def generate_command(arguments: Sequence[str]) -> int:
     if settings.dry_run:
         show_plan(job, plan_content(job), plan_lines(job), as_json=settings.json)
         return 0
-    # From here on torch is needed, which takes a second to import.
-    from longtake.apps.generate.run import run_job
-
     outcome = run_job(job)
     if outcome.line:
         say(outcome.line)
     if settings.json and not launched().rank:
         print(json.dumps(outcome.report, indent=2))
     return outcome.status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    status: int
+    """Exit status of the process."""
+    line: str
+    """The same in words."""
+    report: Mapping[str, Any]
+    """What was written beside the output."""
+
+
+def run_job(job: Job) -> Outcome:
+    """Make, continue or find finished the video of a job.
+
+    Under torchrun all processes take part; the first one shows and reports.
+    """
+    # Imports torch, which takes a second.
+    from longtake.ranks.rendezvous import joined_world
+
+    first = launched().rank == 0
+    hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
+    for line in _introduction(job, hardware) if first else ():
+        say(line)
+    run = None
+    with stoppable() as stop:
+        try:
+            with joined_world(hardware.device, job.split_guidance) as world:
+                model = load_model(job.order.model, hardware.device, hardware.dtype)
+                _check_weights(job, model)
+                if not first:
+                    generate(model, job.order.request, job.order.sampler, job.output, world)
+                    return Outcome(status=0, line="", report={})
+                run = _Run(job, model, hardware, stop, world)
+                result = run.made()
+        except StoppedError as stopped:
+            if not first:
+                return Outcome(status=stopped.status, line="", report={})
+            if run is None:
+                return Outcome(status=stopped.status, line=f"{stopped}: nothing was made yet", report={})
+            return run.stopped(stopped)
+        return run.finished(result)
+
+
+def _introduction(job: Job, hardware: Hardware) -> list[str]:
+    ranks = launched().size
+    shared = f", {ranks} processes" if ranks > 1 else ""
+    warnings = [f"warning: {text}" for text in job.warnings]
+    return [*headline(job), f"device   {hardware.reason}{shared}", *warnings, f"loading  {job.order.model}"]
+
+
+def _check_weights(job: Job, model: VideoModel) -> None:
+    if job.order.digest not in (None, model.digest):
+        raise CheckpointError(
+            f"the run was made with other weights of {job.spec.name}: {job.order.digest}, here {model.digest}; "
+            "get those weights, or give the settings themselves in place of --from"
+        )
+
+
+class _Run:
+    """What the first process shows and reports of a run."""
+
+    def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: "World") -> None:
+        self._job, self._model, self._hardware, self._stop, self._world = job, model, hardware, stop, world
+        from longtake.apps.generate.display import Display
+
+        self._display = Display(job.prompts, job.frames)
+        self._first: int | None = None
+        self._frames = 0
+
+    def made(self) -> Result:
+        """Make the video."""
+        job, order, hardware = self._job, self._job.order, self._hardware
+        with self._display, job.workers.opened(order, hardware.device, hardware.dtype) as executor:
+            return generate(
+                self._model, order.request, order.sampler, job.output, self._world, self._progress, executor
+            )
+
+    def _progress(self, frames: int, warnings: tuple[str, ...], doing: str) -> None:
+        if self._first is None:
+            self._first = frames
+            for warning in warnings:
+                if warning not in self._job.warnings:
+                    self._display.say(f"warning: {warning}")
+            if frames:
+                self._display.say(f"resume   from frame {frames}")
+        self._frames = frames
+        self._display.show(frames, doing)
+        self._stop.check()
+
+    def stopped(self, stopped: StoppedError) -> Outcome:
+        """Report a run that a signal has ended."""
+        report: Mapping[str, Any] = {}
+        kept = "nothing was made yet; the same command starts again"
+        path = self._job.output.path
+        # Without a first progress the output was never opened, and is not ours to describe.
+        if self._first is not None:
+            # A full disk may have kept it from being written.
+            report = json.loads(report_path(path).read_bytes()) if report_path(path).exists() else {}
+            kept = f"{path} holds {self._frames} frames and plays; the same command continues it"
+        return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
+
+    def finished(self, result: Result) -> Outcome:
+        """Report a run that is complete."""
+        path, report = self._job.output.path, result.report
+        if result.finished_before:
+            line = f"{path} is already complete ({result.frames} frames); nothing to do"
+            return Outcome(status=0, line=line, report=report)
+        self._remember(result, result.seconds)
+        made = result.frames - result.resumed_from
+        pace = f", {made / result.seconds:.1f} frames/s" if made else ""
+        return Outcome(
+            status=0,
+            line=(
+                f"done     {path}: {result.frames} frames in {duration(report['run']['seconds'])}{pace}, "
+                f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(path).name} says how"
+            ),
+            report=report,
+        )
+
+    def _remember(self, result: Result, seconds: float) -> None:
+        made = result.frames - result.resumed_from
+        total, steady = work(result.plan), work_per_frame(result.plan)
+        # Estimates are of one process.
+        if made < FEWEST_FRAMES or steady is None or self._world.size > 1:
+            return
+        # A whole run counts its warm-up; what continues one has none.
+        operations = total if total is not None and not result.resumed_from else made * steady
+        remember_rate(self._job.order.model, self._hardware.device, self._hardware.dtype_name, operations / seconds)

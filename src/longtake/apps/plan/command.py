@@ -1,15 +1,70 @@
-"""The command `longtake plan`: the arguments of a video, and for how many processes to work it out."""
+"""The command `longtake plan`: the arguments of a video, and for how many processes to work it out, simulated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal
 
 from longtake.apps.arguments import given, parse_arguments
-from longtake.apps.generate.job import make_job
+from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import VideoSettings, default_settings
-from longtake.apps.plan.scaling import ScalingSettings, scaling_content, scaling_lines
+from longtake.apps.plan.costs import estimate, remembered_rate
+from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
+from longtake.apps.shown import duration, size
+from longtake.errors import InputError
 from longtake.typed import Setting
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+LinkName = Literal["nvlink", "pcie", "ethernet", "ethernet100"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingSettings:
+    """Work out time, memory and traffic on many processes; simulated, nothing is run."""
+
+    ranks: Annotated[int | None, Setting(metavar="N", unset="none")] = None
+    """Also work out the video on 1, 2, 4 ... N processes; simulated, nothing is run."""
+    link: LinkName = "pcie"
+    """What joins them: nvlink (450 GB/s), pcie (25 GB/s), ethernet (10 Gbit/s), ethernet100 (100 Gbit/s)."""
+    forward_ms: Annotated[float | None, Setting(metavar="FLOAT", unset="as measured here")] = None
+    """Milliseconds of one network evaluation of one window, one branch of guidance, on one of your devices."""
+    latency_us: Annotated[float | None, Setting(metavar="FLOAT", unset="the link's")] = None
+    """Microseconds before a message moves."""
+    bandwidth_gb: Annotated[float | None, Setting(metavar="FLOAT", unset="the link's")] = None
+    """Gigabytes a second in one direction."""
+
+    def wire(self) -> Link:
+        """Return the link, with the figures that were given in place of the nominal ones."""
+        nominal = LINKS[self.link]
+        return Link(
+            latency=nominal.latency if self.latency_us is None else self.latency_us / 1e6,
+            bandwidth=nominal.bandwidth if self.bandwidth_gb is None else self.bandwidth_gb * 1e9,
+            source=nominal.source,
+        )
+
+    def counts(self) -> list[int]:
+        """Return the numbers of processes to work out: powers of two, and the one that was asked for."""
+        assert self.ranks is not None
+        powers = [2**k for k in range(self.ranks.bit_length()) if 2**k < self.ranks]
+        return [*powers, self.ranks]
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Return the options of the command line, --ranks first."""
+        return ["--" + field.name.replace("_", "-") for field in fields(cls)]
+
+    def check(self, given: Sequence[str]) -> None:
+        """Raise InputError for numbers and times that cannot be, and for options `given` without effect."""
+        idle = [option for option in self.options()[1:] if option in given]
+        if self.ranks is None and idle:
+            raise InputError(f"{idle[0]} has an effect only with --ranks; add it, or leave {idle[0]} out")
+        if self.ranks is not None and not 1 <= self.ranks <= 4096:
+            raise InputError(f"{self.ranks} processes cannot be worked out; give --ranks 1 to 4096")
+        for option, value in (("--forward-ms", self.forward_ms), ("--bandwidth-gb", self.bandwidth_gb)):
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{option} {value:g} cannot be; give a number above 0")
+        if self.latency_us is not None and not 0 <= self.latency_us < float("inf"):
+            raise InputError(f"--latency-us {self.latency_us:g} cannot be; give 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +88,79 @@ def plan_command(arguments: Sequence[str]) -> int:
         lines += scaling_lines(content["scaling"])
     show_plan(job, content, lines, as_json=settings.video.json)
     return 0
+
+
+def scaling_content(job: Job, scaling: ScalingSettings) -> dict[str, Any]:
+    """Return forecasts for 1, 2, 4 ... processes: of the same video (strong), and of one that grows with them (weak).
+
+    Raises InputError where they cannot be worked out.
+    """
+    assert scaling.ranks is not None
+    job.order.sampler.check_ranks(job.plan, scaling.ranks)
+    link = scaling.wire()
+    machines = Machines(link=link, forward_seconds=_forward_seconds(job, scaling), width=BYTES[estimate(job).dtype])
+    sampler, counts = job.order.sampler, scaling.counts()
+    strong = [forecast(sampler, job.plan, ranks, machines) for ranks in counts]
+    weak = [weak_forecast(sampler, job.plan, ranks, machines) for ranks in counts]
+    return {
+        "simulated": True,
+        "link": {"name": scaling.link, **asdict(link)},
+        "forward_seconds": machines.forward_seconds,
+        "strong": [_row(job, row) for row in strong],
+        "weak": [_row(job, row) for row in weak],
+    }
+
+
+def scaling_lines(content: dict[str, Any]) -> list[str]:
+    """Return the same as two tables."""
+    link: dict[str, Any] = content["link"]
+    speed = f"{link['latency'] * 1e6:g} us and {link['bandwidth'] / 1e9:g} GB/s"
+    forward = f"{content['forward_seconds'] * 1e3:.3g} ms a forward"
+    return [
+        f"scaling  simulated, not measured: {forward}, {link['name']} ({speed}), messages never hidden",
+        *_table("the same video", content["strong"]),
+        *_table("a video that grows with the processes", content["weak"]),
+    ]
+
+
+def _forward_seconds(job: Job, scaling: ScalingSettings) -> float:
+    if scaling.forward_ms is not None:
+        return scaling.forward_ms / 1000
+    costs, flops = estimate(job), job.spec.forward_flops
+    rate = remembered_rate(job.order.model, costs.device, costs.dtype)
+    if rate is None or flops is None:
+        raise InputError(
+            f"how long one forward of {job.spec.name} takes is not known here; give --forward-ms, "
+            "the milliseconds of one window and one branch of guidance on your device"
+        )
+    return flops / rate
+
+
+def _row(job: Job, row: Forecast) -> dict[str, Any]:
+    """Return a forecast, with the memory of the process that holds most."""
+    part = replace(
+        job.plan, held_frames=row.held_frames, window_batch=row.window_batch, window_frames=row.window_frames
+    )
+    return {**asdict(row), "peak_memory_bytes": estimate(replace(job, plan=part)).peak_memory_bytes}
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    head = ("processes", "frames", "step", "talking", "video", "memory", "messages", "sent a step", "efficiency")
+    lines = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    table = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return ["", f"{title}:", *table]
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{row['ranks']}",
+        f"{row['frames']:,}",
+        f"{row['step_seconds']:.3g} s",
+        f"{row['communication']:.1%}",
+        duration(row["seconds"]),
+        size(row["peak_memory_bytes"]),
+        f"{row['messages']:,}",
+        size(row["bytes"]),
+        f"{row['efficiency']:.0%}",
+    )
