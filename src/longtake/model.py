@@ -47,11 +47,10 @@ class VideoSpec(Demands):
     num_frames: int
     """Latent frames in one call of the network (the window, FIFO's f)."""
     height: int
-    """Pixels."""
+    """Of a frame of the video, in pixels."""
     width: int
-    """Pixels."""
     fps: float
-    """Frames per second that the model was trained at."""
+    """Frames per second of the videos that it was trained on, and makes."""
     latent_shape: tuple[int, ...]
     """One window of latents: (channels, frames, height, width) where they go frame by frame, else the model's own."""
     timing: Timing = Timing()
@@ -75,7 +74,7 @@ class VideoSpec(Demands):
     bounded: bool = False
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None
-    """Every word the model knows, where that is a closed list."""
+    """Every word that the model knows; None where any word may mean something to it."""
     released: Literal["float16", "bfloat16"] = "float16"
     """The format of 16 bits that the network is known to work in, which auto takes on a GPU."""
 

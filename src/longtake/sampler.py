@@ -54,6 +54,8 @@ class Plan:
     """Latent frames in one evaluation."""
     stored_frames: int = 0
     """Latent frames, float32, that lie on the disk beside the video in the end."""
+    anchored: tuple[int, ...] = ()
+    """Frames of the video that are given as keyframes, where the sampler leaves such as they are."""
     warnings: tuple[str, ...] = ()
     """What the user should know of these settings with this model."""
 

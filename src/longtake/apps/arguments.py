@@ -19,6 +19,7 @@ from tyro.constructors import (
 )
 
 from longtake.errors import InputError, unknown_name
+from longtake.models.hub.precision import DeviceChoice
 from longtake.typed import Flag, Setting, field_docs
 
 Settings = TypeVar("Settings")
@@ -30,6 +31,14 @@ class Answer:
 
     json: Flag = False
     """Print one JSON object on standard output, and nothing else there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing(Answer):
+    """Where a command computes that runs a network; its settings extend this."""
+
+    device: DeviceChoice = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
 
 
 # tyro frames its messages with these characters, or with their ASCII stand-ins.

@@ -45,7 +45,7 @@ class SafetensorsSettings(Answer):
     source: Annotated[str | None, Setting(positional=True, metavar="FOLDER|ID")] = None
     """A model folder in the hub layout, or the id of one in the hub's cache."""
     output: Annotated[Path | None, Setting(short="-o", metavar="PATH", unset="none")] = None
-    """The folder to write, for --model."""
+    """Where to write the same model with its weights as safetensors."""
 
 
 def safetensors_command(arguments: Sequence[str]) -> int:

@@ -42,18 +42,24 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankWork:
+class Load:
+    """What a process has in memory at any time."""
+
+    held_frames: int
+    """Latent frames of the video."""
+    window_batch: int
+    """Windows in a call of its network."""
+    window_frames: int
+    """Latent frames in one of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankWork(Load):
     """One step of one process."""
 
     evaluations: float
     """Network evaluations of a window of the model's own length."""
     sent: Sent
-    held_frames: int
-    """Latent frames in memory."""
-    window_batch: int
-    """Windows in one call of the network."""
-    window_frames: int
-    """Latent frames in one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from longtake.apps.arguments import Answer, parse_arguments, value_of
+from longtake.apps.arguments import Computing, parse_arguments, value_of
 from longtake.apps.generate.workers import Workers
 from longtake.errors import InputError
-from longtake.models.hub.precision import DeviceChoice, DtypeChoice
+from longtake.models.hub.precision import DtypeChoice
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers import PRESETS, preset_settings, sampler_class
@@ -19,7 +19,7 @@ _UNREAD = PromptTimeline.constant("what PROMPT or --prompts says")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoSettings(Answer):
+class VideoSettings(Computing):
     """Make a video. The same command continues an interrupted run; on a finished one it does nothing."""
 
     prompt: Annotated[str | None, Setting(positional=True, metavar="PROMPT")] = None
@@ -35,8 +35,6 @@ class VideoSettings(Answer):
     """How the model is stretched to a long video; 'longtake samplers' lists them. Its own settings are below."""
     preset: Annotated[str | None, Setting(metavar="|".join(PRESETS), unset="none")] = None
     """Settings of the sampler that were chosen by measurement."""
-    device: DeviceChoice = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
     dtype: DtypeChoice = "auto"
     """Number format; auto is what the device computes fastest, and is said."""
     workers: Annotated[Workers, Setting(boxed=True)] = Workers()

@@ -11,7 +11,7 @@ from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS
-from longtake.samplers.workload import Sent, Workload
+from longtake.samplers.workload import Load, Sent, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ LINKS: dict[str, Link] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a video costs on so many processes."""
+class Forecast(Load):
+    """What a video costs on so many processes, and the load of that which holds most."""
 
     ranks: int
     frames: int
@@ -57,12 +57,6 @@ class Forecast:
     """Sent in a step by the process that sends most."""
     bytes: int
     """Sent in a step by the process that sends most."""
-    held_frames: int
-    """Latent frames in memory on the process that holds most."""
-    window_batch: int
-    """Windows in one call of the network."""
-    window_frames: int
-    """Latent frames in one of them."""
     efficiency: float
     """Speed over that of one process, per process."""
 

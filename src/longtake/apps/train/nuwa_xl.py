@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.train.session import Session, run_training
+from longtake.apps.train.session import RunSession, run_training
 from longtake.errors import InputError
 from longtake.models.hub.files import digest
 from longtake.train.fit.run_record import settings_of
@@ -28,13 +28,11 @@ class NuwaXlSettings:
 
     data: Annotated[Path | None, Setting(positional=True, metavar="FOLDER")] = None
     """A folder for every episode: a video or numbered pictures, and captions.jsonl."""
-    output: Annotated[Path, Setting(short="-o", metavar="FOLDER")] = Path("nuwa-xl")
-    """The run's folder: latents, checkpoints, pictures, TensorBoard, and in the end final/, for --model."""
     base: Annotated[str, Setting(metavar="NAME|FOLDER")] = "sprites"
     """What to start from: a folder in the hub layout of Stable Diffusion 1 or 2, of a text-to-video model of the
     ModelScope family (its pictures), or of a NUWA-XL model, to train it further; or the name of an embedded one."""
     size: Annotated[int | None, Setting(metavar="INT", unset="that of --base")] = None
-    """Side of the frames in pixels."""
+    """Side of the frames in pixels, where it is to be another."""
     frames: Annotated[int | None, Setting(metavar="INT", unset="16")] = None
     """Frames of a clip, the paper's L."""
     levels: int = 3
@@ -47,7 +45,7 @@ class NuwaXlSettings:
     fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
         num_steps=100_000, learning_rate=1e-4, warmup_steps=500, ema_decay=0.9995
     )
-    session: Annotated[Session, Setting(name="")] = Session()
+    session: Annotated[RunSession, Setting(name="")] = RunSession(output=Path("nuwa-xl"))
 
 
 def nuwa_xl_command(arguments: Sequence[str]) -> int:
@@ -72,7 +70,7 @@ def nuwa_xl_command(arguments: Sequence[str]) -> int:
         return nuwa_xl_stage(run, episodes, job(train=footage, shown=footage, settings=_asked(run, episodes)))
 
     smaller = f"lower --batch-size ({run.loss.batch_size}), --size ({size}) or --frames ({network.frames})"
-    return run_training(settings.output, settings.session, settings.fit, smaller=smaller, train=train)
+    return run_training(settings.session, settings.fit, smaller=smaller, train=train)
 
 
 def _asked(run: NuwaXlRun, episodes: "Episodes") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.train.session import Session, need, run_training
+from longtake.apps.train.session import RunSession, need, run_training
 from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
 from longtake.models.hub.files import digest
@@ -51,14 +51,12 @@ class PvdmAutoencoderSettings:
     """Train PVDM's first stage, the autoencoder. The same command continues an interrupted run."""
 
     recordings: Annotated[Recordings, Setting(name="")] = Recordings()
-    output: Annotated[Path, Setting(short="-o", metavar="FOLDER")] = Path("pvdm-autoencoder")
-    """The run's folder: checkpoints, pictures, TensorBoard, and in the end final/autoencoder."""
     frames: int = AutoencoderConfig().grid.frames
     """Frames of a clip. A UNet of 4 levels needs a multiple of 8, and as many patches to a side."""
     size: int = 256
     """Side of the frames in pixels: their middle square, resized."""
     run: Annotated[AutoencoderRun, Setting(name="")] = AutoencoderRun()
-    session: Annotated[Session, Setting(name="")] = Session()
+    session: Annotated[RunSession, Setting(name="")] = RunSession(output=Path("pvdm-autoencoder"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +66,8 @@ class PvdmSettings:
     recordings: Annotated[Recordings, Setting(name="")] = Recordings()
     autoencoder: Annotated[Path | None, Setting(metavar="FOLDER", unset="none")] = None
     """The folder of a finished first stage, or of a PVDM model."""
-    output: Annotated[Path, Setting(short="-o", metavar="FOLDER")] = Path("pvdm")
-    """The run's folder: latents, checkpoints, pictures, TensorBoard, and in the end final/, for --model."""
     run: Annotated[DiffusionRun, Setting(name="")] = DiffusionRun(autoencoder=Path())
-    session: Annotated[Session, Setting(name="")] = Session()
+    session: Annotated[RunSession, Setting(name="")] = RunSession(output=Path("pvdm"))
 
 
 def autoencoder_command(arguments: Sequence[str]) -> int:
@@ -93,7 +89,7 @@ def autoencoder_command(arguments: Sequence[str]) -> int:
 
     smaller = f"lower --batch-size ({run.loss.batch_size}), give --recompute, or make clips smaller: --size "
     smaller += f"({settings.size}), --frames ({settings.frames})"
-    return run_training(settings.output, settings.session, run.fit, smaller=smaller, train=train)
+    return run_training(settings.session, run.fit, smaller=smaller, train=train)
 
 
 def diffusion_command(arguments: Sequence[str]) -> int:
@@ -111,7 +107,7 @@ def diffusion_command(arguments: Sequence[str]) -> int:
         return diffusion_stage(run, job(train=kept, shown=shown, settings=asked))
 
     smaller = f"lower --batch-size ({run.loss.batch_size}), give --recompute, or raise --every ({run.every})"
-    return run_training(settings.output, settings.session, run.fit, smaller=smaller, train=train)
+    return run_training(settings.session, run.fit, smaller=smaller, train=train)
 
 
 def _autoencoder_part(folder: Path | None) -> Path:

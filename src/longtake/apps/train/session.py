@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from longtake.apps.arguments import Answer
+from longtake.apps.arguments import Computing
 from longtake.errors import InputError, MissingExtraError, OutputError
-from longtake.models.hub.precision import DeviceChoice, choose_hardware
+from longtake.models.hub.precision import choose_hardware
 from longtake.ranks.torchrun import launched
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.settings import FitSettings
@@ -24,13 +24,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session(Answer):
+class Session(Computing):
     """One call of a command that trains: where, and how long."""
 
-    device: DeviceChoice = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
     minutes: Annotated[float | None, Setting(metavar="FLOAT", unset="until it is done")] = None
     """Save and stop after this time; where the learning rate falls, it falls by the share of it that has passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSession(Session):
+    """One call of a command that trains in a folder of its own."""
+
+    output: Annotated[Path, Setting(short="-o", metavar="FOLDER")] = Path("run")
+    """The run's folder: latents, checkpoints, pictures, TensorBoard, and in the end final/."""
 
 
 def exit_status(limit: Limit) -> int:
@@ -48,7 +54,7 @@ def check_session(folder: Path, minutes: float | None) -> None:
 
 
 def run_training(
-    folder: Path, session: Session, fit: FitSettings, *, smaller: str, train: "Callable[[Callable[..., Job]], bool]"
+    session: RunSession, fit: FitSettings, *, smaller: str, train: "Callable[[Callable[..., Job]], bool]"
 ) -> int:
     """Check what can be checked of a run, and train in its folder; return the exit status.
 
@@ -57,21 +63,20 @@ def run_training(
     standard error. `smaller` says what to try where memory does not suffice.
     """
     fit.check_processes(launched().size)
-    check_session(folder, session.minutes)
+    check_session(session.output, session.minutes)
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr), Limit(session.minutes) as limit:
-        done = _trained(folder, session, fit, limit, smaller, train)
+        done = _trained(session, fit, limit, smaller, train)
         if not done and launched().rank == 0:
-            print(f"stopped; the same command continues the run in {folder}")
+            print(f"stopped; the same command continues the run in {session.output}")
     if session.json and launched().rank == 0:
         seconds = round(time.monotonic() - began, 1)
-        print(json.dumps({"folder": str(folder), "finished": done, "seconds": seconds}))
+        print(json.dumps({"folder": str(session.output), "finished": done, "seconds": seconds}))
     return exit_status(limit)
 
 
 def _trained(
-    folder: Path,
-    session: Session,
+    session: RunSession,
     fit: FitSettings,
     limit: Limit,
     smaller: str,
@@ -86,7 +91,7 @@ def _trained(
     device = choose_hardware(session.device, "float32").device
     fit.check_device(device)
     with joined_world(device) as world, memory_advice(smaller):
-        return train(partial(Job, folder=folder, device=torch.device(device), world=world, limit=limit))
+        return train(partial(Job, folder=session.output, device=torch.device(device), world=world, limit=limit))
 
 
 def need(package: str, extra: str) -> None:

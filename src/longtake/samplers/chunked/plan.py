@@ -28,8 +28,6 @@ class ChunkedPlan(Plan):
     steps: int
     windows: int | None
     """None for an endless run."""
-    anchored: tuple[int, ...]
-    """Frames of the video that the keyframes are."""
 
     @property
     def stride(self) -> int:

@@ -81,8 +81,6 @@ class FifoPlan(Plan):
     """T = f n / k."""
     latent_frames: int | None
     """Latent frames that the request needs."""
-    anchored: tuple[int, ...]
-    """Frames of the video that the keyframes are."""
 
     @property
     def queue_length(self) -> int:

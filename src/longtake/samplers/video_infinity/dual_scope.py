@@ -26,7 +26,7 @@ class Scope:
     padding: int
     """Frames to each side in the local scope, p."""
     global_frames: tuple[int, ...]
-    """Frames that every frame looks at."""
+    """Frames in the global scope of every frame."""
     zeros: bool
     """Places beyond the ends of the video take part as zero keys and values (as released), or not at all."""
     repeats: bool

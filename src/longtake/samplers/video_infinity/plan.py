@@ -78,7 +78,7 @@ class VideoInfinity(Stochastic):
     blend: int = 0
     """Frames over which one prompt turns into the next; 0 switches at once."""
     decode_batch: int = 8
-    """Finished latent frames that are decoded together."""
+    """Latent frames of the finished video that are decoded together."""
     compat: bool = False
     """What the authors' code computes, with its quirks: norms per clip, zeros beyond the ends, a prompt per clip, noise
     that depends on the clips."""
