@@ -70,12 +70,7 @@ class Journal:
     @property
     def seconds(self) -> float:
         """Seconds of this process and of those before it."""
-        return self.seconds_here + _earlier_number(self.earlier, "seconds")
-
-    @property
-    def seconds_here(self) -> float:
-        """Seconds of this process."""
-        return time.monotonic() - self._begin
+        return time.monotonic() - self._begin + _earlier_number(self.earlier, "seconds")
 
     def warnings(self, sink: "Sink") -> tuple[str, ...]:
         """Return what the file's owner should know."""

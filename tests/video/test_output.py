@@ -13,7 +13,7 @@ import pytest
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.video.encoding import exact_rate
 from longtake.video.formats import BY_ENDING, FORMATS
-from longtake.video.output import Output, Standing, Target, check_output, make_target, standing
+from longtake.video.output import Output, Target, check_output, earlier_run, make_target
 from longtake.video.sink import Sink
 
 
@@ -160,7 +160,7 @@ def test_a_quality_that_has_no_effect_is_no_setting(tmp_path: Path) -> None:
 
 
 def test_a_new_output_is_new(tmp_path: Path) -> None:
-    assert standing(target(tmp_path / "a.mp4", {})) is Standing.NEW
+    assert earlier_run(target(tmp_path / "a.mp4", {})) is None
 
 
 def test_checks_load_nothing_heavy() -> None:

@@ -14,7 +14,7 @@ import torch
 from longtake.errors import CheckpointError, OutputError
 from longtake.sampler import Chunk
 from longtake.video import durable, state
-from longtake.video.output import Standing, standing
+from longtake.video.output import earlier_run
 from longtake.video.paths import state_folder
 from longtake.video.record import read_record
 
@@ -283,17 +283,17 @@ def test_a_finished_output_that_was_changed_is_not_called_finished(new_run: Call
 
 def test_a_finished_run_is_known_before_torch_is_loaded(new_run: Callable[..., Any]) -> None:
     run = new_run()
-    assert standing(run.target()) is Standing.NEW
+    assert earlier_run(run.target()) is None
     assert run.killed_at("bytes-written", 3) == signal.SIGKILL
-    assert standing(run.target()) is Standing.UNFINISHED
+    assert (begun := earlier_run(run.target())) is not None and not begun.finished
     run.finish()
-    assert standing(run.target()) is Standing.FINISHED
-    assert standing(run.but(overwrite=True).target()) is Standing.NEW
+    assert (done := earlier_run(run.target())) is not None and done.finished
+    assert earlier_run(run.but(overwrite=True).target()) is None
     with pytest.raises(OutputError, match="seed was 7 and is now 8"):
-        standing(run.but(settings=(("seed", 8),)).target())
+        earlier_run(run.but(settings=(("seed", 8),)).target())
     run.path.unlink()
     with pytest.raises(CheckpointError, match="is gone"):
-        standing(run.target())
+        earlier_run(run.target())
 
 
 def test_another_machine_warns_and_continues(

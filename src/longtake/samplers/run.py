@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -65,7 +66,11 @@ class Run:
     plan: Plan
     noise: Noise
     world: World
-    prompts: Prompts
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """Return the prompt table of the request."""
+        return Prompts(self.model, self.plan.request)
 
     @property
     def dtype(self) -> torch.dtype:

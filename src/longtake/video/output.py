@@ -1,6 +1,5 @@
 """What a run is asked to write, where it may, and what it is going to write, checked. Free of torch and av."""
 
-import enum
 import os
 import re
 from collections.abc import Mapping
@@ -56,14 +55,6 @@ class Output:
                 "cannot write the video to standard output: a run goes on in its file after an interruption; "
                 "give -o a name, such as out.mp4, which plays while it grows"
             )
-
-
-class Standing(enum.StrEnum):
-    """What the same command finds at its output."""
-
-    NEW = "new"
-    UNFINISHED = "unfinished"
-    FINISHED = "finished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +128,6 @@ def earlier_run(target: Target) -> Record | None:
         check_settings(target.path, record, target.settings)
         check_length(target.path, record)
     return record
-
-
-def standing(target: Target) -> Standing:
-    """Tell whether the run is new, unfinished or finished, without reading the output; raises as `earlier_run` does."""
-    record = earlier_run(target)
-    if record is None:
-        return Standing.NEW
-    return Standing.FINISHED if record.finished else Standing.UNFINISHED
 
 
 def output_format(path: str | Path) -> Format:

@@ -12,7 +12,7 @@ from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
 from longtake.samplers.autoregressive.plan import AutoregressivePlan
-from longtake.samplers.run import Pixels, Progress, Prompts, Run
+from longtake.samplers.run import Pixels, Progress, Run
 from longtake.samplers.step import after, ddim, dpmpp, free
 
 
@@ -40,7 +40,7 @@ def run(
 
 def prepare(model: Continuation, plan: AutoregressivePlan, noise: Noise, world: World = ALONE) -> Setting:
     """Fix what stays the same during a run."""
-    return Setting(model=model, plan=plan, noise=noise, world=world, prompts=Prompts(model, plan.request))
+    return Setting(model=model, plan=plan, noise=noise, world=world)
 
 
 def sample(setting: Setting, clip: int, previous: Tensor | None) -> Tensor:

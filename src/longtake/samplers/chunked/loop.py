@@ -14,7 +14,7 @@ from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
 from longtake.samplers.chunked.plan import ChunkedPlan
 from longtake.samplers.keyframes import Keyframes
-from longtake.samplers.run import Pixels, Progress, Prompts, Run
+from longtake.samplers.run import Pixels, Progress, Run
 from longtake.samplers.step import ddim, free
 from longtake.schedule import Schedule
 
@@ -47,7 +47,6 @@ def prepare(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World = A
         plan=plan,
         noise=noise,
         world=world,
-        prompts=Prompts(model, plan.request),
         schedule=model.schedule(plan.steps),
         keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),
     )

@@ -27,7 +27,7 @@ from longtake.samplers.clips import split_evenly
 from longtake.samplers.fifo.plan import FifoPlan, Window
 from longtake.samplers.fifo.released import RELEASES, Release
 from longtake.samplers.keyframes import Keyframes
-from longtake.samplers.run import Prompts, Run
+from longtake.samplers.run import Run
 from longtake.samplers.step import ddim, free
 from longtake.schedule import Schedule, step
 
@@ -129,7 +129,6 @@ def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World = A
         plan=plan,
         noise=noise,
         world=world,
-        prompts=Prompts(model, plan.request),
         release=release,
         schedule=release.queue_schedule(model.schedule(plan.num_levels, release.spacing)),
         keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),

@@ -20,7 +20,7 @@ from longtake.sampler import Chunk, State
 from longtake.samplers.keyframes import keyframe_pixels
 from longtake.samplers.nuwa_xl.ladder import Node
 from longtake.samplers.nuwa_xl.plan import NuwaXlPlan
-from longtake.samplers.run import Pixels, Prompts, Run
+from longtake.samplers.run import Pixels, Run
 from longtake.samplers.step import after, between, ddim, free
 from longtake.schedule import Schedule
 from longtake.tasks.task import Executor, Store, Task, Work, run_tasks, task_key
@@ -49,7 +49,6 @@ def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Wo
         plan=plan,
         noise=noise,
         world=world,
-        prompts=Prompts(model, plan.request),
         schedule=model.schedule(plan.steps),
     )
 

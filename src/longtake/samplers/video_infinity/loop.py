@@ -93,16 +93,14 @@ def prepare(model: TemporalHooks, plan: VideoInfinityPlan, noise: Noise, world: 
         token_num_scale=settings.token_num_scale,
     )
     mixer = ClipMixer(plan.clips, world.clip, scope, joint_norms=not compat, windowed_blocks=compat)
-    prompts = Prompts(model, plan.request)
     pixel_frames = [plan.spec.timing.pixel_frames(plan.prompt_frame(frame)) for frame in mixer.frames]
-    condition, rows = blended(prompts, plan.request.prompts, pixel_frames, settings.blend)
+    condition, rows = blended(Prompts(model, plan.request), plan.request.prompts, pixel_frames, settings.blend)
     rows = torch.tensor([rows], device=model.device)
     return Setting(
         model=model,
         plan=plan,
         noise=noise,
         world=world,
-        prompts=prompts,
         mixer=mixer,
         held=Windows(schedule=model.schedule(plan.num_levels), condition=condition, prompt_index=rows),
     )
