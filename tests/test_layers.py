@@ -1,6 +1,7 @@
 """Rules about the code itself: who imports whom, what stays unloaded, how long things get."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -43,10 +44,16 @@ except SystemExit:
 """
 
 
+@functools.cache
+def parsed() -> dict[Path, ast.Module]:
+    """Return all sources, parsed once."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
 def nodes(kind: type[Node]) -> Iterator[tuple[str, Node]]:
     """Return every such node of the sources with the file where it stands."""
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, tree in parsed().items():
+        for node in ast.walk(tree):
             if isinstance(node, kind):
                 yield str(path.relative_to(ROOT)), node
 
