@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from longtake.apps.generate.workers import numbered_model
+from longtake.apps.generate.settings import numbered_model
 from longtake.errors import InputError, LongtakeError, RanksError
 from longtake.samplers import start_work
 from longtake.tasks.processes import Processes

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from longtake.apps.generate.workers import numbered_model
+from longtake.apps.generate.settings import numbered_model
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise

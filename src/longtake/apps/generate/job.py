@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from longtake.apps.generate.settings import VideoSettings
-from longtake.apps.generate.workers import Workers
+from longtake.apps.generate.settings import VideoSettings, Workers
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models import canonical, model_spec
