@@ -20,9 +20,14 @@ DECODERS = [Toy, HeldBack]
 STREAMS = [*((name, {}) for name in SAMPLERS), ("chunked", {"overlap": 3}), ("nuwa-xl", {"handoff": "pixel"})]
 
 
-def planned(name, frames=37, seed=5, model=Toy, prompts=PROMPTS, **settings):
+def few(name):
+    """Steps enough for what does not hang on their number; the queue of fifo has as many as it has slots."""
+    return None if name == "fifo" else 8
+
+
+def planned(name, frames=37, seed=5, model=Toy, prompts=PROMPTS, steps=None, **settings):
     made, sampler = model(), sampler_class(name)(**settings)
-    return made, sampler, sampler.plan(Request(prompts=prompts, frames=frames, seed=seed), made.spec)
+    return made, sampler, sampler.plan(Request(prompts=prompts, frames=frames, seed=seed, steps=steps), made.spec)
 
 
 def chunks(name, resume=None, **request):
@@ -45,11 +50,11 @@ def test_every_frame_comes_once_and_in_order(name, model):
 @pytest.mark.parametrize(("name", "settings"), STREAMS)
 def test_going_on_from_any_chunk_gives_the_same_frames(name, settings, model):
     whole, states = [], []
-    for chunk in chunks(name, model=model, **settings):
+    for chunk in chunks(name, model=model, steps=few(name), **settings):
         whole.append(chunk.frames)
         states.append({key: value.clone() for key, value in chunk.state().items()})
     for index in range(len(states) - 1):
-        rest = [chunk.frames for chunk in chunks(name, resume=states[index], model=model, **settings)]
+        rest = [chunk.frames for chunk in chunks(name, states[index], model=model, steps=few(name), **settings)]
         assert np.array_equal(np.concatenate(rest), np.concatenate(whole[index + 1 :]))
 
 
@@ -151,7 +156,7 @@ def test_ranks_share_the_work_and_change_nothing(name, size, cfg, ranks):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_an_endless_run_goes_on_with_as_much_memory(name):
     try:
-        stream = chunks(name, frames=None)
+        stream = chunks(name, frames=None, steps=few(name))
     except InputError as refusal:
         assert "endless" in str(refusal)
         return
