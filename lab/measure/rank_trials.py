@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lab.common import measured_model, seconds
 from longtake.model import PerFrameNoise
-from longtake.models.modelscope.mixing import frame_mixing
+from longtake.models.modelscope.model import frame_mixing
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE, Group, World
 from longtake.request import PromptTimeline, Request

@@ -29,7 +29,7 @@ from lab.measure.rank_trials import (
 from lab.measure.scaling_tables import simulated_tables
 from longtake.apps.plan.forecast import Link
 from longtake.attention import attention
-from longtake.models.modelscope.temporal_shapes import temporal_layers
+from longtake.models.modelscope.spec import temporal_layers
 from longtake.ranks.world import Group
 from longtake.samplers.clips import split_evenly, spread_frames
 from longtake.samplers.fifo.plan import Fifo

@@ -6,7 +6,7 @@ from typing import Any
 
 from longtake.apps.plan.forecast import LINKS, Machines, forecast, weak_forecast
 from longtake.model import PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.modelscope.temporal_shapes import temporal_layers
+from longtake.models.modelscope.spec import temporal_layers
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.video_infinity.plan import VideoInfinity

@@ -8,7 +8,7 @@ import torch
 from lab.measure.rank_trials import CELLS, PADDING, SIZES, TOP_K, Trial, forward_trial
 from lab.measure.scaling import fit_link
 from lab.measure.scaling_tables import simulated_tables
-from longtake.models.modelscope.temporal_shapes import temporal_layers
+from longtake.models.modelscope.spec import temporal_layers
 from longtake.models.toy import Toy
 from longtake.noise import seeded_noise
 from longtake.ranks.world import World

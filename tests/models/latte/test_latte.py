@@ -17,8 +17,7 @@ from longtake.errors import LongtakeError
 from longtake.guidance import guided
 from longtake.model import Condition, LongNegative, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
-from longtake.models.latte.forward import frame_positions
-from longtake.models.latte.model import LatteModel
+from longtake.models.latte.model import LatteModel, frame_positions
 from longtake.noise import seeded_noise
 from longtake.schedule import step, to_x0
 

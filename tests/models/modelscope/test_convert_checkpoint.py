@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from longtake.errors import LongtakeError
 from longtake.models import load_model
 from longtake.models.modelscope import convert
-from longtake.models.modelscope.convert import PREFIX, Assembly, assemble
-from longtake.models.modelscope.videocrafter2 import library_name, module_names
+from longtake.models.modelscope.convert import PREFIX, Assembly, assemble, library_name, module_names
 from longtake.schedule import to_x0
 
 SETTINGS = Assembly(told_fps=24.0, fps=10.0, guidance=12.0, height=16, width=16)

@@ -9,8 +9,8 @@ import torch
 from diffusers import UNet3DConditionModel
 from safetensors.torch import load_file
 
-from longtake.models.modelscope import mixing
-from longtake.models.modelscope.mixing import frame_mixing
+from longtake.models.modelscope import model as modelscope
+from longtake.models.modelscope.model import frame_mixing
 from longtake.ranks.world import World
 from longtake.samplers.clips import held_frames, released_global_frames
 from longtake.samplers.video_infinity.dual_scope import Scope
@@ -95,7 +95,7 @@ def run_case(world: World, path: str, name: str) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
     meta, arrays = load_case(path, name)
     unet, mixer = load_unet(), released_mixer(meta, world)
-    mixing.REACH = meta["cfg"]["conv_layer"].get("padding", 4) if "conv_layer" in meta["cfg"] else 4
+    modelscope.REACH = meta["cfg"]["conv_layer"].get("padding", 4) if "conv_layer" in meta["cfg"] else 4
     mine = held_frames([range(i * meta["F"], (i + 1) * meta["F"]) for i in range(meta["world"])], world.clip.size)
     frames = mine[world.clip.rank]
     x = arrays["x"][:, :, frames.start : frames.stop]

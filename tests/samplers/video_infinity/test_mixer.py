@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.models.modelscope.mixing import frame_mixing
+from longtake.models.modelscope.model import frame_mixing
 from longtake.ranks.world import ALONE
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
 from longtake.samplers.video_infinity.dual_scope import DualScope, Scope

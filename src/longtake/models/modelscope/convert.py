@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 FAMILY = FAMILIES["TextToVideoSDPipeline"]
 PREFIX = "model.diffusion_model."
 """Of the UNet's tensors in the authors' checkpoint."""
+RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+"""Layers of a residual block in the authors' checkpoint, and what diffusers calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +118,6 @@ def _unpickled(source: Path, config: dict[str, Any]) -> "dict[str, Tensor]":
     """Return the UNet of a checkpoint, of which nothing but tensors is read, under diffusers' names."""
     from torch import Tensor
 
-    from longtake.models.modelscope.videocrafter2 import library_name, module_names
-
     content = read_pickled(source)
     content = content.get("state_dict", content)
     tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
@@ -145,3 +152,67 @@ def _check(shapes: Shapes, config: dict[str, Any], source: Path) -> None:
     for name in sorted(shapes):
         if shapes[name] != wanted[name]:
             raise CheckpointError(f"{source}: {name} has the shape {list(shapes[name])}, not {list(wanted[name])}")
+
+
+def library_name(name: str, modules: dict[str, str]) -> str | None:
+    """Return diffusers' name of a tensor of the authors' checkpoint, None for one that has none.
+
+    `modules` is what `module_names` returns.
+    """
+    fitting = [module for module in modules if name.startswith(f"{module}.")]
+    if not fitting:
+        return None
+    longest = max(fitting, key=len)
+    return modules[longest] + name.removeprefix(longest)
+
+
+def module_names(config: dict[str, Any]) -> dict[str, str]:
+    """Return the modules of the authors' network and what diffusers calls them, for a UNet of this config.json."""
+    num_layers = config["layers_per_block"]
+    names = {
+        "time_embed.0": "time_embedding.linear_1",
+        "time_embed.2": "time_embedding.linear_2",
+        "fps_embedding.0": "fps_embedding.linear_1",
+        "fps_embedding.2": "fps_embedding.linear_2",
+        "input_blocks.0.0": "conv_in",
+        "init_attn.0": "transformer_in",
+        "middle_block.1": "mid_block.attentions.0",
+        "middle_block.2": "mid_block.temp_attentions.0",
+        "out.0": "conv_norm_out",
+        "out.2": "conv_out",
+    }
+    names |= dict(_resnet("middle_block.0", "mid_block", 0))
+    names |= dict(_resnet("middle_block.3", "mid_block", 1))
+    num_stages = len(config["down_block_types"])
+    place = 1
+    for stage, kind in enumerate(config["down_block_types"]):
+        block = f"down_blocks.{stage}"
+        for layer in range(num_layers):
+            names |= dict(_stage(f"input_blocks.{place}", block, layer, kind.startswith("CrossAttn")))
+            place += 1
+        if stage < num_stages - 1:
+            names[f"input_blocks.{place}.0.op"] = f"{block}.downsamplers.0.conv"
+            place += 1
+    for stage, kind in enumerate(config["up_block_types"]):
+        block, attends = f"up_blocks.{stage}", kind.startswith("CrossAttn")
+        first = stage * (num_layers + 1)
+        for layer in range(num_layers + 1):
+            names |= dict(_stage(f"output_blocks.{first + layer}", block, layer, attends))
+        if stage < num_stages - 1:
+            names[f"output_blocks.{first + num_layers}.{3 if attends else 1}.conv"] = f"{block}.upsamplers.0.conv"
+    return names
+
+
+def _stage(theirs: str, block: str, layer: int, attends: bool) -> Iterator[tuple[str, str]]:
+    yield from _resnet(f"{theirs}.0", block, layer)
+    if attends:
+        yield f"{theirs}.1", f"{block}.attentions.{layer}"
+        yield f"{theirs}.2", f"{block}.temp_attentions.{layer}"
+
+
+def _resnet(theirs: str, block: str, layer: int) -> Iterator[tuple[str, str]]:
+    """Pair the layers of a residual block, whose convolutions over time are within it in the authors' checkpoint."""
+    for inner, name in RESNET.items():
+        yield f"{theirs}.{inner}", f"{block}.resnets.{layer}.{name}"
+    # Misspelt there.
+    yield f"{theirs}.temopral_conv", f"{block}.temp_convs.{layer}"

@@ -1,19 +1,31 @@
 """ModelScope's family of text-to-video models (UNet3DConditionModel; Wang et al., 2023, arXiv 2308.06571).
 
-One class for every folder of that layout: the embedded models, ModelScope, ZeroScope, VideoCrafter2.
+One class for every folder of that layout: the embedded models, ModelScope, ZeroScope, VideoCrafter2. The last is told
+of frames per second, whose embedding is added to that of the timestep, after its layers; and its training noised
+pictures that were scaled down,  x = sqrt(alpha_bar) scale x0 + sqrt(1 - alpha_bar) eps  (`use_scale` in the authors'
+config; Chen et al., 2024, arXiv 2401.09047).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from diffusers import UNet3DConditionModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import TimestepEmbedding
+from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from jaxtyping import Float, Int
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
+from longtake.errors import CheckpointError
 from longtake.model import Condition, TemporalHooks, ToldFps, VideoSpec
 from longtake.models.clean_frames import CleanFrames
 from longtake.models.hooks import (
@@ -24,11 +36,17 @@ from longtake.models.hooks import (
     text_layers,
     text_table,
 )
-from longtake.models.hub.configs import Configs, place_of
+from longtake.models.hub.configs import Configs, place_of, stem
+from longtake.models.hub.files import weight_files
 from longtake.models.image_model import ImageModel, frame_levels
-from longtake.models.modelscope.mixing import frame_mixing, layers_over_time
-from longtake.models.modelscope.videocrafter2 import fps_embedding, x0_scale
-from longtake.schedule import Schedule
+from longtake.models.modelscope.spec import FPS_EMBEDDING
+from longtake.schedule import Schedule, Table
+
+REACH = 4
+"""Frames to each side that an output of TemporalConvLayer sees: four convolutions over 3 frames."""
+
+SCALE, SCALE_STEPS = 0.7, 400
+"""The least scale of x0, and after how many timesteps it is reached."""
 
 
 class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
@@ -115,3 +133,131 @@ def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
         return UNetModel(pipeline, spec, configs)
     unet = configs.parts["unet"]
     return UNetModel(pipeline, spec, configs, fps_embedding(pipeline.unet, place_of(unet), unet.variant))
+
+
+def fps_embedding(
+    unet: UNet3DConditionModel, place: Path, wanted: str | None = None
+) -> Callable[[float], Float[Tensor, "1 width"]]:
+    """Return what embeds frames per second, whose layers lie among the weights of the UNet in the folder `place`.
+
+    `wanted` is the variant of the files.
+
+    Raises CheckpointError for layers of other sizes than those of the time embedding.
+    """
+    network: Any = unet
+    layers = network.time_embedding
+    embedding = TimestepEmbedding(layers.linear_1.in_features, layers.linear_1.out_features, network.config.act_fn)
+    tensors = {}
+    for file in weight_files(place, stem("unet"), wanted):
+        with safe_open(file, framework="pt") as opened:
+            names = set(opened.keys()) & set(FPS_EMBEDDING)
+            tensors |= {name.removeprefix("fps_embedding."): opened.get_tensor(name) for name in names}
+    for name, parameter in embedding.named_parameters():
+        if tensors[name].shape != parameter.shape:
+            raise CheckpointError(f"{place}: fps_embedding.{name} has another shape than its like in time_embedding")
+    embedding.load_state_dict(tensors)
+    embedding.to(unet.device, unet.dtype)
+
+    def embedded(fps: float) -> Float[Tensor, "1 width"]:
+        with torch.no_grad():
+            return embedding(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
+
+    return embedded
+
+
+def x0_scale(num_timesteps: int) -> Table:
+    """Return what training multiplied x0 by at every timestep: 1 falling to 0.7 over 400 of them, then 0.7."""
+    falling = torch.linspace(1, SCALE, SCALE_STEPS, dtype=torch.float64)
+    return torch.cat([falling, torch.full((num_timesteps,), SCALE, dtype=torch.float64)])[:num_timesteps]
+
+
+@dataclass(frozen=True)
+class MixedAttention:
+    """Attention processor of a layer over time: frames meet in the mixer."""
+
+    mixer: FrameMixer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the layer adds; queries are computed while keys and values travel."""
+        to_q, to_k, to_v = (cast(nn.Module, projection) for projection in (attn.to_q, attn.to_k, attn.to_v))
+        key, value = (projection(hidden_states).unflatten(-1, (attn.heads, -1)) for projection in (to_k, to_v))
+        attend = self.mixer.attend(key, value)
+        mixed = attend(to_q(hidden_states).unflatten(-1, (attn.heads, -1)))
+        return cast(nn.ModuleList, attn.to_out)[0](mixed.flatten(2))
+
+
+class Mixed(nn.Module):
+    """Stands in for a convolution or a norm over time."""
+
+    def __init__(self, layer: nn.Module, mix: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.mix = layer, mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the mixer makes of (windows, channels, frames, height, width)."""
+        return self.mix(self.layer, x)
+
+
+class MixedBlock(nn.Module):
+    """Stands in for TemporalConvLayer, which is given (windows x frames, channels, height, width)."""
+
+    def __init__(self, layer: TemporalConvLayer, mixer: FrameMixer) -> None:
+        super().__init__()
+        self.layer, self.mixer = layer, mixer
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """Return the frames after the convolutions."""
+        mixed = self.mixer.block(self._run, _with_time(x, num_frames), REACH)
+        return _without_time(mixed)
+
+    def _run(self, x: Tensor) -> Tensor:
+        return _with_time(self.layer(_without_time(x), num_frames=x.shape[2]), x.shape[2])
+
+
+def layers_over_time(unet: UNet3DConditionModel) -> list[Attention]:
+    """Return the layers in which the frames of a cell attend to each other."""
+    owners = [module for module in unet.modules() if isinstance(module, TransformerTemporalModel)]
+    return [module for owner in owners for module in owner.modules() if isinstance(module, Attention)]
+
+
+@contextmanager
+def frame_mixing(unet: UNet3DConditionModel, mixer: FrameMixer) -> Iterator[None]:
+    """Let `mixer` mix the frames of every forward inside the context."""
+    with ExitStack() as stack:
+        for layer in layers_over_time(unet):
+            stack.enter_context(swapped(layer, "processor", MixedAttention(mixer)))
+        for owner in list(unet.modules()):
+            if isinstance(owner, TransformerTemporalModel):
+                stack.enter_context(swapped(owner, "norm", Mixed(owner.norm, mixer.normalise)))
+            elif isinstance(owner, TemporalConvLayer):
+                _mix_stages(owner, mixer, stack)
+            else:
+                for name, child in list(owner.named_children()):
+                    if isinstance(child, TemporalConvLayer):
+                        stack.enter_context(swapped(owner, name, MixedBlock(child, mixer)))
+        yield
+
+
+def _mix_stages(layer: TemporalConvLayer, mixer: FrameMixer, stack: ExitStack) -> None:
+    """Let the mixer take the norms and the convolutions inside a block."""
+    for stage in (layer.conv1, layer.conv2, layer.conv3, layer.conv4):
+        for name, child in list(stage.named_children()):
+            if isinstance(child, nn.GroupNorm):
+                stack.enter_context(swapped(stage, name, Mixed(child, mixer.normalise)))
+            elif isinstance(child, nn.Conv3d):
+                stack.enter_context(swapped(stage, name, Mixed(child, mixer.convolve)))
+
+
+def _with_time(x: Tensor, num_frames: int) -> Tensor:
+    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
+def _without_time(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(0, 1)

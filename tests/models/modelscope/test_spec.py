@@ -13,7 +13,7 @@ from torch import nn
 
 from longtake.errors import CheckpointError
 from longtake.models import model_spec
-from longtake.models.modelscope.temporal_shapes import temporal_layers
+from longtake.models.modelscope.spec import temporal_layers
 
 
 def run_layers(unet: UNet3DConditionModel, size: tuple[int, int]) -> list[tuple[str, int, int]]:
