@@ -22,8 +22,7 @@ from lab.measure.live_bytes import GIB, LiveBytes
 from lab.measure.unet_3d import Unet3d, Unet3dConfig
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
-from longtake.models.pvdm.unet import PvdmUnet
-from longtake.models.pvdm.unet_blocks import PositionAttention
+from longtake.models.pvdm.unet import PositionAttention, PvdmUnet
 from longtake.train.fit.ema import Ema
 
 CARD = 24 * GIB

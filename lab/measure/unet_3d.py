@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from longtake.models.pvdm.config import UnetConfig
-from longtake.models.pvdm.unet_blocks import DOUBLE, HALVE, PositionAttention, ResBlock, embed_timestep, zeroed
+from longtake.models.pvdm.unet import DOUBLE, HALVE, PositionAttention, ResBlock, embed_timestep, zeroed
 
 
 @dataclass(frozen=True, kw_only=True)

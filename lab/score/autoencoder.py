@@ -18,7 +18,7 @@ from lab.common import Frames, pixels
 from longtake.data.sprites import OBJECTS, random_world
 from longtake.metrics.psnr import psnr
 from longtake.models.hub.load import image_decoder
-from longtake.models.image_vae import decode_frames, encode_frames
+from longtake.models.image_model import decode_frames, encode_frames
 
 FIRST_SEED = 9_700_000
 """World of the first frame."""

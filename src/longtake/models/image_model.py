@@ -1,19 +1,54 @@
-"""What models share whose latents go frame by frame through an image autoencoder, with the noise levels of a DDPM."""
+"""What models share whose latents go frame by frame through an image autoencoder, with the noise levels of a DDPM.
+
+That autoencoder (AutoencoderKL), and CLIP's text encoder, for others that have them, too.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from diffusers import AutoencoderKL
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.arrays import FrameLevels, LatentFrames, Latents
 from longtake.model import VideoModel, VideoSpec
-from longtake.models.clip_text import text_states
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import levels_of, where_run
-from longtake.models.image_vae import Pixels, decode_frames, encode_frames
 from longtake.models.schedules import discrete_schedule
 from longtake.schedule import Prediction, Schedule, Spacing, Table, to_x0
+
+PIXELS_AT_ONCE = 2**17
+"""Pixels that the decoder is given in one call: 32 frames of 64 x 64, 2 of 256 x 256."""
+
+# Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
+Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
+
+
+def decode_frames(autoencoder: AutoencoderKL, latents: LatentFrames) -> Pixels:
+    """Decode every frame by itself, a few at a time."""
+    vae: Any = autoencoder
+    stride = 2 ** (len(vae.config.block_out_channels) - 1)
+    at_once = _frames_at_once(latents.shape[2] * latents.shape[3] * stride**2)
+    latents = (latents / vae.config.scaling_factor).transpose(0, 1).to(vae.dtype)
+    with torch.inference_mode():
+        decoded = [vae.decode(part).sample for part in latents.split(at_once)]
+    return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1)
+
+
+def encode_frames(autoencoder: AutoencoderKL, frames: Pixels) -> LatentFrames:
+    """Return the mean of each frame's latents, scaled to unit variance."""
+    vae: Any = autoencoder
+    pixels = (frames * 2 - 1).to(vae.device, vae.dtype)
+    with torch.inference_mode():
+        parts = pixels.split(_frames_at_once(frames.shape[2] * frames.shape[3]))
+        means = [vae.encode(part).latent_dist.mode() for part in parts]
+    return (torch.cat(means).float() * vae.config.scaling_factor).transpose(0, 1)
+
+
+def _frames_at_once(pixels: int) -> int:
+    return max(1, PIXELS_AT_ONCE // pixels)
 
 
 class ImageModel(VideoModel):
@@ -58,3 +93,20 @@ class ImageModel(VideoModel):
 def frame_levels(level: FrameLevels | Int[Tensor, "windows"], x: Latents) -> FrameLevels:
     """Return a level for every frame of x, of one a window or a frame."""
     return level if level.ndim == 2 else level[:, None].expand(x.shape[0], x.shape[2])
+
+
+def text_states(
+    tokenizer: CLIPTokenizer, encoder: CLIPTextModel, prompts: Sequence[str]
+) -> Float[Tensor, "prompts tokens width"]:
+    """Return the encoder's last states of prompts, cut or padded to the tokenizer's length."""
+    # A tokenizer's folder need not name a length; then that of the encoder's positions counts.
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+    tokens = tokenizer(
+        list(prompts),
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        return encoder(tokens.input_ids.to(encoder.device))[0]

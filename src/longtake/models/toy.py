@@ -18,7 +18,7 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, Frames, LatentFrames, Latents
 from longtake.attention import FrameMixer
 from longtake.model import Condition, TemporalHooks
-from longtake.models.clean_frames import CleanFrames
+from longtake.models.known_frames import CleanFrames
 from longtake.models.schedules import discrete_schedule
 from longtake.models.toy_spec import TOY
 from longtake.schedule import Schedule, Spacing

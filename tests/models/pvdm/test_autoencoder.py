@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from longtake.errors import InputError
-from longtake.models.pvdm.autoencoder import PvdmAutoencoder
+from longtake.models.pvdm.autoencoder import PvdmAutoencoder, over_space, over_time
 from longtake.models.pvdm.config import AutoencoderConfig, Grid
-from longtake.models.pvdm.rotary import over_space, over_time
 
 from .goldens import arrays, each_golden, golden_autoencoder, largest, meta
 

@@ -16,7 +16,7 @@ from longtake.model import Condition, Continuation, Known
 from longtake.models import load_model, model_spec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.save import count_flops, save_index, save_network
+from longtake.models.pvdm.load import count_flops, save_index, save_network
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.autoregressive.plan import Autoregressive

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.discriminators import PatchDiscriminator
+from longtake.models.pvdm.losses import PatchDiscriminator, our_discriminator
 from longtake.models.pvdm.official import (
     autoencoder_config,
     is_unet,
@@ -16,7 +16,6 @@ from longtake.models.pvdm.official import (
     our_unet,
     unet_config,
 )
-from longtake.models.pvdm.official_losses import our_discriminator
 from longtake.models.pvdm.unet import PvdmUnet
 
 from .goldens import DATA

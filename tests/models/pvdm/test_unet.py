@@ -79,7 +79,7 @@ def test_planes_of_equal_sides_in_one_call_give_the_same(monkeypatch: pytest.Mon
         return tuple(function(plane, row) for plane in planes)
 
     monkeypatch.setattr("longtake.models.pvdm.unet.each", one_by_one)
-    monkeypatch.setattr("longtake.models.pvdm.unet_blocks.each", one_by_one)
+    monkeypatch.setattr("longtake.models.pvdm.unet.each", one_by_one)
     assert largest(network(latent, timestep) - together) <= 1e-5
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from longtake.data.footage import Footage, Recording
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.discriminators import PatchDiscriminator
+from longtake.models.pvdm.losses import PatchDiscriminator
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.ranks.world import World
 from longtake.train.fit.loop import fit

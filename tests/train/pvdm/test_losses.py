@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.models.pvdm.discriminators import PatchDiscriminator
-from longtake.models.pvdm.lpips import Lpips
-from longtake.models.pvdm.official_losses import our_discriminator, our_lpips
+from longtake.models.pvdm.losses import Lpips, PatchDiscriminator, our_discriminator, our_lpips
 from longtake.train.pvdm.losses import (
     Discriminators,
     LossWeights,

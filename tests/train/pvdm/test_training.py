@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from longtake.errors import CheckpointError, InputError, MissingExtraError
 from longtake.models.pvdm.config import Grid
-from longtake.models.pvdm.discriminators import PatchDiscriminator
-from longtake.models.pvdm.lpips import VGG_CHANNELS, Lpips
-from longtake.models.pvdm.official_losses import VGG_LAYER
+from longtake.models.pvdm.losses import VGG_CHANNELS, VGG_LAYER, Lpips, PatchDiscriminator
 from longtake.train.fit.checkpoint import load_checkpoint
 from longtake.train.fit.loop import fit, step_generator
 from longtake.train.fit.memory import memory_advice

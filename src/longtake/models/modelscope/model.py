@@ -27,7 +27,6 @@ from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import CheckpointError
 from longtake.model import Condition, TemporalHooks, ToldFps, VideoSpec
-from longtake.models.clean_frames import CleanFrames
 from longtake.models.hooks import (
     frame_conditions,
     self_attention,
@@ -39,6 +38,7 @@ from longtake.models.hooks import (
 from longtake.models.hub.configs import Configs, place_of, stem
 from longtake.models.hub.files import weight_files
 from longtake.models.image_model import ImageModel, frame_levels
+from longtake.models.known_frames import CleanFrames
 from longtake.models.modelscope.spec import FPS_EMBEDDING
 from longtake.schedule import Schedule, Table
 

@@ -13,8 +13,8 @@ from longtake.models.hub.convert import read_pickled
 from longtake.models.hub.files import read_json
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.models.pvdm.load import count_flops, save_index, save_network
 from longtake.models.pvdm.official import autoencoder_config, is_unet, our_autoencoder, our_unet, unet_config
-from longtake.models.pvdm.save import count_flops, save_index, save_network
 from longtake.models.pvdm.spec import NETWORKS, PIPELINE, part_name, read_config
 from longtake.models.pvdm.unet import PvdmUnet
 

@@ -13,15 +13,16 @@ from torch import Tensor
 from longtake.arrays import FrameIndex
 from longtake.errors import InputError
 from longtake.model import Condition, Continuation, Known, VideoSpec
-from longtake.models.clip_text import text_states
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
-from longtake.models.pvdm.noise_levels import pvdm_schedule
-from longtake.schedule import Schedule, Spacing, to_x0
+from longtake.models.image_model import text_states
+from longtake.models.schedules import discrete_schedule
+from longtake.schedule import Prediction, Schedule, Spacing, Table, chained, to_x0
 
 Planes = Float[Tensor, "windows channels positions"]
 """Latents of clips: three planes, one after the other; see `Grid.planes`."""
 Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
+NUM_TRAIN = 1000
 
 
 class PvdmModel(Continuation):
@@ -102,3 +103,31 @@ class PvdmModel(Continuation):
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> PvdmModel:
     """Make the parts of a folder a model."""
     return PvdmModel(pipeline, spec, configs.digest())
+
+
+def alphas_cumprod(num_train: int = NUM_TRAIN) -> Table:
+    """Return how much of the clean latent is left at every level of training, cleanest first.
+
+    The square roots of the betas are evenly spaced, from 0.0015 to 0.0195.
+    """
+    betas = torch.linspace(0.0015**0.5, 0.0195**0.5, num_train, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0)
+
+
+def pvdm_schedule(
+    num_levels: int, spacing: Spacing = "trailing", prediction: Prediction = "epsilon", num_train: int = NUM_TRAIN
+) -> Schedule:
+    """Return `num_levels` of PVDM's levels; see `discrete_schedule`.
+
+    Trailing timesteps are rounded down, as in the authors' DDIM sampler. Raises InputError where the count does not
+    fit.
+    """
+    bar = alphas_cumprod(num_train)
+    if spacing != "trailing":
+        return discrete_schedule(bar, num_levels, spacing, prediction)
+    if not 1 <= num_levels <= num_train:
+        raise InputError(f"{num_levels} noise levels are not possible: the model was trained with {num_train}")
+    # In float32, like theirs: the rounding decides where a level falls on a whole number.
+    timestep = torch.linspace(-1, num_train - 1, num_levels + 1)[1:].long()
+    bar = torch.cat([torch.ones(1, dtype=torch.float64), bar[timestep]])
+    return chained(bar.sqrt(), (1 - bar).sqrt(), torch.cat([torch.zeros(1).long(), timestep]))

@@ -1,12 +1,14 @@
-"""Latents as three planes, and back.
+"""What both networks of PVDM share: latents as three planes and back, and layers that keep no activations.
 
 B batch, C channels, P positions (cells of all planes), D width of a row, T frames, R rows, K columns of the grid.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from longtake.models.pvdm.config import Grid
 
@@ -40,3 +42,8 @@ def spread(planes: Planes, grid: Grid) -> Tensor:
     s_BCRK, h_BCTK, w_BCTR = planes
     assert tuple(plane.shape[2:] for plane in planes) == grid.planes
     return s_BCRK[:, :, None] + h_BCTK[:, :, :, None] + w_BCTR[..., None]
+
+
+def run(layer: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
+    """Run a layer; with `recompute` its activations are computed again for the gradient rather than kept."""
+    return checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)

@@ -5,11 +5,10 @@ from typing import Any
 
 from longtake.arrays import LatentFrames
 from longtake.model import Condition, VideoSpec
-from longtake.models.clean_frames import CleanFrames
-from longtake.models.clip_text import text_states
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
-from longtake.models.image_vae import Pixels, decode_frames, encode_frames
+from longtake.models.image_model import Pixels, decode_frames, encode_frames, text_states
+from longtake.models.known_frames import CleanFrames
 from longtake.models.wan.model import WanModel
 from longtake.models.wan.spec import flow_shift
 

@@ -16,10 +16,10 @@ from transformers import CLIPTextModel
 
 from longtake.data.episodes import Episodes
 from longtake.models import FAMILIES
-from longtake.models.clip_text import text_states
 from longtake.models.hub.configs import read_extras, stem
 from longtake.models.hub.files import digest, weight_files
 from longtake.models.hub.load import image_decoder, noise_levels, text_encoder, tokenizer
+from longtake.models.image_model import text_states
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet

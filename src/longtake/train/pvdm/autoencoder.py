@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
-from longtake.models.pvdm.save import save_network
+from longtake.models.pvdm.load import save_network
 from longtake.train.fit.cpu_attention import cpu_attention
 from longtake.train.fit.sheet import above, sheet
 from longtake.train.fit.task import AdversarialPhase, Scalars, Task

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from longtake.errors import CheckpointError
-from longtake.models.pvdm.lpips import Lpips
-from longtake.models.pvdm.official_losses import our_lpips
+from longtake.models.pvdm.losses import Lpips, our_lpips
 from longtake.train.pvdm.efficientnet import load_efficientnet
 from longtake.train.pvdm.settings import Perceptual
 

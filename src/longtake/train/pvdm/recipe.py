@@ -18,7 +18,7 @@ from longtake.data.sprites import FPS, VOCABULARY, random_world, training_shots
 from longtake.models.hub.configs import stem
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.save import count_flops, save_index, save_network
+from longtake.models.pvdm.load import count_flops, save_index, save_network
 from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.train.fit.runs import Runs, Stage

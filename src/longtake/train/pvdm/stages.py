@@ -22,8 +22,8 @@ from longtake.models.hub.configs import stem
 from longtake.models.hub.files import digest
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.discriminators import PatchDiscriminator
-from longtake.models.pvdm.save import count_flops, save_index
+from longtake.models.pvdm.load import count_flops, save_index
+from longtake.models.pvdm.losses import PatchDiscriminator
 from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.train.fit.job import Job, Share, frame_rate, num_weights, steps_in_words

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
-from longtake.models.pvdm.noise_levels import NUM_TRAIN, alphas_cumprod, pvdm_schedule
-from longtake.models.pvdm.save import save_network
+from longtake.models.pvdm.load import save_network
+from longtake.models.pvdm.model import NUM_TRAIN, alphas_cumprod, pvdm_schedule
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.samplers.step import ddim
 from longtake.schedule import to_x0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longtake.errors import InputError
-from longtake.models.pvdm.noise_levels import alphas_cumprod, pvdm_schedule
+from longtake.models.pvdm.model import alphas_cumprod, pvdm_schedule
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.schedule import Clip, Schedule, step, to_x0
 

@@ -1,0 +1,103 @@
+"""The networks that judge PVDM's autoencoder in training, and the authors' names for them (their loss_last.pth).
+
+Discriminators tell real frames and clips from reconstructed ones (PatchGAN; Isola et al., 2017, arXiv 1611.07004).
+LPIPS says how different two pictures look, over VGG-16 (Zhang et al., 2018, arXiv 1801.03924).
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, normalize
+
+STRIDES = (2, 2, 2, 1)
+"""Of a discriminator's convolutions that are followed by others."""
+MEAN = (-0.030, -0.088, -0.188)
+STD = (0.458, 0.448, 0.450)
+"""Of the pictures that VGG-16 was trained on, in units of [-1, 1]."""
+VGG_CHANNELS = (64, 128, 256, 512, 512)
+VGG_CONVOLUTIONS = (2, 2, 3, 3, 3)
+VGG_LAYER = {
+    "0": "0.0", "2": "0.2", "5": "1.0", "7": "1.2", "10": "2.0", "12": "2.2", "14": "2.4",
+    "17": "3.0", "19": "3.2", "21": "3.4", "24": "4.0", "26": "4.2", "28": "4.4",
+}  # fmt: skip
+"""Number of a convolution in VGG-16 -> ours: stage and place in it."""
+
+
+class PatchDiscriminator(nn.Module):
+    """A score for every patch, above 0 for real; of frames with two axes, of clips with three."""
+
+    def __init__(self, axes: int, channels: int = 64) -> None:
+        super().__init__()
+        convolution, norm = (nn.Conv2d, nn.BatchNorm2d) if axes == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        self.stages = nn.ModuleList()
+        entering = 3
+        for number, stride in enumerate(STRIDES):
+            width = channels * 2**number
+            layers = [convolution(entering, width, 4, stride, padding=2)]
+            layers += [norm(width)] if number else []
+            self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(0.2)))
+            entering = width
+        self.score = convolution(entering, 1, 4, padding=2)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the scores and what each stage saw, for pixels (batch, 3, ...) in [-1, 1]."""
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return self.score(x), features
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
+        nn.init.normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+        nn.init.normal_(module.weight, mean=1.0, std=0.02)
+
+
+class Lpips(nn.Module):
+    """A distance that follows what people see: differences of VGG-16's features, weighed by what people said."""
+
+    def __init__(self, channels: tuple[int, ...] = VGG_CHANNELS) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        entering = 3
+        for width, convolutions in zip(channels, VGG_CONVOLUTIONS, strict=True):
+            widths = [entering] + [width] * convolutions
+            layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False)]
+            self.stages.append(nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU()))))
+            entering = width
+        self.weights = nn.ParameterList(torch.zeros(width) for width in channels)
+
+    def forward(self, pictures: Tensor, others: Tensor) -> Tensor:
+        """Return the distance of each pair, (batch,), for pixels (batch, 3, height, width) in [-1, 1]."""
+        mean, std = (pictures.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+        x, y = (pictures - mean) / std, (others - mean) / std
+        distance = pictures.new_zeros(len(pictures))
+        for number, (stage, weights) in enumerate(zip(self.stages, self.weights, strict=True)):
+            x, y = (stage(max_pool2d(side, 2) if number else side) for side in (x, y))
+            apart = (normalize(x, eps=1e-10) - normalize(y, eps=1e-10)) ** 2
+            distance = distance + torch.einsum("bchw,c->bhw", apart, weights).mean(dim=(1, 2))
+        return distance
+
+
+def our_discriminator(tensors: Mapping[str, Tensor], axes: int) -> dict[str, Tensor]:
+    """Return the tensors of one discriminator, of frames (2 axes) or clips (3 axes)."""
+    prefix = f"discriminator_{axes}d."
+    ours = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    ours = {re.sub(r"^model4\.0\.", "score.", name): tensor for name, tensor in ours.items()}
+    return {re.sub(r"^model(\d)\.", r"stages.\1.", name): tensor for name, tensor in ours.items()}
+
+
+def our_lpips(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of LPIPS: VGG-16's convolutions and the weights of its five stages."""
+    ours: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if found := re.fullmatch(r"perceptual_loss\.net\.slice\d\.(\d+)\.(weight|bias)", name):
+            ours[f"stages.{VGG_LAYER[found[1]]}.{found[2]}"] = tensor
+        elif found := re.fullmatch(r"perceptual_loss\.lin(\d)\.model\.1\.weight", name):
+            ours[f"weights.{found[1]}"] = tensor.flatten()
+    return ours
