@@ -30,7 +30,7 @@ class ImageAutoencoder:
     block_out_channels: tuple[Count, ...]
     """One a halving of the picture, and one more."""
     latent_channels: Count = 4
-    """Channels of the latents."""
+    """As many as the network that denoises takes."""
 
 
 def image_spec(

@@ -58,7 +58,7 @@ class Extras:
     """The content of longtake.json. Which fields mean something, and what holds without them, is the family's."""
 
     fps: Positive = 8.0
-    """Frames per second that the model was trained at."""
+    """Frames per second of its videos, which no config says."""
     guidance: NotNegative = 9.0
     """The guidance that suits the model."""
     infill_guidance: NotNegative | None = None
@@ -74,7 +74,7 @@ class Extras:
     clean_frames: bool = False
     """Whether the network was trained with finished frames among noisy ones, labelled with timestep 0."""
     vocabulary: list[str] | None = None
-    """Every word the model knows, where that is a closed list."""
+    """The words that it was trained on, where others say nothing to it."""
     forward_flops: int | None = None
     """Floating-point operations of one network evaluation."""
     decode_flops: int | None = None

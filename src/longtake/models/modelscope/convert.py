@@ -44,9 +44,9 @@ class Assembly:
     guidance: float = 12.0
     """The guidance that the model uses unless told otherwise."""
     height: int = 320
-    """Pixels."""
+    """Of its videos, in pixels."""
     width: int = 512
-    """Pixels."""
+    """Of its videos, in pixels."""
 
     def __post_init__(self) -> None:
         """Raise InputError for rates and a guidance that cannot be."""
