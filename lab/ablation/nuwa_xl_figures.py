@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from lab.common import Frames
-from longtake.metrics.frechet import frechet_distance, gaussian
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import frechet_distance, gaussian, psnr
 from longtake.metrics.video_networks import stand_in_features
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 
 from lab.common import Frames, pixels
 from longtake.data.sprites import OBJECTS, random_world
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import psnr
 from longtake.models.hub.load import image_decoder
 from longtake.models.image_model import decode_frames, encode_frames
 

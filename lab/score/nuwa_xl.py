@@ -33,7 +33,7 @@ from longtake.decoding import decode_clip
 from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import frame_accuracy, prompt_accuracy
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import psnr
 from longtake.metrics.video_networks import stand_in_features, stand_in_looks
 from longtake.model import Infill, Known, VideoModel
 from longtake.models.nuwa_xl.model import NuwaXlModel

@@ -22,9 +22,8 @@ from lab.common import Frames, chosen_shots, measured_model, pixels, share_right
 from lab.score.sprites import real_accuracy
 from longtake.data.sprites import SCENES, Shot, SpriteWorld, caption, training_shots
 from longtake.decoding import decode_clip
-from longtake.metrics.frechet import frechet_distance, gaussian
 from longtake.metrics.judge import Judge
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import frechet_distance, gaussian, psnr
 from longtake.metrics.video_networks import stand_in_features
 from longtake.models.pvdm.model import PvdmModel
 from longtake.noise import seeded_noise

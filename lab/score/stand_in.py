@@ -8,9 +8,7 @@ import numpy as np
 from longtake.data.sprites import random_world
 from longtake.metrics.clips import Frames
 from longtake.metrics.controls import CONTROLS, blur
-from longtake.metrics.frechet import frechet_distance, gaussian
-from longtake.metrics.inception_score import inception_score
-from longtake.metrics.kernel import kernel_distance
+from longtake.metrics.scores import frechet_distance, gaussian, inception_score, kernel_distance
 from longtake.metrics.video_networks import Rows, stand_in_classes, stand_in_features
 
 _CLIP = (40, 56)

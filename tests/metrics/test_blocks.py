@@ -6,7 +6,7 @@ from PIL import Image
 
 from longtake.errors import InputError
 from longtake.metrics.blocks import BlockPlan, read_blocks, score_blocks
-from longtake.metrics.frechet import frechet_distance, gaussian
+from longtake.metrics.scores import frechet_distance, gaussian
 from longtake.metrics.video_networks import VideoNetwork, stand_in_looks
 from longtake.video.read import read_frames
 

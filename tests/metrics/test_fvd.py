@@ -7,10 +7,8 @@ from PIL import Image
 
 from longtake.errors import InputError
 from longtake.metrics.clips import ClipDraw, draw
-from longtake.metrics.frechet import frechet_distance, gaussian
 from longtake.metrics.fvd import mean_psnr, score_sets
-from longtake.metrics.kernel import kernel_distance
-from longtake.metrics.psnr import HIGHEST
+from longtake.metrics.scores import HIGHEST, frechet_distance, gaussian, kernel_distance
 from longtake.metrics.video_networks import Rows, VideoNetwork
 
 PLAN = ClipDraw(num_frames=4, num_clips=100, size=None, seed=0)

@@ -13,8 +13,7 @@ import numpy as np
 from longtake.data.pixels import centre_square
 from longtake.errors import InputError
 from longtake.metrics.clips import Frames
-from longtake.metrics.frechet import frechet_distance, gaussian
-from longtake.metrics.kernel import kernel_distance
+from longtake.metrics.scores import frechet_distance, gaussian, kernel_distance
 from longtake.metrics.video_networks import Rows, VideoNetwork
 
 _BLOCKS_AT_ONCE = 8

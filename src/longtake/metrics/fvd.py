@@ -9,10 +9,7 @@ import numpy as np
 
 from longtake.errors import InputError
 from longtake.metrics.clips import ClipDraw, DrawnSet, Frames, read_clips
-from longtake.metrics.frechet import frechet_distance, gaussian
-from longtake.metrics.inception_score import inception_score
-from longtake.metrics.kernel import kernel_distance
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import frechet_distance, gaussian, inception_score, kernel_distance, psnr
 from longtake.metrics.video_networks import Rows, VideoNetwork
 
 PUBLISHED_CLIPS = 2048

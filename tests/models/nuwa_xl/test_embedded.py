@@ -6,7 +6,7 @@ import torch
 from lab.score.nuwa_xl import filled
 from lab.score.pvdm import pixels
 from longtake.data.sprites import SpriteWorld, caption, training_shots
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import psnr
 from longtake.model import Continuation, Infill, Strided
 from longtake.models import MODELS, load_model, model_spec
 from longtake.models.nuwa_xl.model import NuwaXlModel

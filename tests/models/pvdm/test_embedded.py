@@ -5,7 +5,7 @@ import torch
 
 from lab.score.pvdm import pixels, prepared, shown
 from longtake.data.sprites import SpriteWorld, caption, training_shots
-from longtake.metrics.psnr import psnr
+from longtake.metrics.scores import psnr
 from longtake.models import MODELS, load_model, model_spec
 from longtake.models.pvdm.model import PvdmModel
 from longtake.samplers.autoregressive.loop import sample
