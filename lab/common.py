@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from longtake._generate import Output, generate
-from longtake.data.sprites import Shot, caption, held_out_shots, training_shots
+from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots, training_shots
 from longtake.machine import processor
 from longtake.metrics.judge import Reading
 from longtake.model import VideoModel
@@ -90,6 +90,21 @@ def share_right(read: Iterable[tuple[Reading, Shot]]) -> dict[str, float]:
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the means of rows of the same form."""
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def real_step(timeline: Mapping[int, Shot], num_frames: int, num_worlds: int = 4) -> float:
+    """Mean frame-to-frame change of real videos of this timeline, in grey levels (what `mean_step` is compared with).
+
+    Averages `num_worlds` worlds, and of each at most 256 frames, spread over its shots in runs of 16.
+    """
+    starts = sorted({int(start) for start in np.linspace(0, max(num_frames - 16, 0), 16)})
+    changes = []
+    for seed in range(num_worlds):
+        world = SpriteWorld(seed, timeline)
+        for start in starts:
+            clip = world.frames(start, min(start + 16, max(num_frames, 2))).astype(np.float32)
+            changes.append(np.abs(np.diff(clip, axis=0)).mean())
+    return float(np.mean(changes))
 
 
 def slug(name: str) -> str:

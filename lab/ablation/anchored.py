@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lab.common import HEADS, Frames, chosen_shots, made_video, measured_model, prompts_of, slug
+from lab.common import HEADS, Frames, chosen_shots, made_video, measured_model, prompts_of, real_step, slug
 from longtake.data.sprites import Shot, SpriteWorld
 from longtake.decoding import decode_clip
 from longtake.errors import InputError
-from longtake.metrics.consistency import consistency, real_step
+from longtake.metrics.consistency import consistency
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.model import PerFrameNoise, VideoModel

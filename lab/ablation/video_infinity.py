@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.common import Frames, made_video, mean_of, measured_model, slug
+from lab.common import Frames, made_video, mean_of, measured_model, real_step, slug
 from longtake.data.sprites import Shot, SpriteWorld, caption
 from longtake.errors import InputError
-from longtake.metrics.consistency import consistency, real_step
+from longtake.metrics.consistency import consistency
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.model import PerFrameNoise, VideoModel

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from lab.common import HEADS, Frames, pixels, share_right
-from longtake.data.sprites import Shot, random_world
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, random_world
 from longtake.decoding import to_uint8
-from longtake.metrics.controls import CONTROLS, wrong_prompt
+from longtake.metrics.controls import CONTROLS
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.model import VideoModel
 from longtake.models import load_model
@@ -44,6 +44,16 @@ def real_clips(num_clips: int, seed: int = _SEED) -> tuple[Frames, list[Shot]]:
         clips.append(world.frames(start, start + CLIP_FRAMES))
         shots.append(world.shot(0))
     return np.stack(clips), shots
+
+
+def wrong_prompt(shot: Shot, seed: int) -> Shot:
+    """A shot that differs from the given one in object, scene and motion."""
+    rng = np.random.default_rng(seed)
+    names = [
+        known[(known.index(name) + int(rng.integers(1, len(known)))) % len(known)]
+        for name, known in ((shot.object, OBJECTS), (shot.scene, SCENES), (shot.motion, MOTIONS))
+    ]
+    return Shot(object=names[0], scene=names[1], motion=names[2])
 
 
 def check_judge(

@@ -12,7 +12,8 @@ the last. The judge and the features are stand-ins that know sprite worlds alone
 
 import json
 import sys
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -28,11 +29,11 @@ from lab.ablation.nuwa_xl_figures import validation_loss
 from lab.common import Frames, chosen_shots, measured_model, pixels
 from lab.score.pvdm import FIRST_SEED
 from longtake._generate import Output, generate
-from longtake.data.sprites import MOTIONS, SpriteWorld, caption, random_world, training_shots
+from longtake.data.sprites import MOTIONS, Shot, SpriteWorld, caption, random_world, training_shots
 from longtake.decoding import decode_clip
 from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
 from longtake.metrics.judge import Judge
-from longtake.metrics.prompt_accuracy import frame_accuracy, prompt_accuracy
+from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.metrics.scores import psnr
 from longtake.metrics.video_networks import stand_in_features, stand_in_looks
 from longtake.model import Infill, Known, VideoModel
@@ -245,6 +246,17 @@ def figures(frames: Frames, world: SpriteWorld, seams: Collection[int]) -> dict[
         "blocks right": prompt_accuracy(frames, world.timeline, judge=judge),
         "step over real": float(steps.mean()) / _real_change(world, len(frames)),
         "seam step over interior": float(steps[at_seams & ~cuts].mean()) / interior if at_seams.any() else None,
+    }
+
+
+def frame_accuracy(frames: Frames, timeline: Mapping[int, Shot], judge: Judge) -> dict[str, float]:
+    """Return the shares of frames, each judged alone, that show the object and the scene asked for."""
+    starts = sorted(timeline)
+    seen = judge.read_stills(frames)
+    pairs = [(still, timeline[starts[bisect_right(starts, frame) - 1]]) for frame, still in enumerate(seen)]
+    return {
+        "object": float(np.mean([still[0] == shot.object for still, shot in pairs])),
+        "scene": float(np.mean([still[1] == shot.scene for still, shot in pairs])),
     }
 
 

@@ -15,13 +15,13 @@ import torch
 from diffusers import AutoencoderKL
 
 from lab.common import Frames, made_video, measured_model
+from lab.score.spoilt import SPOILT
 from longtake.data.sprites import Shot, SpriteWorld, held_out_shots, parse_caption, random_world
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.metrics.sprite_state.figures import LAGS, QUANTITIES, StateFigures, state_figures, true_state
 from longtake.metrics.sprite_state.reader import FrameState, read_state, read_states
 from longtake.metrics.sprite_state.scenery import scroll_period
-from longtake.metrics.sprite_state.spoilt import SPOILT
 from longtake.model import PerFrameNoise
 from longtake.models import WEIGHTS
 from longtake.request import PromptTimeline, Request

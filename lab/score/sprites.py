@@ -12,11 +12,11 @@ from typing import Literal
 
 import torch
 
-from lab.common import HEADS, chosen_shots, mean_of, measured_model, prompts_of, share_right
+from lab.common import HEADS, chosen_shots, mean_of, measured_model, prompts_of, real_step, share_right
 from longtake._generate import Output, generate
 from longtake.data.sprites import Shot, SpriteWorld, caption
 from longtake.decoding import decode_clip
-from longtake.metrics.consistency import consistency, real_step
+from longtake.metrics.consistency import consistency
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
 from longtake.model import PerFrameNoise

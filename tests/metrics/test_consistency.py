@@ -3,8 +3,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from lab.common import real_step
 from longtake.data.sprites import Shot, SpriteWorld
-from longtake.metrics.consistency import consistency, real_step
+from longtake.metrics.consistency import consistency
 
 SHOT = Shot(object="fish", scene="sea", motion="circles")
 VIDEO = SpriteWorld(2, {0: SHOT}).frames(0, 200)

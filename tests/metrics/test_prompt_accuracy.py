@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lab.score.judge import wrong_prompt
 from longtake.data.sprites import Shot, SpriteWorld
 from longtake.errors import InputError
-from longtake.metrics.controls import CONTROLS, wrong_prompt
+from longtake.metrics.controls import CONTROLS
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy, read_clips, switch_response
 

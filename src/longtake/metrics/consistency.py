@@ -1,14 +1,12 @@
 """Figures of a whole video, read once from start to end in flat memory: change, seams, drift, freezes, loops."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from longtake.data.sprites import Shot, SpriteWorld
 
 Frames = NDArray[np.uint8]
 
@@ -185,18 +183,3 @@ def _figures(
         loop_score=score,
         loop_period=period,
     )
-
-
-def real_step(timeline: Mapping[int, Shot], num_frames: int, num_worlds: int = 4) -> float:
-    """Mean frame-to-frame change of real videos of this timeline, in grey levels (what `mean_step` is compared with).
-
-    Averages `num_worlds` worlds, and of each at most 256 frames, spread over its shots in runs of 16.
-    """
-    starts = sorted({int(start) for start in np.linspace(0, max(num_frames - 16, 0), 16)})
-    changes = []
-    for seed in range(num_worlds):
-        world = SpriteWorld(seed, timeline)
-        for start in starts:
-            clip = world.frames(start, min(start + 16, max(num_frames, 2))).astype(np.float32)
-            changes.append(np.abs(np.diff(clip, axis=0)).mean())
-    return float(np.mean(changes))

@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot
-
 Frames = NDArray[np.uint8]
 
 
@@ -48,20 +46,10 @@ def blur(clip: Frames, sigma: float) -> Frames:
     return np.stack([np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(sigma))) for frame in clip])
 
 
-def wrong_prompt(shot: Shot, seed: int) -> Shot:
-    """A shot that differs from the given one in object, scene and motion."""
-    rng = np.random.default_rng(seed)
-    names = [
-        known[(known.index(name) + int(rng.integers(1, len(known)))) % len(known)]
-        for name, known in ((shot.object, OBJECTS), (shot.scene, SCENES), (shot.motion, MOTIONS))
-    ]
-    return Shot(object=names[0], scene=names[1], motion=names[2])
-
-
 CONTROLS: dict[str, Callable[[Frames, int], Frames]] = {
     "frozen": frozen,
     "looped": looped,
     "shuffled": shuffled,
     "blurred": blurred,
 }
-"""Name -> function of (clip, seed); the wrong prompt is the fifth control and changes what is asked for instead."""
+"""Name -> function of (clip, seed)."""

@@ -1,6 +1,5 @@
 """Does a video show what was asked for? The judge reads it clip by clip."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -69,24 +68,6 @@ def read_clips(
             pending = []
     if pending:
         yield from _read(judge, pending)
-
-
-def frame_accuracy(
-    source: Frames | str | Path, timeline: Mapping[int, Shot], *, scale: int = 1, judge: Judge | None = None
-) -> dict[str, float]:
-    """Share of the frames of a video, each judged alone, that show the "object" and the "scene" asked for, 0 to 1.
-
-    `source`, `timeline` and `scale` as in `prompt_accuracy`.
-    """
-    judge = Judge.load() if judge is None else judge
-    starts = sorted(timeline)
-    seen = [still for chunk in _chunks(source, 0, None, scale) for still in judge.read_stills(chunk)]
-    wanted = [timeline[starts[bisect_right(starts, frame) - 1]] for frame in range(len(seen))]
-    pairs = list(zip(seen, wanted, strict=True))
-    return {
-        "object": float(np.mean([still[0] == shot.object for still, shot in pairs])),
-        "scene": float(np.mean([still[1] == shot.scene for still, shot in pairs])),
-    }
 
 
 def switch_response(

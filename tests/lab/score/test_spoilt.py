@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from lab.score.spoilt import SPOILT
 from longtake.data.sprites import Shot, SpriteWorld
 from longtake.metrics.judge import Judge
 from longtake.metrics.sprite_state.figures import StateFigures, state_figures
 from longtake.metrics.sprite_state.reader import read_states
-from longtake.metrics.sprite_state.spoilt import SPOILT
 
 SHOT = Shot(object="penguin", scene="desert", motion="swings")
 WORLD = SpriteWorld(12, {0: SHOT})
