@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from longtake.data.sprite_names import OBJECTS
 from longtake.data.sprite_paint import SIZE, Floats
-from longtake.data.sprite_render import draw_scene, drawn
+from longtake.data.sprite_render import draw_scene
 from longtake.data.sprites import SpriteWorld, light
 from longtake.metrics.controls import CONTROLS
 
@@ -65,11 +65,10 @@ def _blob(world: SpriteWorld, frame: int) -> Frames:
     state = world.state(frame)
     camera = (state.map_x, state.map_y)
     picture = draw_scene(state.shot.scene, frame, camera, state.horizon, light(state.time_of_day))
-    centre, name = (state.x, state.y), state.shot.object
-    sprite = drawn(name, centre=centre, size=state.scale, angle=state.angle, mirrored=state.mirrored)
+    sprite = state.pose.draw()
     if sprite[..., 3].any():
         alpha = _ellipse(sprite[..., 3] / np.float32(255))[..., None]
-        colour = sprite[..., :3].sum((0, 1)) / sprite[..., 3].sum() * 255 * np.array(state.tint, np.float32)
+        colour = sprite[..., :3].sum((0, 1)) / sprite[..., 3].sum() * 255 * np.array(state.pose.tint, np.float32)
         picture = picture * (1 - alpha) + colour * alpha
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 

@@ -52,11 +52,11 @@ def errors(num_worlds: int, change: Callable[[Frames], Frames]) -> dict[str, lis
         true = true_state(world, frame)
         start = time.process_time()
         read = read_state(change(world.frames(frame, frame + 1))[0])
-        row = {"CPU seconds": time.process_time() - start, "scene": read.scene == true.scene}
+        row = {"CPU seconds": time.process_time() - start, "scene": read.scenery.name == true.scenery.name}
         row |= {"seen or not": read.empty == true.empty}
         if true.object:
             row |= _object_errors(read, true)
-        if read.scene == true.scene:
+        if read.scenery.name == true.scenery.name:
             row |= _scene_errors(read, true)
         for name, value in row.items():
             found.setdefault(name, []).append(float(value))
@@ -67,23 +67,24 @@ def _object_errors(read: FrameState, true: FrameState) -> dict[str, float]:
     row = {"object": read.object == true.object, "outline": read.outline, "margin": read.margin}
     if read.object != true.object:
         return row
-    turn = abs((read.angle - true.angle + np.pi) % (2 * np.pi) - np.pi)
+    ours, theirs = read.pose, true.pose
+    turn = abs((ours.angle - theirs.angle + np.pi) % (2 * np.pi) - np.pi)
     return row | {
-        "mirrored": read.mirrored == true.mirrored or true.object in _SYMMETRIC,
-        "position, pixels": float(np.hypot(read.x - true.x, read.y - true.y)),
-        "size, pixels": abs(read.size - true.size),
+        "mirrored": ours.mirrored == theirs.mirrored or true.object in _SYMMETRIC,
+        "position, pixels": float(np.hypot(ours.x - theirs.x, ours.y - theirs.y)),
+        "size, pixels": abs(ours.size - theirs.size),
         "angle, degrees": float(np.degrees(turn)),
-        "tint": float(np.abs(np.subtract(read.tint, true.tint)).max()),
+        "tint": float(np.abs(np.subtract(ours.tint, theirs.tint)).max()),
     }
 
 
 def _scene_errors(read: FrameState, true: FrameState) -> dict[str, float]:
-    period = scroll_period(true.scene)
+    ours, theirs, period = read.scenery, true.scenery, scroll_period(true.scenery.name)
     return {
-        "horizon, pixels": abs(read.horizon - true.horizon),
-        "time of day": abs(read.time_of_day - true.time_of_day),
-        "scroll of the ground, pixels": abs((read.scroll_x - true.scroll_x + period / 2) % period - period / 2),
-        "scroll of the air, pixels": abs((read.scroll_y - true.scroll_y + 64) % 128 - 64),
+        "horizon, pixels": abs(ours.horizon - theirs.horizon),
+        "time of day": abs(ours.time_of_day - theirs.time_of_day),
+        "scroll of the ground, pixels": abs((read.scroll[0] - true.scroll[0] + period / 2) % period - period / 2),
+        "scroll of the air, pixels": abs((read.scroll[1] - true.scroll[1] + 64) % 128 - 64),
     }
 
 

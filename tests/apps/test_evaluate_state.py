@@ -27,7 +27,7 @@ def test_figures_and_track(longtake: Callable):
     assert figures["outline"] > 0.95 and figures["identity"] == {"1": 1}
     track = json.loads(Path("track.json").read_text())
     true = WORLD.state(22)
-    assert len(track) == 3 and track[2]["object"] == "robot" and abs(track[2]["x"] - true.x) < 0.5
+    assert len(track) == 3 and track[2]["object"] == "robot" and abs(track[2]["pose"]["x"] - true.pose.x) < 0.5
     shown = longtake("evaluate", "state", "video", "--scale", "2", "--stop", "1")
     assert shown.status == 0 and "outline" in shown.out and shown.out.splitlines()[-1].split() == ["flags", "none"]
 

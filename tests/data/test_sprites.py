@@ -1,4 +1,5 @@
 from collections import Counter
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -56,8 +57,8 @@ def test_far_away_frames_move_like_early_ones():
 def test_state_stays_continuous_for_a_whole_period():
     place = world("circles")
     states = [place.state(frame) for frame in range(99_000, 100_000)]
-    for name in ("x", "y", "scale", "horizon", "time_of_day", "map_x", "map_y"):
-        steps = np.abs(np.diff([getattr(state, name) for state in states]))
+    for name in ("pose.x", "pose.y", "pose.size", "horizon", "time_of_day", "map_x", "map_y"):
+        steps = np.abs(np.diff([attrgetter(name)(state) for state in states]))
         assert steps.max() < 13, name
 
 
@@ -107,7 +108,9 @@ def test_motions_differ_within_two_seconds():
     tracks = {}
     for motion in MOTIONS:
         states = [world(motion).state(frame) for frame in range(16)]
-        track = np.array([[s.x, s.y, s.scale, 20 * np.sin(s.angle), s.map_x, s.map_y] for s in states])
+        track = np.array(
+            [[s.pose.x, s.pose.y, s.pose.size, 20 * np.sin(s.pose.angle), s.map_x, s.map_y] for s in states]
+        )
         tracks[motion] = track - track.mean(0)
     for first in MOTIONS:
         for second in MOTIONS:

@@ -31,45 +31,42 @@ def sprite(name: str, mirrored: bool) -> Image.Image:
     return cell.convert("RGBa").resize((_REDUCED, _REDUCED), Image.Resampling.HAMMING)
 
 
-def paste(
-    picture: NDArray[np.float32],
-    name: str,
-    *,
-    centre: tuple[float, float],
-    size: float,
-    angle: float,
-    mirrored: bool,
-    tint: tuple[float, float, float],
-) -> None:
-    """Draw the object into `picture` (64, 64, 3; changed in place).
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """An object, and how it is drawn."""
 
-    `size` is its longer side in pixels, `angle` in radians counter-clockwise, `tint` multiplies its colours.
-    """
-    pixels = drawn(name, centre=centre, size=size, angle=angle, mirrored=mirrored)
-    picture *= 1 - pixels[..., 3:] / 255
-    picture += pixels[..., :3] * np.asarray(tint, dtype=np.float32)
+    name: str
+    """Name from OBJECTS."""
+    x: float
+    """Centre of the object, pixels from the left."""
+    y: float
+    """Centre of the object, pixels from the top."""
+    size: float
+    """Longer side of the object in pixels."""
+    angle: float
+    """Counter-clockwise turn of the object in radians."""
+    mirrored: bool = False
+    """Whether the object faces left."""
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Factors on the object's red, green and blue."""
 
+    def draw(self, left: int = 0, top: int = 0, side: tuple[int, int] = (SIZE, SIZE)) -> Floats:
+        """Return the object alone before its tint, premultiplied RGBA, 0 to 255: the part of the picture from `left`
+        and `top` on of this width and height, (height, width, 4)."""
+        zoom = (_REDUCED * GLYPH / CELL) / self.size
+        cos, sin = float(np.cos(self.angle)) * zoom, float(np.sin(self.angle)) * zoom
+        x, y = self.x - left, self.y - top
+        middle = _REDUCED / 2
+        inverse = (cos, -sin, middle - cos * x + sin * y, sin, cos, middle - sin * x - cos * y)
+        drawn = sprite(self.name, self.mirrored)
+        picture = drawn.transform(side, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+        return np.asarray(picture, dtype=np.float32)
 
-def drawn(
-    name: str,
-    *,
-    centre: tuple[float, float],
-    size: float,
-    angle: float,
-    mirrored: bool,
-    side: tuple[int, int] = (SIZE, SIZE),
-) -> Floats:
-    """The object alone, as `paste` draws it before its tint: premultiplied RGBA, 0 to 255.
-
-    `side` is the width and height of the picture, (height, width, 4).
-    """
-    zoom = (_REDUCED * GLYPH / CELL) / size
-    cos, sin = float(np.cos(angle)) * zoom, float(np.sin(angle)) * zoom
-    x, y = centre
-    middle = _REDUCED / 2
-    inverse = (cos, -sin, middle - cos * x + sin * y, sin, cos, middle - sin * x - cos * y)
-    picture = sprite(name, mirrored).transform(side, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.float32)
+    def paste(self, picture: NDArray[np.float32]) -> None:
+        """Draw the object into `picture` (64, 64, 3; changed in place)."""
+        pixels = self.draw()
+        picture *= 1 - pixels[..., 3:] / 255
+        picture += pixels[..., :3] * np.asarray(self.tint, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

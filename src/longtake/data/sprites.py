@@ -27,7 +27,7 @@ from longtake.data.sprite_names import (
     training_shots,
 )
 from longtake.data.sprite_paint import SIZE
-from longtake.data.sprite_render import draw_scene, paste
+from longtake.data.sprite_render import Pose, draw_scene
 from longtake.errors import InputError
 
 __all__ = [
@@ -56,18 +56,8 @@ class SpriteState:
 
     shot: Shot
     """Object, scene and motion."""
-    x: float
-    """Centre of the object, pixels from the left."""
-    y: float
-    """Centre of the object, pixels from the top."""
-    scale: float
-    """Longer side of the object in pixels."""
-    angle: float
-    """Counter-clockwise turn of the object in radians."""
-    mirrored: bool
-    """Whether the object faces left."""
-    tint: tuple[float, float, float]
-    """Factors on the object's red, green and blue."""
+    pose: Pose
+    """The object as it is drawn."""
     horizon: float
     """Pixels by which the horizon lies lower than usual."""
     time_of_day: float
@@ -145,12 +135,15 @@ class SpriteWorld:
         aloft = 7.0 if shot.motion in ("flies up", "dives down") else 0.0
         return SpriteState(
             shot=shot,
-            x=x,
-            y=32 + 2 * wave["y"] + dy,
-            scale=size,
-            angle=angle,
-            mirrored=shot.motion == "sails left" and shot.object != "rocket",
-            tint=(dim * (1 + warm), dim, dim * (1 - warm)),
+            pose=Pose(
+                name=shot.object,
+                x=x,
+                y=32 + 2 * wave["y"] + dy,
+                size=size,
+                angle=angle,
+                mirrored=shot.motion == "sails left" and shot.object != "rocket",
+                tint=(dim * (1 + warm), dim, dim * (1 - warm)),
+            ),
             horizon=4 * wave["horizon"] + aloft,
             time_of_day=0.5 + 0.5 * wave["day"],
             map_x=map_x,
@@ -174,15 +167,7 @@ class SpriteWorld:
         state = self.state(frame)
         camera = (state.map_x, state.map_y)
         picture = draw_scene(state.shot.scene, frame, camera, state.horizon, light(state.time_of_day))
-        paste(
-            picture,
-            state.shot.object,
-            centre=(state.x, state.y),
-            size=state.scale,
-            angle=state.angle,
-            mirrored=state.mirrored,
-            tint=state.tint,
-        )
+        state.pose.paste(picture)
         return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
     def _segment(self, frame: int) -> int:

@@ -59,8 +59,9 @@ def test_without_prompts_nothing_is_said_of_what_was_asked_for():
 
 def test_a_jittering_size_and_tint_are_not_steady():
     for name, jitter in (
-        ("size", lambda state, sign: state.size + sign),
+        ("size", lambda pose, sign: pose.size + sign),
         ("tint", lambda _, sign: (0.9 + 0.1 * sign,) * 3),
     ):
-        states = [replace(state, **{name: jitter(state, (-1) ** n)}) for n, state in enumerate(truth(SPIN))]
+        poses = [replace(state.pose, **{name: jitter(state.pose, (-1) ** n)}) for n, state in enumerate(truth(SPIN))]
+        states = [replace(state, pose=pose) for state, pose in zip(truth(SPIN), poses, strict=True)]
         assert state_figures(states, {0: SPIN}).flags == ["steady"]

@@ -3,11 +3,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from longtake.data.sprite_render import Pose
 from longtake.data.sprites import Shot, SpriteWorld, held_out_shots
 from longtake.errors import InputError
 from longtake.metrics.controls import blur
 from longtake.metrics.sprite_state.figures import true_state
-from longtake.metrics.sprite_state.objects import Pose
+from longtake.metrics.sprite_state.objects import over
 from longtake.metrics.sprite_state.reader import FrameState, outline_quality, read_state, read_states, whole_turn
 from longtake.metrics.sprite_state.scenery import read_scenery, scroll_period
 from longtake.models import WEIGHTS
@@ -20,12 +21,12 @@ FRAME = 60
 def errors(pairs: list[tuple[FrameState, FrameState]]) -> dict[str, np.ndarray]:
     """What was read against what is true, a value a frame."""
     return {
-        "position": np.array([np.hypot(read.x - true.x, read.y - true.y) for read, true in pairs]),
-        "size": np.array([abs(read.size - true.size) for read, true in pairs]),
-        "angle": np.abs([whole_turn(read.angle - true.angle) for read, true in pairs]),
-        "tint": np.array([np.abs(np.subtract(read.tint, true.tint)).max() for read, true in pairs]),
-        "horizon": np.array([abs(read.horizon - true.horizon) for read, true in pairs]),
-        "time": np.array([abs(read.time_of_day - true.time_of_day) for read, true in pairs]),
+        "position": np.array([np.hypot(read.pose.x - true.pose.x, read.pose.y - true.pose.y) for read, true in pairs]),
+        "size": np.array([abs(read.pose.size - true.pose.size) for read, true in pairs]),
+        "angle": np.abs([whole_turn(read.pose.angle - true.pose.angle) for read, true in pairs]),
+        "tint": np.array([np.abs(np.subtract(read.pose.tint, true.pose.tint)).max() for read, true in pairs]),
+        "horizon": np.array([abs(read.scenery.horizon - true.scenery.horizon) for read, true in pairs]),
+        "time": np.array([abs(read.scenery.time_of_day - true.scenery.time_of_day) for read, true in pairs]),
     }
 
 
@@ -37,7 +38,9 @@ def reconstructed(frame: np.ndarray) -> np.ndarray:
 
 def test_the_state_of_real_worlds_is_recovered():
     pairs = [(read_state(world.frames(FRAME, FRAME + 1)[0]), true_state(world, FRAME)) for world in WORLDS]
-    assert [(read.object, read.scene) for read, _ in pairs] == [(true.object, true.scene) for _, true in pairs]
+    assert [(read.object, read.scenery.name) for read, _ in pairs] == [
+        (true.object, true.scenery.name) for _, true in pairs
+    ]
     found = errors(pairs)
     limits = {"position": 0.02, "size": 0.03, "angle": 0.001, "tint": 0.005, "horizon": 0.15, "time": 0.03}
     assert {name: value for name, value in limits.items() if np.median(found[name]) > value} == {}
@@ -52,7 +55,9 @@ def test_the_state_behind_the_autoencoder_is_recovered():
     pairs = [
         (read_state(reconstructed(world.frames(FRAME, FRAME + 1)[0])), true_state(world, FRAME)) for world in worlds
     ]
-    assert [(read.object, read.scene) for read, _ in pairs] == [(true.object, true.scene) for _, true in pairs]
+    assert [(read.object, read.scenery.name) for read, _ in pairs] == [
+        (true.object, true.scenery.name) for _, true in pairs
+    ]
     found = errors(pairs)
     limits = {"position": 0.4, "size": 0.4, "angle": 0.03, "tint": 0.06, "horizon": 0.3, "time": 0.06}
     assert {name: found[name] for name, value in limits.items() if np.median(found[name]) > value} == {}
@@ -63,16 +68,15 @@ def test_the_state_behind_the_autoencoder_is_recovered():
 def test_the_scenery_is_drawn_again(world: SpriteWorld):
     frame = world.frames(FRAME, FRAME + 1)[0].astype(np.float32)
     state, read = world.state(FRAME), read_scenery(frame)
-    assert read.name == state.shot.scene and abs(read.lower - state.horizon) < 0.6
-    pose = Pose(name=state.shot.object, x=state.x, y=state.y, size=state.scale, angle=state.angle)
-    assert np.abs(read.draw() - frame)[pose.draw()[..., 3] == 0].mean() < 4
+    assert read.name == state.shot.scene and abs(read.horizon - state.horizon) < 0.6
+    assert np.abs(read.draw() - frame)[state.pose.draw()[..., 3] == 0].mean() < 4
 
 
 def test_an_object_that_has_left_is_not_there():
     world = SpriteWorld(5, {0: Shot(object="cat", scene="city", motion="rests")})
     away = next(frame for frame in range(900) if world.state(frame).visible == 0)
     read = read_state(world.frames(away, away + 1)[0], wanted="cat")
-    assert read.object is None and read.empty and read.scene == "city"
+    assert read.object is None and read.empty and read.scenery.name == "city"
 
 
 def test_another_object_than_the_one_asked_for_has_a_margin_below_0():
@@ -87,7 +91,7 @@ def test_another_object_than_the_one_asked_for_has_a_margin_below_0():
 def test_edges_that_are_soft_or_elsewhere_lower_the_outline():
     behind = np.full((64, 64, 3), 90, np.float32)
     pose = Pose(name="panda", x=31, y=33, size=36, angle=0.2)
-    sharp = pose.over(behind)
+    sharp = over(pose, behind)
     assert outline_quality(sharp, behind, pose) == pytest.approx(1)
     softer = [
         outline_quality(blur(sharp.astype(np.uint8)[None], sigma)[0].astype(np.float32), behind, pose)

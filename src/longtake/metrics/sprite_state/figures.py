@@ -13,7 +13,7 @@ from longtake.data.sprite_render import placed
 from longtake.data.sprite_scenes import scene
 from longtake.data.sprites import SpriteWorld
 from longtake.metrics.sprite_state.reader import LEAST_VISIBLE, FrameState, shot_at, whole_turn
-from longtake.metrics.sprite_state.scenery import air_layer, ground_layer, scroll_period
+from longtake.metrics.sprite_state.scenery import Scenery, scroll, scroll_period
 
 LAGS = (1, 4, 16, 64, 256)
 """Frames over which identity is compared."""
@@ -73,7 +73,7 @@ def state_figures(states: Sequence[FrameState], timeline: Mapping[int, Shot] | N
         outline=_mean([state.outline for state, _ in there]),
         margin=_mean(margins),
         object=_mean([state.object == shot.object for state, shot in there if shot]),
-        scene=_mean([state.scene == shot.scene for state, shot in zip(states, shots, strict=True) if shot]),
+        scene=_mean([state.scenery.name == shot.scene for state, shot in zip(states, shots, strict=True) if shot]),
         identity={lag: _identity(states, parts, lag) for lag in LAGS if lag < len(states)},
         steps=ratios,
         steady=steady,
@@ -99,7 +99,7 @@ def _steps(pairs: Sequence[tuple[FrameState, FrameState, Shot | None]]) -> tuple
     """Of each quantity the ratio of mean steps, and the least share of steps that real worlds take."""
     seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in QUANTITIES}
     for one, other, shot in pairs:
-        real = _real_steps(shot.motion if shot else None, one.object or OBJECTS[0], one.scene)
+        real = _real_steps(shot.motion if shot else None, one.object or OBJECTS[0], one.scenery.name)
         for name, step in _step(one, other).items():
             seen[name].append((step, *real[name]))
     tables = {name: np.array(rows) for name, rows in seen.items() if rows}
@@ -119,15 +119,16 @@ def _step(one: FrameState, other: FrameState) -> dict[str, float]:
     """Changes from one frame to the next; those of the object where it is the same, of the scene where that is."""
     steps = {}
     if one.object is not None and one.object == other.object:
+        before, after = one.pose, other.pose
         steps = {
-            "position": float(np.hypot(other.x - one.x, other.y - one.y)),
-            "size": abs(other.size - one.size),
-            "turn": abs((other.angle - one.angle + np.pi) % (2 * np.pi) - np.pi),
-            "tint": float(np.abs(np.subtract(other.tint, one.tint)).max()),
+            "position": float(np.hypot(after.x - before.x, after.y - before.y)),
+            "size": abs(after.size - before.size),
+            "turn": abs((after.angle - before.angle + np.pi) % (2 * np.pi) - np.pi),
+            "tint": float(np.abs(np.subtract(after.tint, before.tint)).max()),
         }
-    if one.scene == other.scene:
-        period = scroll_period(one.scene)
-        steps["scroll"] = abs((other.scroll_x - one.scroll_x + period / 2) % period - period / 2)
+    if one.scenery.name == other.scenery.name:
+        period = scroll_period(one.scenery.name)
+        steps["scroll"] = abs((other.scroll[0] - one.scroll[0] + period / 2) % period - period / 2)
     return steps
 
 
@@ -158,24 +159,15 @@ def _undisturbed(world: SpriteWorld) -> range:
 def true_state(world: SpriteWorld, frame: int) -> FrameState:
     """What a perfect reading of a frame of a real world gives."""
     state = world.state(frame)
-    layers, camera = scene(state.shot.scene).layers, (state.map_x, state.map_y)
-    ground, air = (
-        placed(layers[number(state.shot.scene)], frame, camera, state.horizon) for number in (ground_layer, air_layer)
-    )
+    name, camera = state.shot.scene, (state.map_x, state.map_y)
+    places = tuple(placed(layer, frame, camera, state.horizon) for layer in scene(name).layers)
+    scenery = Scenery(name=name, horizon=state.horizon, time_of_day=state.time_of_day, places=places)
     return FrameState(
         object=state.shot.object if state.visible >= LEAST_VISIBLE else None,
         empty=state.visible < LEAST_VISIBLE,
-        x=state.x,
-        y=state.y,
-        size=state.scale,
-        angle=whole_turn(state.angle),
-        mirrored=state.mirrored,
-        tint=state.tint,
-        scene=state.shot.scene,
-        horizon=state.horizon,
-        time_of_day=state.time_of_day,
-        scroll_x=ground.x % scroll_period(state.shot.scene),
-        scroll_y=air.y,
+        pose=replace(state.pose, angle=whole_turn(state.pose.angle)),
+        scenery=scenery,
+        scroll=scroll(scenery),
         outline=1.0,
         explained=1.0,
         margin=1.0,

@@ -9,13 +9,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from longtake.data.sprite_names import OBJECTS
 from longtake.data.sprite_paint import SIZE, Floats
-from longtake.data.sprite_render import drawn
+from longtake.data.sprite_render import Pose
 
 _STEP = 4
 _SIDE = 15
 _SIZES = 20.0 * 1.12 ** np.arange(10)
 _ANGLES = 24
 _TINT = 0.94
+_TINTS = (_TINT, _TINT, _TINT)
 _PLACES = 28
 _TRIED = 40
 _OF_ONE = 20
@@ -26,35 +27,9 @@ _TINT_LIMITS = (0.7, 1.15)
 _TINT_WEIGHT = 3e4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pose:
-    """An object as `longtake.data.sprite_render.paste` draws it."""
-
-    name: str
-    """Name from OBJECTS."""
-    x: float
-    """Centre, pixels from the left."""
-    y: float
-    """Centre, pixels from the top."""
-    size: float
-    """Longer side in pixels."""
-    angle: float
-    """Counter-clockwise turn in radians."""
-    mirrored: bool = False
-    """Whether it faces left."""
-    tint: tuple[float, float, float] = (_TINT, _TINT, _TINT)
-    """Factors on red, green and blue."""
-
-    def draw(self, left: int = 0, top: int = 0, side: tuple[int, int] = (SIZE, SIZE)) -> Floats:
-        """The object alone before its tint, premultiplied RGBA, 0 to 255, or a part of it: (height, width, 4)."""
-        centre = (self.x - left, self.y - top)
-        return drawn(
-            self.name, centre=centre, size=self.size, angle=self.angle, mirrored=self.mirrored, side=side
-        )  # fmt: skip
-
-    def over(self, scenery: Floats) -> Floats:
-        """The picture with the object before its scenery, (64, 64, 3)."""
-        return _over(_planes(self.draw()), _planes(scenery), self.tint).transpose(1, 2, 0)
+def over(pose: Pose, scenery: Floats) -> Floats:
+    """Return the picture with the object before its scenery, (64, 64, 3)."""
+    return _over(_planes(pose.draw()), _planes(scenery), pose.tint).transpose(1, 2, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +87,7 @@ def _bank() -> tuple[list[Pose], Floats]:
     middle = (SIZE - _STEP) / 2
     turns = [(2 * np.pi * number / _ANGLES, False) for number in range(_ANGLES)] + [(0.0, True)]
     poses = [
-        Pose(name=name, x=middle, y=middle, size=float(size), angle=angle, mirrored=mirrored)
+        Pose(name=name, x=middle, y=middle, size=float(size), angle=angle, mirrored=mirrored, tint=_TINTS)
         for name in OBJECTS
         for size in _SIZES
         for angle, mirrored in turns

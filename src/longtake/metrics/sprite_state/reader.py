@@ -1,15 +1,16 @@
 """Read the state of every frame of a video of the sprite worlds: what is drawn where, without being told."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longtake.data.sprite_names import Shot
 from longtake.data.sprite_paint import SIZE, Floats
+from longtake.data.sprite_render import Pose
 from longtake.errors import InputError
-from longtake.metrics.sprite_state.objects import Fit, Pose, by_worth, polished, read_object
+from longtake.metrics.sprite_state.objects import Fit, by_worth, over, polished, read_object
 from longtake.metrics.sprite_state.scenery import Scenery, read_again, read_scenery, scroll
 
 # Below these an object is not there, or not to be told.
@@ -31,28 +32,12 @@ class FrameState:
     """The sprite that explains the frame best; None where none explains it or less than half of it is inside."""
     empty: bool
     """Whether no object is there, because next to nothing differs from the empty scene."""
-    x: float
-    """Centre of the object, pixels from the left."""
-    y: float
-    """Centre of the object, pixels from the top."""
-    size: float
-    """Longer side of the object in pixels."""
-    angle: float
-    """Counter-clockwise turn of the object in radians, above -pi to pi."""
-    mirrored: bool
-    """Whether the object faces left."""
-    tint: tuple[float, float, float]
-    """Factors on the object's red, green and blue."""
-    scene: str
-    """Name from SCENES."""
-    horizon: float
-    """Pixels by which the horizon lies lower than usual."""
-    time_of_day: float
-    """0 by day to 1 late in the evening."""
-    scroll_x: float
-    """Columns by which the ground has scrolled, modulo its own period."""
-    scroll_y: float
-    """Rows by which what is in the air has scrolled, modulo 128."""
+    pose: Pose
+    """The best drawing of an object, whether it is there or not; its turn above -pi to pi."""
+    scenery: Scenery
+    """The best drawing of what is behind."""
+    scroll: tuple[float, float]
+    """Columns by which the ground has scrolled and rows by which the air has, modulo their periods."""
     outline: float
     """How well the edges in and around the object agree with those of the sprite: 1 the same, 0 not at all."""
     explained: float
@@ -76,21 +61,12 @@ def read_state(frame: NDArray[np.uint8], wanted: str | None = None) -> FrameStat
     behind = scenery.draw()
     pose = fits[0].pose
     named = fits[0].explained >= _LEAST_EXPLAINED and visible(pose) >= LEAST_VISIBLE
-    scroll_x, scroll_y = scroll(scenery)
     return FrameState(
         object=pose.name if named else None,
         empty=not named and float(np.abs(picture - behind).mean()) < _EMPTY,
-        x=pose.x,
-        y=pose.y,
-        size=pose.size,
-        angle=whole_turn(pose.angle),
-        mirrored=pose.mirrored,
-        tint=pose.tint,
-        scene=scenery.name,
-        horizon=scenery.lower,
-        time_of_day=scenery.time_of_day,
-        scroll_x=scroll_x,
-        scroll_y=scroll_y,
+        pose=replace(pose, angle=whole_turn(pose.angle)),
+        scenery=scenery,
+        scroll=scroll(scenery),
         outline=outline_quality(picture, behind, pose),
         explained=fits[0].explained,
         margin=_margin(picture, behind, fits[0], fits[1:]),
@@ -147,7 +123,7 @@ def outline_quality(frame: Floats, behind: Floats, pose: Pose) -> float:
     lie elsewhere, are missing, soft or too many. All float32 (64, 64, 3).
     """
     where = _spread(pose.draw()[..., 3] > 0)[1:-1, 1:-1]
-    seen, true = _slopes(frame)[where], _slopes(pose.over(behind))[where]
+    seen, true = _slopes(frame)[where], _slopes(over(pose, behind))[where]
     both = float((seen**2).sum() + (true**2).sum())
     return max(2 * float((seen * true).sum()) / both, 0.0) if both else 0.0
 
@@ -172,7 +148,7 @@ def _margin(frame: Floats, behind: Floats, best: Fit, others: list[Fit]) -> floa
         return 1.0
     other = others[0].pose
     area = (best.pose.draw()[..., 3] > 0) | (other.draw()[..., 3] > 0)
-    ours, theirs = (float(((frame - pose.over(behind))[area] ** 2).sum()) for pose in (best.pose, other))
+    ours, theirs = (float(((frame - over(pose, behind))[area] ** 2).sum()) for pose in (best.pose, other))
     return (theirs - ours) / max(ours, theirs, 1.0)
 
 

@@ -29,7 +29,7 @@ class Scenery:
 
     name: str
     """Name from SCENES."""
-    lower: float
+    horizon: float
     """Pixels by which the horizon lies lower than usual."""
     time_of_day: float
     """0 by day to 1 late in the evening."""
@@ -41,13 +41,13 @@ class Scenery:
         picture = _painted(scene(self.name).sky.repeat(SIZE, axis=1), self._parts())
         return picture * _factors(light(self.time_of_day))
 
-    def lowered(self, lower: float) -> "Scenery":
+    def lowered(self, horizon: float) -> "Scenery":
         """The same scenery with its horizon there."""
         places = tuple(
-            place if layer.endless_y else replace(place, y=standing(layer, lower))
+            place if layer.endless_y else replace(place, y=standing(layer, horizon))
             for layer, place in zip(scene(self.name).layers, self.places, strict=True)
         )
-        return replace(self, lower=lower, places=places)
+        return replace(self, horizon=horizon, places=places)
 
     def with_place(self, number: int, place: Placed) -> "Scenery":
         """The same scenery with one layer elsewhere."""
@@ -154,7 +154,7 @@ def _standing(name: str, lower: float, time: float) -> Scenery:
         Placed(x=0.0, y=0.0 if layer.endless_y else standing(layer, lower), gain=1 - layer.twinkle / 2)
         for layer in scene(name).layers
     )
-    return Scenery(name=name, lower=lower, time_of_day=time, places=places)
+    return Scenery(name=name, horizon=lower, time_of_day=time, places=places)
 
 
 def _profile(picture: Floats) -> Floats:
@@ -273,7 +273,7 @@ def _refined(frame: Floats, scenery: Scenery, free: Floats, steps: tuple[float, 
 
 
 def _moves(scenery: Scenery, step: float) -> Iterator[list]:
-    yield [lambda now, by=by: now.lowered(now.lower + by) for by in (-step, step)]
+    yield [lambda now, by=by: now.lowered(now.horizon + by) for by in (-step, step)]
     yield [
         lambda now, by=by: replace(now, time_of_day=min(max(now.time_of_day + by, 0.0), 1.0))
         for by in (-step / 4, step / 4)
