@@ -30,5 +30,5 @@ def tiny_wan_pictures(parts: Path) -> Path:
     network = build_transformer(TRANSFORMER)
     torch.nn.init.normal_(network.proj_out.weight)
     network.save_pretrained(parts / "transformer")
-    assemble_transformer(parts, parts / "vae", parts / "transformer", EXTRAS, parts / "pictures")
+    assemble_transformer(parts, parts / "vae", parts / "transformer", 1.0, EXTRAS, parts / "pictures")
     return parts / "pictures"

@@ -1,10 +1,12 @@
 """The embedded model's tasks at tiny sizes."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from longtake.data.sprites import training_shots
 from longtake.train.fit.loop import FitSettings, fit, step_generator
@@ -46,10 +48,30 @@ def denoiser(clips: LatentClips, **settings) -> DenoiserTask:
 
 
 def test_clips_come_with_their_captions(clips: LatentClips) -> None:
-    latents, text = clips.draw(8, 4, 0.5, torch.Generator().manual_seed(0))
-    assert latents.shape == (8, 4, 4, 8, 8) and text.shape == (8, 5, 16)
-    seen = set(text[:, 0, 0].tolist())
-    assert -1 in seen and seen - {-1} <= set(clips.shots.tolist()) and len(seen) > 1
+    drawn = clips.draw(8, 4, 0.5, torch.Generator().manual_seed(0))
+    assert drawn.latents.shape == (8, 4, 4, 8, 8) and drawn.texts.shape == (8, 2, 5, 16)
+    seen = set(drawn.texts[:, 0, 0, 0].tolist())
+    assert -1 in seen and seen - {-1} <= set(clips.shots.flatten().tolist()) and len(seen) > 1
+    assert torch.equal(drawn.texts[:, 0], drawn.texts[:, 1]) and not drawn.later.any()
+
+
+def test_worlds_that_switch_come_last_and_change_in_their_middle(tmp_path: Path) -> None:
+    encode_worlds(build_vae(SIZES), CacheSettings(num_worlds=2, num_frames=6, num_switches=1), tmp_path)
+    shots = load_file(tmp_path / "worlds_000000.safetensors")["shots"]
+    first, last = shots[:, :1], shots[:, -1:]
+    assert torch.equal(shots == first, torch.tensor([[True] * 6, [True] * 3 + [False] * 3]))
+    assert torch.equal(shots[1, 3:], last[1].expand(3))
+
+
+def test_a_clip_over_a_switch_has_both_texts(clips: LatentClips) -> None:
+    switched = copy(clips)
+    switched.shots = torch.tensor([[3, 3, 3, 5, 5, 5]] * 2)
+    drawn = switched.draw(40, 4, 0.0, torch.Generator().manual_seed(0))
+    said = drawn.texts[:, :, 0, 0]
+    assert said.unique(dim=0).tolist() == [[3, 5]] and {int(n) for n in drawn.later.sum(1)} == {1, 2, 3}
+    assert torch.equal(drawn.later, drawn.later.sort(dim=1).values)
+    short = switched.draw(40, 2, 0.0, torch.Generator().manual_seed(0))
+    assert short.texts[:, :, 0, 0].unique(dim=0).tolist() == [[3, 3], [3, 5], [5, 5]]
 
 
 def test_the_cache_keeps_finished_files(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from longtake.data.sprites import training_shots
 from longtake.errors import InputError
+from longtake.models.hooks import swapped
+from longtake.models.schedules import flow_schedule
+from longtake.models.wan.attention import frame_texts
 from longtake.train.fit.loop import fit, step_generator
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
@@ -22,7 +25,7 @@ from longtake.train.sprites.build import (
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.stages import BASE, take_base, train_transformer, trained_vae, write_base
-from longtake.train.sprites.transformer import TransformerSettings, TransformerTask, noise_share
+from longtake.train.sprites.transformer import TransformerSettings, TransformerTask, noise_share, texts_seen
 
 SIZES = TransformerSizes(latent_channels=4, patch=2, heads=2, head_width=12, layers=1, text_width=16)
 SHIPPED_TEXT = replace(SIZES, text_width=96)
@@ -35,7 +38,7 @@ def clips() -> LatentClips:
     made = object.__new__(LatentClips)
     torch.manual_seed(0)
     made.latents = torch.randn(2, 1, 4, 1, 1).sign().expand(-1, 6, -1, 4, 4)
-    made.shots = torch.tensor([0, 1])
+    made.shots = torch.tensor([[0] * 6, [1] * 3 + [2] * 3])
     made.table, made.empty = torch.randn(3, 16, 5, 16), torch.zeros(5, 16)
     return made
 
@@ -73,6 +76,30 @@ def test_clean_frames_do_not_count(clips: LatentClips) -> None:
 def test_noise_share_is_one_at_the_last_timestep_and_none_in_clean_frames() -> None:
     timesteps, clean = torch.tensor([[0, 499, 999, 0]]), torch.tensor([[False, False, False, True]])
     assert noise_share(timesteps, clean)[0].tolist() == pytest.approx([0.001, 0.5, 1.0, 0.0])
+
+
+def test_noise_shares_are_levels_of_a_schedule_with_the_same_shift() -> None:
+    """Timestep 1000 l / N - 1 is level l of N."""
+    levels, clean = torch.tensor([[249, 499, 999]]), torch.zeros(1, 3, dtype=torch.bool)
+    expected = flow_schedule(4, 3.0).timestep[[1, 2, 4]] / 1000
+    assert noise_share(levels, clean, 3.0)[0].tolist() == pytest.approx(expected.tolist())
+
+
+def test_every_frame_sees_the_text_that_sampling_gives_it(clips: LatentClips) -> None:
+    """Both texts side by side with a mask, and one row of texts a frame as the model is run, are the same."""
+    task = made_task(clips, num_frames=3)
+    network = task.module()
+    torch.nn.init.normal_(network.proj_out.weight)
+    x, texts, level = torch.randn(2, 4, 3, 4, 4), torch.randn(2, 2, 5, 16), torch.full((2, 12), 300.0)
+    later = torch.tensor([[False, False, True], [False, True, True]])
+    with torch.no_grad():
+        with swapped(task.text_of_frame, "seen", texts_seen(later, 4, 5)):
+            trained = network(x, level, texts.flatten(1, 2)).sample
+        with frame_texts(network, torch.tensor([0, 0, 1, 2, 3, 3])):
+            sampled = network(x, level, texts.flatten(0, 1)).sample
+        one = network(x, level, texts[:, 0]).sample
+    torch.testing.assert_close(trained, sampled, atol=1e-5, rtol=1e-5)
+    assert (trained - one).abs().max() > 1e-3
 
 
 def test_every_frame_sees_every_other_and_its_own_level(clips: LatentClips) -> None:
@@ -121,7 +148,8 @@ def test_a_base_begins_a_new_folder_of_runs(tmp_path: Path, monkeypatch: pytest.
     again = type(network).from_pretrained(second.final(BASE))
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=6e-3, rtol=6e-3)
-    save_file({"latents": torch.randn(2, 1, 4, 4, 4), "shots": torch.tensor([0, 1])}, _cache(second, "pictures"))
+    shots = torch.tensor([[0] * 4, [1] * 4])
+    save_file({"latents": torch.randn(2, 1, 4, 4, 4), "shots": shots}, _cache(second, "pictures"))
     settings = TransformerSettings(batch_size=1, num_frames=1, sample_steps=1)
     loop = FitSettings(num_steps=1, learning_rate=1e-9, ema_decay=0.0, ema_every=1, precision="no", weight_decay=0.0)
     train_transformer(TransformerSizes(), settings, loop, "images", None, second)

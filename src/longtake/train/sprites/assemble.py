@@ -70,10 +70,10 @@ def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -
     forget_places(folder)
 
 
-def assemble_transformer(text: Path, vae: Path, transformer: Path, extras: Extras, folder: Path) -> None:
+def assemble_transformer(text: Path, vae: Path, transformer: Path, shift: float, extras: Extras, folder: Path) -> None:
     """Write `folder` with half-precision weights of the transformer and what belongs to it; see `WanPicturesPipeline`.
 
-    `text` holds `text_encoder/` and `tokenizer/`.
+    `text` holds `text_encoder/` and `tokenizer/`, `shift` is that of the noise levels.
     """
     network, decoder = WanTransformer3DModel.from_pretrained(transformer), AutoencoderKL.from_pretrained(vae)
     costs = _transformer_costs(network, decoder, extras.num_frames)
@@ -81,7 +81,7 @@ def assemble_transformer(text: Path, vae: Path, transformer: Path, extras: Extra
     decoder.half().save_pretrained(folder / "vae")
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(text / part, folder / part, dirs_exist_ok=True)
-    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    FlowMatchEulerDiscreteScheduler(shift=shift).save_pretrained(folder / "scheduler")
     parts = {
         "transformer": ["diffusers", "WanTransformer3DModel"],
         "vae": ["diffusers", "AutoencoderKL"],

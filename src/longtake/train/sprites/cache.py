@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from longtake.data.sprites import SpriteWorld, random_world, training_shots
+from longtake.data.sprites import Shot, SpriteWorld, random_world, training_shots
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.text import NUM_VARIANTS, captions_of, tokens_of
@@ -26,7 +26,7 @@ class CacheSettings:
     """How much video is drawn."""
 
     num_worlds: int
-    """Worlds, one shot each."""
+    """Worlds, of one shot each but for the last `num_switches`."""
     num_frames: int
     """Frames of every world."""
     frame_step: int = 1
@@ -35,6 +35,8 @@ class CacheSettings:
     """Seed of the first world; the others count up."""
     worlds_per_file: int = 250
     """Worlds in one file; a broken-off run continues at the file it was writing."""
+    num_switches: int = 0
+    """So many of the worlds, the last ones, show something else from the middle of their frames on."""
 
 
 def encode_worlds(
@@ -43,7 +45,7 @@ def encode_worlds(
     """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept. Returns whether all
     are there.
 
-    Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds).
+    Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds, frames).
     `stop(world)` is asked before every file.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,19 +57,25 @@ def encode_worlds(
         if stop(start):
             return False
         num_worlds = min(settings.worlds_per_file, settings.num_worlds - start)
-        seeds = range(settings.first_seed + start, settings.first_seed + start + num_worlds)
-        worlds = [random_world(seed) for seed in seeds]
-        frames = torch.from_numpy(np.stack([_some_frames(world, settings) for world in worlds]))
+        pairs = [_some_frames(number, settings) for number in range(start, start + num_worlds)]
+        frames = torch.from_numpy(np.stack([frames for frames, _ in pairs]))
         latents = encode_pictures(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
-        shots = torch.tensor([numbers[world.shot(0)] for world in worlds])
+        shots = torch.tensor([[numbers[shot] for shot in shown] for _, shown in pairs])
         save_file({"latents": latents, "shots": shots}, path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)
     return True
 
 
-def _some_frames(world: SpriteWorld, settings: CacheSettings) -> NDArray[np.uint8]:
-    first = int(np.random.default_rng([world.seed, 2]).integers(0, 2000))
-    return world.frames_at(range(first, first + settings.num_frames * settings.frame_step, settings.frame_step))
+def _some_frames(number: int, settings: CacheSettings) -> tuple[NDArray[np.uint8], list[Shot]]:
+    """Draw the frames of a world, with what each shows."""
+    seed = settings.first_seed + number
+    first = int(np.random.default_rng([seed, 2]).integers(0, 2000))
+    shown, later = random_world(seed, num_shots=2).timeline.values()
+    middle = first + settings.num_frames // 2 * settings.frame_step
+    switches = number >= settings.num_worlds - settings.num_switches
+    world = SpriteWorld(seed, {0: shown, middle: later} if switches else {0: shown})
+    places = range(first, first + settings.num_frames * settings.frame_step, settings.frame_step)
+    return world.frames_at(places), [world.shot(place) for place in places]
 
 
 def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:
@@ -91,6 +99,17 @@ def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, path: Path)
     save_file({"table": table.half(), "empty": empty.half()}, path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Random clips with their texts."""
+
+    latents: Float[Tensor, "clips channels frames height width"]
+    texts: Float[Tensor, "clips 2 tokens width"]
+    """Of what a clip shows first and last, the same shot in most."""
+    later: Bool[Tensor, "clips frames"]
+    """Which frames show what the second text says."""
+
+
 class LatentClips:
     """Random windows of the cached worlds with their captions' embeddings."""
 
@@ -105,15 +124,15 @@ class LatentClips:
         with safe_open(captions, "pt") as file:
             self.table, self.empty = file.get_tensor("table"), file.get_tensor("empty")
 
-    def draw(
-        self, num_clips: int, num_frames: int, drop_text: float, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "clips channels frames height width"], Float[Tensor, "clips tokens width"]]:
-        """Clips and texts; a share `drop_text` of the texts is the empty prompt's."""
+    def draw(self, num_clips: int, num_frames: int, drop_text: float, generator: torch.Generator) -> Drawn:
+        """Clips and texts; in a share `drop_text` of the clips both are the empty prompt's."""
         world = torch.randint(len(self.latents), (num_clips,), generator=generator)
         last = self.latents.shape[1] - num_frames + 1
         starts = torch.randint(last, (num_clips,), generator=generator).tolist()
         variant = torch.randint(NUM_VARIANTS, (num_clips,), generator=generator)
         dropped = torch.rand(num_clips, generator=generator) < drop_text
-        clips = [self.latents[w, s : s + num_frames].float() for w, s in zip(world.tolist(), starts, strict=True)]
-        text = torch.where(dropped[:, None, None], self.empty, self.table[self.shots[world], variant])
-        return torch.stack(clips).transpose(1, 2), text.float()
+        places = [(w, slice(s, s + num_frames)) for w, s in zip(world.tolist(), starts, strict=True)]
+        shots = torch.stack([self.shots[place] for place in places])
+        ends = torch.where(dropped[:, None, None, None], self.empty, self.table[shots[:, [0, -1]], variant[:, None]])
+        latents = torch.stack([self.latents[place].float() for place in places]).transpose(1, 2)
+        return Drawn(latents=latents, texts=ends.float(), later=shots != shots[:, :1])

@@ -32,6 +32,8 @@ SIZES = SpriteSizes(vae_channels=(24, 48, 96), latent_channels=8)
 """Of the picture autoencoder and the text encoder. 16 channels gave no more within the same steps: see docs/log.md."""
 TRANSFORMER = TransformerSizes()
 """Of the denoiser."""
+SHIFT = 3.0
+"""Of the noise levels of clips. What 16 frames have in common can be told where each alone is nearly noise."""
 GUIDANCE = 3.0
 """Guidance scale that suits the finished model."""
 
@@ -56,8 +58,8 @@ def pictures() -> CacheSettings:
 
 
 def clips() -> CacheSettings:
-    """Latents of 1,500 stretches of 32 frames; a clip may start at 17 places in each."""
-    return CacheSettings(num_worlds=1_500, num_frames=32, first_seed=3_000_000, worlds_per_file=100)
+    """Latents of 4,000 stretches of 32 frames; a clip may start at 17 places in each. In 1,000 the prompt changes."""
+    return CacheSettings(num_worlds=4_000, num_frames=32, first_seed=3_000_000, worlds_per_file=100, num_switches=1_000)
 
 
 def images() -> tuple[TransformerSettings, FitSettings]:
@@ -70,7 +72,7 @@ def mixture() -> tuple[TransformerSettings, FitSettings]:
     """Clips of 16 frames with a noise level for every frame."""
     levels = LevelMixture(uniform=0.35, independent=0.05, diagonal=0.35, past=0.1, ends=0.05, known=0.1)
     fit = FitSettings(num_steps=40_000, learning_rate=7e-4, warmup_steps=100, decay_steps=24_000, ema_decay=0.998)
-    return TransformerSettings(batch_size=4, num_frames=16, levels=levels, compiled=True), fit
+    return TransformerSettings(batch_size=4, num_frames=16, levels=levels, shift=SHIFT, compiled=True), fit
 
 
 STAGES = {
@@ -81,7 +83,7 @@ STAGES = {
     "images": Stage(run=train_transformer, settings=(TRANSFORMER, *images(), "images", None), share=20),
     "mixture": Stage(run=train_transformer, settings=(TRANSFORMER, *mixture(), "mixture", "images"), share=60),
     "decoder": Stage(run=train_decoder, settings=decoder(), share=8),
-    "weights": Stage(run=write_transformer, settings=(GUIDANCE, "mixture"), share=1),
+    "weights": Stage(run=write_transformer, settings=(GUIDANCE, SHIFT, "mixture"), share=1),
     "base": Stage(run=write_base, settings=("mixture",), share=1),
 }
 """In the order they run in."""

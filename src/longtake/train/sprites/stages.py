@@ -94,13 +94,13 @@ def train_transformer(
     return runs.fit(name, TransformerTask(runs.moved(network), vae, clips, settings), loop)
 
 
-def write_transformer(guidance: float, stage: str, runs: Runs) -> bool:
+def write_transformer(guidance: float, shift: float, stage: str, runs: Runs) -> bool:
     """Assemble what `stage` left, with the better decoder if there is one, in `weights/next-sprites`."""
     decoder = runs.folder / "decoder" / "final"
     vae = decoder if decoder.exists() else runs.final("vae")
     extras = Extras(guidance=guidance, clean_frames=True, vocabulary=VOCABULARY)
     folder = runs.folder / "weights" / "next-sprites"
-    assemble_transformer(runs.final("text"), vae, runs.final(stage), extras, folder)
+    assemble_transformer(runs.final("text"), vae, runs.final(stage), shift, extras, folder)
     return True
 
 

@@ -69,10 +69,10 @@ class DenoiserTask(Task):
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
         """Mean squared error of v over the frames that are not clean."""
         settings = self.settings
-        latents, text = self.clips.draw(settings.batch_size, settings.num_frames, settings.drop_text, generator)
+        drawn = self.clips.draw(settings.batch_size, settings.num_frames, settings.drop_text, generator)
         timesteps, clean = sample_levels(settings.levels, settings.batch_size, settings.num_frames, generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        places = (latents, text, timesteps, clean, noise)
+        noise = torch.randn(drawn.latents.shape, generator=generator)
+        places = (drawn.latents, drawn.texts[:, 0], timesteps, clean, noise)
         latents, text, timesteps, clean, noise = (each.to(self.unet.device) for each in places)
         alpha, sigma = self._coefficients(timesteps, clean)
         predicted = self._predict(alpha * latents + sigma * noise, timesteps, text).float()
