@@ -94,3 +94,20 @@ def test_a_patch_that_does_not_fit_is_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"patch_size cannot be \[1, 3, 3\] on latents of 8 x 8"):
         model_spec(str(folder))
     path.write_text(before)
+
+
+def test_accelerate_is_not_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights, in the same precisions: some layers stay in float32."""
+
+    def loaded() -> dict[str, torch.Tensor]:
+        found = load_model(str(folder), dtype=torch.bfloat16)
+        assert isinstance(found, WanPictures)
+        network = found.pipeline.transformer
+        return network.state_dict() | dict(network.named_buffers())
+
+    expected = loaded()
+    monkeypatch.setattr("longtake.models.hub.load.is_accelerate_available", lambda: False)
+    monkeypatch.setattr("diffusers.models.modeling_utils.is_accelerate_available", lambda: False)
+    again = loaded()
+    assert {value.dtype for value in again.values()} == {torch.float32, torch.bfloat16}
+    torch.testing.assert_close(again, expected, rtol=0, atol=0)

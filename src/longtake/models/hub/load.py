@@ -6,7 +6,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,8 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from longtake.arrays import check_finite
-from longtake.errors import CheckpointError, InputError, LongtakeError, MissingExtraError
+from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.models.hooks import swapped
 from longtake.models.hub.configs import Configs, Family, Part, stem
 from longtake.models.hub.files import read_json, variant, weight_files
 from longtake.schedule import Prediction, Table
@@ -56,21 +57,26 @@ def load_pipeline(configs: Configs, family: Family, device: torch.device, dtype:
 def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: str | None = None) -> Any:
     """Load a network of diffusers from its folder, to be run and not to be trained.
 
-    `part` names it in the pipeline, `wanted` is the variant of its files. Raises CheckpointError for missing or damaged
-    weights.
+    `part` names it in the pipeline, `wanted` is the variant of its files. Without accelerate, what mixes precisions is
+    in float32 first, twice the memory. Raises CheckpointError for missing or damaged weights.
     """
-    if getattr(kind, "_keep_in_fp32_modules", None) and not is_accelerate_available():
-        raise MissingExtraError("accelerate", "train")
-    with one_line_errors(place), _quiet_libraries():
+    kept = set(getattr(kind, "_keep_in_fp32_modules", None) or ())
+    by_hand = bool(kept) and not is_accelerate_available()
+    # from_pretrained refuses to keep some of the layers in float32 without accelerate.
+    own = swapped(kind, "_keep_in_fp32_modules", None) if by_hand else nullcontext()
+    with one_line_errors(place), _quiet_libraries(), own:
         module, report = kind.from_pretrained(
             place,
-            torch_dtype=dtype,
+            torch_dtype=torch.float32 if by_hand else dtype,
             local_files_only=True,
             use_safetensors=True,
             variant=variant(place, stem(part), wanted),
             low_cpu_mem_usage=is_accelerate_available(),
             output_loading_info=True,
         )
+    if by_hand:
+        for name, parameter in module.named_parameters():
+            parameter.data = parameter.data if kept & set(name.split(".")) else parameter.data.to(dtype)
     return _frozen(module, place, report["missing_keys"])
 
 
