@@ -9,6 +9,7 @@ import torch
 from longtake.errors import CheckpointError
 from longtake.model import Continuation, Infill, Known, PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
+from longtake.models.hub import load
 from longtake.models.wan_pictures.model import WanPictures
 from longtake.train.sprites.transformer import noise_share
 
@@ -51,6 +52,17 @@ def test_denoise_is_what_training_computes(model: WanPictures) -> None:
         flow = model.pipeline.transformer(x, timestep, condition.rows["text"][rows]).sample
     torch.testing.assert_close(x0, x - sigma[:, None, :, None, None] * flow, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(x0[:, :, 0], x[:, :, 0], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folder_loads_without_accelerate_as_with_it(folder: Path, monkeypatch: pytest.MonkeyPatch, dtype) -> None:
+    expected = load_model(str(folder), dtype=dtype).pipeline.transformer.state_dict()
+    monkeypatch.setattr(load, "is_accelerate_available", lambda: False)
+    found = load_model(str(folder), dtype=dtype).pipeline.transformer
+    assert found.state_dict().keys() == expected.keys() and not found.training
+    for name, tensor in found.state_dict().items():
+        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
+    assert not any(parameter.requires_grad for parameter in found.parameters())
 
 
 def test_frames_follow_their_own_prompt(model: WanPictures) -> None:

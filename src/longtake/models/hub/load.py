@@ -6,7 +6,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,6 @@ from transformers.utils import logging as transformers_logging
 
 from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, LongtakeError
-from longtake.models.hooks import swapped
 from longtake.models.hub.configs import Configs, Family, Part, stem
 from longtake.models.hub.files import read_json, variant, weight_files
 from longtake.schedule import Prediction, Table
@@ -57,26 +56,21 @@ def load_pipeline(configs: Configs, family: Family, device: torch.device, dtype:
 def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: str | None = None) -> Any:
     """Load a network of diffusers from its folder, to be run and not to be trained.
 
-    `part` names it in the pipeline, `wanted` is the variant of its files. Without accelerate, what mixes precisions is
-    in float32 first, twice the memory. Raises CheckpointError for missing or damaged weights.
+    `part` names it in the pipeline, `wanted` is the variant of its files. Raises CheckpointError for missing or damaged
+    weights.
     """
-    kept = set(getattr(kind, "_keep_in_fp32_modules", None) or ())
-    by_hand = bool(kept) and not is_accelerate_available()
-    # from_pretrained refuses to keep some of the layers in float32 without accelerate.
-    own = swapped(kind, "_keep_in_fp32_modules", None) if by_hand else nullcontext()
-    with one_line_errors(place), _quiet_libraries(), own:
+    if kind._keep_in_fp32_modules and not is_accelerate_available():
+        return _partly_float32(kind, place, part, dtype, wanted)
+    with one_line_errors(place), _quiet_libraries():
         module, report = kind.from_pretrained(
             place,
-            torch_dtype=torch.float32 if by_hand else dtype,
+            torch_dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             variant=variant(place, stem(part), wanted),
             low_cpu_mem_usage=is_accelerate_available(),
             output_loading_info=True,
         )
-    if by_hand:
-        for name, parameter in module.named_parameters():
-            parameter.data = parameter.data if kept & set(name.split(".")) else parameter.data.to(dtype)
     return _frozen(module, place, report["missing_keys"])
 
 
@@ -103,12 +97,28 @@ def filled(make: Callable[[], nn.Module], place: Path, wanted: str | None = None
     with one_line_errors(place):
         with torch.device("meta"):
             network = make()
-        tensors = {}
-        for file in weight_files(place, stem(place.name), wanted):
-            tensors |= load_file(file)
-        network.load_state_dict(tensors, assign=True)
+        network.load_state_dict(_tensors(place, place.name, wanted), assign=True)
     check_weights(network, place)
     return network
+
+
+def _partly_float32(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: str | None) -> Any:
+    """Load a network of which diffusers keeps some layers in float32, which it does with accelerate only."""
+    with one_line_errors(place), _quiet_libraries():
+        network = kind.from_config(kind.load_config(place, local_files_only=True))
+        missing, _ = network.load_state_dict(_tensors(place, part, wanted), strict=False)
+    for name, parameter in network.named_parameters():
+        if not set(kind._keep_in_fp32_modules) & set(name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    return _frozen(network, place, missing)
+
+
+def _tensors(place: Path, part: str, wanted: str | None) -> dict[str, torch.Tensor]:
+    """Return the weights of a part, in their format; `wanted` is the variant of its files."""
+    tensors = {}
+    for file in weight_files(place, stem(part), wanted):
+        tensors |= load_file(file)
+    return tensors
 
 
 def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:

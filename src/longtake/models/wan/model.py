@@ -20,10 +20,10 @@ from longtake.errors import InputError
 from longtake.model import Condition, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
-from longtake.models.schedules import flow_schedule
-from longtake.models.wan.attention import frame_texts, mixed_frames
+from longtake.models.wan.attention import mixed_frames
+from longtake.models.wan.network import flow_levels, flow_x0, network_dtype
 from longtake.models.wan.spec import TEXT_TOKENS, flow_shift
-from longtake.schedule import Schedule, Spacing, to_x0
+from longtake.schedule import Schedule, Spacing
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
 Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
@@ -36,8 +36,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
         self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
         self.shift = flow_shift(configs)
         self.device, _ = where_run(pipeline, pipeline.transformer)
-        # Some of its other layers stay in float32.
-        self.dtype = pipeline.transformer.patch_embedding.weight.dtype
+        self.dtype = network_dtype(pipeline.transformer)
         config: Any = pipeline.vae.config
         shape = (-1, 1, 1, 1)
         self.latents_mean = torch.tensor(config.latents_mean, device=self.device).view(shape)
@@ -60,9 +59,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of a flow with the model's shift. Raises InputError for a spacing other than trailing."""
-        if spacing != "trailing":
-            raise InputError(f"{self.spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
-        return flow_schedule(num_levels, self.shift)
+        return flow_levels(self.spec.name, num_levels, self.shift, spacing)
 
     def denoise(
         self,
@@ -73,17 +70,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
         prompt_index: FrameIndex,
     ) -> Latents:
         """Return x0; a level a window or a frame, a prompt for every frame."""
-        transformer: Any = self.pipeline.transformer
-        timestep = schedule.timestep[level.cpu()].float().to(self.device)
-        if level.ndim == 2:
-            # One timestep a token is what the network takes in its place.
-            tokens = x.shape[3] * x.shape[4] // transformer.config.patch_size[1] ** 2
-            timestep = timestep.repeat_interleave(tokens, dim=1)
-        texts, rows = prompt_index.flatten().to(self.device).unique(return_inverse=True)
-        with torch.inference_mode(), frame_texts(transformer, rows):
-            (flow,) = transformer(x.to(self.dtype), timestep, condition.rows["text"][texts], return_dict=False)
-        at = schedule.now(level[:, None, None, None, None] if level.ndim == 1 else level[:, None, :, None, None])
-        return to_x0(flow, x, at, "flow").to(x.dtype)
+        return flow_x0(self.pipeline.transformer, x, level, schedule, condition.rows["text"], prompt_index)
 
     def mixing(self, mixer: FrameMixer) -> AbstractContextManager[None]:
         """Let `mixer` bring the tokens of all frames together in every layer, inside the context.
