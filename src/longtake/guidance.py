@@ -37,5 +37,6 @@ def scale_at(guidance: Guidance, levels: FrameLevels, schedule: Schedule, x: Ten
     if not isinstance(guidance, GuidanceByLevel):
         return guidance
     noisy, clean = torch.tensor(guidance[:2], dtype=torch.float64)
-    scale = torch.where(schedule.timestep[levels.cpu()] >= guidance.timestep, noisy, clean)
+    # In float32, as networks are told: what lies on the boundary must not fall below it by rounding.
+    scale = torch.where(schedule.timestep[levels.cpu()].float() >= guidance.timestep, noisy, clean)
     return scale.to(x).reshape(len(x), 1, -1, *[1] * (x.ndim - 3))

@@ -70,13 +70,15 @@ FAMILIES: dict[str, Family] = {
     ),
     "WanTransformer3DModel": Family(
         room="longtake.models.wan",
-        models="Wan2.1 T2V, Wan2.2 TI2V 5B",
+        models="Wan2.1 T2V, Wan2.2 T2V A14B, Wan2.2 TI2V 5B",
         pipeline="WanPipeline",
         networks={
             "transformer": "WanTransformer3DModel",
+            "transformer_2": "WanTransformer3DModel",
             "vae": "AutoencoderKLWan",
             "text_encoder": "UMT5EncoderModel",
         },
+        optional=frozenset({"transformer_2"}),
     ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",

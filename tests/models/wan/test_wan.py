@@ -33,6 +33,7 @@ from longtake.samplers.video_infinity.mixer import ClipMixer
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.schedule import to_x0
 
+from .stock import EvenLevels
 from .wan_fixture import CHANNELS, FRAMES, HEIGHT, MEAN, RESIDUAL, STD, TOKENS, WIDTH, tiny_vae, tiny_wan
 
 PROMPTS = ["", "a red car", "a blue   boat &amp; sea"]
@@ -294,13 +295,6 @@ def test_encoding_gives_latents_of_the_right_scale(model) -> None:
     torch.testing.assert_close(model.encode_frames(frames), ((encoded - MEAN) / STD)[0], atol=1e-6, rtol=0)
     with pytest.raises(InputError, match="1 frame and 4 for each further latent, not 8"):
         model.encode_frames(frames[:8])
-
-
-class EvenLevels(FlowMatchEulerDiscreteScheduler):
-    """The stock scheduler on levels that are evenly spaced before the shift, as `flow_schedule` has them."""
-
-    def set_timesteps(self, num_inference_steps, device=None) -> None:
-        super().set_timesteps(sigmas=np.linspace(1, 1 / num_inference_steps, num_inference_steps), device=device)
 
 
 def test_sampling_equals_the_stock_pipeline(model, folder) -> None:

@@ -34,30 +34,52 @@ def tiny_vae(**settings: Any) -> AutoencoderKLWan:
     return AutoencoderKLWan(**narrow | settings).eval()
 
 
-def tiny_wan(parent: Path) -> Path:
-    """Save the model in a new folder; it is 48 x 32 pixels large and 5 latent frames long."""
+def tiny_transformer(**settings: Any) -> WanTransformer3DModel:
+    narrow: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 24,
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+        "text_dim": 16,
+        "freq_dim": 32,
+        "ffn_dim": 64,
+        "num_layers": 2,
+        "rope_max_seq_len": 64,
+    }
+    return WanTransformer3DModel(**narrow | settings)
+
+
+def tiny_wan(
+    parent: Path, name: str = "tiny-wan", kind: Any = WanPipeline, parts: Any = dict, extras: Any = None, **said: Any
+) -> Path:
+    """Save the model in a new folder; it is 48 x 32 pixels large and 5 latent frames long.
+
+    `parts` makes those of its own, once the random numbers are seeded; `said` goes into model_index.json.
+    """
     torch.manual_seed(0)
-    root = parent / "tiny-wan"
+    root = parent / name
     tokenizer = _tokenizer()
     text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
-    transformer = WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=24,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
-        text_dim=16,
-        freq_dim=32,
-        ffn_dim=64,
-        num_layers=2,
-        rope_max_seq_len=64,
-    )
-    WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=UMT5EncoderModel(text).eval(),
-        vae=tiny_vae(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        transformer=transformer,
-    ).save_pretrained(root)
-    extras = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH], "guidance": 2.0}
-    (root / "longtake.json").write_text(json.dumps(extras))
+    own = {"transformer": tiny_transformer()} | parts()
+    whole = {
+        "text_encoder": UMT5EncoderModel(text).eval(),
+        "vae": tiny_vae(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    }
+    kind(tokenizer=tokenizer, **whole | own, **said).save_pretrained(root)
+    settings = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH], "guidance": 2.0}
+    (root / "longtake.json").write_text(json.dumps(settings if extras is None else extras))
     return root
+
+
+SIZES = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH]}
+"""What longtake.json says where the guidance is the family's."""
+
+
+def tiny_a14b(parent: Path) -> Path:
+    """Save a model with an expert for each end of the noise, as Wan2.2 T2V A14B is."""
+
+    def experts() -> dict[str, Any]:
+        return {"transformer": tiny_transformer(), "transformer_2": tiny_transformer()}
+
+    return tiny_wan(parent, "tiny-a14b", parts=experts, extras=SIZES, boundary_ratio=0.875)

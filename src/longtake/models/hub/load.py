@@ -44,11 +44,10 @@ def load_pipeline(configs: Configs, family: Family, device: torch.device, dtype:
     if kind is None:
         return SimpleNamespace(**parts)
     wanted = inspect.signature(kind.__init__).parameters
-    # What the pipeline must be given, and is not run; and the switches that the index says beside its parts.
+    # What the pipeline must be given, and is not run; and what the index says beside its parts.
     lacking = {name: None for name, given in wanted.items() if name != "self" and given.default is given.empty}
-    switches = {name for name, given in wanted.items() if isinstance(given.default, bool)}
-    said = {name: value for name, value in configs.index.items() if name in switches and isinstance(value, bool)}
-    said |= dict.fromkeys(switches & {"requires_safety_checker"}, False)
+    said = {name: value for name, value in configs.index.items() if name in wanted and isinstance(value, bool | float)}
+    said |= dict.fromkeys(wanted.keys() & {"requires_safety_checker"}, False)
     with one_line_errors(Path(configs.where)), _quiet_libraries(), warnings.catch_warnings(action="ignore"):
         return kind(**lacking | said | parts)
 

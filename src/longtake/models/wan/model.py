@@ -20,9 +20,8 @@ from longtake.errors import InputError
 from longtake.model import Condition, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
-from longtake.models.wan.attention import mixed_frames
-from longtake.models.wan.network import flow_levels, flow_x0, network_dtype
-from longtake.models.wan.spec import TEXT_TOKENS, flow_shift
+from longtake.models.wan.network import Experts, flow_levels, network_dtype
+from longtake.models.wan.spec import TEXT_TOKENS, boundary, flow_shift
 from longtake.schedule import Schedule, Spacing
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
@@ -34,7 +33,7 @@ class WanModel(PerFrameNoise, TemporalHooks):
 
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
         self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
-        self.shift = flow_shift(configs)
+        self.shift, self.experts = flow_shift(configs), Experts(pipeline, boundary(configs))
         self.device, _ = where_run(pipeline, pipeline.transformer)
         self.dtype = network_dtype(pipeline.transformer)
         config: Any = pipeline.vae.config
@@ -70,14 +69,14 @@ class WanModel(PerFrameNoise, TemporalHooks):
         prompt_index: FrameIndex,
     ) -> Latents:
         """Return x0; a level a window or a frame, a prompt for every frame."""
-        return flow_x0(self.pipeline.transformer, x, level, schedule, condition.rows["text"], prompt_index)
+        return self.experts.x0(x, level, schedule, condition.rows["text"], prompt_index)
 
     def mixing(self, mixer: FrameMixer) -> AbstractContextManager[None]:
         """Let `mixer` bring the tokens of all frames together in every layer, inside the context.
 
         Frames farther apart than those of one call of the network count as its first and last.
         """
-        return mixed_frames(self.pipeline.transformer, mixer, self.spec.num_frames - 1)
+        return self.experts.mixing(mixer, self.spec.num_frames - 1)
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode frame after frame; `state` lists what every causal convolution of the decoder remembers of earlier

@@ -1,5 +1,7 @@
-"""One call of WanTransformer3DModel, which predicts the flow from picture to noise (arXiv 2503.20314)."""
+"""Calls of WanTransformer3DModel, which predicts the flow from picture to noise (arXiv 2503.20314)."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -8,12 +10,57 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
+from longtake.attention import FrameMixer
 from longtake.errors import InputError
 from longtake.models.schedules import flow_schedule
-from longtake.models.wan.attention import frame_texts
+from longtake.models.wan.attention import frame_texts, mixed_frames
 from longtake.schedule import Schedule, Spacing, to_x0
 
 Text = Float[Tensor, "prompts tokens textwidth"]
+
+
+class Experts:
+    """The transformers of a model: one, or one for each end of the noise, and a frame is made by that of its level."""
+
+    def __init__(self, pipeline: Any, boundary: float | None) -> None:
+        """Take those of a pipeline; `boundary` is the timestep from which up the first one is right."""
+        self.transformers: list[WanTransformer3DModel] = [pipeline.transformer]
+        if boundary is not None:
+            self.transformers.append(pipeline.transformer_2)
+        self.boundary = boundary or 0.0
+        self.last = 0
+
+    def x0(
+        self,
+        x: Latents,
+        level: FrameLevels | Int[Tensor, "windows"],
+        schedule: Schedule,
+        text: Text,
+        prompt_index: FrameIndex,
+    ) -> Latents:
+        """Return x0 of windows; see `flow_x0`. A window whose frames belong to both experts is given to both."""
+        is_noisy = (schedule.timestep[level.cpu()].float() >= self.boundary).to(x.device)
+        x0 = torch.empty_like(x)
+        # Beginning with the one that ran last: where they take turns on the device, that one is there.
+        for expert in sorted(range(len(self.transformers)), key=lambda expert: expert != self.last):
+            wanted = ~is_noisy if expert else is_noisy
+            windows = wanted.reshape(len(x), -1).any(dim=1).nonzero()[:, 0]
+            if not len(windows):
+                continue
+            rows = prompt_index[windows.to(prompt_index.device)]
+            levels = level[windows.to(level.device)]
+            made = flow_x0(self.transformers[expert], x[windows], levels, schedule, text, rows)
+            x0[windows] = torch.where(wanted[windows].reshape(len(windows), 1, -1, 1, 1), made, x0[windows])
+            self.last = expert
+        return x0
+
+    @contextmanager
+    def mixing(self, mixer: FrameMixer, reach: int) -> Iterator[None]:
+        """Let `mixer` bring the tokens of all frames together in all of them; see `mixed_frames`."""
+        with ExitStack() as stack:
+            for transformer in self.transformers:
+                stack.enter_context(mixed_frames(transformer, mixer, reach))
+            yield
 
 
 def flow_x0(

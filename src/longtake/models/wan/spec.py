@@ -1,23 +1,38 @@
 """What can be known of the Wan family before its weights are loaded (Wan Team, 2025, arXiv 2503.20314).
 
-Wan2.1 T2V 1.3B and 14B, Wan2.2 TI2V 5B, whatever pipeline saved them. Imports no torch.
+Wan2.1 T2V 1.3B and 14B, Wan2.2 T2V A14B and TI2V 5B, whatever pipeline saved them. Imports no torch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Gt, Lt
 
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import PerFrameNoise, TemporalHooks, Timing, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
+from longtake.models.hub.configs import Part as Config
+from longtake.models.hub.find import INDEX
+from longtake.request import GuidanceByLevel
 
 TEXT_TOKENS = 512
 """Tokens of a prompt, to which the stock pipeline cuts or pads it."""
 
 # What the authors' examples use: 81 frames at 16 per second; the 5B model of Wan2.2 makes 121 at 24 per second.
 NATIVE: dict[str, Any] = {"fps": 16.0, "guidance": 5.0, "num_frames": 21, "size": [480, 832]}
+EXPERTS = (4.0, 3.0)
+"""Guidance of the expert for much noise, and of that for little, by Wan2.2's authors."""
 NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "size": [704, 1280]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What is read of model_index.json beside the parts; the defaults are the library's."""
+
+    boundary_ratio: Annotated[float, Gt(0), Lt(1)] | None = None
+    expand_timesteps: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +85,10 @@ def spec(configs: Configs) -> VideoSpec:
 
     Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for broken configs.
     """
-    if configs.index.get("transformer_2") not in (None, [None, None]):
-        raise InputError(
-            f"{configs.where} has two transformers, one for each end of the noise, which longtake does not run; "
-            "use Wan2.1 T2V or Wan2.2 TI2V 5B"
-        )
-    native = NATIVE_5B if configs.index.get("expand_timesteps") else NATIVE
+    native = NATIVE_5B if _index(configs).expand_timesteps else NATIVE
     extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary"), **native)
     flow_shift(configs)
+    at = boundary(configs)
     network, vae = configs.parts["transformer"].read(Transformer), configs.parts["vae"].read(Autoencoder)
     if network.patch_size[0] != 1 or network.patch_size[1] != network.patch_size[2]:
         raise configs.parts["transformer"].error(f"patch_size cannot be {list(network.patch_size)}")
@@ -108,7 +119,7 @@ def spec(configs: Configs) -> VideoSpec:
         latent_shape=(vae.z_dim, extras.num_frames, height // stride, width // stride),
         timing=timing,
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
-        guidance=extras.guidance,
+        guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS, at),
         capabilities=frozenset({PerFrameNoise, TemporalHooks}),
         blends=True,
         clean_frames=extras.clean_frames,
@@ -124,6 +135,18 @@ def spec(configs: Configs) -> VideoSpec:
         decode_flops=extras.decode_flops,
         temporal_layers=(("attention", inner, tokens),) * network.num_layers,
     )
+
+
+def boundary(configs: Configs) -> float | None:
+    """Return the timestep at which the expert for much noise takes over from that for little; None for a model of one.
+
+    Raises CheckpointError where the index and the parts disagree.
+    """
+    ratio, has_two = _index(configs).boundary_ratio, "transformer_2" in configs.parts
+    if has_two != (ratio is not None):
+        said = "no boundary_ratio for" if has_two else "a boundary_ratio without"
+        raise CheckpointError(f"{configs.where}/{INDEX} has {said} a transformer_2; fetch the model again")
+    return None if ratio is None else 1000 * ratio
 
 
 def flow_shift(configs: Configs) -> float:
@@ -192,8 +215,14 @@ def layer_flops(tokens: int, width: int, ffn: int) -> int:
     return 2 * (projections + scores + 2 * tokens * width * ffn)
 
 
+def _index(configs: Configs) -> Index:
+    return Config(where=f"{configs.where}/{INDEX}", config=configs.index, shapes=dict).read(Index)
+
+
 def _check_network(configs: Configs, network: Transformer, channels: int) -> None:
     where = configs.parts["transformer"].where
+    if (other := configs.parts.get("transformer_2")) and other.read(Transformer) != network:
+        raise other.error(f"it is of other sizes than {where}")
     if network.in_channels != channels:
         raise InputError(
             f"{where}: in_channels {network.in_channels}: the network takes {network.in_channels} channels where the "
