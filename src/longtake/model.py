@@ -54,6 +54,12 @@ class VideoSpec(Demands):
     latent_shape: tuple[int, ...]
     """One window of latents: (channels, frames, height, width) where they go frame by frame, else the model's own."""
     timing: Timing = Timing()
+    known: Literal["latent", "pixel"] = "latent"
+    """How frames are given that a window goes on from or lies between: as latents of the stream that they are part of,
+    or as pixels, with which the window begins a stream of its own (a causal autoencoder that the network saw from its
+    start in training)."""
+    continues_from: int | None = None
+    """Latent frames that the network was trained to go on from; None for any number."""
     decoder_history: int = 0
     """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
     a decoder that remembers nothing."""

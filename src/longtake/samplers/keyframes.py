@@ -39,12 +39,17 @@ def keyframe_files(folder: str, spec: VideoSpec) -> list[Path]:
     if len(files) < 2:
         raise InputError(f"{folder} holds {len(files)} images ({' '.join(sorted(PICTURE_ENDINGS))}); give at least 2")
     for file in files:
-        size = picture_size(file)
-        if size != (spec.width, spec.height):
-            raise InputError(
-                f"{file} has {size[0]}x{size[1]} pixels; the frames of {spec.name} have {spec.width}x{spec.height}"
-            )
+        check_picture(file, spec)
     return files
+
+
+def check_picture(file: Path, spec: VideoSpec) -> None:
+    """Raise InputError for a file that is no picture of the size of the model's frames."""
+    size = picture_size(file)
+    if size != (spec.width, spec.height):
+        raise InputError(
+            f"{file} has {size[0]}x{size[1]} pixels; the frames of {spec.name} have {spec.width}x{spec.height}"
+        )
 
 
 def keyframe_places(folder: str | None, spec: VideoSpec, frames: int | None) -> tuple[int, ...]:

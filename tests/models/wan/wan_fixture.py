@@ -19,6 +19,8 @@ def _tokenizer() -> T5TokenizerFast:
     return T5TokenizerFast(vocab=[(word, -float(rank)) for rank, word in enumerate(words)], extra_ids=0)
 
 
+SIZES = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH]}
+"""What longtake.json says where the guidance is the family's."""
 RESIDUAL = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
 """What tells the autoencoder of Wan2.2 5B from that of the others."""
 
@@ -67,13 +69,9 @@ def tiny_wan(
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
     }
     kind(tokenizer=tokenizer, **whole | own, **said).save_pretrained(root)
-    settings = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH], "guidance": 2.0}
+    settings = SIZES | {"guidance": 2.0}
     (root / "longtake.json").write_text(json.dumps(settings if extras is None else extras))
     return root
-
-
-SIZES = {"num_frames": FRAMES, "size": [8 * HEIGHT, 8 * WIDTH]}
-"""What longtake.json says where the guidance is the family's."""
 
 
 def tiny_a14b(parent: Path) -> Path:
@@ -83,3 +81,9 @@ def tiny_a14b(parent: Path) -> Path:
         return {"transformer": tiny_transformer(), "transformer_2": tiny_transformer()}
 
     return tiny_wan(parent, "tiny-a14b", parts=experts, extras=SIZES, boundary_ratio=0.875)
+
+
+def tiny_5b(parent: Path, kind: Any = WanPipeline) -> Path:
+    """Save a model whose first frame may be a picture, 96 x 64 pixels large, as Wan2.2 TI2V 5B is."""
+    extras = {"num_frames": FRAMES, "size": [16 * HEIGHT, 16 * WIDTH]}
+    return tiny_wan(parent, "tiny-5b", kind, lambda: {"vae": tiny_vae(**RESIDUAL)}, extras, expand_timesteps=True)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from longtake.apps.cli import main
 from longtake.errors import InputError
-from longtake.model import Timing
+from longtake.model import Known, Timing
 from longtake.models import load_model
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.model import PvdmModel
@@ -111,6 +112,8 @@ def test_seams_of_planes_are_between_the_clips(planes):
         ({"eta": 1.0, "solver": "ddpm"}, "no effect on the solver ddpm"),
         ({"first_steps": 0}, "first steps"),
         ({"context": 4, "spec": PLANES}, "context has no effect"),
+        ({"first_picture": "a.png", "spec": PLANES}, "first_picture has no effect"),
+        ({"first_picture": "nowhere.png"}, "nowhere.png cannot be read"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, reason):
@@ -136,6 +139,18 @@ def test_a_clip_is_shown_the_end_of_the_video(context, monkeypatch):
     for clip, known in enumerate(shown, start=1):
         start = plan.frames(clip).start
         assert torch.equal(known, made[:, start - context : start])
+
+
+def test_a_first_picture_is_the_first_frame_and_what_the_others_follow(tmp_path):
+    """In a stream of latents it is the first of them: all frames come once, the picture as it decodes."""
+    file = str(tmp_path / "first.png")
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(file)
+    plan, model = planned(20, steps=2, first_picture=file), Toy()
+    made = [(chunk, chunk.state()) for chunk in chunks(model, plan)]
+    assert [len(chunk.frames) for chunk, _ in made] == [8, 4, 4, 4] and plan.frames(0) == range(1, 8)
+    whole = np.concatenate([chunk.frames for chunk, _ in made])
+    assert np.abs(whole[0].astype(int) - 200).max() <= 1 < np.abs(video(model, planned(8, steps=2))[0] - 200.0).max()
+    assert np.array_equal(video(model, plan, made[0][1]), whole[8:])
 
 
 def test_a_clip_of_planes_is_shown_the_whole_clip_before(planes, monkeypatch):
@@ -210,7 +225,7 @@ def test_two_clips_of_the_authors(golden):
 
     setting = prepare(model, planned(spec=spec, steps=num_steps, eta=1.0), noise)
     first = sample(setting, 0, None)
-    second = sample(setting, 1, first)
+    second = sample(setting, 1, Known(latents=first[None]))
     assert largest(first - data["chain_a"][0]) <= 1e-3
     assert largest(second - data["chain_b"][0]) <= 1e-3
 

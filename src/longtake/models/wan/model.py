@@ -17,7 +17,8 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import InputError
-from longtake.model import Condition, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.model import Condition, TemporalHooks, VideoSpec
+from longtake.models.clean_frames import CleanFrames
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.wan.network import Experts, flow_levels, network_dtype
@@ -28,8 +29,11 @@ from longtake.schedule import Schedule, Spacing
 Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
 
 
-class WanModel(PerFrameNoise, TemporalHooks):
-    """A transformer with full attention over time and space, which predicts the flow from picture to noise."""
+class WanModel(CleanFrames, TemporalHooks):
+    """A transformer with full attention over time and space, which predicts the flow from picture to noise.
+
+    Infill and continuation give good pictures only where the network was trained for them: see its spec.
+    """
 
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
         self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()

@@ -11,7 +11,7 @@ from annotated_types import Gt, Lt
 
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
-from longtake.model import PerFrameNoise, TemporalHooks, Timing, VideoSpec
+from longtake.model import Continuation, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
 from longtake.models.hub.configs import Part as Config
 from longtake.models.hub.find import INDEX
@@ -85,7 +85,8 @@ def spec(configs: Configs) -> VideoSpec:
 
     Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for broken configs.
     """
-    native = NATIVE_5B if _index(configs).expand_timesteps else NATIVE
+    is_5b = _index(configs).expand_timesteps
+    native = NATIVE_5B if is_5b else NATIVE
     extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary"), **native)
     flow_shift(configs)
     at = boundary(configs)
@@ -108,6 +109,9 @@ def spec(configs: Configs) -> VideoSpec:
     timing = Timing(stride=vae.scale_factor_temporal, window_lengths=range(1, network.rope_max_seq_len + 1))
     configs.check_window(extras.num_frames, timing)
     _check_network(configs, network, vae.z_dim)
+    capabilities: set[type[VideoModel]] = {PerFrameNoise, TemporalHooks}
+    if is_5b:
+        capabilities |= {Continuation}
     tokens, inner = height * width // unit**2, network.num_attention_heads * network.attention_head_dim
     flops = network.num_layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
     return VideoSpec(
@@ -120,7 +124,9 @@ def spec(configs: Configs) -> VideoSpec:
         timing=timing,
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS, at),
-        capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        capabilities=frozenset(capabilities),
+        known="pixel",
+        continues_from=1 if is_5b else None,
         blends=True,
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),

@@ -1,12 +1,13 @@
 """The loop of clip-by-clip sampling over tensors; plan.py explains the clips."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from longtake.decoding import Decoder, decode_pixels
+from longtake.decoding import Decoder, decode_clip, decode_pixels
 from longtake.model import Continuation, Known
 from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
@@ -14,6 +15,7 @@ from longtake.sampler import Chunk, State
 from longtake.samplers.autoregressive.plan import AutoregressivePlan
 from longtake.samplers.run import Pixels, Progress, Run
 from longtake.samplers.step import after, ddim, dpmpp, free
+from longtake.video.pictures import read_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +33,12 @@ def run(
     setting = prepare(model, plan, noise, world)
     done = Progress.restored(resume, model) if resume else Progress()
     while plan.clips is None or done.window < plan.clips:
-        latents = sample(setting, done.window, done.shown)
-        pixels, decoder = _decoded(setting, latents, done)
-        start = done.decoder.frames
-        done = Progress(window=done.window + 1, shown=_shown(plan, latents, done.shown), decoder=decoder)
+        known, start = _known(setting, done), done.decoder.frames
+        made = sample(setting, done.window, known)
+        if plan.shown_pixels:
+            pixels, done = _clip_apart(setting, known, made, done)
+        else:
+            pixels, done = _stream(setting, known, made, done)
         yield Chunk(start=start, frames=setting.cut(start, pixels), state=done.state)
 
 
@@ -43,15 +47,15 @@ def prepare(model: Continuation, plan: AutoregressivePlan, noise: Noise, world: 
     return Setting(model=model, plan=plan, noise=noise, world=world)
 
 
-def sample(setting: Setting, clip: int, previous: Tensor | None) -> Tensor:
-    """Sample the latents that a clip brings, from noise; it follows the clean latents `previous` (None: nothing)."""
+def sample(setting: Setting, clip: int, known: Known | None) -> Tensor:
+    """Sample the latents that a clip brings, from noise; it follows the known frames (None: nothing)."""
     model, plan, settings = setting.model, setting.plan, setting.plan.settings
     frames, schedule = plan.frames(clip), model.schedule(plan.steps(clip))
     windows = setting.windows(schedule, [plan.prompts_of(frames)])
-    if previous is None:
+    if known is None:
         denoiser = free(model, windows, plan.guidance, setting.world.cfg)
     else:
-        denoiser = after(model, windows, plan.guidance, Known(latents=previous[None]), setting.world.cfg)
+        denoiser = after(model, windows, plan.guidance, known, setting.world.cfg)
     x = setting.draw_window(clip, frames, "frame").to(setting.dtype)[None]
     if settings.solver == "dpmpp":
         return dpmpp(denoiser, x, schedule, plan.spec.bounded)[0]
@@ -64,16 +68,46 @@ def sample(setting: Setting, clip: int, previous: Tensor | None) -> Tensor:
     return ddim(denoiser, x, schedule, 1.0, noise, "x0_and_eps" if plan.spec.bounded else None)[0]
 
 
+def _known(setting: Setting, done: Progress) -> Known | None:
+    """Return what the next clip goes on from: nothing, the first picture, or the end of the video."""
+    plan, shown = setting.plan, done.shown
+    if shown is None and plan.settings.first_picture is not None:
+        shown = torch.tensor(read_picture(Path(plan.settings.first_picture).expanduser()))[None]
+    elif shown is None or not plan.shown_pixels:
+        return None if shown is None else Known(latents=shown[None])
+    frames = shown.to(setting.model.device).permute(0, 3, 1, 2) / 255
+    with setting.model.lock:
+        latents = setting.model.encode_frames(frames).to(setting.dtype)
+    return Known(latents=latents[None], pixels=frames[None])
+
+
+def _clip_apart(setting: Setting, known: Known | None, made: Tensor, done: Progress) -> tuple[Pixels, Progress]:
+    """Return the pixels that a clip brings, which is decoded by itself together with what it goes on from, and how far
+    the video is then. Every process decodes: all show the next clip the same frames."""
+    latents = made if known is None else torch.cat([known.latents[0], made], dim=1)
+    clip = decode_clip(setting.model, latents)
+    shown = torch.from_numpy(clip[-setting.plan.shown_pixels :].copy()).to(setting.model.device)
+    new = clip[setting.plan.shown_pixels if done.window else 0 :]
+    after = Progress(window=done.window + 1, shown=shown, decoder=Decoder(frames=done.decoder.frames + len(new)))
+    return setting.no_pixels() if setting.world.rank else new, after
+
+
+def _stream(setting: Setting, known: Known | None, made: Tensor, done: Progress) -> tuple[Pixels, Progress]:
+    """Return the pixels that a clip brings, decoded as what comes next of one stream, and how far the video is then; no
+    frames on processes that do not write."""
+    plan = setting.plan
+    # A first picture is part of the video.
+    latents = made if done.window or known is None else torch.cat([known.latents[0], made], dim=1)
+    after = Progress(window=done.window + 1, shown=_shown(plan, latents, done.shown), decoder=done.decoder)
+    if setting.world.rank:
+        return setting.no_pixels(), after
+    pixels, decoder = decode_pixels(setting.model, latents, done.decoder, last=after.window == plan.clips)
+    return pixels, replace(after, decoder=decoder)
+
+
 def _shown(plan: AutoregressivePlan, latents: Tensor, previous: Tensor | None) -> Tensor:
     """Return what the next clip is shown of this one, and of those before where this one is shorter."""
     if not plan.context:
         return latents
     known = latents if previous is None else torch.cat([previous, latents], dim=1)
     return known[:, -plan.context :]
-
-
-def _decoded(setting: Setting, latents: Tensor, done: Progress) -> tuple[Pixels, Decoder]:
-    """Return the pixels that a clip brings and the decoder after it; no frames on processes that do not write."""
-    if setting.world.rank:
-        return setting.no_pixels(), done.decoder
-    return decode_pixels(setting.model, latents, done.decoder, last=done.window + 1 == setting.plan.clips)

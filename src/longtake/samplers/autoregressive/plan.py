@@ -3,17 +3,20 @@
 PVDM's way to a long video (Yu et al., CVPR 2023, arXiv 2302.07685, section 3.3). This file holds the settings and the
 index arithmetic; loop.py holds the loop over tensors. A model whose latents have an axis of frames sees
 the last frames of the video in its window and fills the rest of it; one without, such as PVDM itself, sees the whole
-clip before and makes a whole clip.
+clip before and makes a whole clip. Where it goes on from pixels, every clip is decoded by itself from the frames that
+it shares with the one before, which come out once.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
+from longtake.samplers.keyframes import check_picture
 from longtake.samplers.planning import Stochastic
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
@@ -33,10 +36,17 @@ class AutoregressivePlan(Plan):
     clips: int | None
     """None for an endless run."""
 
+    @property
+    def shown_pixels(self) -> int:
+        """Return how many frames at the end of the video every clip but the first is shown; 0 where it is shown
+        latents."""
+        return self.spec.timing.pixel_frames(self.context) if self.spec.known == "pixel" else 0
+
     def frames(self, clip: int) -> range:
-        """Return the latent frames of the video that a clip brings."""
-        start = clip * (self.spec.num_frames - self.context) + (self.context if clip else 0)
-        return range(start, start + self.spec.num_frames - (self.context if clip else 0))
+        """Return the latent frames of the video that a clip brings; a first picture is brought by nobody."""
+        start = clip * (self.spec.num_frames - self.context)
+        known = self.context if clip else int(self.settings.first_picture is not None)
+        return range(start + known, start + self.spec.num_frames)
 
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of the first one of every clip but the first."""
@@ -56,13 +66,17 @@ class Autoregressive(Stochastic):
     requires: ClassVar[tuple[type[VideoModel], ...]] = (Continuation,)
 
     context: int | None = None
-    """Latent frames at the end of the video that a clip is shown, in place of as many new ones; half a window if not
-    given. A model whose latents have no axis of frames (PVDM) is shown the whole clip before."""
+    """Latent frames at the end of the video that a clip is shown, in place of as many new ones; as many as the network
+    was trained to go on from, or half a window, if not given. A model whose latents have no axis of frames (PVDM) is
+    shown the whole clip before."""
     solver: Solver = "ddim"
     """ddim; ddpm, the same as ddim with eta 1 unless clean latents have bounds (PVDM); or dpmpp, which is DPM-Solver++
     of second order, for few steps."""
     first_steps: int | None = None
     """Steps of the first clip; as many as of the others if not given. The paper's 100/20 is 100 here and 20 steps."""
+
+    first_picture: str | None = None
+    """An image that the video begins with, of the size of its frames."""
 
     def plan(self, request: Request, spec: VideoSpec) -> AutoregressivePlan:
         """Lay out the clips and count the work. Raises InputError for settings that do not fit the model."""
@@ -84,10 +98,11 @@ class Autoregressive(Stochastic):
             forwards=None,
             forwards_per_frame=0.0,
             tasks=clips,
-            decoded=None if clips is None else context + clips * new,
+            decoded=None if clips is None else (clips * size if spec.known == "pixel" else context + clips * new),
             window_batch=1,
             held_frames=size + (context or size),
             window_frames=size,
+            warnings=_warnings(spec, context),
         )
         branches = num_branches(plan.guidance)
         forwards = None if clips is None else branches * (plan.first_steps + (clips - 1) * later_steps)
@@ -111,13 +126,25 @@ class Autoregressive(Stochastic):
 
     def _context(self, spec: VideoSpec) -> int:
         if len(spec.latent_shape) != 4:
-            if self.context is not None:
-                raise InputError(f"context has no effect on {spec.name}, which is shown whole clips; leave it out")
+            for name in ("context", "first_picture"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"{name} has no effect on {spec.name}, which is shown whole clips; leave it out")
             return 0
-        context = spec.num_frames // 2 if self.context is None else self.context
+        if self.first_picture is not None:
+            check_picture(Path(self.first_picture).expanduser(), spec)
+        context = spec.continues_from or spec.num_frames // 2 if self.context is None else self.context
         if not 1 <= context < spec.num_frames:
             raise InputError(
                 f"context is {context}; it must be 1 to {spec.num_frames - 1}: a window has {spec.num_frames} latent "
                 "frames, and one of them has to be new"
             )
         return context
+
+
+def _warnings(spec: VideoSpec, context: int) -> tuple[str, ...]:
+    if spec.continues_from in (None, context):
+        return ()
+    return (
+        f"{spec.name} has learned to go on from {spec.continues_from} latent frames, and is shown {context} here: what "
+        "follows may not fit them; leave context out",
+    )
