@@ -54,6 +54,8 @@ class VideoSpec(Demands):
     latent_shape: tuple[int, ...]
     """One window of latents: (channels, frames, height, width) where they go frame by frame, else the model's own."""
     timing: Timing = Timing()
+    sigmas: tuple[float, ...] = ()
+    """Shares of noise, rising to 1, of the steps that the network was distilled to; none where any will do."""
     known: Literal["latent", "pixel"] = "latent"
     """How frames are given that a window goes on from or lies between: as latents of the stream that they are part of,
     or as pixels, with which the window begins a stream of its own (a causal autoencoder that the network saw from its

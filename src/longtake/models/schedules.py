@@ -1,5 +1,7 @@
 """The noise levels of a run, chosen from those that a network was trained at."""
 
+from collections.abc import Sequence
+
 import torch
 
 from longtake.errors import InputError
@@ -43,4 +45,16 @@ def flow_schedule(num_levels: int, shift: float = 1.0, num_train: int = 1000) ->
     """
     s = torch.arange(num_levels + 1, dtype=torch.float64) / num_levels
     s = shift * s / (1 + (shift - 1) * s)
+    return chained(1 - s, s, s * num_train)
+
+
+def given_levels(shares: Sequence[float], num_levels: int, num_train: int = 1000) -> Schedule:
+    """Return flow-matching levels at these shares of noise, rising to 1, of a network that was distilled to them.
+
+    More or fewer levels lie evenly along the broken line through them, which the network has not learned.
+    """
+    known = torch.tensor([0.0, *shares], dtype=torch.float64)
+    place = torch.linspace(0, len(shares), num_levels + 1, dtype=torch.float64)
+    below = place.floor().long().clamp(max=len(shares) - 1)
+    s = torch.lerp(known[below], known[below + 1], place - below)
     return chained(1 - s, s, s * num_train)

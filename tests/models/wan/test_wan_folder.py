@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.model import PerFrameNoise, TemporalHooks
 from longtake.models import load_model, model_spec
 from longtake.models.wan.model import WanModel
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.chunked.plan import Chunked
 
 from .wan_fixture import CHANNELS, FRAMES, HEIGHT, TOKENS, WIDTH, tiny_wan
 
@@ -94,6 +97,20 @@ def test_a_folder_is_known_by_its_network_whichever_pipeline_saved_it(copy: Path
     assert isinstance(loaded.pipeline, WanPipeline)
 
 
+def test_a_distilled_folder_is_sampled_at_the_levels_that_it_knows(copy: Path) -> None:
+    edit(copy / "longtake.json", guidance=...)
+    edit(copy / "model_index.json", _class_name="WanDMDPipeline")
+    model = load_model(str(copy))
+    assert model.spec.sigmas == (0.522, 0.757, 1.0) and model.spec.guidance == 1
+    assert model.schedule(3).timestep.tolist() == pytest.approx([0, 522, 757, 1000])
+    assert model.schedule(6).sigma.tolist() == pytest.approx([0, 0.261, 0.522, 0.6395, 0.757, 0.8785, 1])
+    request = Request(prompts=PromptTimeline.constant("a red car"), frames=17)
+    assert Chunked().plan(request, model.spec).forwards == 3
+    assert Chunked().plan(replace(request, steps=5), model.spec).forwards == 5
+    edit(copy / "longtake.json", sigmas=[1.0, 0.5])
+    assert model_spec(str(copy)).sigmas == (0.5, 1.0)
+
+
 NETWORK, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 
 BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
@@ -123,6 +140,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "tensors of another shape": (lambda f: edit(f / NETWORK, ffn_dim=32), CheckpointError, "transformer cannot be"),
     "tensors missing": (lambda f: edit(f / NETWORK, num_layers=3), CheckpointError, "lacks 27 tensors"),
     "levels no flow": (lambda f: edit(f / SCHEDULER, prediction_type="epsilon"), InputError, "not of a flow"),
+    "sigmas that rise": (lambda f: edit(f / "longtake.json", sigmas=[1.0, 0.5, 0.5]), CheckpointError, "fall from 1"),
+    "sigmas from less": (lambda f: edit(f / "longtake.json", sigmas=[0.9, 0.5]), CheckpointError, "fall from 1"),
     "levels moving": (lambda f: edit(f / SCHEDULER, use_dynamic_shifting=True), InputError, "constant shift"),
     "shift negative": (lambda f: edit(f / SCHEDULER, shift=-1), CheckpointError, "shift is -1"),
     "tokenizer broken": (lambda f: (f / "tokenizer" / "tokenizer.json").write_text("{"), CheckpointError, "tokenizer"),

@@ -30,6 +30,7 @@ Length = Annotated[int, Ge(1), Le(2**16)]
 """Of a table of positions, which is filled as soon as a network is made."""
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Gt(0), Le(1)]
 Shapes = dict[str, tuple[int, ...]]
 Kind = TypeVar("Kind")
 
@@ -69,6 +70,8 @@ class Extras:
     """Height and width in pixels, for networks that do not say at which they were trained."""
     told_fps: Positive | None = None
     """Frames per second that the network is told of, for networks that want to know (VideoCrafter2)."""
+    sigmas: tuple[Share, ...] | None = None
+    """Shares of noise, falling from 1, of a network that was distilled to as many steps (FastWan)."""
     use_scale: bool = False
     """Whether training scaled pictures down where there is much noise, to 0.7 (VideoCrafter2; its authors' name)."""
     clean_frames: bool = False

@@ -61,8 +61,11 @@ class WanModel(CleanFrames, TemporalHooks):
         return Condition({"text": states.to(self.dtype) * mask[..., None].to(self.dtype)})
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
-        """Return levels of a flow with the model's shift. Raises InputError for a spacing other than trailing."""
-        return flow_levels(self.spec.name, num_levels, self.shift, spacing)
+        """Return levels of a flow: with the model's shift, or those that it was distilled to, and what lies between.
+
+        Raises InputError for a spacing other than trailing.
+        """
+        return flow_levels(self.spec, num_levels, self.shift, spacing)
 
     def denoise(
         self,

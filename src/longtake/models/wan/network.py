@@ -12,7 +12,8 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import InputError
-from longtake.models.schedules import flow_schedule
+from longtake.model import VideoSpec
+from longtake.models.schedules import flow_schedule, given_levels
 from longtake.models.wan.attention import frame_texts, mixed_frames
 from longtake.schedule import Schedule, Spacing, to_x0
 
@@ -89,8 +90,8 @@ def network_dtype(transformer: WanTransformer3DModel) -> torch.dtype:
     return transformer.patch_embedding.weight.dtype
 
 
-def flow_levels(name: str, num_levels: int, shift: float, spacing: Spacing) -> Schedule:
-    """Return levels of a flow. Raises InputError, for a model of this name, for a spacing other than trailing."""
+def flow_levels(spec: VideoSpec, num_levels: int, shift: float, spacing: Spacing) -> Schedule:
+    """Return levels of a flow. Raises InputError for a spacing other than trailing."""
     if spacing != "trailing":
-        raise InputError(f"{name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
-    return flow_schedule(num_levels, shift)
+        raise InputError(f"{spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
+    return given_levels(spec.sigmas, num_levels) if spec.sigmas else flow_schedule(num_levels, shift)

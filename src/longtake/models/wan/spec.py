@@ -26,6 +26,9 @@ EXPERTS = (4.0, 3.0)
 """Guidance of the expert for much noise, and of that for little, by Wan2.2's authors."""
 NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "size": [704, 1280]}
 
+DISTILLED: dict[str, dict[str, Any]] = {"WanDMDPipeline": {"guidance": 1.0, "sigmas": [1.0, 0.757, 0.522]}}
+"""What folders of FastWan hold by the name of their pipeline alone (FastVideo's `dmd_denoising_steps` over 1000)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
@@ -86,8 +89,8 @@ def spec(configs: Configs) -> VideoSpec:
     Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for broken configs.
     """
     is_5b = _index(configs).expand_timesteps
-    native = NATIVE_5B if is_5b else NATIVE
-    extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary"), **native)
+    native = (NATIVE_5B if is_5b else NATIVE) | DISTILLED.get(str(configs.index.get("_class_name")), {})
+    extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary", "sigmas"), **native)
     flow_shift(configs)
     at = boundary(configs)
     network, vae = configs.parts["transformer"].read(Transformer), configs.parts["vae"].read(Autoencoder)
@@ -125,6 +128,7 @@ def spec(configs: Configs) -> VideoSpec:
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS, at),
         capabilities=frozenset(capabilities),
+        sigmas=_distilled(configs, extras.sigmas),
         known="pixel",
         continues_from=1 if is_5b else None,
         blends=True,
@@ -153,6 +157,14 @@ def boundary(configs: Configs) -> float | None:
         said = "no boundary_ratio for" if has_two else "a boundary_ratio without"
         raise CheckpointError(f"{configs.where}/{INDEX} has {said} a transformer_2; fetch the model again")
     return None if ratio is None else 1000 * ratio
+
+
+def _distilled(configs: Configs, sigmas: Sequence[float] | None) -> tuple[float, ...]:
+    """Return shares of noise that fall from 1 in rising order. Raises CheckpointError for others."""
+    shares = sigmas or ()
+    if shares and (shares[0] != 1 or any(low >= high for high, low in zip(shares, shares[1:], strict=False))):
+        raise CheckpointError(f"{configs.where}/{EXTRAS}: sigmas must fall from 1, and are {list(shares)}")
+    return tuple(shares[::-1])
 
 
 def flow_shift(configs: Configs) -> float:

@@ -39,7 +39,7 @@ class WanPictures(CleanFrames, TemporalHooks):
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
         """Return levels of a flow with the model's shift. Raises InputError for a spacing other than trailing."""
-        return flow_levels(self.spec.name, num_levels, self.shift, spacing)
+        return flow_levels(self.spec, num_levels, self.shift, spacing)
 
     def denoise(
         self,

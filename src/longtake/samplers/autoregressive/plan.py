@@ -86,7 +86,7 @@ class Autoregressive(Stochastic):
         clips = None
         if request.frames is not None:
             clips = 1 + max(0, -(-(spec.timing.latent_frames(request.frames) - size) // new))
-        later_steps = DEFAULT_STEPS[self.solver] if request.steps is None else request.steps
+        later_steps = request.steps or len(spec.sigmas) or DEFAULT_STEPS[self.solver]
         plan = AutoregressivePlan(
             request=request,
             spec=spec,

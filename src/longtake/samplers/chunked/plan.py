@@ -88,7 +88,7 @@ class Chunked(Stochastic):
         first = spec.timing.pixel_frames(spec.num_frames)
         later = first - self.overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
-        steps = DEFAULT_STEPS if request.steps is None else request.steps
+        steps = request.steps or len(spec.sigmas) or DEFAULT_STEPS
         anchored = keyframe_places(self.keyframes, spec, request.frames)
         plan = ChunkedPlan(
             request=request,

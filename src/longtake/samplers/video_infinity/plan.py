@@ -94,7 +94,7 @@ class VideoInfinity(Stochastic):
         assert request.frames is not None
         total = spec.timing.latent_frames(request.frames)
         clips = split_evenly(total, self._num_clips(total, spec))
-        steps = DEFAULT_STEPS if request.steps is None else request.steps
+        steps = request.steps or len(spec.sigmas) or DEFAULT_STEPS
         guidance = spec.guidance if request.guidance is None else request.guidance
         forwards = steps * num_branches(guidance)
         far = released_global_frames(clips, self.top_k) if self.compat else spread_frames(total, self.top_k)
