@@ -18,12 +18,13 @@ from longtake.models import FAMILIES, MODELS, load_model, model_spec
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.run import Prompts
 
+from .ltx.ltx_fixture import tiny_ltx
 from .wan.wan_fixture import tiny_wan
 from .wan_pictures.fixture import tiny_wan_pictures
 
 PROMPTS = ["", "a red car", "a blue boat"]
 HUB = sorted(path.parent for path in Path(os.environ.get("LONGTAKE_HUB", os.devnull)).glob("*/model_index.json"))
-TINY = ["latte", "wan", "wan_pictures", "sparsectrl"]
+TINY = ["latte", "wan", "wan_pictures", "ltx", "ltx later", "sparsectrl"]
 
 
 @pytest.fixture(scope="module", params=[*MODELS, *TINY, *(pytest.param(path, id=path.name) for path in HUB)])
@@ -32,6 +33,8 @@ def model(request, latte_folder, sparsectrl_folder, tmp_path_factory):
         return load_model(str(tiny_wan(tmp_path_factory.mktemp("models"))))
     if request.param == "wan_pictures":
         return load_model(str(tiny_wan_pictures(tmp_path_factory.mktemp("models"))))
+    if request.param.startswith("ltx"):
+        return load_model(str(tiny_ltx(tmp_path_factory.mktemp("models"), later="later" in request.param)))
     tiny = {"latte": latte_folder, "sparsectrl": sparsectrl_folder}
     return load_model(str(tiny.get(request.param, request.param)))
 
@@ -40,7 +43,7 @@ def test_every_row_of_the_table_is_among_them(latte_folder, sparsectrl_folder):
     embedded = [entry.folder for entry in MODELS.values() if entry.folder]
     folders = [*embedded, latte_folder, sparsectrl_folder]
     kinds = {json.loads((folder / "model_index.json").read_text())["_class_name"] for folder in folders}
-    assert kinds | {"WanPipeline", "WanPicturesPipeline"} == {row.pipeline for row in FAMILIES.values()}
+    assert kinds | {"WanPipeline", "WanPicturesPipeline", "LTXPipeline"} == {row.pipeline for row in FAMILIES.values()}
 
 
 def windows(model, count):

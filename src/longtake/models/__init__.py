@@ -86,6 +86,16 @@ FAMILIES: dict[str, Family] = {
         pipeline="WanPicturesPipeline",
         networks={"transformer": "WanTransformer3DModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
     ),
+    "LTXVideoTransformer3DModel": Family(
+        room="longtake.models.ltx",
+        models="LTX-Video 0.9",
+        pipeline="LTXPipeline",
+        networks={
+            "transformer": "LTXVideoTransformer3DModel",
+            "vae": "AutoencoderKLLTXVideo",
+            "text_encoder": "T5EncoderModel",
+        },
+    ),
     "AnimateDiffSparseControlNetPipeline": Family(
         room="longtake.models.animatediff",
         models="AnimateDiff with SparseCtrl",

@@ -18,9 +18,9 @@ from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import InputError
 from longtake.model import Condition, TemporalHooks, VideoSpec
-from longtake.models.clean_frames import CleanFrames
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
+from longtake.models.known_frames import CleanFrames
 from longtake.models.wan.network import Experts, flow_levels, network_dtype
 from longtake.models.wan.spec import TEXT_TOKENS, boundary, flow_shift
 from longtake.schedule import Schedule, Spacing

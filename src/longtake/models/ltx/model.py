@@ -1,0 +1,163 @@
+"""LTX-Video 0.9 (LTXVideoTransformer3DModel; HaCohen et al., 2024, arXiv 2501.00103).
+
+A transformer that attends over the tokens of all frames at once, a video autoencoder whose decoder looks ahead (8 pixel
+frames a latent frame, the first one 1) and the text encoder T5.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
+from longtake.attention import FrameMixer
+from longtake.errors import InputError
+from longtake.model import Condition, TemporalHooks, VideoSpec
+from longtake.models.hub.configs import Configs
+from longtake.models.hub.load import where_run
+from longtake.models.known_frames import CleanFrames
+from longtake.models.ltx.attention import frame_texts, mixed_frames
+from longtake.models.ltx.decoder import decode
+from longtake.models.ltx.spec import takes_conditions, text_tokens
+from longtake.schedule import Schedule, Spacing, chained, to_x0
+
+# Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
+Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
+TOLD_STEPS = 1000
+"""The network is told of a noise level times this."""
+
+
+class LtxModel(CleanFrames, TemporalHooks):
+    """A transformer with full attention over time and space, which predicts the flow from picture to noise.
+
+    Known frames are put into the window, clean and told so. A model whose spec says `clean_frames` was trained with
+    them at any place, the others with the first one at most.
+    """
+
+    def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
+        self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
+        self.takes_conditions, self.text_tokens = takes_conditions(configs), text_tokens(configs)
+        self.device, self.dtype = where_run(pipeline, pipeline.transformer)
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return the text encoder's states of prompts, and which of them count, as the stock pipeline has them."""
+        given: Any = self.pipeline.tokenizer(
+            list(prompts), padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt"
+        )
+        valid = given.attention_mask.to(self.device, torch.bool)
+        with torch.inference_mode():
+            # The first pipeline let the text encoder see the padding; its transformer was trained so.
+            seen = {"attention_mask": valid} if self.takes_conditions else {}
+            states = self.pipeline.text_encoder(given.input_ids.to(self.device), **seen)[0]
+        return Condition({"text": states.to(self.dtype), "valid": valid})
+
+    def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
+        """Return the levels of the stock pipeline: shifted by the length of a window, or linear and then quadratic.
+
+        Raises InputError for a spacing other than trailing.
+        """
+        if spacing != "trailing":
+            raise InputError(f"{self.spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
+        if self.takes_conditions:
+            noisy = linear_quadratic_schedule(num_levels)
+        else:
+            scheduler = deepcopy(self.pipeline.scheduler)
+            names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+            mu = calculate_shift(math.prod(self.spec.latent_shape[1:]), *(scheduler.config[name] for name in names))
+            scheduler.set_timesteps(sigmas=np.linspace(1, 1 / num_levels, num_levels).tolist(), mu=mu)
+            noisy = scheduler.sigmas[:-1]
+        s = torch.cat([noisy.double(), torch.zeros(1, dtype=torch.float64)]).flip(0)
+        return chained(1 - s, s, s * TOLD_STEPS)
+
+    def denoise(
+        self,
+        x: Latents,
+        level: FrameLevels | Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+    ) -> Latents:
+        """Return x0; a level a window or a frame, a prompt for every frame."""
+        transformer: Any = self.pipeline.transformer
+        timestep = schedule.timestep[level.cpu()].float().to(self.device)
+        if level.ndim == 2:
+            # One timestep a token is what the network takes in its place.
+            timestep = timestep.repeat_interleave(x.shape[3] * x.shape[4], dim=1)
+        rows, places = prompt_index.flatten().to(self.device).unique(return_inverse=True)
+        text, valid = condition.rows["text"][rows], condition.rows["valid"][rows]
+        with torch.inference_mode(), frame_texts(transformer, text, valid, places):
+            (flow,) = transformer(
+                hidden_states=x.to(self.dtype).flatten(2).transpose(1, 2),
+                # The layers for text know theirs already.
+                encoder_hidden_states=text[:1, :1].expand(len(x), -1, -1),
+                timestep=timestep,
+                encoder_attention_mask=None,
+                video_coords=self._places(x).expand(len(x), -1, -1),
+                return_dict=False,
+            )
+        at = schedule.now(level[:, None, None, None, None] if level.ndim == 1 else level[:, None, :, None, None])
+        return to_x0(flow.transpose(1, 2).unflatten(2, x.shape[2:]), x, at, "flow").to(x.dtype)
+
+    def mixing(self, mixer: FrameMixer) -> AbstractContextManager[None]:
+        """Let `mixer` bring the tokens of all frames together in every layer, inside the context.
+
+        All frames are as far apart there as any two but the first; frames farther apart than those of one call of the
+        network count as its first and last.
+        """
+        seconds, reach = self.spec.timing.stride / self.spec.fps, self.spec.num_frames - 1
+        tokens = self.spec.latent_shape[2] * self.spec.latent_shape[3]
+        return mixed_frames(self.pipeline.transformer, mixer, tokens, seconds, reach)
+
+    def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
+        """Decode latent after latent; `state` lists what the layers remember of earlier ones."""
+        vae: Any = self.pipeline.vae
+        mean, std = (table.view(-1, 1, 1, 1) for table in (vae.latents_mean, vae.latents_std))
+        scaled = latents.to(self.device, vae.dtype) * std / vae.config.scaling_factor + mean
+        decoded: list[Tensor] = []
+        with torch.inference_mode():
+            # Each by itself: then the same numbers are computed however the stream is cut.
+            parts = scaled[None].split(1, dim=2)
+            for number, part in enumerate(parts, start=1):
+                pixels, state = decode(vae.decoder, part, state, last and number == len(parts))
+                decoded.append(pixels)
+        return (torch.cat(decoded, dim=2)[0].transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), state
+
+    def encode_frames(self, frames: Pixels) -> LatentFrames:
+        """Return the mean of the latents of a whole stretch, scaled to unit variance.
+
+        Raises InputError for a number of frames other than 1 and multiples of the stride more.
+        """
+        vae, stride = self.pipeline.vae, self.spec.timing.stride
+        if (len(frames) - 1) % stride:
+            raise InputError(
+                f"{len(frames)} frames are no whole number of latent frames; cut them to 1, {stride + 1}, "
+                f"{2 * stride + 1}, ..."
+            )
+        with torch.inference_mode():
+            video = (frames.to(self.device, vae.dtype) * 2 - 1).transpose(0, 1)[None]
+            latents = vae.encode(video).latent_dist.mode()[0]
+        mean, std = (table.view(-1, 1, 1, 1) for table in (vae.latents_mean, vae.latents_std))
+        return ((latents - mean) * vae.config.scaling_factor / std).float()
+
+    def _places(self, x: Latents) -> Float[Tensor, "1 3 tokens"]:
+        """Return the second, row and column of every token; the first latent frame is one pixel frame."""
+        sizes = (self.spec.timing.stride, self.pipeline.vae.spatial_compression_ratio)
+        frames, height, width = (torch.arange(size, dtype=torch.float32, device=self.device) for size in x.shape[2:])
+        frames = frames * sizes[0]
+        if self.takes_conditions:
+            frames = (frames + 1 - sizes[0]).clamp(min=0)
+        grid = torch.meshgrid(frames / self.spec.fps, height * sizes[1], width * sizes[1], indexing="ij")
+        return torch.stack(grid).flatten(1)[None]
+
+
+def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> LtxModel:
+    """Return the model that a pipeline is."""
+    return LtxModel(pipeline, spec, configs)
