@@ -25,6 +25,7 @@ from longtake.decoding import decode_clip
 from longtake.metrics.judge import Judge
 from longtake.metrics.scores import frechet_distance, gaussian, psnr
 from longtake.metrics.video_networks import stand_in_features
+from longtake.model import Known
 from longtake.models.pvdm.model import PvdmModel
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
@@ -99,7 +100,7 @@ def _accuracy(
     for index, shot in enumerate(shots):
         setting, latents = prepared(model, caption(shot, index), steps, seed + index), None
         for clip, place in enumerate(read):
-            latents = sample(setting, clip, latents)
+            latents = sample(setting, clip, None if latents is None else Known(latents=latents[None]))
             read[place].append((judge.read(shown(model, latents)), shot))
     return {place: share_right(pairs) for place, pairs in read.items()}
 
@@ -113,7 +114,7 @@ def continuation_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
         before = [model.encode_frames(pixels(world.frames(_START, _START + size))) for world in worlds]
         truth = worlds[0].frames(_START + size, _START + 2 * size)
         setting = prepared(model, caption(shot), chosen.steps, 4000 + index)
-        made = [shown(model, sample(setting, 1, latents)) for latents in before]
+        made = [shown(model, sample(setting, 1, Known(latents=latents[None]))) for latents in before]
         rows.append([psnr(truth[:stop], frames[:stop]) for frames in made for stop in (4, size)])
     related, related_all, unrelated, unrelated_all = np.mean(rows, axis=0).tolist()
     return {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from longtake.errors import InputError
-from longtake.metrics import Metric
+from longtake.metrics.metric import Metric
 from longtake.metrics.video_sets import find_videos, pair_videos
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
 from longtake.typed import Flag, Setting

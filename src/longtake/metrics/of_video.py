@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from longtake.data.sprite_captions import parse_caption
 from longtake.data.sprite_names import Shot
 from longtake.errors import InputError, OutputError
-from longtake.metrics import Metric
+from longtake.metrics.metric import Metric
 from longtake.prompts import parse_prompts
 from longtake.report import Order, read_order, report_path
 from longtake.request import PromptTimeline
