@@ -27,7 +27,8 @@ from longtake.sampler import Sampler, TaskSampler
 from longtake.samplers import plan_work, run_plan
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.loop import Tree
-from longtake.samplers.nuwa_xl.plan import DEFAULT_STEPS, NuwaXl, NuwaXlPlan
+from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
+from longtake.samplers.planning import DEFAULT_STEPS
 from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Task, run_tasks

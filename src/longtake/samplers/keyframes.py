@@ -17,6 +17,7 @@ import numpy as np
 
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
+from longtake.samplers.planning import Stochastic
 from longtake.video.files import PICTURE_ENDINGS, picture_files
 from longtake.video.pictures import picture_size, read_picture
 
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
     from longtake.arrays import LatentFrames
     from longtake.samplers.step import Denoiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchored(Stochastic):
+    """A sampler whose video can pass through given frames."""
+
+    keyframes: str | None = None
+    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
+    evenly spread between. Beyond the papers, an experiment."""
 
 
 def keyframe_files(folder: str, spec: VideoSpec) -> list[Path]:

@@ -14,6 +14,15 @@ UNCONDITIONAL = PromptTimeline.constant("unconditional")
 """What the report says of a model that reads no text, where no prompt was given."""
 
 
+DEFAULT_STEPS = 30
+
+
+def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) -> int:
+    """Return the denoising steps: those that the request wants, else those that the model was distilled to, else the
+    sampler's own."""
+    return request.steps or len(spec.sigmas) or own
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stochastic(Sampler):
     """A sampler whose steps may add noise."""

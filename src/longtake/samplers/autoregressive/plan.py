@@ -17,7 +17,7 @@ from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import check_picture
-from longtake.samplers.planning import Stochastic
+from longtake.samplers.planning import Stochastic, chosen_steps
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -86,7 +86,7 @@ class Autoregressive(Stochastic):
         clips = None
         if request.frames is not None:
             clips = 1 + max(0, -(-(spec.timing.latent_frames(request.frames) - size) // new))
-        later_steps = request.steps or len(spec.sigmas) or DEFAULT_STEPS[self.solver]
+        later_steps = chosen_steps(request, spec, DEFAULT_STEPS[self.solver])
         plan = AutoregressivePlan(
             request=request,
             spec=spec,

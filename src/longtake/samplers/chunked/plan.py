@@ -14,10 +14,8 @@ from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
-from longtake.samplers.keyframes import keyframe_places
-from longtake.samplers.planning import Stochastic
-
-DEFAULT_STEPS = 30
+from longtake.samplers.keyframes import Anchored, keyframe_places
+from longtake.samplers.planning import chosen_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ class ChunkedPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunked(Stochastic):
+class Chunked(Anchored):
     """Chunk by chunk: the model's own clips in a row; a baseline, and the one sampler that runs on every model."""
 
     name: ClassVar[str] = "chunked"
@@ -78,9 +76,6 @@ class Chunked(Stochastic):
     overlap: int = 0
     """Latent frames that a window shares with the one before: smoother seams, at window / (window - overlap) times the
     cost. 0 makes clips that know nothing of each other."""
-    keyframes: str | None = None
-    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
-    evenly spread between. An experiment."""
 
     def plan(self, request: Request, spec: VideoSpec) -> ChunkedPlan:
         """Lay out the windows and count the work. Raises InputError for settings that do not fit the model."""
@@ -88,7 +83,7 @@ class Chunked(Stochastic):
         first = spec.timing.pixel_frames(spec.num_frames)
         later = first - self.overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
-        steps = request.steps or len(spec.sigmas) or DEFAULT_STEPS
+        steps = chosen_steps(request, spec)
         anchored = keyframe_places(self.keyframes, spec, request.frames)
         plan = ChunkedPlan(
             request=request,

@@ -17,8 +17,7 @@ from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
-from longtake.samplers.keyframes import keyframe_places
-from longtake.samplers.planning import Stochastic
+from longtake.samplers.keyframes import Anchored, keyframe_places
 
 MOST_PARTITIONS = 10_000
 Compat = Literal["off", "videocrafter2", "opensora"]
@@ -163,7 +162,7 @@ class FifoPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fifo(Stochastic):
+class Fifo(Anchored):
     """FIFO-Diffusion: endless video, memory that does not grow, no training (arXiv 2405.11473)."""
 
     name: ClassVar[str] = "fifo"
@@ -186,9 +185,6 @@ class Fifo(Stochastic):
     """Leave lookahead out of this many of the cleanest partitions. Beyond the paper."""
     short_warmup: bool = False
     """Do not denoise the copies of the first frame that fill the queue at the start. Beyond the paper."""
-    keyframes: str | None = None
-    """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
-    evenly spread between. Beyond the paper, an experiment."""
     compat: Compat = "off"
     """Reproduce the authors' code with its quirks: for VideoCrafter2, or for Open-Sora-Plan."""
 

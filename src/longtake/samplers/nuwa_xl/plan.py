@@ -17,11 +17,9 @@ from longtake.request import Guidance, Request, num_branches
 from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
-from longtake.samplers.planning import Stochastic
+from longtake.samplers.planning import Stochastic, chosen_steps
 
 Handoff = Literal["latent", "pixel"]
-
-DEFAULT_STEPS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +103,7 @@ class NuwaXl(Stochastic, TaskSampler):
                 f"with depth {self.depth} one tree follows another, for which {spec.name} would have to go on from the "
                 "last frame of the one before (Continuation); leave depth out, or give a larger one"
             )
-        steps = DEFAULT_STEPS if request.steps is None else request.steps
+        steps = chosen_steps(request, spec)
         plan = NuwaXlPlan(
             request=request,
             spec=spec,

@@ -13,9 +13,7 @@ from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
-from longtake.samplers.planning import Stochastic
-
-DEFAULT_STEPS = 30
+from longtake.samplers.planning import Stochastic, chosen_steps
 
 Phase = tuple[int, float, float]
 
@@ -94,7 +92,7 @@ class VideoInfinity(Stochastic):
         assert request.frames is not None
         total = spec.timing.latent_frames(request.frames)
         clips = split_evenly(total, self._num_clips(total, spec))
-        steps = request.steps or len(spec.sigmas) or DEFAULT_STEPS
+        steps = chosen_steps(request, spec)
         guidance = spec.guidance if request.guidance is None else request.guidance
         forwards = steps * num_branches(guidance)
         far = released_global_frames(clips, self.top_k) if self.compat else spread_frames(total, self.top_k)

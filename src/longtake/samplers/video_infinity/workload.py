@@ -1,4 +1,4 @@
-"""What Video-Infinity's processes compute and send: the exchanges of clip_mixer.py, counted."""
+"""What Video-Infinity's processes compute and send: the exchanges of mixer.py, counted."""
 
 from collections.abc import Sequence
 
