@@ -33,7 +33,7 @@ from longtake.models.modelscope.spec import temporal_layers
 from longtake.ranks.world import Group
 from longtake.samplers.clips import split_evenly, spread_frames
 from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.video_infinity.workload import forward_traffic
+from longtake.samplers.video_infinity.plan import forward_traffic
 from longtake.samplers.workload import Sent
 from longtake.train.sprites.build import build_unet
 

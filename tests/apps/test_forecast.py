@@ -12,8 +12,7 @@ from longtake.sampler import Sampler
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.clips import split_evenly
 from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.video_infinity.plan import VideoInfinity
-from longtake.samplers.video_infinity.workload import forward_traffic
+from longtake.samplers.video_infinity.plan import VideoInfinity, forward_traffic
 from longtake.samplers.workload import Sent, fetched, gathered
 
 LAYERS = (("attention", 32, 256), ("block", 64, 64), ("norm", 8, 1), ("convolution", 64, 64))

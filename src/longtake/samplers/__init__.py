@@ -72,18 +72,18 @@ SAMPLERS = {
     "fifo": SamplerEntry(
         settings="longtake.samplers.fifo.plan:Fifo",
         loop="longtake.samplers.fifo.loop:run",
-        workload="longtake.samplers.fifo.workload:fifo_work",
+        workload="longtake.samplers.fifo.plan:fifo_work",
     ),
     "nuwa-xl": SamplerEntry(
         settings="longtake.samplers.nuwa_xl.plan:NuwaXl",
         loop="longtake.samplers.nuwa_xl.loop:drive",
         work="longtake.samplers.nuwa_xl.loop:node_work",
-        workload="longtake.samplers.nuwa_xl.workload:tree_work",
+        workload="longtake.samplers.nuwa_xl.plan:tree_work",
     ),
     "video-infinity": SamplerEntry(
         settings="longtake.samplers.video_infinity.plan:VideoInfinity",
         loop="longtake.samplers.video_infinity.loop:run",
-        workload="longtake.samplers.video_infinity.workload:clip_work",
+        workload="longtake.samplers.video_infinity.plan:clip_work",
     ),
 }
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+LATENT_BYTES = 4
+"""Of a number: latents are kept and sent in float32 whatever the network computes in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:

@@ -15,9 +15,8 @@ from longtake.ranks.world import World
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.clips import split_evenly, spread_frames
 from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare
-from longtake.samplers.fifo.plan import Fifo
-from longtake.samplers.fifo.workload import fifo_work
-from longtake.samplers.video_infinity.workload import forward_traffic
+from longtake.samplers.fifo.plan import Fifo, fifo_work
+from longtake.samplers.video_infinity.plan import forward_traffic
 from longtake.samplers.workload import Sent
 from longtake.train.sprites.build import build_unet
 

@@ -11,8 +11,7 @@ from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.nuwa_xl.loop import Tree
-from longtake.samplers.nuwa_xl.plan import NuwaXl
-from longtake.samplers.nuwa_xl.workload import tree_work
+from longtake.samplers.nuwa_xl.plan import NuwaXl, tree_work
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import run_tasks
 

@@ -190,7 +190,7 @@ def advance(setting: Setting, queue: Queue) -> tuple[LatentFrames, LatentFrames]
         _stepped(setting, frames, x0, plan.windows[index], iteration, plan.windows[index].kept)
         for index, x0 in clean.items()
     ]
-    slots = [[slot for batch in share for index in batch for slot in plan.windows[index].kept] for share in shares]
+    slots = [plan.slots(share) for share in shares]
     every = sorted(slot for share in slots for slot in share)
     joined = torch.cat([frames[:, :0], *computed], dim=1)
     updated = frames.clone()

@@ -18,6 +18,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, keyframe_places
+from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
 
 MOST_PARTITIONS = 10_000
 Compat = Literal["off", "videocrafter2", "opensora"]
@@ -151,6 +152,10 @@ class FifoPlan(Plan):
         """Return for every rank its batches of windows; the last ranks take what is over, since rank 0 decodes."""
         batches = list(self.batches(iteration))
         return [batches[ranks - 1 - rank :: ranks] for rank in range(ranks)]
+
+    def slots(self, share: Iterable[Iterable[int]]) -> list[int]:
+        """Return the slots of the queue that these batches of windows write."""
+        return [slot for batch in share for index in batch for slot in self.windows[index].kept]
 
     def batches(self, iteration: int) -> Iterator[list[int]]:
         """Yield the windows of an iteration in the batches that go through the network together."""
@@ -302,3 +307,28 @@ def realtime() -> Fifo:
     Measured on two cores (AVX-512 bf16): 10.4 frames a second of `sprites`, the default 5.5.
     """
     return Fifo(partitions=1, lookahead=False)
+
+
+def fifo_work(plan: Plan, ranks: int, width: int) -> Workload:
+    """Return the work of a run; every iteration counts as a full one. The queue is float32, whatever `width`."""
+    assert isinstance(plan, FifoPlan) and plan.iterations is not None
+    # Without an end, an iteration after the warm-up computes all windows.
+    shares = replace(plan, latent_frames=None).shares(plan.body, ranks)
+    slots = [plan.slots(share) for share in shares]
+    channels, _, height, breadth = plan.spec.latent_shape
+    sent = fetched(slots, [[slot for share in slots for slot in share]] * ranks)
+    branches = num_branches(plan.guidance)
+    return Workload(
+        steps=plan.iterations,
+        first=branches * plan.num_levels,
+        ranks=tuple(
+            RankWork(
+                evaluations=float(sum(branches if plan.guided(window) else 1 for batch in share for window in batch)),
+                sent=sent[rank].sized(channels * height * breadth * LATENT_BYTES),
+                held_frames=plan.held_frames,
+                window_batch=max((len(batch) for batch in share), default=1),
+                window_frames=plan.window_frames,
+            )
+            for rank, share in enumerate(shares)
+        ),
+    )

@@ -8,6 +8,7 @@ whose given frames are there, any may be next, here or on another machine.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from operator import mul
 from typing import ClassVar, Literal
 
@@ -18,6 +19,7 @@ from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
 from longtake.samplers.planning import Stochastic, chosen_steps
+from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, gathered
 
 Handoff = Literal["latent", "pixel"]
 
@@ -175,3 +177,25 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
         stored_frames=(firsts + rest) * plan.spec.num_frames,
         decoded=len(plan.wanted) + (given if handoff == "pixel" else 0),
     )
+
+
+def tree_work(plan: Plan, ranks: int, width: int) -> Workload:
+    """Return the rounds of a tree: a call on every process, then all have all results, in float32 whatever `width`.
+
+    Counted as if a level waited for the one before; the real order takes at most as many rounds, but for one.
+    """
+    assert isinstance(plan, NuwaXlPlan)
+    counts = [plan.ladder.num_needed(level, plan.wanted) for level in range(1, plan.ladder.depth + 1)]
+    if plan.settings.keyframes is not None:
+        counts[0] = 0
+    rounds = sum(-(-count // ranks) for count in counts)
+    per_call = plan.steps * num_branches(plan.call_guidance(plan.ladder.depth))
+    work = RankWork(
+        evaluations=plan.forwards / plan.tasks if plan.forwards and plan.tasks else float(per_call),
+        sent=gathered(LATENT_BYTES * prod(plan.spec.latent_shape), ranks),
+        # The path to the present call, and what others have finished at the same time.
+        held_frames=plan.held_frames + (ranks - 1) * plan.spec.num_frames,
+        window_batch=1,
+        window_frames=plan.spec.num_frames,
+    )
+    return Workload(steps=rounds, first=0, ranks=(work,) * ranks)
