@@ -43,16 +43,10 @@ __all__ = [
     "stream",
 ]
 
+# Errors are in longtake.errors.
 _HOMES = {
-    "CapabilityError": "longtake.errors",
-    "CheckpointError": "longtake.errors",
-    "InputError": "longtake.errors",
-    "LongtakeError": "longtake.errors",
-    "MissingExtraError": "longtake.errors",
     "Output": "longtake.video.output",
-    "OutputError": "longtake.errors",
     "PromptTimeline": "longtake.request",
-    "RanksError": "longtake.errors",
     "Request": "longtake.request",
     "from_pipe": "longtake.models",
     "generate": "longtake._generate",
@@ -63,12 +57,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = named(f"{_HOMES[name]}:{name}")
+    value = named(f"{_HOMES.get(name, 'longtake.errors')}:{name}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *__all__]
