@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from longtake.errors import InputError
-from longtake.typed import Setting
+from longtake.typed import Setting, number_or_endless
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,13 @@ class PromptTimeline:
         ]
 
 
-def num_frames(text: str) -> int | None:
-    """Return the frames that a word asks for; None for endless. Raises InputError for anything else."""
-    try:
-        return None if text == "endless" else int(text)
-    except ValueError:
-        raise InputError(f"--frames {text!r} is neither a whole number nor 'endless'") from None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A video that somebody wants."""
 
     prompts: Annotated[PromptTimeline, Setting(option=False)]
     """What it shows, and when; a plain text is taken for the prompt of all of it."""
-    frames: Annotated[int | None, Setting(metavar="N|endless", unset="endless", read=num_frames)] = 128
+    frames: Annotated[int | None, Setting(metavar="N|endless", unset="endless", read=number_or_endless)] = 128
     """How many frames to make; endless runs until it is stopped."""
     seed: int = 0
     """The same command with the same seed on the same machine makes the same file."""

@@ -45,6 +45,14 @@ class Setting:
     """Whether it can be given there at all."""
 
 
+def number_or_endless(text: str) -> int | None:
+    """Return the frames that a word asks for; None for endless. Raises InputError for anything else."""
+    try:
+        return None if text == "endless" else int(text)
+    except ValueError:
+        raise InputError(f"--frames {text!r} is neither a whole number nor 'endless'") from None
+
+
 Flag = Annotated[bool, Setting(switch=True)]
 """A switch that is off unless it is given."""
 
