@@ -49,7 +49,7 @@ def start(prediction: str = "epsilon") -> None:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     from longtake.train.sprites.build import SpriteSizes, build_text_encoder
-    from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
+    from longtake.train.sprites.text import end_of_text, train_tokenizer
 
     torch.manual_seed(0)
     folder, blocks, groups = Path("start"), ("DownBlock2D", "CrossAttnDownBlock2D"), {"norm_num_groups": 4}

@@ -22,9 +22,9 @@ from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
+from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.text import TextSettings
-from longtake.train.sprites.unet import DenoiserSettings
 from longtake.train.sprites.vae import VaeSettings
 
 FIT = FitSettings(num_steps=1, learning_rate=1e-3, sample_minutes=1e9, save_minutes=1e9)

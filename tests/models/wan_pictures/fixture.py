@@ -12,7 +12,7 @@ from longtake.train.sprites.build import (
     build_transformer,
     build_vae,
 )
-from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
+from longtake.train.sprites.text import end_of_text, train_tokenizer
 
 SIZES = SpriteSizes(picture=16, vae_channels=(8, 8), latent_channels=4, text_width=16, text_layers=1)
 TRANSFORMER = TransformerSizes(latent_channels=4, patch=4, heads=2, head_width=12, layers=2, text_width=16)

@@ -15,7 +15,7 @@ from longtake.train.nuwa_xl.stages import Words, copy_part
 from longtake.train.nuwa_xl.start import Start
 from longtake.train.nuwa_xl.unet import MtdTask
 from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_text_encoder, build_unet, build_vae
-from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
+from longtake.train.sprites.text import end_of_text, train_tokenizer
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)
 CONFIG = MtdConfig(frames=3, condition_channels=4, strides=(2, 1))
@@ -36,7 +36,7 @@ class LargeLatents(SpanSource):
 def task(prediction) -> MtdTask:
     torch.manual_seed(0)
     network = MaskTemporalUnet(images_of(build_unet(SIZES)), CONFIG)
-    settings = MtdSettings(continued_frames=(1,), sample_steps=3)
+    settings = MtdSettings(batch_size=2, continued_frames=(1,), sample_steps=3)
     # Some signal is left at the last level, as a network that predicts noise needs it.
     levels = torch.linspace(0.999, 0.01, 20).double()
     return MtdTask(network, levels, build_vae(SIZES), LargeLatents(), settings, prediction)

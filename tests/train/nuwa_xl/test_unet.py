@@ -29,7 +29,7 @@ STRETCHES = StretchSettings(
     num_worlds=2, strides=(16, 4, 1), num_stretches=(1, 1, 1), num_frames=6, worlds_per_file=1, shot_frames=(12, 20)
 )
 CONFIG = MtdConfig(frames=5, condition_channels=4, strides=STRETCHES.strides)
-SETTINGS = MtdSettings(continued_frames=(1, 2), sample_steps=2)
+SETTINGS = MtdSettings(batch_size=2, continued_frames=(1, 2), sample_steps=2)
 FIT = FitSettings(num_steps=3, learning_rate=5e-3, warmup_steps=1, ema_decay=0.5, ema_every=1, precision="no")
 
 

@@ -18,8 +18,8 @@ from longtake.train.sprites.build import (
     build_vae,
     temporal_transformers,
 )
-from longtake.train.sprites.layers import without_time
-from longtake.train.sprites.tokenizer import train_tokenizer
+from longtake.train.sprites.text import train_tokenizer
+from longtake.train.sprites.unet import without_time
 
 SIZES = SpriteSizes(
     picture=16,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from longtake.train.sprites.packing import pack, unpack
+from longtake.train.sprites.assemble import pack, unpack
 
 
 def test_weights_come_back_within_half_a_step(tmp_path: Path) -> None:

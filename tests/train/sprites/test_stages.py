@@ -13,10 +13,10 @@ from longtake.train.fit.loop import FitSettings, fit, step_generator
 from longtake.train.sprites import recipe
 from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_text_encoder, build_unet, build_vae
 from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
+from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.levels import LevelMixture
-from longtake.train.sprites.text import TextSettings, TextTask, captions_of
-from longtake.train.sprites.tokenizer import train_tokenizer
-from longtake.train.sprites.unet import DenoiserSettings, DenoiserTask
+from longtake.train.sprites.text import TextSettings, TextTask, captions_of, train_tokenizer
+from longtake.train.sprites.unet import UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)
@@ -40,9 +40,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
     return loaded
 
 
-def denoiser(clips: LatentClips, **settings) -> DenoiserTask:
+def denoiser(clips: LatentClips, **settings) -> UnetTask:
     torch.manual_seed(0)
-    return DenoiserTask(
+    return UnetTask(
         build_unet(SIZES), build_scheduler(), build_vae(SIZES), clips, DenoiserSettings(batch_size=2, **settings)
     )
 
@@ -102,8 +102,8 @@ def test_denoiser_learns(clips: LatentClips, num_frames: int, tmp_path: Path) ->
 def test_clean_frames_do_not_count(clips: LatentClips) -> None:
     """With all but one frame clean, the loss is that of the noisy frame alone: near 1 for a network that says 0."""
     task = denoiser(clips, num_frames=2, levels=LevelMixture(uniform=0, past=1))
-    torch.nn.init.zeros_(task.unet.conv_out.weight)
-    torch.nn.init.zeros_(task.unet.conv_out.bias)
+    torch.nn.init.zeros_(task.network.conv_out.weight)
+    torch.nn.init.zeros_(task.network.conv_out.bias)
     with torch.no_grad():
         losses = [float(task.loss(step_generator(0, step))[0]) for step in range(12)]
     assert 0.8 < sum(losses) / len(losses) < 1.3
@@ -116,7 +116,7 @@ def test_tasks_compute_where_their_networks_are(clips: LatentClips) -> None:
         parts = build_unet(SIZES), build_scheduler(), build_vae(SIZES)
         for network in (parts[0], parts[2]):
             torch.nn.Module.to(network, elsewhere)
-        task = DenoiserTask(*parts, clips, DenoiserSettings(batch_size=2, num_frames=num_frames, sample_steps=2))
+        task = UnetTask(*parts, clips, DenoiserSettings(batch_size=2, num_frames=num_frames, sample_steps=2))
         # Pictures on the way are not tried: the loop of sampling reads its levels on the CPU.
         assert task.loss(step_generator(0, 0))[0].device == elsewhere
     vae = VaeTask(parts[2], VaeSettings(num_frames=8, batch_size=2))

@@ -41,7 +41,7 @@ class NuwaXlSettings:
     """Tell the finest scale alone of the known frames: without the paper's multi-scale injection (MI)."""
     upward_only: Flag = False
     """Tell the way up alone of the known frames: without the paper's symmetric injection (SI)."""
-    loss: Annotated[MtdSettings, Setting(boxed=True)] = MtdSettings()
+    loss: Annotated[MtdSettings, Setting(boxed=True)] = MtdSettings(batch_size=2, sample_steps=12)
     fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
         num_steps=100_000, learning_rate=1e-4, warmup_steps=500, ema_decay=0.9995
     )

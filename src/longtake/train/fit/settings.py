@@ -80,6 +80,34 @@ class FitSettings:
             raise InputError("precision fp16 needs a GPU; use bf16, or no")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiffusionLoss:
+    """Batches of a diffusion model, and the pictures that it makes on the way."""
+
+    batch_size: int
+    """Clips in a batch."""
+    drop_text: float = 0.1
+    """Share of clips that are trained with the empty prompt, for guidance; no effect without text."""
+    sample_steps: int = 16
+    """Steps of the pictures made on the way."""
+    guidance: float = 3.0
+    """Guidance scale of the pictures made on the way; no effect without text."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for values that mean nothing."""
+        check_batch(self.batch_size)
+        if not 0 <= self.drop_text <= 1 or self.guidance < 0:
+            raise InputError("drop_text is a share, from 0 to 1, and guidance cannot be below 0")
+        if not 1 <= self.sample_steps <= 1000:
+            raise InputError(f"pictures cannot be made in {self.sample_steps} steps; use 1 to 1000")
+
+
+def check_batch(size: int) -> None:
+    """Raise InputError for a batch without clips."""
+    if size < 1:
+        raise InputError(f"a batch of {size} clips trains nothing; use 1 or more")
+
+
 def learning_rate(settings: FitSettings, step: int, share: float = 0.0) -> float:
     """Learning rate of this step: a rise, a plateau, a fall.
 

@@ -1,12 +1,19 @@
-"""What one training run has to bring: a network, a loss as a function of the step, pictures, and a way to save."""
+"""What one training run has to bring: a network, a loss as a function of the step, pictures, and a way to save.
+
+Below, what several of them share: attention on a CPU, and pictures laid out.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import interpolate
 
 Scalars = dict[str, float]
 """Name -> number, written to TensorBoard beside the loss."""
@@ -57,3 +64,24 @@ class AdversarialPhase:
     """Their AdamW's weight decay."""
     max_gradient: float = 1.0
     """The gradients of each child are scaled down to this norm."""
+
+
+def cpu_attention(device: torch.device, recomputes: bool = False) -> AbstractContextManager[object]:
+    """Take plain attention on a CPU, where the backward pass of the fused one costs a quarter to half of a step.
+
+    A network that computes activations again for the gradient, outside this context, must do it in the same way.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and not recomputes else nullcontext()
+
+
+def sheet(rows: Float[Tensor, "rows columns 3 height width"]) -> Float[Tensor, "3 sheet_height sheet_width"]:
+    """Return pictures in [0, 1] as one, twice as large."""
+    grid = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    return interpolate(grid[None], scale_factor=2)[0].clamp(0, 1)
+
+
+def above(
+    pictures: Float[Tensor, "rows columns 3 height width"], others: Float[Tensor, "rows columns 3 height width"]
+) -> Float[Tensor, "pairs columns 3 height width"]:
+    """Return rows in turn of both."""
+    return torch.stack([pictures, others], dim=1).flatten(0, 1)

@@ -5,21 +5,17 @@ from typing import Annotated
 
 from longtake.errors import InputError
 from longtake.models.nuwa_xl.config import MtdConfig
-from longtake.train.fit.settings import FitSettings
+from longtake.train.fit.settings import DiffusionLoss, FitSettings
 from longtake.train.nuwa_xl.start import Start
 from longtake.typed import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class MtdSettings:
-    """Batches and loss of mask temporal diffusion."""
+class MtdSettings(DiffusionLoss):
+    """Batches and loss of mask temporal diffusion; each clip has a level of its own."""
 
-    batch_size: int = 2
-    """Clips per step; each has a level of its own."""
     level_shares: Annotated[tuple[float, ...] | None, Setting(metavar="FLOAT ...", unset="equally often")] = None
     """How often each level is drawn, from coarse to fine; equally often if not given."""
-    drop_text: float = 0.1
-    """Share of clips with the empty caption for all frames, for guidance."""
     drop_known: float = 0.1
     """Share of clips at finer levels of which nothing is known, as of those at the coarsest."""
     continued: float = 0.15
@@ -28,21 +24,18 @@ class MtdSettings:
     """How many those are, each equally often."""
     known_noise: float = 0.1
     """Known frames get noise of a strength between none and this, as they will be made by the network itself."""
-    sample_steps: int = 12
-    """Steps of the pictures made on the way."""
     guidance: float = 3.0
     """Guidance scale of the pictures made on the way, and the one that the finished model asks for."""
 
     def __post_init__(self) -> None:
         """Raise InputError for values that mean nothing."""
-        if self.batch_size < 1 or self.sample_steps < 1:
-            raise InputError("batch_size and sample_steps must be 1 or more")
-        if not all(0 <= share <= 1 for share in (self.drop_text, self.drop_known, self.continued)):
-            raise InputError("drop_text, drop_known and continued are shares; use numbers from 0 to 1")
+        super().__post_init__()
+        if not all(0 <= share <= 1 for share in (self.drop_known, self.continued)):
+            raise InputError("drop_known and continued are shares; use numbers from 0 to 1")
         if self.continued + self.drop_known > 1:
             raise InputError("continued and drop_known are more than all clips together; lower one of them")
-        if self.known_noise < 0 or self.guidance < 0:
-            raise InputError("known_noise and guidance cannot be below 0")
+        if self.known_noise < 0:
+            raise InputError("known_noise cannot be below 0")
         if not self.continued_frames or min(self.continued_frames) < 1:
             raise InputError("continued_frames must be 1 or more; --continued 0 leaves such clips out")
         if self.level_shares is not None and (min(self.level_shares) < 0 or not sum(self.level_shares) > 0):

@@ -12,9 +12,7 @@ from longtake.models.nuwa_xl.save import save_unet
 from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
 from longtake.schedule import Prediction, Table, to_x0
-from longtake.train.fit.cpu_attention import cpu_attention
-from longtake.train.fit.sheet import above, sheet
-from longtake.train.fit.task import Scalars, Task
+from longtake.train.fit.task import Scalars, Task, above, cpu_attention, sheet
 from longtake.train.nuwa_xl.data import SpanClips, SpanSource
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.sprites.autoencode import decode_scaled

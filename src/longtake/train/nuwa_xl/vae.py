@@ -9,8 +9,7 @@ from torch import Generator, Tensor, nn
 
 from longtake.models.nuwa_xl.save import save_temporal_autoencoder
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
-from longtake.train.fit.sheet import above, sheet
-from longtake.train.fit.task import Scalars, Task
+from longtake.train.fit.task import Scalars, Task, above, sheet
 from longtake.train.nuwa_xl.data import StretchSettings, draw_clips
 from longtake.train.sprites.autoencode import to_model
 

@@ -9,9 +9,7 @@ from torch import Generator, Tensor, nn
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.load import save_network
-from longtake.train.fit.cpu_attention import cpu_attention
-from longtake.train.fit.sheet import above, sheet
-from longtake.train.fit.task import AdversarialPhase, Scalars, Task
+from longtake.train.fit.task import AdversarialPhase, Scalars, Task, above, cpu_attention, sheet
 from longtake.train.pvdm.losses import (
     Discriminators,
     Distance,

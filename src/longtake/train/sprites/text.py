@@ -1,17 +1,23 @@
-"""Training the text encoder of the embedded model: name the object, the scene and the motion of a caption."""
+"""Training the text encoder of the embedded model: name the object, the scene and the motion of a caption.
 
+The tokenizer before it, a small byte-level BPE in the layout of CLIP's, is learnt from the captions.
+"""
+
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, training_shots
 from longtake.train.fit.task import Scalars, Task
-from longtake.train.sprites.tokenizer import end_of_text
 
 NUM_VARIANTS = 16
 """Paraphrases of every shot that are trained on."""
@@ -87,3 +93,34 @@ class TextTask(Task):
         """Write `text_encoder/` and `tokenizer/`."""
         self.encoder.save_pretrained(folder / "text_encoder")
         self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def train_tokenizer(captions: Iterable[str], max_length: int) -> CLIPTokenizer:
+    """Learn the words of `captions`; whatever else is typed falls into letters and bytes.
+
+    `max_length` counts the start and end tokens; prompts are padded to it with end tokens.
+    """
+    backend = CLIPTokenizer().backend_tokenizer
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer, learner.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    learner.train_from_iterator(captions, trainer)
+    model = json.loads(learner.to_str())["model"]
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    words = list(model["vocab"]) + [f"{letter}</w>" for letter in letters if f"{letter}</w>" not in model["vocab"]]
+    vocabulary = {word: number for number, word in enumerate([*words, START, END])}
+    merges: list[Any] = [tuple(pair) for pair in model["merges"]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=max_length)
+
+
+def end_of_text(tokenizer: CLIPTokenizer) -> int:
+    """Id of the token after a prompt, which also fills it up."""
+    return tokenizer.get_vocab()[END]

@@ -10,8 +10,7 @@ from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
 
 from longtake.data.sprites import random_world
-from longtake.train.fit.sheet import above, sheet
-from longtake.train.fit.task import Scalars, Task
+from longtake.train.fit.task import Scalars, Task, above, sheet
 from longtake.train.sprites.autoencode import decode, posterior, to_model
 from longtake.train.sprites.build import AutoencoderKL
 
