@@ -11,7 +11,7 @@ from torch import Tensor
 from longtake.data.episodes import Captions, Episodes
 from longtake.data.footage import Footage, Recording
 from longtake.errors import CheckpointError, InputError
-from longtake.train.fit.job import Share
+from longtake.train.fit.latents import Share
 from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import SpriteSizes, build_vae
@@ -57,7 +57,7 @@ def test_clips_hold_the_frames_that_their_captions_name(episodes: Episodes, tmp_
 def test_what_is_encoded_is_kept_and_checked(episodes: Episodes, tmp_path: Path) -> None:
     vae = build_vae(SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4))
     encode_episodes(vae, episodes, tmp_path, stop=lambda episode: True)
-    with pytest.raises(InputError, match="does not hold 20 frames"):
+    with pytest.raises(InputError, match="holds no latents"):
         EpisodeLatents(tmp_path, episodes, embed, STRIDES)
     encode_episodes(vae, episodes, tmp_path)
     (file,) = tmp_path.iterdir()

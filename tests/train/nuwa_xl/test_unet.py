@@ -157,7 +157,7 @@ def test_the_same_training_interrupted(runs: Path, tmp_path: Path) -> None:
 
 
 def test_stages_say_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no encoded worlds"):
+    with pytest.raises(InputError, match="holds no latents"):
         SpriteStretches(tmp_path, tmp_path / "captions.safetensors", (1,))
 
 

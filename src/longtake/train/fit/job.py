@@ -17,8 +17,8 @@ from torch import nn
 
 from longtake import __version__
 from longtake.data.footage import Footage
-from longtake.errors import InputError
 from longtake.ranks.world import World
+from longtake.train.fit.latents import Share, check_made_of
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
 from longtake.train.fit.run_record import begin_record
@@ -28,17 +28,6 @@ from longtake.video.lock import Lock
 
 DEFAULT_FPS = 25.0
 """Where recordings do not tell theirs, such as folders of frames."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Which of the files a process writes: number rank, rank + size, ..."""
-
-    rank: int = 0
-    size: int = 1
-
-
-ALL = Share()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +79,7 @@ class Job:
         """
         folder = self.folder / "latents"
         if self.world.rank == 0:
-            check_cache(folder, {"recordings": self.data, **told})
+            check_made_of(folder, {"recordings": self.data, **told})
         self.world.all.say("looked")
         done = encode(folder, Share(rank=self.world.rank, size=self.world.size))
         return folder if all(self.world.all.say(done)) else None
@@ -104,16 +93,6 @@ class Job:
     ) -> bool:
         """Train in the folder; return whether all steps are done."""
         return fit(task, settings, self.folder, self.limit, discriminators, self.limit.share, save)
-
-
-def check_cache(folder: Path, told: dict[str, Any]) -> None:
-    """Note down what latents are made of. Raises InputError where those that are there are of something else."""
-    path = folder / "made_of.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
-    for name in (name for name in told if before.get(name) != told[name]):
-        raise InputError(f"the latents in {folder} were made with other {name} than those of now; delete that folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told), encoding="utf-8")
 
 
 def frame_rate(footage: Footage) -> float:

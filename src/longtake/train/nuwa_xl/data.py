@@ -5,26 +5,25 @@ each stride are encoded once: a stretch is somewhat longer than a clip, so that 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from longtake.data.sprites import SpriteWorld, random_world, training_shots
-from longtake.errors import InputError
+from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.build import AutoencoderKL
-from longtake.train.sprites.cache import encode_pictures
+from longtake.train.sprites.cache import WorldFiles, encode_pictures
 from longtake.train.sprites.text import NUM_VARIANTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class StretchSettings:
+class StretchSettings(WorldFiles):
     """How much of how many sprite worlds is encoded."""
 
     num_worlds: int = 1500
@@ -40,42 +39,31 @@ class StretchSettings:
     calm_every: int = 4
     """One world in so many has shots ten times as long, for videos in which little changes."""
     first_seed: int = 5_000_000
-    """Seed of the first world; the others count up."""
     worlds_per_file: int = 15
-    """Worlds in one file; a broken-off run continues at the file it was writing."""
 
 
 _STARTS = 3000
 """Stretches start before this frame of a world."""
 
 
-def encode_stretches(
-    vae: AutoencoderKL, settings: StretchSettings, folder: Path, stop: Callable[[int], bool] = lambda world: False
-) -> bool:
+def encode_stretches(vae: AutoencoderKL, settings: StretchSettings, folder: Path, stop: Stop = never) -> bool:
     """Draw and encode stretches of all worlds into `folder`, unit variance, float16; files that exist are kept.
 
     Returns whether all are there. A file holds, for every stride s, `latents_s` (stretches, frames, channels, height,
-    width) and `shots_s` (stretches, frames), which are numbers of training shots. `stop(world)` is asked before every
-    file.
+    width) and `shots_s` (stretches, frames), which are numbers of training shots. `stop` is asked before every file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, settings.num_worlds, settings.worlds_per_file):
-        path = folder / f"stretches_{start:06d}.safetensors"
-        if path.exists():
-            continue
-        if stop(start):
-            return False
-        numbers = range(start, min(start + settings.worlds_per_file, settings.num_worlds))
+
+    def encode(numbers: range) -> dict[str, Tensor]:
         worlds = [stretch_world(number, settings) for number in numbers]
         tensors: dict[str, Tensor] = {}
         for stride, count in zip(settings.strides, settings.num_stretches, strict=True):
-            frames = [frame for world in worlds for frame in _places(world, stride, count, settings.num_frames)]
-            latents = torch.cat([encode_pictures(vae, _pictures(*stretch)) for stretch in frames])
+            stretches = [place for world in worlds for place in _places(world, stride, count, settings.num_frames)]
+            latents = torch.cat([encode_pictures(vae, _pictures(*stretch)) for stretch in stretches])
             tensors[f"latents_{stride}"] = latents.unflatten(0, (-1, settings.num_frames))
-            tensors[f"shots_{stride}"] = torch.tensor([_shots(*stretch) for stretch in frames])
-        save_file(tensors, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
-    return True
+            tensors[f"shots_{stride}"] = torch.tensor([_shots(*stretch) for stretch in stretches])
+        return tensors
+
+    return write_latents(folder, in_files("stretches", settings.num_worlds, settings.worlds_per_file, encode), stop)
 
 
 def draw_clips(settings: StretchSettings) -> UInt8[Tensor, "clips frames 3 64 64"]:
@@ -143,22 +131,14 @@ class SpriteStretches(SpanSource):
     def __init__(self, folder: Path, captions: Path, strides: Sequence[int]) -> None:
         """Read all files of `folder`, and the embeddings of all captions.
 
-        Raises InputError where there are none, or none of a stride.
+        Raises InputError where there are none, CheckpointError where those of a stride are missing.
         """
         self.strides = strides
-        found: dict[str, list[Tensor]] = {f"{kind}_{stride}": [] for kind in ("latents", "shots") for stride in strides}
-        for path in sorted(folder.glob("stretches_*.safetensors")):
-            with safe_open(path, "pt") as file:
-                if missing := sorted(set(found) - set(file.keys())):
-                    raise InputError(f"{path} holds no {missing[0]}; encode the worlds again, at these strides")
-                for name, tensors in found.items():
-                    tensors.append(file.get_tensor(name))
-        if not found[f"shots_{strides[0]}"]:
-            raise InputError(f"{folder} holds no encoded worlds; the stage that encodes them must come first")
-        self.latents = [torch.cat(found[f"latents_{stride}"]) for stride in strides]
-        self.shots = [torch.cat(found[f"shots_{stride}"]) for stride in strides]
-        with safe_open(captions, "pt") as file:
-            self.table, self.empty = file.get_tensor("table"), file.get_tensor("empty").float()
+        names = [f"{kind}_{stride}" for kind in ("latents", "shots") for stride in strides]
+        found = list(read_latents(folder, names, "stretches_*").values())
+        self.latents, self.shots = found[: len(strides)], found[len(strides) :]
+        tensors = load_file(captions)
+        self.table, self.empty = tensors["table"], tensors["empty"].float()
 
     def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
         """Return random clips; a shot has the same one of its captions all through a clip."""

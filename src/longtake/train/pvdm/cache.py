@@ -4,7 +4,7 @@ A clip starts at every `every`-th frame of a recording. With `every=1` a step se
 without a cache, rounded to half precision; a larger one leaves out starts, and says so in its name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
 from longtake.data.footage import Footage, Frames
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import InputError
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
-from longtake.train.fit.job import ALL, Share
+from longtake.train.fit.latents import ALL, Share, Stop, in_files, never, read_latents, write_latents
 from longtake.train.fit.settings import Precision
 from longtake.train.pvdm.autoencoder import to_video
 
@@ -36,33 +34,26 @@ def encode_footage(
     footage: Footage,
     every: int,
     folder: Path,
-    stop: Callable[[int], bool] = lambda recording: False,
+    stop: Stop = never,
     precision: Precision = "bf16",
     share: Share = ALL,
     per_file: int = RECORDINGS_PER_FILE,
 ) -> bool:
     """Encode the clips of all recordings into `folder`; files that exist are kept. Returns whether all are done.
 
-    `stop(recording)` is asked before every file, of `per_file` recordings; the same call continues there. Raises
+    `stop` is asked before every file, of `per_file` recordings; the same call continues there. Raises
     InputError where no clip could have one before it in the cache.
     """
     num_frames = autoencoder.config.grid.frames
     check_every(every, num_frames)
-    folder.mkdir(parents=True, exist_ok=True)
-    for first in range(0, len(footage.recordings), per_file):
-        path = folder / f"clips_{first:06d}.safetensors"
-        if path.exists() or first // per_file % share.size != share.rank:
-            continue
-        if stop(first):
-            return False
-        places = clip_places(footage, num_frames, every, first, first + per_file)
-        latents = [
-            _encode(autoencoder, footage, places[start : start + _CLIPS_AT_ONCE], precision)
-            for start in range(0, len(places), _CLIPS_AT_ONCE)
-        ]
-        save_file({"latents": torch.cat(latents), "places": torch.tensor(places)}, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
-    return True
+
+    def encode(recordings: range) -> dict[str, Tensor]:
+        places = clip_places(footage, num_frames, every, recordings.start, recordings.stop)
+        groups = (places[start : start + _CLIPS_AT_ONCE] for start in range(0, len(places), _CLIPS_AT_ONCE))
+        latents = [_encode(autoencoder, footage, group, precision) for group in groups]
+        return {"latents": torch.cat(latents), "places": torch.tensor(places)}
+
+    return write_latents(folder, in_files("clips", len(footage.recordings), per_file, encode), stop, share)
 
 
 def check_every(every: int, num_frames: int) -> None:
@@ -117,15 +108,7 @@ class LatentClips:
 
         Raises InputError where there is none, CheckpointError where one is damaged.
         """
-        paths = sorted(folder.glob("clips_*.safetensors"))
-        if not paths:
-            raise InputError(f"{folder} holds no latents; encode the clips first")
-        try:
-            files = [load_file(path) for path in paths]
-            self.latents = torch.cat([file["latents"] for file in files])
-            self.places = torch.cat([file["places"] for file in files])
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"the latents in {folder} are damaged ({error}); delete them") from error
+        self.latents, self.places = read_latents(folder, ("latents", "places"), "clips_*").values()
         self.shape = tuple(self.latents.shape[1:])
         row = {place: number for number, place in enumerate(map(tuple, self.places.tolist()))}
         before = [row.get((recording, start - num_frames), -1) for recording, start in row]

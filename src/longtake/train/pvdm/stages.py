@@ -26,7 +26,8 @@ from longtake.models.pvdm.load import count_flops, save_index
 from longtake.models.pvdm.losses import PatchDiscriminator
 from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.train.fit.job import Job, Share, frame_rate, num_weights, steps_in_words
+from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
+from longtake.train.fit.latents import Share
 from longtake.train.pvdm.autoencoder import AutoencoderTask, Draw
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
 from longtake.train.pvdm.losses import Discriminators

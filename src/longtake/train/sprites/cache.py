@@ -1,6 +1,5 @@
 """Latents of many sprite worlds and embeddings of all captions, computed once: the data of the denoiser."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import Shot, SpriteWorld, random_world, training_shots
+from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.text import NUM_VARIANTS, captions_of, tokens_of
@@ -22,7 +21,17 @@ FRAMES_AT_ONCE = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheSettings:
+class WorldFiles:
+    """Which worlds are encoded, and into which files."""
+
+    first_seed: int = 2_000_000
+    """Seed of the first world; the others count up."""
+    worlds_per_file: int = 250
+    """Worlds in one file; a broken-off run continues at the file it was writing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings(WorldFiles):
     """How much video is drawn."""
 
     num_worlds: int
@@ -31,39 +40,26 @@ class CacheSettings:
     """Frames of every world."""
     frame_step: int = 1
     """Distance of these frames in the world; more than 1 gives varied pictures instead of video."""
-    first_seed: int = 2_000_000
-    """Seed of the first world; the others count up."""
-    worlds_per_file: int = 250
-    """Worlds in one file; a broken-off run continues at the file it was writing."""
     num_switches: int = 0
     """So many of the worlds, the last ones, show something else from the middle of their frames on."""
 
 
-def encode_worlds(
-    vae: AutoencoderKL, settings: CacheSettings, folder: Path, stop: Callable[[int], bool] = lambda start: False
-) -> bool:
+def encode_worlds(vae: AutoencoderKL, settings: CacheSettings, folder: Path, stop: Stop = never) -> bool:
     """Draw and encode all worlds into `folder`, unit variance, float16; files that exist are kept. Returns whether all
     are there.
 
     Every file holds `latents` (worlds, frames, channels, height, width) and `shots` (worlds, frames).
-    `stop(world)` is asked before every file.
+    `stop(number)` is asked before every file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = {shot: number for number, shot in enumerate(training_shots())}
-    for start in range(0, settings.num_worlds, settings.worlds_per_file):
-        path = folder / f"worlds_{start:06d}.safetensors"
-        if path.exists():
-            continue
-        if stop(start):
-            return False
-        num_worlds = min(settings.worlds_per_file, settings.num_worlds - start)
-        pairs = [_some_frames(number, settings) for number in range(start, start + num_worlds)]
+
+    def encode(places: range) -> dict[str, Tensor]:
+        pairs = [_some_frames(number, settings) for number in places]
         frames = torch.from_numpy(np.stack([frames for frames, _ in pairs]))
         latents = encode_pictures(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
-        shots = torch.tensor([[numbers[shot] for shot in shown] for _, shown in pairs])
-        save_file({"latents": latents, "shots": shots}, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
-    return True
+        return {"latents": latents, "shots": torch.tensor([[numbers[shot] for shot in shown] for _, shown in pairs])}
+
+    return write_latents(folder, in_files("worlds", settings.num_worlds, settings.worlds_per_file, encode), stop)
 
 
 def _some_frames(number: int, settings: CacheSettings) -> tuple[NDArray[np.uint8], list[Shot]]:
@@ -115,14 +111,9 @@ class LatentClips:
 
     def __init__(self, folder: Path, captions: Path) -> None:
         """Read all files of `folder` into memory, and the embeddings."""
-        latents, shots = [], []
-        for path in sorted(folder.glob("worlds_*.safetensors")):
-            with safe_open(path, "pt") as file:
-                latents.append(file.get_tensor("latents"))
-                shots.append(file.get_tensor("shots"))
-        self.latents, self.shots = torch.cat(latents), torch.cat(shots)
-        with safe_open(captions, "pt") as file:
-            self.table, self.empty = file.get_tensor("table"), file.get_tensor("empty")
+        self.latents, self.shots = read_latents(folder, ("latents", "shots"), "worlds_*").values()
+        tensors = load_file(captions)
+        self.table, self.empty = tensors["table"], tensors["empty"]
 
     def draw(self, num_clips: int, num_frames: int, drop_text: float, generator: torch.Generator) -> Drawn:
         """Clips and texts; in a share `drop_text` of the clips both are the empty prompt's."""
