@@ -2,7 +2,7 @@
 
     python scripts/render_sprite_sheet.py src/longtake/data/assets/sprites.png
 
-One 64x64 cell per object of longtake.data.sprite_names.OBJECTS, in that order, four rows of four.
+One 64x64 cell per object of longtake.data.sprite_captions.OBJECTS, in that order, four rows of four.
 Every object faces right (the rocket points straight up) and carries a white outline like a sticker, so that it
 stands out before any scenery.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from longtake.data.sprite_names import OBJECTS
+from longtake.data.sprite_captions import OBJECTS
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 FONT_SIZE = 109

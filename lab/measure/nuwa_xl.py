@@ -6,6 +6,7 @@ on frame by frame, of which each call waits for the one before.
 """
 
 import hashlib
+import heapq
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from lab.common import machine, measured_model, median_seconds
 from lab.measure.processes import on_ranks
-from lab.measure.simulated import Simulated
 from longtake.model import Infill, VideoModel, VideoSpec
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE, Group, World
@@ -31,7 +31,31 @@ from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
 from longtake.samplers.planning import DEFAULT_STEPS
 from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import MemoryStore
-from longtake.tasks.task import Task, run_tasks
+from longtake.tasks.task import Executor, Task, run_tasks
+
+
+class Simulated(Executor):
+    """Workers that all take `seconds` for a task, and give the same tensor for each."""
+
+    def __init__(self, workers: int, seconds: float, result: Tensor) -> None:
+        self.slots = workers
+        self.now = 0.0
+        """Seconds since the start, when the last task that was returned was finished."""
+        self._seconds, self._result = seconds, result
+        self._running: list[tuple[float, Task]] = []
+
+    def submit(self, task: Task, given: Tensor | None) -> None:
+        """Begin a task now; there are as many workers as slots."""
+        heapq.heappush(self._running, (self.now + self._seconds, task))
+
+    def next_finished(self) -> tuple[Task, Tensor]:
+        """Return the task that is finished first, and move the clock to that time."""
+        self.now, task = heapq.heappop(self._running)
+        return task, self._result
+
+    def close(self) -> None:
+        """Do nothing: there are no workers."""
+
 
 PROMPT = "a rocket flies up through the night sky"
 LENGTHS = (256, 1024, 3376)

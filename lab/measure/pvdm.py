@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from lab.common import machine, seconds
-from lab.measure.live_bytes import MIB, kept_bytes
-from lab.measure.sampling_memory import random_pvdm, sampling_peak
-from lab.measure.training_memory import TRAININGS, training_memory
+from lab.measure.memory import MIB, TRAININGS, kept_bytes, random_pvdm, sampling_peak, training_memory
 from lab.measure.unet_3d import Unet3d, Unet3dConfig
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.unet import PvdmUnet

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.data.sprite_names import OBJECTS
+from longtake.data.sprite_captions import OBJECTS
 from longtake.data.sprite_paint import SIZE, Floats
 from longtake.data.sprite_render import draw_scene
 from longtake.data.sprites import SpriteWorld, light

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.data.draws import draw_pairs, draw_windows
-from longtake.data.footage import Footage, Recording, gathered, held_out, in_memory
-from longtake.data.footage_sprites import sprite_worlds
+from longtake.data.footage import Footage, Recording, draw_windows, gathered, held_out, in_memory
+from longtake.data.footage_files import sprite_worlds
 from longtake.data.sprite_captions import parse_caption
 from longtake.data.sprites import random_world
 from longtake.errors import InputError
@@ -45,16 +44,6 @@ def test_frames_may_change_their_size_on_the_way():
 
     recording = Recording(name="a", num_frames=4, fps=None, read=read)
     assert Footage(recordings=(recording,), size=8).clip(0, 0, 4).shape == (4, 8, 8, 3)
-
-
-def test_a_pair_is_two_clips_in_a_row_where_there_are_two():
-    footage = footage_of(40)
-    clip, previous = footage.pair(0, 16, 16)
-    assert previous is not None
-    assert clip[:, 0, 0, 0].tolist() == list(range(16, 32))
-    assert previous[:, 0, 0, 0].tolist() == list(range(16))
-    clip, previous = footage.pair(0, 15, 16)
-    assert previous is None and clip[:, 0, 0, 0].tolist() == list(range(15, 31))
 
 
 def test_short_recordings_are_skipped_and_the_reasons_told():
@@ -123,17 +112,9 @@ def test_windows_follow_from_the_generator():
     assert first == second != other
 
 
-def test_pairs_have_a_past_unless_their_recording_is_too_short():
-    footage = footage_of(15, 20, 32, 40)
-    drawn = draw_pairs(footage, 16, 2000, torch.Generator().manual_seed(0))
-    starts = {number: {start for recording, start in drawn if recording == number} for number in range(4)}
-    assert starts == {0: set(), 1: set(range(5)), 2: {16}, 3: set(range(16, 25))}
-
-
-@pytest.mark.parametrize("draw", [draw_windows, draw_pairs])
-def test_clips_longer_than_everything_are_refused(draw):
+def test_clips_longer_than_everything_are_refused():
     with pytest.raises(InputError, match="no recording has 16 frames, the longest has 15"):
-        draw(footage_of(10, 15), 16, 1, torch.Generator())
+        draw_windows(footage_of(10, 15), 16, 1, torch.Generator())
 
 
 def test_sprite_worlds_come_with_caption_and_shot():

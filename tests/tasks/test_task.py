@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab.measure.simulated import Simulated
+from lab.measure.nuwa_xl import Simulated
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request

@@ -9,7 +9,7 @@ import pytest
 
 from longtake.apps.train.embedded import STAGES as NAMES
 from longtake.data.footage import Footage
-from longtake.data.footage_sprites import sprite_worlds
+from longtake.data.footage_files import sprite_worlds
 from longtake.errors import InputError, OutputError
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig

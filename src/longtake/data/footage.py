@@ -6,9 +6,10 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Generator, randint
 
 from longtake.data.pixels import centre_square
-from longtake.data.sprite_names import Shot
+from longtake.data.sprite_captions import Shot
 from longtake.errors import InputError
 
 Frames = NDArray[np.uint8]
@@ -53,17 +54,6 @@ class Footage:
         chosen = self.recordings[recording]
         assert 0 <= start < stop <= chosen.num_frames, (start, stop, chosen)
         return np.concatenate([centre_square(frame[None], self.size) for frame in chosen.read(start, stop)])
-
-    def pair(self, recording: int, start: int, num_frames: int) -> tuple[Frames, Frames | None]:
-        """Return the clip of `num_frames` at start, and the clip right before it; None where that many do not precede.
-
-        A model that continues learns from both (PVDM, arXiv 2302.07685, sec. 3.3); without a clip before, the condition
-        is empty. `draw_pairs` draws starts that suit.
-        """
-        if start < num_frames:
-            return self.clip(recording, start, start + num_frames), None
-        both = self.clip(recording, start - num_frames, start + num_frames)
-        return both[num_frames:], both[:num_frames]
 
     def summary(self) -> str:
         """One line: what there is, and how many were skipped for which reasons; `skipped` names all of them."""
@@ -119,6 +109,26 @@ def in_memory(footage: Footage) -> Footage:
         for number, recording in enumerate(footage.recordings)
     ]
     return replace(footage, recordings=tuple(kept))
+
+
+def draw_windows(footage: Footage, num_frames: int, num: int, generator: Generator) -> list[tuple[int, int]]:
+    """Return recording and first frame of `num` clips of `num_frames`: each recording equally likely, then each start.
+
+    A generator alone decides. Recordings shorter than a clip are left out; InputError where all of them are.
+    """
+    lengths = [recording.num_frames for recording in footage.recordings]
+    fitting = [number for number, length in enumerate(lengths) if length >= num_frames]
+    if not fitting:
+        raise InputError(f"no recording has {num_frames} frames, the longest has {max(lengths)}; use shorter clips")
+    drawn = []
+    for _ in range(num):
+        recording = fitting[_below(len(fitting), generator)]
+        drawn.append((recording, _below(lengths[recording] - num_frames + 1, generator)))
+    return drawn
+
+
+def _below(stop: int, generator: Generator) -> int:
+    return int(randint(stop, (), generator=generator))
 
 
 def _slice(frames: Frames, start: int, stop: int) -> Frames:

@@ -1,4 +1,4 @@
-"""Footage from folders on disk: any videos, UCF-101 with its official splits, SkyTimelapse's folders of frames.
+"""Footage from folders (any videos, UCF-101 with its official splits, SkyTimelapse's frames) and of sprite worlds.
 
 Video files are opened by a function that is passed in (`longtake.video.seekable.open_video`).
 """
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.data.footage import Footage, Frames, Recording, gathered
+from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
 from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, picture_files, subfolders
 from longtake.video.pictures import picture_size, read_picture
@@ -94,6 +95,32 @@ def sky_timelapse(root: Path, split: str, *, size: int, min_frames: int) -> Foot
     looked_for = f"folders of frames ({' '.join(sorted(PICTURE_ENDINGS))}) in {root / split}/VIDEO/CLIP/"
     found = (frame_folder(folder, str(folder.relative_to(root / split))) for folder in folders)
     return gathered(found, size=size, min_frames=min_frames, looked_for=looked_for)
+
+
+def sprite_worlds(
+    num_worlds: int, num_frames: int, *, size: int = 64, min_frames: int = 1, first_seed: int = 0
+) -> Footage:
+    """Return `num_worlds` sprite worlds of one shot each, of which the first `num_frames` count as the recording.
+
+    Seeds count up from `first_seed`; the held-out combinations of object, scene and motion do not occur. The label is
+    the caption. Frames are drawn whenever they are read; `in_memory` draws them once. Raises InputError where
+    `num_frames` is less than `min_frames`, and for no worlds.
+    """
+    recordings = (_world(seed, num_frames) for seed in range(first_seed, first_seed + num_worlds))
+    looked_for = f"{num_worlds} sprite worlds of {num_frames} frames"
+    return gathered(recordings, size=size, min_frames=min_frames, looked_for=looked_for)
+
+
+def _world(seed: int, num_frames: int) -> Recording:
+    world = random_world(seed)
+    return Recording(
+        name=f"world-{seed}",
+        num_frames=num_frames,
+        fps=float(FPS),
+        read=world.frames,
+        label=world.caption(0),
+        shot=world.shot(0),
+    )
 
 
 def at_rate(source: VideoSource, fps: float) -> NDArray[np.int64]:

@@ -93,8 +93,7 @@ def open_footage(
 
 
 def _all_footage(settings: FootageSettings, size: int, min_frames: int, open_video: "OpenVideo") -> "Footage":
-    from longtake.data.footage_files import sky_timelapse, ucf101, video_folder
-    from longtake.data.footage_sprites import sprite_worlds
+    from longtake.data.footage_files import sky_timelapse, sprite_worlds, ucf101, video_folder
 
     split, folder = settings.split or "train", settings.folder
     if settings.layout == "sprites":

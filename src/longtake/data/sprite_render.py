@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from longtake.data.sprite_names import OBJECTS
+from longtake.data.sprite_captions import OBJECTS
 from longtake.data.sprite_paint import MARGIN, PERIOD, SIZE, Floats, Layer
 from longtake.data.sprite_scenes import scene
 

@@ -15,15 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from longtake.data.sprite_captions import VOCABULARY, caption, grammar_corpus, parse_caption
-from longtake.data.sprite_names import (
+from longtake.data.sprite_captions import (
     MOTIONS,
     OBJECTS,
     SCENES,
+    VOCABULARY,
     Shot,
     all_shots,
+    caption,
+    grammar_corpus,
     held_out_shots,
     is_held_out,
+    parse_caption,
     training_shots,
 )
 from longtake.data.sprite_paint import SIZE

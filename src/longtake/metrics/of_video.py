@@ -7,8 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from longtake.data.sprite_captions import parse_caption
-from longtake.data.sprite_names import Shot
+from longtake.data.sprite_captions import Shot, parse_caption
 from longtake.errors import InputError, OutputError
 from longtake.metrics.metric import Metric
 from longtake.prompts import parse_prompts

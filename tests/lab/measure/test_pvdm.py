@@ -11,9 +11,8 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from lab.measure import training_memory
-from lab.measure.live_bytes import GIB, MIB, LiveBytes
+from lab.measure.memory import GIB, MIB, LiveBytes, Recomputed, Training, recompute_attention
 from lab.measure.pvdm import activations, network, speed
-from lab.measure.training_memory import Recomputed, Training, recompute_attention
 from longtake.models.pvdm.config import Grid, UnetConfig
 from longtake.models.pvdm.unet import PvdmUnet
 

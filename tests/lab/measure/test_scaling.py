@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from lab.measure.rank_trials import CELLS, PADDING, SIZES, TOP_K, Trial, forward_trial
-from lab.measure.scaling import fit_link
-from lab.measure.scaling_tables import simulated_tables
+from lab.measure.scaling import fit_link, simulated_tables
 from longtake.models.modelscope.spec import temporal_layers
 from longtake.models.toy import Toy
 from longtake.noise import seeded_noise

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lab.measure.simulated import Simulated
+from lab.measure.nuwa_xl import Simulated
 from longtake.apps.plan.forecast import Link, Machines, forecast
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY

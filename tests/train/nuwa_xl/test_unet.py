@@ -20,7 +20,7 @@ from longtake.train.fit.loop import fit, step_generator
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import SpriteStretches, StretchSettings, encode_stretches, stretch_world
-from longtake.train.nuwa_xl.embedded_stages import train_mtd, write_weights
+from longtake.train.nuwa_xl.recipe import train_mtd, write_weights
 from longtake.train.nuwa_xl.unet import MtdSettings, MtdTask, draw_mask, level_mask
 from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_unet, build_vae
 
@@ -149,7 +149,7 @@ def test_the_same_training_interrupted(runs: Path, tmp_path: Path) -> None:
     one, other = (load_unet(place.final("mtd")).state_dict() for place in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     (tmp_path / "sprites").symlink_to(WEIGHTS / "sprites")
-    write_weights(2.0, 1.0, whole, tmp_path)
+    write_weights(whole, tmp_path)
     written = tmp_path / "nuwa-sprites"
     half = load_unet(written / "unet").state_dict()
     assert all(torch.equal(value.half(), half[name].half()) for name, value in one.items())

@@ -17,9 +17,8 @@ from longtake.ranks.world import World
 from longtake.train.fit.loop import fit
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import AdversarialPhase
-from longtake.train.pvdm.autoencoder import AutoencoderTask
+from longtake.train.pvdm.autoencoder import AutoencoderTask, Discriminators
 from longtake.train.pvdm.cache import LatentClips, encode_footage
-from longtake.train.pvdm.losses import Discriminators
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.pvdm.stages import footage_draw
 from longtake.train.pvdm.unet import DiffusionTask

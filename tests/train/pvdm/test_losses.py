@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from longtake.models.pvdm.losses import Lpips, PatchDiscriminator, our_discriminator, our_lpips
-from longtake.train.pvdm.losses import (
+from longtake.train.pvdm.autoencoder import (
     Discriminators,
     LossWeights,
     adversarial_loss,

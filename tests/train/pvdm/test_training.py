@@ -13,14 +13,11 @@ from longtake.errors import CheckpointError, InputError, MissingExtraError
 from longtake.models.pvdm.config import Grid
 from longtake.models.pvdm.losses import VGG_CHANNELS, VGG_LAYER, Lpips, PatchDiscriminator
 from longtake.train.fit.checkpoint import load_checkpoint
+from longtake.train.fit.job import begin_record, memory_advice
 from longtake.train.fit.loop import fit, step_generator
-from longtake.train.fit.memory import memory_advice
-from longtake.train.fit.run_record import begin_record
-from longtake.train.pvdm.autoencoder import to_video
+from longtake.train.pvdm.autoencoder import reconstruction_loss, to_video
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
-from longtake.train.pvdm.efficientnet import EfficientNetDistance
-from longtake.train.pvdm.losses import reconstruction_loss
-from longtake.train.pvdm.perceptual import load_lpips, load_perceptual
+from longtake.train.pvdm.perceptual import EfficientNetDistance, load_lpips, load_perceptual
 from longtake.train.pvdm.settings import LossWeights, PerceptualChoice
 from longtake.train.pvdm.stages import frozen_autoencoder, num_levels
 
@@ -195,7 +192,7 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_out_of_memory_says_what_to_change(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.train.fit.memory.peak_memory", lambda: 2_500_000_000)
+    monkeypatch.setattr("longtake.train.fit.job.peak_memory", lambda: 2_500_000_000)
     with pytest.raises(InputError) as raised, memory_advice("lower it"):
         raise error
     assert str(raised.value) == said
@@ -244,7 +241,7 @@ def test_lpips_is_read_from_the_two_files_that_people_have(tmp_path: Path) -> No
 
 
 def test_a_perceptual_network_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.train.pvdm.efficientnet.PACKAGE", "no_such_package_here")
+    monkeypatch.setattr("longtake.train.pvdm.perceptual.PACKAGE", "no_such_package_here")
     with pytest.raises(MissingExtraError, match=r"longtake\[perceptual\]"):
         load_perceptual("efficientnet", (), torch.device("cpu"))
     assert load_perceptual("none", (), torch.device("cpu")) is None
@@ -265,7 +262,7 @@ def test_efficientnet_is_read_from_its_package(tmp_path: Path, monkeypatch: pyte
     theirs = {their_name(name): tensor for name, tensor in network.state_dict().items()}
     theirs |= {"_fc.weight": torch.zeros(2), "_bn1.weight": torch.zeros(2), "_blocks.15._bn2.bias": torch.zeros(2)}
     torch.save(theirs, tmp_path / "lite0.pth")
-    monkeypatch.setattr("longtake.train.pvdm.efficientnet.weights_file", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr("longtake.train.pvdm.perceptual.weights_file", lambda: tmp_path / "lite0.pth")
     distance = load_perceptual("efficientnet", (), torch.device("cpu"))
     assert distance is not None and not any(one.requires_grad for one in distance.parameters())
     picture = torch.rand(2, 3, 32, 32) * 2 - 1

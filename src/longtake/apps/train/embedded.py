@@ -79,11 +79,11 @@ def judge_command(arguments: Sequence[str]) -> int:
     """Train the judge."""
     settings = parse_arguments(JudgeSettings, "train judge", arguments)
     check_output(settings.output)
-    from longtake.train.judge.classifier import JudgeTraining, train_judge
+    from longtake.train.judge import train_judge
 
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):
-        train_judge(settings.output, JudgeTraining(seed=settings.seed))
+        train_judge(settings.output, settings.seed)
     if settings.json:
         print(json.dumps({"folder": str(settings.output), "seconds": round(time.monotonic() - began, 1)}))
     return 0

@@ -11,11 +11,10 @@ from longtake.apps.arguments import parse_arguments
 from longtake.apps.train.session import RunSession, run_training
 from longtake.errors import InputError
 from longtake.models.hub.files import digest
-from longtake.train.fit.run_record import settings_of
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.settings import MtdSettings, NuwaXlRun
 from longtake.train.nuwa_xl.start import chosen_network, chosen_size, read_start
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, to_json
 
 if TYPE_CHECKING:
     from longtake.data.episodes import Episodes
@@ -74,7 +73,7 @@ def nuwa_xl_command(arguments: Sequence[str]) -> int:
 
 
 def _asked(run: NuwaXlRun, episodes: "Episodes") -> dict[str, Any]:
-    asked, told = settings_of(run=run), [[one.starts, one.stops, one.texts] for one in episodes.captions]
+    asked, told = to_json({"run": run}), [[one.starts, one.stops, one.texts] for one in episodes.captions]
     asked["captions"] = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     # What it is, and not where it lies.
     asked["run"]["start"] = digest(run.start.parts.values())

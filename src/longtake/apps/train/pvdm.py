@@ -12,9 +12,8 @@ from longtake.errors import InputError
 from longtake.models.hub.files import digest
 from longtake.models.pvdm.config import AutoencoderConfig
 from longtake.models.pvdm.spec import read_config
-from longtake.train.fit.run_record import settings_of
 from longtake.train.pvdm.settings import EFFICIENTNET_PACKAGE, AutoencoderRun, DiffusionRun
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, to_json
 
 if TYPE_CHECKING:
     from longtake.data.footage import Footage
@@ -79,7 +78,7 @@ def autoencoder_command(arguments: Sequence[str]) -> int:
         raise InputError("--perceptual-weight has no effect with --perceptual none; choose a network, or leave it out")
     if run.perceptual.kind == "efficientnet":
         need(EFFICIENTNET_PACKAGE, "perceptual")
-    asked = settings_of(run=run, footage=recordings.chosen())
+    asked = to_json({"run": run, "footage": recordings.chosen()})
 
     def train(job: "Callable[..., Job]") -> bool:
         from longtake.train.pvdm.stages import autoencoder_stage
@@ -98,7 +97,7 @@ def diffusion_command(arguments: Sequence[str]) -> int:
     part, recordings = _autoencoder_part(settings.autoencoder), settings.recordings
     config = read_config(AutoencoderConfig, part)
     run = settings.run.on(config, part)
-    asked = settings_of(run=run, footage=recordings.chosen()) | {"autoencoder_digest": digest([part])}
+    asked = to_json({"run": run, "footage": recordings.chosen()}) | {"autoencoder_digest": digest([part])}
 
     def train(job: "Callable[..., Job]") -> bool:
         from longtake.train.pvdm.stages import diffusion_stage

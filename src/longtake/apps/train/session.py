@@ -85,8 +85,7 @@ def _trained(
     import torch
 
     from longtake.ranks.rendezvous import joined_world
-    from longtake.train.fit.job import Job
-    from longtake.train.fit.memory import memory_advice
+    from longtake.train.fit.job import Job, memory_advice
 
     device = choose_hardware(session.device, "float32").device
     fit.check_device(device)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.data.sprite_names import MOTIONS, OBJECTS, Shot
+from longtake.data.sprite_captions import MOTIONS, OBJECTS, Shot
 from longtake.data.sprite_render import placed
 from longtake.data.sprite_scenes import scene
 from longtake.data.sprites import SpriteWorld

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from longtake.data.sprite_names import OBJECTS
+from longtake.data.sprite_captions import OBJECTS
 from longtake.data.sprite_paint import SIZE, Floats
 from longtake.data.sprite_render import Pose
 

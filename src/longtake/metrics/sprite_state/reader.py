@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.data.sprite_names import Shot
+from longtake.data.sprite_captions import Shot
 from longtake.data.sprite_paint import SIZE, Floats
 from longtake.data.sprite_render import Pose
 from longtake.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from longtake.data.sprite_names import SCENES
+from longtake.data.sprite_captions import SCENES
 from longtake.data.sprite_paint import PERIOD, SIZE, Floats, Layer
 from longtake.data.sprite_render import Placed, cut, draw_scene, standing
 from longtake.data.sprite_scenes import scene

@@ -1,10 +1,11 @@
-"""Where a stage of training on recordings runs, and what its folder says of it.
+"""Where a stage of training on recordings runs, and what its folder says of it, in run.json beside its checkpoints.
 
 A stage is called in all processes of a job; the first one writes and speaks.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,16 @@ from torch import nn
 
 from longtake import __version__
 from longtake.data.footage import Footage
+from longtake.errors import CheckpointError, InputError
+from longtake.machine import peak_memory
 from longtake.ranks.world import World
 from longtake.train.fit.latents import Share, check_made_of
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
-from longtake.train.fit.run_record import begin_record
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import AdversarialPhase, Task
+from longtake.typed import read_typed
+from longtake.video.durable import replace_durable
 from longtake.video.lock import Lock
 
 DEFAULT_FPS = 25.0
@@ -109,3 +113,111 @@ def num_weights(network: nn.Module) -> int:
 def steps_in_words(num_steps: int, batch_size: int, parts: int) -> str:
     """Return how much is trained, for people."""
     return f"{num_steps:,} steps of {f'{parts} x ' if parts > 1 else ''}{batch_size} clips"
+
+
+_CPU = "can't allocate memory"
+
+
+@contextmanager
+def memory_advice(advice: str) -> Iterator[None]:
+    """Turn running out of memory, of a GPU or of the machine, into one line with the numbers and what to change.
+
+    `advice` ends the line; InputError is raised.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and _CPU not in str(error):
+            raise
+        raise InputError(f"out of memory{_numbers(str(error))}; {advice}") from error
+
+
+def _numbers(message: str) -> str:
+    """Return what is known of sizes, in brackets."""
+    wanted = re.search(r"(?:[Tt]ried|Unable) to allocate ([\d.]+) (\w+)", message)
+    total = re.search(r"total capacity of ([\d.]+ \w+)", message)
+    said = [f"{_readable(*wanted.groups())} more were needed"] if wanted else []
+    said.append(f"the GPU has {total[1]}" if total else f"this process has had {peak_memory() / 1e9:.1f} GB")
+    return f" ({', '.join(said)})"
+
+
+def _readable(count: str, unit: str) -> str:
+    return f"{float(count) / 1e9:.2g} GB" if unit == "bytes" else f"{count} {unit}"
+
+
+RECORD = "run.json"
+_FREE = (
+    "sample_minutes",
+    "save_minutes",
+    "keep",
+    "log_every",
+    "recompute",
+    "in_memory",
+    "vgg",
+    "autoencoder",
+    "folder",
+)
+"""Settings that change no weight, and places of files."""
+_LESS_MEMORY = ("batch_size", "parts")
+"""Settings that may have to change when memory runs out."""
+_GO_ON = ("run.fit.num_steps", "run.judges.")
+"""Settings with which a finished run goes on, until a second phase has begun."""
+
+
+def begin_record(folder: Path, stage: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Write run.json to the folder of a run, and return what differs from an earlier call, in words.
+
+    `facts` are what else is worth knowing; under "data", a digest of the recordings. Once there is a checkpoint,
+    `settings` must be the same but for steps, the size of a batch, and what changes no weight. Raises InputError for
+    other differences, and for the folder of another stage.
+    """
+    earlier = _read(folder / RECORD)
+    changes: list[str] = []
+    if earlier and earlier.get("stage") != stage:
+        raise InputError(f"{folder} is a run of {earlier.get('stage')}; choose another folder for {stage}")
+    if earlier and list(folder.glob("checkpoint*")):
+        changes = _changes(folder, _flat(earlier.get("settings", {})), _flat(settings))
+        if earlier.get("data") != facts.get("data"):
+            changes.append("there are other recordings than when the run began")
+    content = {"stage": stage, "settings": settings, **facts}
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_durable(folder / RECORD, (json.dumps(content, indent=2) + "\n").encode())
+    return changes
+
+
+def _changes(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    second_phase = list(folder.glob("checkpoint*/rival.safetensors"))
+    goes_on = ("run.judges.steps",) if second_phase else _GO_ON
+    found = []
+    for name, value in now.items():
+        last = name.split(".")[-1]
+        if before.get(name) == value or name.startswith(goes_on) or last in _FREE:
+            continue
+        what = last.removeprefix("num_").replace("_", " ")
+        if last not in _LESS_MEMORY:
+            raise InputError(
+                f"the run in {folder} was begun with {what} {before.get(name)}, not {value}; "
+                "give the same settings, or another folder"
+            )
+        found.append(f"{what} {value} in place of {before.get(name)}")
+    return found
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under names joined by dots; lists count as values."""
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    return {
+        name: value
+        for key, inner in settings.items()
+        for name, value in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return read_typed(dict[str, Any], path.read_bytes(), str(path), error=CheckpointError)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it to let the run go on") from None

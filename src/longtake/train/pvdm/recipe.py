@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from longtake.data.footage import Footage
-from longtake.data.footage_sprites import sprite_worlds
+from longtake.data.footage_files import sprite_worlds
 from longtake.data.sprites import FPS, VOCABULARY, random_world, training_shots
 from longtake.models.hub.configs import stem
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
@@ -122,7 +122,7 @@ def train_diffusion(
     )
 
 
-def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
+def write_weights(runs: Runs, weights: Path) -> None:
     """Write `pvdm-sprites` into `weights`, in half precision; text encoder and tokenizer are those of `sprites`."""
     folder, costs = weights / "pvdm-sprites", dict[str, int]()
     folder.mkdir(parents=True)
@@ -133,7 +133,7 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
         save_network(folder, config, {name: tensor.half() for name, tensor in tensors.items()})
         costs |= count_flops(config)
     words = list(VOCABULARY)
-    save_index(folder, True, fps=float(FPS), guidance=guidance, vocabulary=words, shared="../sprites", **costs)
+    save_index(folder, True, fps=float(FPS), guidance=GUIDANCE, vocabulary=words, shared="../sprites", **costs)
 
 
 def captions(worlds: Footage, states: Path) -> Captions:

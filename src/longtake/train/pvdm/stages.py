@@ -15,8 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
-from longtake.data.draws import draw_windows
-from longtake.data.footage import Footage
+from longtake.data.footage import Footage, draw_windows
 from longtake.errors import CheckpointError, InputError
 from longtake.models.hub.configs import stem
 from longtake.models.hub.files import digest
@@ -28,9 +27,8 @@ from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
 from longtake.train.fit.latents import Share
-from longtake.train.pvdm.autoencoder import AutoencoderTask, Draw
+from longtake.train.pvdm.autoencoder import AutoencoderTask, Discriminators, Draw
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
-from longtake.train.pvdm.losses import Discriminators
 from longtake.train.pvdm.perceptual import load_perceptual
 from longtake.train.pvdm.settings import AutoencoderRun, DiffusionRun
 from longtake.train.pvdm.unet import DiffusionTask

@@ -5,25 +5,92 @@ autoencoder where clips are encoded in each step, activations, and all temporary
 Not counted: memory that a kernel takes for itself (cuDNN), what the allocator loses to gaps, the CUDA context, data.
 """
 
+import gc
 import math
-from collections.abc import Callable
+import tempfile
+import tracemalloc
+import weakref
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from lab.measure.live_bytes import GIB, LiveBytes
 from lab.measure.unet_3d import Unet3d, Unet3dConfig
+from longtake._generate import Output, generate
+from longtake.model import Continuation, VideoSpec
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
+from longtake.models.pvdm.model import PvdmModel
 from longtake.models.pvdm.unet import PositionAttention, PvdmUnet
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.train.fit.ema import Ema
+
+GIB, MIB = 2**30, 2**20
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts, inside its context, the bytes of all storages that operations have returned and that still live.
+
+    What an operation needs while it runs and does not return is not seen; nor is anything outside torch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        """The most so far; may be set back to `now`."""
+        self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and look at what it returns."""
+        returned = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(returned):
+            if isinstance(leaf, Tensor):
+                self._add(leaf)
+        return returned
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+
+        def free(_: object) -> None:
+            del self._seen[key]
+            self.now -= size
+
+        self._seen[key] = weakref.ref(storage, free)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+
+def kept_bytes(build: Callable[[], Callable[[], object]]) -> int:
+    """Return the bytes that a forward keeps for the gradient, its result included and weights left out.
+
+    `build` makes the network and returns the forward.
+    """
+    with LiveBytes() as live:
+        forward = build()
+        before = live.now
+        result = forward()
+        kept = live.now - before
+        del result
+    return kept
+
 
 CARD = 24 * GIB
 """Memory of the paper's GPU."""
@@ -188,3 +255,52 @@ def _latents(batch: int) -> Tensor:
 def _planes_loss(unet: nn.Module, previous: Tensor, latents: Tensor) -> Tensor:
     noise = torch.empty_like(latents)
     return (unet(latents + noise, torch.zeros(len(latents)), previous) - noise).square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The most bytes at any time of a run."""
+
+    tensors: int
+    """Of torch, without the model's weights."""
+    arrays: int
+    """Of Python and NumPy, which hold the pixels on their way to the file."""
+
+
+def random_pvdm(autoencoder: AutoencoderConfig, unet: UnetConfig) -> PvdmModel:
+    """Return a PVDM with random weights."""
+    torch.manual_seed(0)
+    grid = unet.grid
+    spec = VideoSpec(
+        name="random-pvdm",
+        num_frames=grid.frames,
+        height=grid.rows * autoencoder.patch,
+        width=grid.columns * autoencoder.patch,
+        fps=8.0,
+        latent_shape=(unet.latent_channels, grid.positions),
+        guidance=1.0,
+        capabilities=frozenset({Continuation}),
+        bounded=True,
+    )
+    parts = SimpleNamespace(autoencoder=PvdmAutoencoder(autoencoder).eval(), unet=PvdmUnet(unet).eval())
+    for network in (parts.autoencoder, parts.unet):
+        network.requires_grad_(False)
+    return PvdmModel(parts, spec, digest="random")
+
+
+def sampling_peak(model: PvdmModel, clips: int) -> Peak:
+    """Return the peak of making so many clips, one step each, into a lossless file.
+
+    Of the encoder's own memory, outside Python, nothing is seen.
+    """
+    request = Request(
+        prompts=PromptTimeline.constant("anything"), frames=clips * model.spec.num_frames, seed=1, steps=1
+    )
+    gc.collect()
+    with tempfile.TemporaryDirectory() as folder, LiveBytes() as live:
+        tracemalloc.start()
+        try:
+            generate(model, request, Autoregressive(), Output(path=Path(folder) / "video.mkv"))
+            return Peak(tensors=live.peak, arrays=tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()

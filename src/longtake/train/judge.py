@@ -1,20 +1,15 @@
-"""Train the judge of sprite videos on ground truth: real clips, and real clips spoilt on purpose.
-
-python -m longtake.train.judge.classifier OUT_FOLDER
-"""
+"""Train the judge of sprite videos on ground truth: real clips, and real clips spoilt on purpose."""
 
 import json
 import math
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.data.sprite_render import draw_scene
@@ -28,38 +23,23 @@ _SEED_OFFSET = 1_000_000_000
 _LATEST_START = 20_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgeTraining:
-    """Knobs of the judge's training."""
-
-    seed: int = 0
-    """Seed of the weights, the worlds and their spoiling."""
-    steps: int = 700
-    """Batches to train on; 700 take about 8 minutes on one core."""
-    batch_size: int = 24
-    """Clips in a batch, each rendered once and never again."""
-    learning_rate: float = 2e-3
-    """Peak learning rate (AdamW, warm-up then cosine)."""
-    spoilt: float = 0.35
-    """Share of clips that are spoilt so that a head has to reject them."""
-    start_from: Path | None = None
-    """An earlier judge to continue from; layers that have another shape there start afresh."""
+SETTINGS = {"steps": 700, "batch_size": 24, "learning_rate": 2e-3, "spoilt": 0.35}
+"""Batches, about 8 minutes on one core; clips in each, rendered once and never again; peak of AdamW's rate, which rises
+and then falls by a cosine; share of clips that are spoilt so that a head has to reject them."""
 
 
-def train_judge(out: Path, settings: JudgeTraining) -> None:
+def train_judge(out: Path, seed: int = 0) -> None:
     """Train a judge and write judge.safetensors (float16) and judge.json into the folder `out`."""
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng([settings.seed, 30])
+    torch.manual_seed(seed)
+    rng, steps, rate = np.random.default_rng([seed, 30]), int(SETTINGS["steps"]), SETTINGS["learning_rate"]
     network = JudgeNetwork()
-    if settings.start_from is not None:
-        _copy_weights(settings.start_from, network)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
     began = time.time()
-    for step in range(settings.steps):
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _pace(step, settings.steps)
-        clips, labels = _batch(rng, settings)
+            group["lr"] = rate * _pace(step, steps)
+        clips, labels = _batch(rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(clips)
         losses = [F.cross_entropy(logits[head].float(), labels[head], label_smoothing=0.02) for head in HEADS]
@@ -71,18 +51,12 @@ def train_judge(out: Path, settings: JudgeTraining) -> None:
             right = {head: _accuracy(logits[head], labels[head]) for head in HEADS}
             print(f"step {step} loss {loss.item():.3f} {right} {time.time() - began:.0f} s", flush=True)
         if step % 100 == 99:
-            _save(network, out, settings)
-    _save(network, out, settings)
+            _save(network, out, seed)
+    _save(network, out, seed)
 
 
 def _pace(step: int, steps: int) -> float:
     return min((step + 1) / 30, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-
-
-def _copy_weights(path: Path, network: JudgeNetwork) -> None:
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    weights = {name: value.float() for name, value in load_file(path).items() if value.shape == shapes.get(name)}
-    network.load_state_dict(weights, strict=False)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -90,24 +64,20 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
     return round(float((logits.argmax(-1) == labels)[known].float().mean()), 2)
 
 
-def _save(network: JudgeNetwork, out: Path, settings: JudgeTraining) -> None:
+def _save(network: JudgeNetwork, out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     weights = {
         name: value.half().contiguous() for name, value in network.state_dict().items() if value.is_floating_point()
     }
     save_file(weights, out / "judge.safetensors")
-    config = {head: list(names) for head, names in HEADS.items()} | {"training": _plain(settings)}
+    config = {head: list(names) for head, names in HEADS.items()} | {"training": {"seed": seed} | SETTINGS}
     (out / "judge.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def _plain(settings: JudgeTraining) -> dict[str, float | int | bool]:
-    return {name: value if name != "start_from" else value is not None for name, value in vars(settings).items()}
-
-
-def _batch(rng: np.random.Generator, settings: JudgeTraining) -> tuple[Tensor, dict[str, Tensor]]:
+def _batch(rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     clips, labels = [], []
-    for _ in range(settings.batch_size):
-        clip, label = _example(rng, settings.spoilt)
+    for _ in range(int(SETTINGS["batch_size"])):
+        clip, label = _example(rng, SETTINGS["spoilt"])
         clips.append(clip)
         labels.append(label)
     batch = torch.from_numpy(np.stack(clips))
@@ -240,7 +210,3 @@ def _quantised(x: Tensor, step: float) -> Tensor:
     steps = step * (0.5 + (rows[:, None] + rows[None, :]) / 7)
     rounded = torch.round(dct @ blocks @ dct.T / steps) * steps
     return (dct.T @ rounded @ dct).transpose(3, 4).reshape(x.shape)
-
-
-if __name__ == "__main__":
-    train_judge(Path(sys.argv[1]), JudgeTraining())

@@ -1,1 +1,0 @@
-"""Training the classifier that reads videos of sprite worlds."""
