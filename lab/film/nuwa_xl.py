@@ -32,7 +32,7 @@ from longtake.models.hub.load import image_decoder
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
 from longtake.train.fit.settings import FitSettings
-from longtake.train.sprites.assemble import Extras, assemble
+from longtake.train.sprites.assemble import assemble
 from longtake.train.sprites.autoencode import decode_scaled, encode_scaled
 from longtake.train.sprites.build import SpriteSizes, build_text_encoder, build_unet
 from longtake.train.sprites.text import end_of_text, train_tokenizer
@@ -139,7 +139,7 @@ def write_start(autoencoder: Path, folder: Path) -> None:
     encoder = build_text_encoder(sizes, len(tokenizer), MAX_TOKENS, end_of_text(tokenizer))
     unet = build_unet(sizes)
     words = sorted({word.strip(",;") for text in texts for word in text.split()})
-    extras = Extras(guidance=GUIDANCE, clean_frames=False, vocabulary=words, fps=FPS)
+    extras = {"guidance": GUIDANCE, "clean_frames": False, "vocabulary": words, "num_frames": 16, "fps": FPS}
     with TemporaryDirectory() as scratch:
         text, network = Path(scratch) / "text", Path(scratch) / "unet"
         encoder.save_pretrained(text / "text_encoder")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from lab.measure import training_memory
+from lab.measure import memory
 from lab.measure.memory import GIB, MIB, LiveBytes, Recomputed, Training, recompute_attention
 from lab.measure.pvdm import activations, network, speed
 from longtake.models.pvdm.config import Grid, UnetConfig
@@ -76,12 +76,12 @@ def test_live_bytes_come_and_go() -> None:
 def test_training_counts_weights_averages_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest batch is the last that the card holds."""
 
-    def build() -> tuple[torch.nn.Module, training_memory.Loss]:
+    def build() -> tuple[torch.nn.Module, memory.Loss]:
         layer = torch.nn.Linear(1024, 1024, bias=False)
         return layer, lambda batch: layer(torch.empty(batch * 1024, 1024)).square().mean()
 
-    monkeypatch.setattr(training_memory, "CARD", 150 * MIB)
-    report = training_memory.training_memory(Training(build=build))
+    monkeypatch.setattr(memory, "CARD", 150 * MIB)
+    report = memory.training_memory(Training(build=build))
     # 4 MiB each: weights, their average and two of AdamW; gradients in its step, which needs as much again.
     assert report["between_steps"] == pytest.approx(16 / 1024, rel=0.01)
     assert report["in_optimizer"] == pytest.approx(24 / 1024, rel=0.01)

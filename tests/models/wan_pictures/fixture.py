@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from longtake.train.sprites.assemble import Extras, assemble_transformer
+from longtake.train.sprites.assemble import assemble_transformer
 from longtake.train.sprites.build import (
     SpriteSizes,
     TransformerSizes,
@@ -16,7 +16,7 @@ from longtake.train.sprites.text import end_of_text, train_tokenizer
 
 SIZES = SpriteSizes(picture=16, vae_channels=(8, 8), latent_channels=4, text_width=16, text_layers=1)
 TRANSFORMER = TransformerSizes(latent_channels=4, patch=4, heads=2, head_width=12, layers=2, text_width=16)
-EXTRAS = Extras(guidance=2.0, clean_frames=True, vocabulary=("rocket", "cat"), num_frames=4)
+EXTRAS = {"guidance": 2.0, "clean_frames": True, "vocabulary": ("rocket", "cat"), "num_frames": 4, "fps": 8}
 CAPTIONS = ("a rocket flies up", "the cat rests", "a red car", "a blue boat")
 
 

@@ -9,7 +9,7 @@ from diffusers import TextToVideoSDPipeline
 from transformers import CLIPTokenizer
 
 from longtake.models.hooks import GivenEmbedding, swapped
-from longtake.train.sprites.assemble import Extras, assemble, assemble_sibling
+from longtake.train.sprites.assemble import assemble, assemble_sibling
 from longtake.train.sprites.build import (
     SpriteSizes,
     build_scheduler,
@@ -31,7 +31,7 @@ SIZES = SpriteSizes(
     text_layers=1,
 )
 CAPTIONS = ("a rocket flies up", "the cat rests", "a cat flies through the night sky")
-EXTRAS = Extras(guidance=2.0, clean_frames=True, vocabulary=("rocket", "cat"), num_frames=4)
+EXTRAS = {"guidance": 2.0, "clean_frames": True, "vocabulary": ("rocket", "cat"), "num_frames": 4, "fps": 8}
 
 
 @pytest.fixture(scope="module")

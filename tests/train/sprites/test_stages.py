@@ -149,6 +149,6 @@ def test_text_encoder_learns_the_answers(tmp_path: Path) -> None:
 
 
 def test_recipe_trains_all_levels_in_the_mixture() -> None:
-    settings, _ = recipe.mixture()
-    assert min(vars(settings.levels)[kind] for kind in ("uniform", "independent", "diagonal", "past", "ends")) > 0
-    assert replace(settings, levels=LevelMixture()) == recipe.uniform()[0]
+    mixture, uniform = (recipe.STAGES[name].settings[1] for name in ("mixture", "uniform"))
+    assert min(vars(mixture.levels)[kind] for kind in ("uniform", "independent", "diagonal", "past", "ends")) > 0
+    assert replace(mixture, levels=LevelMixture()) == uniform

@@ -51,22 +51,18 @@ def write_weights(runs: Runs, weights: Path) -> None:
     save_index(folder, extras | {"shared": f"../{shared.name}"})
 
 
-def cache() -> StretchSettings:
-    """Latents of 432,000 frames of 1,500 worlds, where all frames of their spans would be five million."""
-    return StretchSettings()
-
-
-def mtd() -> tuple[MtdConfig, MtdSettings, FitSettings]:
-    """The UNet: pictures as they were learnt, time, levels and known frames from nothing.
-
-    Most calls of the tree are at the finest level, and the coarsest has least that the image network does not know.
-    """
-    fit = FitSettings(num_steps=27_000, learning_rate=6e-4, warmup_steps=300, decay_steps=9_000, ema_decay=0.998)
-    return MtdConfig(strides=cache().strides), MtdSettings(batch_size=4, level_shares=(1.0, 2.0, 3.0)), fit
-
+STRETCHES = StretchSettings()
+"""Latents of 432,000 frames of 1,500 worlds, where all frames of their spans would be five million."""
+MTD = (
+    MtdConfig(strides=STRETCHES.strides),
+    # Most calls of the tree are at the finest level, and the coarsest has least that the image network does not know.
+    MtdSettings(batch_size=4, sample_steps=12, level_shares=(1.0, 2.0, 3.0)),
+    FitSettings(num_steps=27_000, learning_rate=6e-4, warmup_steps=300, decay_steps=9_000, ema_decay=0.998),
+)
+"""The UNet: pictures as they were learnt, time, levels and known frames from nothing."""
 
 STAGES = {
-    "stretches": Stage(run=encode, settings=(cache(),), share=8),
-    "mtd": Stage(run=train_mtd, settings=mtd(), share=22),
+    "stretches": Stage(run=encode, settings=(STRETCHES,), share=8),
+    "mtd": Stage(run=train_mtd, settings=MTD, share=22),
 }
 """After those of `sprites`, in the order they run in."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
 from longtake.errors import CheckpointError, MissingExtraError
+from longtake.models.hub.load import one_line_errors
 from longtake.models.pvdm.losses import Lpips, our_lpips
 from longtake.train.pvdm.settings import EFFICIENTNET_PACKAGE as PACKAGE
 from longtake.train.pvdm.settings import Perceptual
@@ -39,7 +40,7 @@ def load_lpips(files: Sequence[Path]) -> Lpips:
     """Return LPIPS from PVDM's loss_last.pth, or from torchvision's VGG-16 and the vgg.pth of the package lpips."""
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors |= _read(file)
+        tensors |= _tensors(file, "give a file of weights alone")
     for pattern, place in _VGG_NAMES:
         tensors = {re.sub(pattern, place, name): tensor for name, tensor in tensors.items()}
     with torch.device("meta"):
@@ -56,17 +57,15 @@ def load_lpips(files: Sequence[Path]) -> Lpips:
     return network
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _tensors(file: Path, advice: str) -> dict[str, Tensor]:
+    """Return the tensors that a file holds by name. Raises CheckpointError, with this advice, for any other file."""
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        safe = file.suffix == ".safetensors"
+        content = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        return {name: value for name, value in content.items() if isinstance(value, Tensor)}
     except Exception as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot read {file} ({why}); give a file of weights alone") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds no tensors by name; give a file of weights alone")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        raise CheckpointError(f"cannot read {file} ({why}); {advice}") from error
 
 
 _STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3))
@@ -153,11 +152,9 @@ def load_efficientnet() -> EfficientNetDistance:
     path = weights_file()
     network = EfficientNetDistance()
     wanted = network.state_dict()
-    try:
-        theirs = torch.load(path, map_location="cpu", weights_only=True)
+    theirs = _tensors(path, f"install {PACKAGE} again")
+    with one_line_errors(path):
         network.load_state_dict({name: tensor for old, tensor in theirs.items() if (name := _ours(old)) in wanted})
-    except Exception as error:
-        raise CheckpointError(f"cannot read {path} ({error}); install {PACKAGE} again") from error
     return network.eval().requires_grad_(False)
 
 

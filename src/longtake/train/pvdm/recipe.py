@@ -35,25 +35,37 @@ EVERY = 8
 GUIDANCE = 2.0
 
 
-def autoencoder_config() -> AutoencoderConfig:
-    """A clip of 16 frames of 64x64 as three planes of 8x8, 16x8 and 16x8 cells."""
-    return AutoencoderConfig(
-        grid=Grid(frames=16, rows=8, columns=8),
-        width=128,
-        depth=3,
-        heads=2,
-        pool_depth=2,
-        pool_hidden=256,
-        latent_channels=16,
-    )
-
-
-def autoencoder() -> tuple[AutoencoderLoss, FitSettings]:
-    """Pixels alone: no perceptual network and no discriminators."""
-    fit = FitSettings(
-        num_steps=8_000, learning_rate=8e-4, decay_steps=5_500, weight_decay=0.0, ema_decay=0.998, sample_minutes=4
-    )
-    return AutoencoderLoss(batch_size=2, weights=LossWeights(pixels=1.0, squares=4.0)), fit
+AUTOENCODER = AutoencoderConfig(
+    grid=Grid(frames=16, rows=8, columns=8),
+    width=128,
+    depth=3,
+    heads=2,
+    pool_depth=2,
+    pool_hidden=256,
+    latent_channels=16,
+)
+"""A clip of 16 frames of 64x64 as three planes of 8x8, 16x8 and 16x8 cells."""
+AUTOENCODER_LOSS = AutoencoderLoss(batch_size=2, weights=LossWeights(pixels=1.0, squares=4.0))
+"""Pixels alone: no perceptual network and no discriminators."""
+AUTOENCODER_FIT = FitSettings(
+    num_steps=8_000, learning_rate=8e-4, decay_steps=5_500, weight_decay=0.0, ema_decay=0.998, sample_minutes=4
+)
+UNET = UnetConfig(
+    grid=AUTOENCODER.grid,
+    latent_channels=AUTOENCODER.latent_channels,
+    channels=56,
+    multipliers=(1, 2),
+    blocks=1,
+    attention=(True, True),
+    heads=4,
+    groups=8,
+    text_width=96,
+    prediction="v_prediction",
+)
+"""Two levels, and text."""
+UNET_LOSS = DiffusionSettings(batch_size=8, conditional=0.5)
+"""Clips alone and clips that follow another, half of each."""
+UNET_FIT = FitSettings(num_steps=6_000, learning_rate=1e-3, decay_steps=4_000, ema_decay=0.998, sample_minutes=4)
 
 
 def draw_worlds(frames: int, num_clips: int, generator: Generator) -> Tensor:
@@ -74,28 +86,6 @@ def held_out(frames: int, num_clips: int = 8) -> Tensor:
 def footage() -> Footage:
     """The worlds of the second stage, 40 frames each."""
     return sprite_worlds(3_500, 40, first_seed=7_000_000)
-
-
-def unet_config() -> UnetConfig:
-    """Two levels, and text."""
-    return UnetConfig(
-        grid=autoencoder_config().grid,
-        latent_channels=16,
-        channels=56,
-        multipliers=(1, 2),
-        blocks=1,
-        attention=(True, True),
-        heads=4,
-        groups=8,
-        text_width=96,
-        prediction="v_prediction",
-    )
-
-
-def diffusion() -> tuple[DiffusionSettings, FitSettings]:
-    """Clips alone and clips that follow another, half of each."""
-    fit = FitSettings(num_steps=6_000, learning_rate=1e-3, decay_steps=4_000, ema_decay=0.998, sample_minutes=4)
-    return DiffusionSettings(batch_size=8, conditional=0.5), fit
 
 
 def train_autoencoder(config: AutoencoderConfig, settings: AutoencoderLoss, loop: FitSettings, runs: Runs) -> bool:
@@ -149,8 +139,10 @@ def _autoencoder(runs: Runs) -> PvdmAutoencoder:
 
 
 STAGES = {
-    "pvdm-autoencoder": Stage(run=train_autoencoder, settings=(autoencoder_config(), *autoencoder()), share=7),
+    "pvdm-autoencoder": Stage(
+        run=train_autoencoder, settings=(AUTOENCODER, AUTOENCODER_LOSS, AUTOENCODER_FIT), share=7
+    ),
     "pvdm-latents": Stage(run=encode, settings=(footage, EVERY), share=2),
-    "pvdm-unet": Stage(run=train_diffusion, settings=(unet_config(), *diffusion(), footage), share=6),
+    "pvdm-unet": Stage(run=train_diffusion, settings=(UNET, UNET_LOSS, UNET_FIT, footage), share=6),
 }
 """After those of `sprites`, in the order they run in."""

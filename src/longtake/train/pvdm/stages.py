@@ -11,14 +11,12 @@ from shutil import copytree
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from longtake.data.footage import Footage, draw_windows
-from longtake.errors import CheckpointError, InputError
-from longtake.models.hub.configs import stem
+from longtake.errors import InputError
 from longtake.models.hub.files import digest
+from longtake.models.hub.load import filled
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.load import count_flops, save_index
@@ -114,12 +112,7 @@ def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
 
 def frozen_autoencoder(part: Path, device: torch.device) -> PvdmAutoencoder:
     """Return the network in its folder, not to be trained. Raises CheckpointError for damaged files."""
-    network = PvdmAutoencoder(read_config(AutoencoderConfig, part))
-    file = part / f"{stem(part.name)}.safetensors"
-    try:
-        network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{file} is damaged ({' '.join(str(error).split())[:200]}); train it again") from error
+    network = filled(lambda: PvdmAutoencoder(read_config(AutoencoderConfig, part)), part)
     return network.to(device).eval().requires_grad_(False)
 
 

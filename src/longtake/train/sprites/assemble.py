@@ -5,8 +5,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.train.sprites.build import build_scheduler
 
-
-@dataclass(frozen=True, kw_only=True)
-class Extras:
-    """What longtake wants to know about a model and the hub's layout has no place for."""
-
-    guidance: float
-    """Guidance scale that suits the model."""
-    clean_frames: bool
-    """Whether clean frames among noisy ones were trained."""
-    vocabulary: Sequence[str]
-    """Every word of the training captions."""
-    num_frames: int = 16
-    """Frames of a training clip."""
-    fps: int = 8
-    """Frames per second."""
+Extras = Mapping[str, Any]
+"""Fields of longtake.json, for which the hub's layout has no place; `num_frames` is one of them."""
 
 
 def assemble(text: Path, vae: Path, unet: Path, extras: Extras, folder: Path) -> None:
@@ -55,14 +41,14 @@ def assemble(text: Path, vae: Path, unet: Path, extras: Extras, folder: Path) ->
         unet=UNet3DConditionModel.from_pretrained(unet),
         scheduler=scheduler,
     )
-    costs = _costs(pipeline, extras.num_frames)
+    costs = _costs(pipeline, extras["num_frames"])
     pipeline.to(dtype=torch.float16).save_pretrained(folder)
     # The older layout of CLIP's tokenizer, beside the newer single file.
     pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
     # Loaded as the config says; a half-precision text encoder beside a float32 denoiser would crash the pipeline.
     pipeline.text_encoder.config.dtype = torch.float32
     pipeline.text_encoder.config.save_pretrained(folder / "text_encoder")
-    _write(folder / "longtake.json", {**vars(extras), **costs})
+    _write(folder / "longtake.json", {**extras, **costs})
     forget_places(folder)
 
 
@@ -71,7 +57,7 @@ def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -
     UNet3DConditionModel.from_pretrained(unet).half().save_pretrained(folder / "unet")
     shutil.copyfile(complete / "model_index.json", folder / "model_index.json")
     costs = json.loads((complete / "longtake.json").read_text())
-    _write(folder / "longtake.json", {**costs, **vars(extras), "shared": f"../{complete.name}"})
+    _write(folder / "longtake.json", {**costs, **extras, "shared": f"../{complete.name}"})
     forget_places(folder)
 
 
@@ -81,7 +67,7 @@ def assemble_transformer(text: Path, vae: Path, transformer: Path, shift: float,
     `text` holds `text_encoder/` and `tokenizer/`, `shift` is that of the noise levels.
     """
     network, decoder = WanTransformer3DModel.from_pretrained(transformer), AutoencoderKL.from_pretrained(vae)
-    costs = _transformer_costs(network, decoder, extras.num_frames)
+    costs = _transformer_costs(network, decoder, extras["num_frames"])
     network.half().save_pretrained(folder / "transformer")
     decoder.half().save_pretrained(folder / "vae")
     for part in ("text_encoder", "tokenizer"):
@@ -95,7 +81,7 @@ def assemble_transformer(text: Path, vae: Path, transformer: Path, shift: float,
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
     }
     _write(folder / "model_index.json", {"_class_name": "WanPicturesPipeline", **parts})
-    _write(folder / "longtake.json", {**vars(extras), **costs})
+    _write(folder / "longtake.json", {**extras, **costs})
     forget_places(folder)
 
 

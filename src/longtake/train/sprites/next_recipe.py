@@ -14,7 +14,7 @@ from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes, TransformerSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.levels import LevelMixture
-from longtake.train.sprites.recipe import text
+from longtake.train.sprites.recipe import TEXT
 from longtake.train.sprites.stages import (
     encode_videos,
     take_base,
@@ -77,7 +77,7 @@ def mixture() -> tuple[TransformerSettings, FitSettings]:
 
 STAGES = {
     "vae": Stage(run=train_vae, settings=(SIZES, *vae()), share=20),
-    "text": Stage(run=train_text, settings=(SIZES, *text()), share=2),
+    "text": Stage(run=train_text, settings=(SIZES, *TEXT), share=2),
     "pictures": Stage(run=encode_videos, settings=(pictures(), "pictures"), share=4),
     "clips": Stage(run=encode_videos, settings=(clips(), "clips"), share=6),
     "images": Stage(run=train_transformer, settings=(TRANSFORMER, *images(), "images", None), share=20),

@@ -5,19 +5,17 @@ whether they are finished.
 """
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from longtake.data.sprites import VOCABULARY, grammar_corpus
+from longtake.data.sprites import FPS, VOCABULARY, grammar_corpus
 from longtake.models import WEIGHTS
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.assemble import (
-    Extras,
     assemble,
     assemble_sibling,
     assemble_transformer,
@@ -103,11 +101,9 @@ def train_transformer(
 
 def write_transformer(guidance: float, shift: float, stage: str, runs: Runs) -> bool:
     """Assemble what `stage` left, with the better decoder if there is one, in `weights/next-sprites`."""
-    decoder = runs.folder / "decoder" / "final"
-    vae = decoder if decoder.exists() else runs.final("vae")
-    extras = Extras(guidance=guidance, clean_frames=True, vocabulary=VOCABULARY)
     folder = runs.folder / "weights" / "next-sprites"
-    assemble_transformer(runs.final("text"), vae, runs.final(stage), shift, extras, folder)
+    extras = _extras(guidance)
+    assemble_transformer(runs.final("text"), _best_vae(runs), runs.final(stage), shift, extras, folder)
     return True
 
 
@@ -143,18 +139,25 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
 
     `sprites-uniform` holds only its denoiser; the loader takes everything else from `sprites`.
     """
-    decoder = runs.folder / "decoder" / "final"
-    vae = decoder if decoder.exists() else runs.final("vae")
-    extras = Extras(guidance=guidance, clean_frames=True, vocabulary=VOCABULARY)
-    complete = weights / "sprites"
-    assemble(runs.final("text"), vae, runs.final("longer"), extras, complete)
-    extras = replace(extras, clean_frames=False)
+    complete, extras = weights / "sprites", _extras(guidance)
+    assemble(runs.final("text"), _best_vae(runs), runs.final("longer"), extras, complete)
+    extras |= {"clean_frames": False}
     assemble_sibling(runs.final("uniform"), extras, complete, weights / "sprites-uniform")
 
 
 def trained_vae(runs: Runs) -> AutoencoderKL:
     """Return the picture autoencoder that all later stages take."""
     return runs.moved(AutoencoderKL.from_pretrained(runs.final("vae")))
+
+
+def _best_vae(runs: Runs) -> Path:
+    decoder = runs.folder / "decoder" / "final"
+    return decoder if decoder.exists() else runs.final("vae")
+
+
+def _extras(guidance: float) -> dict[str, Any]:
+    told = {"guidance": guidance, "clean_frames": True, "vocabulary": VOCABULARY}
+    return {**told, "num_frames": 16, "fps": FPS}
 
 
 def _embed_text(runs: Runs) -> None:
