@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from diffusers import AutoencoderKL
 
 from lab.common import Frames, made_video, measured_model
+from lab.score.autoencoder import brought_back
 from lab.score.spoilt import SPOILT
 from longtake.data.sprites import Shot, SpriteWorld, held_out_shots, parse_caption, random_world
 from longtake.metrics.judge import Judge
@@ -26,7 +25,6 @@ from longtake.model import PerFrameNoise
 from longtake.models import WEIGHTS
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
-from longtake.train.sprites.autoencode import decode_scaled, encode_scaled
 
 _ERROR_SEED = 7000
 _CONTROL_SEED = 9000
@@ -38,9 +36,7 @@ VIDEOS = ("a cat spins in the forest", "a rocket flies up in the night sky")
 
 def reconstructed(frames: Frames) -> Frames:
     """The frames behind the picture autoencoder of the embedded model."""
-    vae = AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae")
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return (decode_scaled(vae, encode_scaled(vae, pixels)) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return brought_back(WEIGHTS / "sprites" / "vae", frames)
 
 
 def errors(num_worlds: int, change: Callable[[Frames], Frames]) -> dict[str, list[float]]:

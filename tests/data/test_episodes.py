@@ -62,12 +62,14 @@ def test_captions_as_tools_write_them(tmp_path: Path) -> None:
     ("entries", "reason"),
     [
         ([], "holds no caption"),
-        (["cat"], "line 1 should say"),
-        ([{"frame": 0, "text": "cat"}, {"frame": 1}], "line 2 should say"),
+        (["cat"], "line 1: it is .*it takes an object"),
+        ([{"frame": 0, "text": "cat"}, {"frame": 1}], "line 2: text is missing"),
         ([{"frame": -1, "text": "cat"}], "from 0 on"),
-        ([{"frame": True, "text": "cat"}], "from 0 on"),
-        ([{"frame": 0, "text": 7}], "from 0 on"),
-        ([{"start": 3, "stop": 3, "text": "cat"}], "stop must be"),
+        ([{"frame": True, "text": "cat"}], "frame is true.*a whole number"),
+        ([{"frame": 0, "text": 7}], "text is 7.*a text"),
+        ([{"start": 3, "text": "cat"}], "line 1: it should say"),
+        ([{"frame": 3, "stop": 9, "text": "cat"}], "line 1: it should say"),
+        ([{"start": 3, "stop": 3, "text": "cat"}], "stop is above start"),
         ([{"frame": 3, "text": "cat"}, {"frame": 3, "text": "dog"}], "two captions hold at frame 3"),
         ([{"start": 0, "stop": 9, "text": "cat"}, {"frame": 5, "text": "dog"}], "two captions hold at frame 5"),
     ],
@@ -79,7 +81,7 @@ def test_captions_that_cannot_be(entries: list[object], reason: str, tmp_path: P
 
 def test_no_json_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("cat\n")
-    with pytest.raises(InputError, match="line 1 is no JSON"):
+    with pytest.raises(InputError, match="line 1: it is no JSON"):
         read_captions(tmp_path / "a")
     with pytest.raises(InputError, match="every episode needs its captions"):
         read_captions(tmp_path / "b")

@@ -7,18 +7,17 @@ ROOT/EPISODE/                  beside it one video file, or pictures with the nu
 The layout is one into which NUWA-XL's FlintstonesHD (ACL 2023, arXiv 2303.12346) would go.
 """
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Generator, randint
 
 from longtake.data.footage import Footage, Recording, gathered
 from longtake.data.footage_files import OpenVideo, frame_folder
 from longtake.errors import InputError
+from longtake.typed import read_typed
 from longtake.video.files import VIDEO_ENDINGS, is_ours, subfolders
 
 CAPTIONS = "captions.jsonl"
@@ -120,18 +119,28 @@ def _recording(folder: Path, open_video: OpenVideo) -> Recording | tuple[str, st
     return Recording(name=folder.name, num_frames=source.num_frames, fps=source.fps, read=source.read)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """A line of captions.jsonl."""
+
+    text: str
+    frame: int | None = None
+    start: int | None = None
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.frame is None) == (self.start is None) or (self.start is None) != (self.stop is None):
+            raise InputError("it should say frame and text, or start, stop and text")
+        if self.first < 0 or (self.stop is not None and self.stop <= self.first):
+            raise InputError("frames are numbers from 0 on, and stop is above start")
+
+    @property
+    def first(self) -> int:
+        """The first frame that shows it."""
+        return (self.frame if self.start is None else self.start) or 0
+
+
 def _entry(line: str, where: str) -> tuple[int, int, str]:
     """Return start, stop (0: until the next) and text of a line."""
-    try:
-        content: Any = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is no JSON ({error})") from None
-    keys = set(content) if isinstance(content, dict) else set()
-    if keys not in ({"frame", "text"}, {"start", "stop", "text"}):
-        raise InputError(f"{where} should say frame and text, or start, stop and text")
-    start, stop, text = content.get("frame", content.get("start")), content.get("stop"), content["text"]
-    if type(start) is not int or start < 0 or not isinstance(text, str):
-        raise InputError(f"{where}: frames are numbers from 0 on, and the text is a string")
-    if stop is not None and (type(stop) is not int or stop <= start):
-        raise InputError(f"{where}: stop must be a number above start")
-    return start, stop or 0, text
+    read = read_typed(_Line, line.encode(), where)
+    return read.first, read.stop or 0, read.text

@@ -193,69 +193,31 @@ VOCABULARY = _vocabulary()
 """Every word that a caption can contain, sorted."""
 
 # Words of free prompts beyond the grammar, tried in this order after the phrases of the grammar.
-_MORE_OBJECTS = {
-    "ship": "sailboat",
-    "boat": "sailboat",
-    "bear": "panda",
-    "bird": "duck",
-    "toad": "frog",
-    "squid": "octopus",
-    "airship": "balloon",
-}
-_MORE_SCENES = {
-    "underwater": "underwater",
-    "undersea": "underwater",
-    "night": "night sky",
-    "stars": "night sky",
-    "starry": "night sky",
-    "moon": "night sky",
-    "ocean": "sea",
-    "sea": "sea",
-    "waves": "sea",
-    "dunes": "desert",
-    "sand": "desert",
-    "field": "meadow",
-    "grass": "meadow",
-    "flowers": "meadow",
-    "town": "city",
-    "street": "city",
-    "skyscrapers": "city",
-    "snow": "snowy mountains",
-    "snowy": "snowy mountains",
-    "mountains": "snowy mountains",
-    "woods": "forest",
-    "palm": "beach",
-    "trees": "forest",
-    "shore": "beach",
-    "planets": "space",
-    "galaxy": "space",
-}
-_MORE_MOTIONS = {
-    "right": "drives right",
-    "left": "sails left",
-    "jumps": "bounces",
-    "jumping": "bounces",
-    "round": "circles",
-    "sways": "swings",
-    "rocks": "swings",
-    "turns": "spins",
-    "grows": "pulses",
-    "shrinks": "pulses",
-    "still": "rests",
-    "rising": "flies up",
-    "falling": "dives down",
-    "up": "flies up",
-    "upwards": "flies up",
-    "down": "dives down",
-}
+_MORE_OBJECTS = (
+    ("sailboat", "ship boat"), ("panda", "bear"), ("duck", "bird"), ("frog", "toad"), ("octopus", "squid"),
+    ("balloon", "airship"),
+)  # fmt: skip
+_MORE_SCENES = (
+    ("underwater", "underwater undersea"), ("night sky", "night stars starry moon"), ("sea", "ocean sea waves"),
+    ("desert", "dunes sand"), ("meadow", "field grass flowers"), ("city", "town street skyscrapers"),
+    ("snowy mountains", "snow snowy mountains"), ("forest", "woods"), ("beach", "palm"), ("forest", "trees"),
+    ("beach", "shore"), ("space", "planets galaxy"),
+)  # fmt: skip
+_MORE_MOTIONS = (
+    ("drives right", "right"), ("sails left", "left"), ("bounces", "jumps jumping"), ("circles", "round"),
+    ("swings", "sways rocks"), ("spins", "turns"), ("pulses", "grows shrinks"), ("rests", "still"),
+    ("flies up", "rising"), ("dives down", "falling"), ("flies up", "up upwards"), ("dives down", "down"),
+)  # fmt: skip
 
 
-def _phrases(names: tuple[str, ...], grammar: dict[str, tuple[str, ...]], more: dict[str, str]) -> dict[str, str]:
+def _phrases(
+    names: tuple[str, ...], grammar: dict[str, tuple[str, ...]], more: tuple[tuple[str, str], ...]
+) -> dict[str, str]:
     """Phrase -> name, longest phrases first, the looser words last."""
     exact = {name: name for name in names} | {word: name for name, words in grammar.items() for word in words}
     exact |= {_stem(word): name for word, name in exact.items() if " " not in word}
     ordered = dict(sorted(exact.items(), key=lambda item: -len(item[0])))
-    return ordered | {word: name for word, name in more.items() if word not in ordered}
+    return ordered | {word: name for name, words in more for word in words.split() if word not in ordered}
 
 
 def _stem(word: str) -> str:

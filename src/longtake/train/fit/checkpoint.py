@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.errors import CheckpointError, OutputError
+from longtake.typed import read_typed
 
 _NAME = "checkpoint"
 
@@ -32,6 +33,15 @@ class Checkpoint:
     """States of the `optimizer`, and of `rival_optimizer`."""
     scales: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By what losses are multiplied in half precision, for each optimiser; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """The content of state.json."""
+
+    step: int
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, state: Checkpoint, keep: int = 1) -> None:
@@ -88,20 +98,20 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     if place is None:
         return None
     try:
-        told = json.loads((place / "state.json").read_text())
-        for name, digest in told.get("sha256", {}).items():
+        told = read_typed(_Told, (place / "state.json").read_bytes(), "state.json", error=CheckpointError)
+        for name, digest in told.sha256.items():
             if _digest(place / name) != digest:
                 raise ValueError(f"{name} was changed since it was written")
         state = Checkpoint(
-            step=int(told["step"]),
+            step=told.step,
             tensors={file.stem: load_file(file) for file in sorted(place.glob("*.safetensors"))},
             optimizers={
                 file.stem: torch.load(file, map_location="cpu", weights_only=True) for file in place.glob("*.pt")
             },
-            scales=told.get("scales", {}),
+            scales=told.scales,
         )
         _ = state.tensors["weights"], state.tensors["ema"], state.optimizers["optimizer"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(
             f"the checkpoint {place} is damaged ({error}); delete that folder to start over, "
             f"or put one of {_NAME}-STEP in its place, if there is one"

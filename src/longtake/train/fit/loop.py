@@ -19,9 +19,9 @@ from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, NonFiniteError
 from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
 from longtake.train.fit.ema import Ema
-from longtake.train.fit.optimiser import Learning, Optimiser, Turn
+from longtake.train.fit.optimiser import Optimiser, Turn
 from longtake.train.fit.settings import FitSettings, learning_rate
-from longtake.train.fit.task import AdversarialPhase, Scalars, Task
+from longtake.train.fit.task import AdversarialPhase, Learning, Scalars, Task
 
 _ADVICE = "try a smaller learning rate, or bf16 in place of fp16"
 RECORD = "training.json"
@@ -84,12 +84,8 @@ class _Run:
         own = Learning(betas=settings.betas, weight_decay=settings.weight_decay, max_gradient=settings.max_gradient)
         self.optimisers = {"optimizer": self._optimiser([module], own)}
         if discriminators is not None:
-            theirs = Learning(
-                betas=discriminators.betas,
-                weight_decay=discriminators.weight_decay,
-                max_gradient=discriminators.max_gradient,
-            )
-            self.optimisers["rival_optimizer"] = self._optimiser(list(discriminators.module.children()), theirs)
+            groups = list(discriminators.module.children())
+            self.optimisers["rival_optimizer"] = self._optimiser(groups, discriminators.learning)
         self.ema = Ema(module, settings.ema_decay, settings.ema_every)
         self.figures: Scalars = {}
         self.step = self._restore()

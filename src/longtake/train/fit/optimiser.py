@@ -9,22 +9,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW
 
-from longtake.train.fit.task import Loss, Scalars
+from longtake.train.fit.task import Learning, Loss, Scalars
 
 Mean = Callable[[Tensor], Tensor]
 """The mean of a tensor over all processes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learning:
-    """How an optimiser learns."""
-
-    betas: tuple[float, float]
-    """AdamW's."""
-    weight_decay: float
-    """AdamW's."""
-    max_gradient: float | None
-    """Norm that the gradients of each group are scaled down to."""
 
 
 class Optimiser:

@@ -45,6 +45,18 @@ class Task(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How an optimiser learns."""
+
+    betas: tuple[float, float]
+    """AdamW's."""
+    weight_decay: float
+    """AdamW's."""
+    max_gradient: float | None
+    """Norm that the gradients of each group are scaled down to."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdversarialPhase:
     """Discriminators that learn to beat the task's network, in turns with it: a step of the task, a step of theirs."""
 
@@ -58,12 +70,8 @@ class AdversarialPhase:
     """The first step that they take part in; until then they are not run."""
     learning_rate: float = 1e-4
     """Constant."""
-    betas: tuple[float, float] = (0.5, 0.9)
-    """How long their AdamW remembers gradients and their squares."""
-    weight_decay: float = 0.01
-    """Their AdamW's weight decay."""
-    max_gradient: float = 1.0
-    """The gradients of each child are scaled down to this norm."""
+    learning: Learning = Learning(betas=(0.5, 0.9), weight_decay=0.01, max_gradient=1.0)
+    """How the discriminators' optimiser learns."""
 
 
 def cpu_attention(device: torch.device, recomputes: bool = False) -> AbstractContextManager[object]:

@@ -55,15 +55,10 @@ class MtdSettings(DiffusionLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class NuwaXlRun:
-    """Mask temporal diffusion on episodes."""
+    """Mask temporal diffusion on episodes: which network, from which start, at which side of the frames in pixels."""
 
     network: MtdConfig
-    """What is trained."""
     start: Start
-    """What it starts from."""
     size: int
-    """Side of the frames in pixels."""
     loss: MtdSettings
-    """On what."""
     fit: FitSettings
-    """How."""

@@ -116,12 +116,7 @@ class AutoencoderTask(Task):
             return loss, {"discriminators": float(loss.detach())}
 
         return AdversarialPhase(
-            module=discriminators,
-            loss=judging,
-            task_loss=fooling,
-            start=start,
-            learning_rate=learning_rate,
-            max_gradient=1.0,
+            module=discriminators, loss=judging, task_loss=fooling, start=start, learning_rate=learning_rate
         )
 
     def sample(self) -> Float[Tensor, "3 height width"]:

@@ -117,23 +117,25 @@ class DiffusionSettings(DiffusionLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderRun:
+class _Run:
+    """What both stages have."""
+
+    recompute: Flag = False
+    """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRun(_Run):
     """The first stage."""
 
     network: Annotated[AutoencoderConfig, Setting(boxed=True)] = AutoencoderConfig()
-    """What is trained."""
     loss: Annotated[AutoencoderLoss, Setting(boxed=True)] = AutoencoderLoss()
-    """On what."""
     perceptual: Annotated[PerceptualChoice, Setting(boxed=True)] = PerceptualChoice()
-    """Part of the loss."""
     judges: Annotated[Judges, Setting(boxed=True)] = Judges()
-    """The second phase."""
     fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
         num_steps=50_000, learning_rate=1e-4, warmup_steps=0, betas=(0.5, 0.9), max_gradient=None, parts=3
     )
     """How; `num_steps` are those of the first phase."""
-    recompute: Flag = False
-    """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
 
     def of_clips(self, frames: int, size: int) -> "AutoencoderRun":
         """Return the same for clips of so many frames of this side. Raises InputError for a side that does not fit."""
@@ -148,7 +150,7 @@ class AutoencoderRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionRun:
+class DiffusionRun(_Run):
     """The second stage."""
 
     network: Annotated[UnetConfig, Setting(boxed=True)] = UnetConfig(channels=128, grid=_ANY_GRID)
@@ -158,7 +160,6 @@ class DiffusionRun:
     every: int = 1
     """Frames between starts of clips, a divisor of a clip's length; more than 1 leaves clips out, and saves space."""
     loss: Annotated[DiffusionSettings, Setting(boxed=True)] = DiffusionSettings(batch_size=64)
-    """On what."""
     fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
         num_steps=400_000,
         learning_rate=1e-4,
@@ -168,9 +169,6 @@ class DiffusionRun:
         ema_decay=0.9999 ** (1 / 25),
         ema_every=25,
     )
-    """How."""
-    recompute: Flag = False
-    """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
 
     def on(self, autoencoder: AutoencoderConfig, place: Path) -> "DiffusionRun":
         """Return the same over an autoencoder in a folder. Raises InputError for sizes that do not fit it."""

@@ -10,21 +10,27 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpriteSizes:
+class Sizes:
+    """What all networks of a model agree on."""
+
+    latent_channels: int = 16
+    """Channels of the latents."""
+    text_width: int = 96
+    """Width of the text encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteSizes(Sizes):
     """Sizes of the networks; the defaults are those of the weights in the package."""
 
     picture: int = 64
     """Pixels per side."""
     vae_channels: tuple[int, ...] = (24, 48, 96, 128)
     """Widths of the picture autoencoder; every step but the last halves the sides."""
-    latent_channels: int = 16
-    """Channels of the latents."""
     unet_channels: tuple[int, int] = (64, 112)
     """Widths of the denoiser at full and at half the latents' size."""
     head_width: int = 16
     """Channels of one attention head of the denoiser."""
-    text_width: int = 96
-    """Width of the text encoder."""
     text_layers: int = 2
     """Layers of the text encoder."""
     norm_groups: int = 8
@@ -32,11 +38,10 @@ class SpriteSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerSizes:
+class TransformerSizes(Sizes):
     """Sizes of a denoiser in which the tokens of all frames meet; the defaults suit two cores."""
 
     latent_channels: int = 8
-    """Channels of the latents."""
     patch: int = 4
     """Side of the square of latent cells that is one token."""
     heads: int = 12
@@ -45,8 +50,6 @@ class TransformerSizes:
     """Channels of one attention head, 12 of them for positions in time."""
     layers: int = 6
     """Blocks of attention over all tokens, attention to the text and a feed-forward network."""
-    text_width: int = 96
-    """Width of the text encoder."""
     longest: int = 64
     """Frames and tokens per side that have positions."""
 
