@@ -13,7 +13,6 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.train.session import Session, check_output, check_session, exit_status
 from longtake.errors import InputError, unknown_name
 from longtake.models.hub.precision import choose_hardware
-from longtake.train.fit.limit import Limit
 from longtake.typed import Setting
 
 STAGES = (
@@ -56,16 +55,12 @@ def embedded_command(arguments: Sequence[str]) -> int:
     import torch
 
     from longtake.train import embedded
-    from longtake.train.fit.runs import Runs, run_stage, run_stages
+    from longtake.train.fit.runs import Runs, run_named
 
-    device, began = torch.device(choose_hardware(session.device, "float32").device), time.monotonic()
-    settings.runs.mkdir(parents=True, exist_ok=True)
-    with contextlib.redirect_stdout(sys.stderr), Limit(session.minutes if name != "all" else None) as limit:
-        runs = Runs(folder=settings.runs, device=device, limit=limit)
-        if name == "all":
-            done = run_stages(embedded.STAGES, runs, session.minutes)
-        else:
-            done = run_stage(name, embedded.STAGES[name], runs)
+    began = time.monotonic()
+    runs = Runs(folder=settings.runs, device=torch.device(choose_hardware(session.device, "float32").device))
+    with contextlib.redirect_stdout(sys.stderr):
+        done, limit = run_named(embedded.STAGES, name, runs, session.minutes)
         if not done:
             print(f"stopped; the same command continues in {settings.runs}")
     if session.json:

@@ -80,6 +80,18 @@ class Stage:
         return self.run(*self.settings, runs)
 
 
+def run_named(stages: Mapping[str, Stage], name: str, runs: Runs, minutes: float | None) -> tuple[bool, Limit]:
+    """Run the stage of this name, or "all", for so long, or until a signal; return whether it is finished, and why not.
+
+    What was interrupted continues.
+    """
+    runs.folder.mkdir(parents=True, exist_ok=True)
+    with Limit(None if name == "all" else minutes) as limit:
+        runs = replace(runs, limit=limit)
+        done = run_stages(stages, runs, minutes) if name == "all" else run_stage(name, stages[name], runs)
+    return done, limit
+
+
 def run_stage(name: str, stage: Stage, runs: Runs) -> bool:
     """Run a stage, or go on with it, alone in its folder; return whether it is finished."""
     place = runs.folder / name

@@ -81,11 +81,22 @@ class FitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionLoss:
-    """Batches of a diffusion model, and the pictures that it makes on the way."""
+class Batches:
+    """How much a step sees."""
 
     batch_size: int
     """Clips in a batch."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a batch without clips."""
+        if self.batch_size < 1:
+            raise InputError(f"a batch of {self.batch_size} clips trains nothing; use 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionLoss(Batches):
+    """Batches of a diffusion model, and the pictures that it makes on the way."""
+
     drop_text: float = 0.1
     """Share of clips that are trained with the empty prompt, for guidance; no effect without text."""
     sample_steps: int = 16
@@ -95,17 +106,11 @@ class DiffusionLoss:
 
     def __post_init__(self) -> None:
         """Raise InputError for values that mean nothing."""
-        check_batch(self.batch_size)
+        super().__post_init__()
         if not 0 <= self.drop_text <= 1 or self.guidance < 0:
             raise InputError("drop_text is a share, from 0 to 1, and guidance cannot be below 0")
         if not 1 <= self.sample_steps <= 1000:
             raise InputError(f"pictures cannot be made in {self.sample_steps} steps; use 1 to 1000")
-
-
-def check_batch(size: int) -> None:
-    """Raise InputError for a batch without clips."""
-    if size < 1:
-        raise InputError(f"a batch of {size} clips trains nothing; use 1 or more")
 
 
 def learning_rate(settings: FitSettings, step: int, share: float = 0.0) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.train.fit.settings import DiffusionLoss, FitSettings, check_batch
+from longtake.train.fit.settings import Batches, DiffusionLoss, FitSettings
 from longtake.typed import Flag, Setting
 
 Perceptual = Literal["none", "vgg", "efficientnet"]
@@ -40,16 +40,12 @@ class LossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderLoss:
+class AutoencoderLoss(Batches):
     """What the autoencoder is trained on."""
 
     batch_size: int = 8
-    """Clips in a batch."""
     weights: Annotated[LossWeights, Setting(name="")] = LossWeights()
     """What each part of the loss counts."""
-
-    def __post_init__(self) -> None:
-        check_batch(self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

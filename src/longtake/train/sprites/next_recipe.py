@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from longtake.train.fit.limit import Limit
-from longtake.train.fit.runs import Runs, Stage, run_stage, run_stages
+from longtake.train.fit.runs import Runs, Stage, run_named
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes, TransformerSizes
 from longtake.train.sprites.cache import CacheSettings
@@ -97,15 +96,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, help="of this call; all: in all, of which each stage has its share")
     parser.add_argument("--base", type=Path, help="what stage base wrote: begins a new folder of runs")
     chosen = parser.parse_args(arguments)
-    chosen.runs.mkdir(parents=True, exist_ok=True)
-    if chosen.base and not (chosen.runs / "text").exists():
-        take_base(chosen.base, "images", Runs(folder=chosen.runs))
-    with Limit(None if chosen.stage == "all" else chosen.minutes) as limit:
-        runs = Runs(folder=chosen.runs, limit=limit)
-        if chosen.stage == "all":
-            run_stages(STAGES, runs, chosen.minutes)
-        else:
-            run_stage(chosen.stage, STAGES[chosen.stage], runs)
+    runs = Runs(folder=chosen.runs)
+    if chosen.base and not (runs.folder / "text").exists():
+        take_base(chosen.base, "images", runs)
+    _, limit = run_named(STAGES, chosen.stage, runs, chosen.minutes)
     return 0 if limit.signal is None else 128 + limit.signal
 
 
