@@ -1,4 +1,4 @@
-"""What more processes bring: python -m lab measure scaling [--parts forward link fifo ...] [--report out.json].
+"""What more processes bring: python -m lab measure scaling [--parts link fifo ...] [--report out.json].
 
 Measured here, one thread a process, gloo over loopback: forwards of a small random network whose video is shared out as
 clips (time, waiting, messages, bytes; compat and exact); FIFO's windows shared out; the link's latency and bandwidth,
@@ -42,20 +42,15 @@ FRAMES = 48
 LONGER = (96, 192, 384)
 EXCHANGES = tuple(2**power for power in range(8, 23, 2))
 MODES = {"compat": True, "exact": False}
-Part = Literal["forward", "longer", "link", "fifo", "attention", "tables"]
+Part = Literal["longer", "link", "fifo", "attention", "tables"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What is measured."""
 
-    parts: tuple[Part, ...] = ("forward", "longer", "link", "fifo", "attention", "tables")
+    parts: tuple[Part, ...] = ("longer", "link", "fifo", "attention", "tables")
     repeats: int = 15
-
-
-def forward(repeats: int) -> dict[str, Any]:
-    """Return one and two processes on the short video, in both modes."""
-    return {name: _forwards(2, FRAMES, compat, repeats) for name, compat in MODES.items()}
 
 
 def longer(repeats: int) -> dict[str, Any]:
@@ -168,7 +163,6 @@ def _traffic(ranks: int, compat: bool) -> list[Sent]:
 
 
 PARTS: dict[str, Callable[[int], Any]] = {
-    "forward": forward,
     "longer": longer,
     "link": link,
     "fifo": fifo,
