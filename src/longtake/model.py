@@ -62,6 +62,8 @@ class VideoSpec(Demands):
     start in training)."""
     continues_from: int | None = None
     """Latent frames that the network was trained to go on from; None for any number."""
+    needs_pictures: bool = False
+    """Whether the network was trained with known frames in every window."""
     decoder_history: int = 0
     """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
     a decoder that remembers nothing."""

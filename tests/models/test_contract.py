@@ -5,6 +5,7 @@ Tiny folders stand for the families of which no model is embedded.
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,21 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.run import Prompts
 
 from .ltx.ltx_fixture import tiny_ltx
-from .wan.wan_fixture import tiny_wan
+from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_wan
 from .wan_pictures.fixture import tiny_wan_pictures
 
 PROMPTS = ["", "a red car", "a blue boat"]
 HUB = sorted(path.parent for path in Path(os.environ.get("LONGTAKE_HUB", os.devnull)).glob("*/model_index.json"))
-TINY = ["latte", "wan", "wan_pictures", "ltx", "ltx later", "sparsectrl"]
+WAN = {"wan": tiny_wan, "wan a14b": tiny_a14b, "wan 5b": tiny_5b} | {
+    f"wan {name}": partial(tiny_from_pictures, name=name) for name in ("i2v", "flf2v", "i2v-a14b")
+}
+TINY = ["latte", *WAN, "wan_pictures", "ltx", "ltx later", "sparsectrl"]
 
 
 @pytest.fixture(scope="module", params=[*MODELS, *TINY, *(pytest.param(path, id=path.name) for path in HUB)])
 def model(request, latte_folder, sparsectrl_folder, tmp_path_factory):
-    if request.param == "wan":
-        return load_model(str(tiny_wan(tmp_path_factory.mktemp("models"))))
+    if str(request.param) in WAN:
+        return load_model(str(WAN[request.param](tmp_path_factory.mktemp("models"))))
     if request.param == "wan_pictures":
         return load_model(str(tiny_wan_pictures(tmp_path_factory.mktemp("models"))))
     if request.param.startswith("ltx"):
@@ -121,17 +125,24 @@ def test_a_mixer_leaves_no_trace_even_after_an_error(model):
     assert torch.equal(called(model, x, levels, rows), before)
 
 
-def ends_of(x, first, last):
-    return Known(latents=torch.stack([first, last], dim=2), places=(0, x.shape[2] - 1))
+def ends_of(model, x, first, last):
+    """The known ends of a window: latents, or pictures that differ as these do."""
+    latents = torch.stack([first, last], dim=2)
+    if model.spec.known == "latent":
+        return Known(latents=latents, places=(0, x.shape[2] - 1))
+    seeds = [torch.Generator().manual_seed(int(1e4 * end.abs().sum())) for end in (first, last)]
+    pixels = torch.stack([torch.rand((3, model.spec.height, model.spec.width), generator=seed) for seed in seeds])
+    places = (0, model.spec.timing.pixel_frames(x.shape[2]) - 1)
+    return Known(latents=latents, pixels=pixels[None], places=places)
 
 
 def test_known_ends_show(model):
-    if not isinstance(model, Infill):
+    if Infill not in model.spec.capabilities:
         pytest.skip("no infill")
     x, schedule, condition, rows = windows(model, 1), model.schedule(10), model.encode(PROMPTS), even(model, 1, 1)
     ends = torch.randn((3, 1, *x.shape[1:2], *x.shape[3:]), generator=torch.Generator().manual_seed(1))
     one, other = (
-        model.denoise_between(x, torch.tensor([9]), schedule, condition, rows, ends_of(x, ends[0], last))
+        model.denoise_between(x, torch.tensor([9]), schedule, condition, rows, ends_of(model, x, ends[0], last))
         for last in ends[1:]
     )
     assert one.shape == x.shape and (one - other)[:, :, 1:-1].abs().max() > 1e-4

@@ -70,15 +70,18 @@ FAMILIES: dict[str, Family] = {
     ),
     "WanTransformer3DModel": Family(
         room="longtake.models.wan",
-        models="Wan2.1 T2V, Wan2.2 T2V A14B, Wan2.2 TI2V 5B",
+        models="Wan2.1 T2V, I2V and FLF2V, Wan2.2 T2V A14B, I2V A14B and TI2V 5B",
         pipeline="WanPipeline",
+        pipeline_with={"image_encoder": "WanImageToVideoPipeline"},
         networks={
             "transformer": "WanTransformer3DModel",
             "transformer_2": "WanTransformer3DModel",
             "vae": "AutoencoderKLWan",
             "text_encoder": "UMT5EncoderModel",
+            "image_encoder": "CLIPVisionModel",
         },
-        optional=frozenset({"transformer_2"}),
+        others=("tokenizer", "scheduler", "image_processor"),
+        optional=frozenset({"transformer_2", "image_encoder", "image_processor"}),
     ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",

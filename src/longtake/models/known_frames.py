@@ -106,16 +106,23 @@ class KnownFrames(Infill, Continuation):
         prompt_index: FrameIndex,
         known: Known,
     ) -> Latents:
-        """Return x0 of the frames x that follow known ones; both together fill the network's window.
-
-        The network wants noisy versions of the known frames, too. Their noise is the same at every level, as a DDIM
-        that knew them would have it.
-        """
-        previous, num_known = known.latents, known.latents.shape[2]
-        noise = seeded_noise(0)(tuple(previous.shape[1:]), "known").to(x).expand_as(previous)
-        noisy = schedule.now(level[:, None, None, None, None]).mix(previous, noise)
-        given = torch.cat([previous, torch.zeros_like(x)], dim=2)
+        """Return x0 of the frames x that follow known ones; both together fill the network's window."""
+        window, prompts = whole_window(x, level, schedule, prompt_index, known)
+        num_known = known.latents.shape[2]
+        given = torch.cat([known.latents, torch.zeros_like(x)], dim=2)
         mask = (torch.arange(given.shape[2], device=x.device) < num_known).to(x).expand(len(x), -1)
-        prompts = torch.cat([prompt_index[:, :1].repeat(1, num_known), prompt_index], dim=1)
-        x0 = self.denoise_known(torch.cat([noisy, x], dim=2), level, schedule, condition, prompts, given, mask)
-        return x0[:, :, num_known:]
+        return self.denoise_known(window, level, schedule, condition, prompts, given, mask)[:, :, num_known:]
+
+
+def whole_window(
+    x: Latents, level: Int[Tensor, "windows"], schedule: Schedule, prompt_index: FrameIndex, known: Known
+) -> tuple[Tensor, Tensor]:
+    """Return the windows that known frames and the frames x after them fill, noisy alike, and all their prompts.
+
+    The noise of the known frames is the same at every level, as a DDIM that knew them would have it.
+    """
+    previous = known.latents
+    noise = seeded_noise(0)(tuple(previous.shape[1:]), "known").to(x).expand_as(previous)
+    noisy = schedule.now(level[:, None, None, None, None]).mix(previous, noise)
+    prompts = torch.cat([prompt_index[:, :1].repeat(1, previous.shape[2]), prompt_index], dim=1)
+    return torch.cat([noisy, x], dim=2), prompts

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from longtake.errors import CapabilityError, InputError
-from longtake.model import ToldFps, VideoSpec
+from longtake.model import Continuation, Infill, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
 
@@ -70,6 +70,11 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
         warnings.append(
             f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
             f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
+        )
+    if spec.needs_pictures and not {Infill, Continuation} & set(plan.settings.requires):
+        warnings.append(
+            f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
+            "use autoregressive with a first picture, or a text-to-video model"
         )
     late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
     if late:

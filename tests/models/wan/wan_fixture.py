@@ -6,8 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
-from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 FRAMES, HEIGHT, WIDTH, CHANNELS = 5, 4, 6, 4
 TOKENS = HEIGHT * WIDTH // 4
@@ -87,3 +100,34 @@ def tiny_5b(parent: Path, kind: Any = WanPipeline) -> Path:
     """Save a model whose first frame may be a picture, 96 x 64 pixels large, as Wan2.2 TI2V 5B is."""
     extras = {"num_frames": FRAMES, "size": [16 * HEIGHT, 16 * WIDTH]}
     return tiny_wan(parent, "tiny-5b", kind, lambda: {"vae": tiny_vae(**RESIDUAL)}, extras, expand_timesteps=True)
+
+
+def tiny_from_pictures(parent: Path, name: str) -> Path:
+    """Save a model that is shown pictures, as those of Wan2.1 (`i2v`, `flf2v`) and Wan2.2 (`i2v-a14b`) are."""
+    channels = {"in_channels": 2 * CHANNELS + 4}
+    seeing = {"image_dim": 16, "added_kv_proj_dim": 48, "pos_embed_seq_len": 10 if name == "flf2v" else None}
+
+    def parts() -> dict[str, Any]:
+        if name == "i2v-a14b":
+            experts = {part: tiny_transformer(**channels) for part in ("transformer", "transformer_2")}
+            return experts | {"image_encoder": None, "image_processor": None}
+        clip = CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+        )
+        return {
+            "transformer": tiny_transformer(**channels | seeing),
+            "image_encoder": CLIPVisionModel(clip).eval(),
+            "image_processor": CLIPImageProcessorPil(crop_size=32, size=32),
+        }
+
+    said = {"boundary_ratio": 0.9} if name == "i2v-a14b" else {}
+    root = tiny_wan(parent, f"tiny-{name}", WanImageToVideoPipeline, parts, SIZES, **said)
+    index = root / "model_index.json"
+    # As the released folders call it, which were saved where another backend is.
+    index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
+    return root

@@ -45,6 +45,8 @@ class Family:
     """What people know them as."""
     pipeline: str
     """Class of diffusers that is built of the parts; where it has none of the name, the parts go without."""
+    pipeline_with: Mapping[str, str] = field(default_factory=dict)
+    """Another class, for models that have this part."""
     networks: Mapping[str, str]
     """Parts that hold weights, with their class: of diffusers, of transformers, else of the room, whose load.py has
     `load_network(part)`."""
@@ -215,7 +217,7 @@ def place_of(part: Part) -> Path:
 
 def stem(part: str) -> str:
     """Return the libraries' name of a part's weight file without its ending."""
-    return "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    return "model" if part.startswith(("text_encoder", "image_encoder")) else "diffusion_pytorch_model"
 
 
 def _sibling(folder: Path, shared: Any) -> Path:

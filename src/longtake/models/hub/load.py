@@ -40,7 +40,8 @@ def load_pipeline(configs: Configs, family: Family, device: torch.device, dtype:
     damaged files, InputError for what this version of the libraries does not have.
     """
     parts = {name: _load(part, name, family, device, dtype) for name, part in configs.parts.items()}
-    kind = getattr(diffusers, family.pipeline, None)
+    others = [other for part, other in family.pipeline_with.items() if part in parts]
+    kind = getattr(diffusers, (others or [family.pipeline])[0], None)
     if kind is None:
         return SimpleNamespace(**parts)
     wanted = inspect.signature(kind.__init__).parameters
@@ -121,9 +122,10 @@ def _tensors(place: Path, part: str, wanted: str | None) -> dict[str, torch.Tens
 
 
 def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:
-    """Load a tokenizer of transformers from its folder. Raises CheckpointError for missing or damaged files, InputError
-    for a class that the library does not have."""
-    kind = getattr(transformers, class_name, None) if re.fullmatch(r"\w*Tokenizer(Fast)?", class_name) else None
+    """Load a tokenizer of transformers, or what prepares pictures, from its folder. Raises CheckpointError for missing
+    or damaged files, InputError for a class that the library does not have."""
+    known = re.fullmatch(r"\w*(Tokenizer(Fast)?|ImageProcessor(Fast|Pil)?)", class_name)
+    kind = getattr(transformers, class_name, None) if known else None
     if kind is None:
         raise InputError(f"{place} is of a {class_name!r}, which transformers {transformers.__version__} does not have")
     with one_line_errors(place), _quiet_libraries():
@@ -197,7 +199,7 @@ def one_line_errors(where: Path | str) -> Iterator[None]:
 
 def _load(part: Part, name: str, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
     assert part.folder is not None
-    if name.startswith("tokenizer"):
+    if name.startswith(("tokenizer", "image_processor")):
         return tokenizer(part.folder, str(part.config["_class_name"]))
     if name == "scheduler":
         return _scheduler(part)
@@ -216,7 +218,7 @@ def _load(part: Part, name: str, family: Family, device: torch.device, dtype: to
 
 def _kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
     """Return the format of a network where it is not the model's."""
-    if class_name in ("CLIPTextModel", "AutoencoderKLWan"):
+    if class_name in ("CLIPTextModel", "CLIPVisionModel", "AutoencoderKLWan"):
         # Small and run once; and as the stock pipeline advises.
         return torch.float32
     # T5 overflows in float16.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from longtake.attention import FrameMixer, Rotate, attention
 from longtake.models.hooks import swapped
+from longtake.models.wan.spec import TEXT_TOKENS
 
 Table = Float[Tensor, "1 tokens 1 headwidth"]
 Keys = Float[Tensor, "sequences frames_x_tokens heads headwidth"]
@@ -38,17 +39,22 @@ class FrameText:
         attention_mask: Tensor | None,
         rotary_emb: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """Return what the layer adds to (windows, frames x tokens, channels); `encoder_hidden_states` has all texts."""
+        """Return what the layer adds to (windows, frames x tokens, channels); `encoder_hidden_states` has all texts,
+        each after what is seen in pictures where the layer has projections for that."""
         num_frames = sum(len(frames) for frames in self.frames)
         query = _headed(attn, attn.norm_q(attn.to_q(hidden_states)))
-        key = _headed(attn, attn.norm_k(attn.to_k(encoder_hidden_states)))
-        value = _headed(attn, attn.to_v(encoder_hidden_states))
+        seen, text = encoder_hidden_states[:, :-TEXT_TOKENS], encoder_hidden_states[:, -TEXT_TOKENS:]
+        sources = [(attn.norm_k(attn.to_k(text)), attn.to_v(text))]
+        if attn.add_k_proj is not None and attn.add_v_proj is not None:
+            sources.append((attn.norm_added_k(attn.add_k_proj(seen)), attn.add_v_proj(seen)))
+        headed = [(_headed(attn, key), _headed(attn, value)) for key, value in sources]
         by_frame = query.flatten(0, 1).unflatten(0, (num_frames, -1))
         mixed = torch.empty_like(by_frame)
-        for text, frames in enumerate(self.frames):
+        for row, frames in enumerate(self.frames):
             # One text: its queries of all frames go through as a single long sequence.
-            answer = attention(by_frame[frames].flatten(0, 1)[None], key[text : text + 1], value[text : text + 1])
-            mixed[frames] = answer[0].unflatten(0, (len(frames), -1))
+            asked = by_frame[frames].flatten(0, 1)[None]
+            answers = [attention(asked, key[row : row + 1], value[row : row + 1]) for key, value in headed]
+            mixed[frames] = sum(answers[1:], answers[0])[0].unflatten(0, (len(frames), -1))
         return attn.to_out[0](mixed.view(query.shape).flatten(2))
 
 

@@ -1,7 +1,8 @@
 """Calls of WanTransformer3DModel, which predicts the flow from picture to noise (arXiv 2503.20314)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,22 @@ from longtake.models.wan.attention import frame_texts, mixed_frames
 from longtake.schedule import Schedule, Spacing, to_x0
 
 Text = Float[Tensor, "prompts tokens textwidth"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What a network is given beside noisy windows."""
+
+    channels: Latents
+    """Appended to those of the noise."""
+    pictures: Float[Tensor, "windows pictures tokens imagewidth"] | None = None
+    """What CLIP sees in pictures, which every frame attends to."""
+
+    def of(self, windows: Sequence[int] | Tensor) -> "Beside":
+        """Return that of some windows."""
+        return Beside(
+            channels=self.channels[windows], pictures=None if self.pictures is None else self.pictures[windows]
+        )
 
 
 class Experts:
@@ -38,6 +55,7 @@ class Experts:
         schedule: Schedule,
         text: Text,
         prompt_index: FrameIndex,
+        beside: Beside | None = None,
     ) -> Latents:
         """Return x0 of windows; see `flow_x0`. A window whose frames belong to both experts is given to both."""
         is_noisy = (schedule.timestep[level.cpu()].float() >= self.boundary).to(x.device)
@@ -50,7 +68,8 @@ class Experts:
                 continue
             rows = prompt_index[windows.to(prompt_index.device)]
             levels = level[windows.to(level.device)]
-            made = flow_x0(self.transformers[expert], x[windows], levels, schedule, text, rows)
+            shown = beside and beside.of(windows)
+            made = flow_x0(self.transformers[expert], x[windows], levels, schedule, text, rows, shown)
             x0[windows] = torch.where(wanted[windows].reshape(len(windows), 1, -1, 1, 1), made, x0[windows])
             self.last = expert
         return x0
@@ -71,6 +90,7 @@ def flow_x0(
     schedule: Schedule,
     text: Text,
     prompt_index: FrameIndex,
+    beside: Beside | None = None,
 ) -> Latents:
     """Return x0 of windows; a level a window or a frame, and for every frame the row of its prompt in `text`."""
     network: Any = transformer
@@ -78,11 +98,21 @@ def flow_x0(
     if level.ndim == 2:
         # One timestep a token is what the network takes in its place.
         timestep = timestep.repeat_interleave(x.shape[3] * x.shape[4] // network.config.patch_size[1] ** 2, dim=1)
-    texts, rows = prompt_index.flatten().to(x.device).unique(return_inverse=True)
+    pictures = None if beside is None else beside.pictures
+    # What a frame attends to: its prompt, and its window's pictures.
+    owner = torch.zeros_like(prompt_index) if pictures is None else _window_of(prompt_index)
+    pairs, rows = torch.stack([owner, prompt_index]).flatten(1).to(x.device).unique(dim=1, return_inverse=True)
+    given = x if beside is None else torch.cat([x, beside.channels.to(x)], dim=1)
+    seen = None if pictures is None else pictures[pairs[0]].flatten(0, 1)
     with torch.inference_mode(), frame_texts(transformer, rows):
-        (flow,) = network(x.to(network_dtype(transformer)), timestep, text[texts], return_dict=False)
+        (flow,) = network(given.to(network_dtype(transformer)), timestep, text[pairs[1]], seen, return_dict=False)
     at = schedule.now(level.reshape(len(level), 1, -1, 1, 1))
     return to_x0(flow, x, at, "flow").to(x.dtype)
+
+
+def _window_of(prompt_index: FrameIndex) -> FrameIndex:
+    """Return for every frame the number of its window."""
+    return torch.arange(len(prompt_index), device=prompt_index.device)[:, None].expand_as(prompt_index)
 
 
 def network_dtype(transformer: WanTransformer3DModel) -> torch.dtype:

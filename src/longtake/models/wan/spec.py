@@ -1,28 +1,31 @@
 """What can be known of the Wan family before its weights are loaded (Wan Team, 2025, arXiv 2503.20314).
 
-Wan2.1 T2V 1.3B and 14B, Wan2.2 T2V A14B and TI2V 5B, whatever pipeline saved them. Imports no torch.
+Wan2.1 T2V, I2V and FLF2V, Wan2.2 T2V and I2V A14B and TI2V 5B, whatever pipeline saved them. Imports no torch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
-from longtake.model import Continuation, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
+from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
 from longtake.models.hub.configs import Part as Config
 from longtake.models.hub.find import INDEX
 from longtake.request import GuidanceByLevel
+
+Kind = Literal["text", "pictures"]
+"""What a network is given beside the noise: nothing, or known frames in channels of their own."""
 
 TEXT_TOKENS = 512
 """Tokens of a prompt, to which the stock pipeline cuts or pads it."""
 
 # What the authors' examples use: 81 frames at 16 per second; the 5B model of Wan2.2 makes 121 at 24 per second.
 NATIVE: dict[str, Any] = {"fps": 16.0, "guidance": 5.0, "num_frames": 21, "size": [480, 832]}
-EXPERTS = (4.0, 3.0)
+EXPERTS: dict[Kind, tuple[float, float]] = {"text": (4.0, 3.0), "pictures": (3.5, 3.5)}
 """Guidance of the expert for much noise, and of that for little, by Wan2.2's authors."""
 NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "size": [704, 1280]}
 
@@ -56,6 +59,10 @@ class Transformer:
     ffn_dim: Count = 13824
     rope_max_seq_len: Length = 1024
     patch_size: tuple[Count, Count, Count] = (1, 2, 2)
+    image_dim: Count | None = None
+    """Width of what CLIP sees in pictures, for networks that attend to it."""
+    pos_embed_seq_len: Count | None = None
+    """Set where it sees two of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +118,8 @@ def spec(configs: Configs) -> VideoSpec:
         raise configs.parts["vae"].error(f"dim_mult {list(vae.dim_mult)} does not fit temperal_downsample")
     timing = Timing(stride=vae.scale_factor_temporal, window_lengths=range(1, network.rope_max_seq_len + 1))
     configs.check_window(extras.num_frames, timing)
-    _check_network(configs, network, vae.z_dim)
-    capabilities: set[type[VideoModel]] = {PerFrameNoise, TemporalHooks}
-    if is_5b:
-        capabilities |= {Continuation}
+    kind = kind_of(configs)
+    _check_parts(configs, network, kind)
     tokens, inner = height * width // unit**2, network.num_attention_heads * network.attention_head_dim
     flops = network.num_layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
     return VideoSpec(
@@ -126,11 +131,12 @@ def spec(configs: Configs) -> VideoSpec:
         latent_shape=(vae.z_dim, extras.num_frames, height // stride, width // stride),
         timing=timing,
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
-        guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS, at),
-        capabilities=frozenset(capabilities),
+        guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS[kind], at),
+        capabilities=_capabilities(kind, network, is_5b),
         sigmas=_distilled(configs, extras.sigmas),
         known="pixel",
-        continues_from=1 if is_5b else None,
+        continues_from=1 if is_5b or kind == "pictures" else None,
+        needs_pictures=kind == "pictures",
         blends=True,
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
@@ -233,16 +239,34 @@ def layer_flops(tokens: int, width: int, ffn: int) -> int:
     return 2 * (projections + scores + 2 * tokens * width * ffn)
 
 
-def _index(configs: Configs) -> Index:
-    return Config(where=f"{configs.where}/{INDEX}", config=configs.index, shapes=dict).read(Index)
+def kind_of(configs: Configs) -> Kind:
+    """Return what the network is given beside the noise, by its channels. Raises InputError for another number."""
+    part, vae = configs.parts["transformer"], configs.parts["vae"].read(Autoencoder)
+    channels, latents, mask = part.read(Transformer).in_channels, vae.z_dim, vae.scale_factor_temporal
+    if channels not in (latents, 2 * latents + mask):
+        raise InputError(
+            f"{part.where}: in_channels {channels}: the network takes {channels} channels where the latents have "
+            f"{latents}, neither as many (text to video) nor {2 * latents + mask} (picture to video); use another model"
+        )
+    return "text" if channels == latents else "pictures"
 
 
-def _check_network(configs: Configs, network: Transformer, channels: int) -> None:
+def _capabilities(kind: Kind, network: Transformer, is_5b: bool) -> frozenset[type[VideoModel]]:
+    if kind == "text":
+        return frozenset({PerFrameNoise, TemporalHooks, *([Continuation] if is_5b else [])})
+    # What attends to CLIP's picture of both ends needs both, what attends to one only that.
+    ends = {Infill} if network.pos_embed_seq_len else {Continuation} if network.image_dim else {Infill, Continuation}
+    return frozenset({PerFrameNoise, *ends})
+
+
+def _check_parts(configs: Configs, network: Transformer, kind: Kind) -> None:
     where = configs.parts["transformer"].where
     if (other := configs.parts.get("transformer_2")) and other.read(Transformer) != network:
         raise other.error(f"it is of other sizes than {where}")
-    if network.in_channels != channels:
-        raise InputError(
-            f"{where}: in_channels {network.in_channels}: the network takes {network.in_channels} channels where the "
-            f"latents have {channels}, so it needs a picture beside the prompt; use a text-to-video model"
-        )
+    lacking = {"image_encoder", "image_processor"} - configs.parts.keys()
+    if kind == "pictures" and network.image_dim and lacking:
+        raise CheckpointError(f"{configs.where} lacks {sorted(lacking)[0]}, which its network needs; fetch it again")
+
+
+def _index(configs: Configs) -> Index:
+    return Config(where=f"{configs.where}/{INDEX}", config=configs.index, shapes=dict).read(Index)

@@ -130,6 +130,8 @@ class Autoregressive(Stochastic):
                 if getattr(self, name) is not None:
                     raise InputError(f"{name} has no effect on {spec.name}, which is shown whole clips; leave it out")
             return 0
+        if spec.needs_pictures and self.first_picture is None:
+            raise InputError(f"{spec.name} was always shown a first picture in training; give one as first_picture")
         if self.first_picture is not None:
             check_picture(Path(self.first_picture).expanduser(), spec)
         context = spec.continues_from or spec.num_frames // 2 if self.context is None else self.context
