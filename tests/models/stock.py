@@ -1,0 +1,80 @@
+"""What the networks of diffusers say when diffusers alone calls them: one noise level and one prompt for a window."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtake.schedule import Schedule, to_x0
+
+Call = Callable[[Any, Tensor, Tensor, str], Tensor]
+
+
+def _clip(pipeline: Any, prompt: str) -> Tensor:
+    length = min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+    given = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
+    return pipeline.text_encoder(pipeline.tokenizer([prompt], **given).input_ids)[0]
+
+
+def _unet(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    return pipeline.unet(x, timestep, _clip(pipeline, prompt)).sample
+
+
+def _motion(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    return pipeline.unet(x, timestep, _clip(pipeline, prompt).repeat_interleave(x.shape[2], dim=0)).sample
+
+
+def _latte(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    tokens = pipeline.tokenizer([prompt], return_tensors="pt")
+    text = pipeline.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    return pipeline.transformer(x, timestep, encoder_hidden_states=text).sample[:, : x.shape[1]]
+
+
+def _wan(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    if type(pipeline).__module__.startswith("diffusers"):
+        text, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False, max_sequence_length=512)
+    else:
+        text = _clip(pipeline, prompt)
+    return pipeline.transformer(x, timestep, text).sample
+
+
+def _ltx(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    text, valid, _, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+    frames, height, width = x.shape[2:]
+    flow = pipeline.transformer(
+        x.flatten(2).transpose(1, 2),
+        text,
+        timestep.float(),
+        valid,
+        frames,
+        height,
+        width,
+        rope_interpolation_scale=(8 / 25, 32, 32),
+    ).sample
+    return flow.transpose(1, 2).unflatten(2, (frames, height, width))
+
+
+STOCK: dict[str, Call] = {
+    "UNet3DConditionModel": _unet,
+    "UNetMotionModel": _motion,
+    "LatteTransformer3DModel": _latte,
+    "WanTransformer3DModel": _wan,
+    "LTXVideoTransformer3DModel": _ltx,
+}
+"""By the class of a network."""
+
+
+def network_of(pipeline: Any) -> Any:
+    """Return the part that denoises."""
+    return pipeline.transformer if "transformer" in vars(pipeline) else pipeline.unet
+
+
+def stock_x0(pipeline: Any, x: Tensor, level: int, schedule: Schedule, prompt: str) -> Tensor:
+    """Return x0 of windows x; raises KeyError for a network of diffusers that has no row in `STOCK`."""
+    timestep = schedule.timestep[torch.full((len(x),), level)]
+    with torch.no_grad():
+        predicted = STOCK[type(network_of(pipeline)).__name__](pipeline, x, timestep, prompt)
+    is_flow = "Flow" in type(pipeline.scheduler).__name__
+    said = pipeline.scheduler.config.get("prediction_type", "flow" if is_flow else "epsilon")
+    return to_x0(predicted, x, schedule.now(torch.tensor(level)), "flow" if said.startswith("flow") else said)
