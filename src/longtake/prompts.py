@@ -84,6 +84,11 @@ def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline
     return _timeline(given, spans, frames)
 
 
+def source_text(source: str) -> str:
+    """Return the text of a timeline that is a file or the text itself. Raises InputError for a file that is no text."""
+    return _read(source).text
+
+
 def refuse_timeline(prompt: str) -> None:
     """Raise InputError for a single prompt that looks like several, or like a file that holds some."""
     looks = None

@@ -71,7 +71,11 @@ def _changed(job: Job) -> str:
         for name, value in asdict(job.order.sampler).items()  # pyright: ignore[reportArgumentType]
         if value != getattr(default, name)
     }
-    return ", ".join(f"{name}={value}" for name, value in changed.items()) or "its defaults"
+    return ", ".join(f"{name}={_short(str(value))}" for name, value in changed.items()) or "its defaults"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _cost(costs: Estimates) -> str:

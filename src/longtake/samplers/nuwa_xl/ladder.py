@@ -65,11 +65,25 @@ class Ladder:
         length = self.lengths[0]
         return range(length - 1, length) if node.index else range(0)
 
+    def makes(self, node: Node) -> range:
+        """Return the places of a call's window that it makes itself."""
+        length = self.lengths[node.level - 1]
+        return range(1, length - 1) if node.level > 1 else range(1 if node.index else 0, length)
+
     def owner(self, frame: int) -> Node:
         """Return the call that makes a frame."""
         level = next(level for level in range(1, self.depth + 1) if frame % self.stride(level) == 0)
         # At level 1 a tree makes its last frame, which is the first of the next one; below, owned frames lie inside.
         return Node(level, max(0, frame - 1) // self.span(level))
+
+    def makers(self, level: int, frames: range) -> range:
+        """Return the indices of the calls at a level that make any of these consecutive frames."""
+        stride, span = self.stride(level), self.span(level)
+        first, last = -(-frames.start // stride) * stride, (frames.stop - 1) // stride * stride
+        if level > 1:
+            # What lies on the border of two calls is given to both.
+            first, last = first + stride * (first % span == 0), last - stride * (last % span == 0)
+        return range(0) if first > last else range(max(0, first - 1) // span, max(0, last - 1) // span + 1)
 
     def covers(self, node: Node, frames: range) -> bool:
         """Return whether a call, or one that waits for it, makes any of these consecutive frames."""
@@ -95,16 +109,21 @@ class Ladder:
         if node.level == 1 and self.covers(after := Node(1, node.index + 1), frames):
             yield after
 
-    def num_needed(self, level: int, frames: range) -> int:
-        """Return how many calls at a level these consecutive frames take: those that make them or are waited for."""
+    def needed(self, level: int, frames: range) -> range:
+        """Return the indices of the calls at a level that these consecutive frames take: those that make them, and
+        those that are waited for."""
         if not frames:
-            return 0
+            return range(0)
         span = self.span(level)
         last = (frames[-1] - 1) // span
         if level == 1:
-            return 1 + max(0, last)
+            return range(1 + max(0, last))
         # A frame on the border of two calls is inside neither.
-        return max(0, last - frames[0] // span + 1)
+        return range(frames[0] // span, last + 1)
+
+    def num_needed(self, level: int, frames: range) -> int:
+        """Return how many calls at a level these consecutive frames take."""
+        return len(self.needed(level, frames))
 
 
 def fitted_ladder(length: int, frames: int | None, depth: int | None, fit: Fit) -> Ladder:

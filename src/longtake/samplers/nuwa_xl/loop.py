@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
 from longtake.samplers.keyframes import keyframe_pixels
 from longtake.samplers.nuwa_xl.ladder import Node
-from longtake.samplers.nuwa_xl.plan import NuwaXlPlan
+from longtake.samplers.nuwa_xl.plan import NuwaXlPlan, lineage
 from longtake.samplers.run import Pixels, Run
 from longtake.samplers.step import after, between, ddim, free
 from longtake.schedule import Schedule
@@ -44,16 +44,14 @@ class Setting(Run):
 
 def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Work:
     """Return what makes one call: a task's name is its node, its result the latents of the node's window."""
-    setting = Setting(
-        model=model,
-        plan=plan,
-        noise=noise,
-        world=world,
-        schedule=model.schedule(plan.steps),
-    )
+    schedule = model.schedule(plan.steps)
+    settings = [
+        Setting(model=model, plan=told, noise=noise, world=world, schedule=schedule) for told in lineage(plan)
+    ]
 
     def work(task: Task, given: Tensor | None) -> Tensor:
-        return sample(setting, Node(*task.name), given)
+        level, index, *back = task.name
+        return sample(settings[sum(back)], Node(level, index), given)
 
     return work
 
@@ -61,22 +59,24 @@ def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Wo
 def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFrames:
     """Return the latents of a node's window, on the CPU, the given ones among them bit for bit.
 
-    `given`: none for the first call of all, the frame that a later tree goes on from, or both ends of the window.
+    `given`: none for the first call of all, the frame that a later tree goes on from, or the frames of the window that
+    are known, in their order.
     """
     model, plan = setting.model, setting.plan
-    window = plan.ladder.window(node)
-    num_known = 0 if given is None else given.shape[1]
-    # A window is whole, with noise at known ends too, but for one that goes on: its known frame comes beside it.
-    frames = window[1:] if num_known == 1 else window
-    known = None if given is None else _handed(setting, given, window)
+    window, places = plan.ladder.window(node), plan.known(node)
+    if given is not None and len(places) == len(window):
+        return given
+    # A window is whole, with noise at known places too, but for one that goes on: its known frame comes beside it.
+    goes_on = node.level == 1 and node.index > 0
+    frames = window[1:] if goes_on else window
     windows, guidance = setting.windows(setting.schedule, [plan.prompts(frames)]), plan.call_guidance(node.level)
-    if known is None:
+    if given is None:
         denoiser = free(model, windows, guidance, setting.world.cfg)
-    elif num_known == 1:
+    elif goes_on:
         assert isinstance(model, Continuation)
-        denoiser = after(model, windows, guidance, known, setting.world.cfg)
+        denoiser = after(model, windows, guidance, _handed(setting, given, ()), setting.world.cfg)
     else:
-        denoiser = between(model, windows, guidance, known, setting.world.cfg)
+        denoiser = between(model, windows, guidance, _handed(setting, given, places), setting.world.cfg)
 
     def noise(level: int) -> Tensor:
         return setting.draw(len(frames), "node-step", *node, level)
@@ -86,18 +86,20 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
         made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)[0].cpu()
     if given is None:
         return made
-    return torch.cat([given[:, :1], made if num_known == 1 else made[:, 1:-1], given[:, 1:]], dim=1)
+    made = torch.cat([given, made], dim=1) if goes_on else made
+    made[:, places] = given
+    return made
 
 
-def _handed(setting: Setting, given: LatentFrames, window: range) -> Known:
-    """Return known frames as the network is shown them: one that it goes on from, or the ends of a window."""
-    given, places = given.to(setting.model.device), (0, len(window) - 1) if given.shape[1] == 2 else ()
+def _handed(setting: Setting, given: LatentFrames, places: Sequence[int]) -> Known:
+    """Return known frames as the network is shown them: at their places in the window, or as what it goes on from."""
+    given = given.to(setting.model.device)
     if setting.plan.settings.handoff == "latent":
-        return Known(latents=given[None], places=places)
+        return Known(latents=given[None], places=tuple(places))
     frames, _ = setting.model.decode(given, None, last=True)
     with setting.model.lock:
         latents = setting.model.encode_frames(frames).to(given.dtype)
-    return Known(latents=latents[None], places=places, pixels=frames[None])
+    return Known(latents=latents[None], places=tuple(places), pixels=frames[None])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +113,14 @@ class Tree:
     """What decides the result of every call."""
     keyframes: Pixels | None
     """The frames of the first call, if they are given."""
+    before: "Tree | None" = None
+    """That of the story that this one changes."""
+    told_since: int = 0
+    """How many stories have come after this one."""
 
     @classmethod
-    def of(cls, model: VideoModel, plan: NuwaXlPlan) -> "Tree":
-        """Return the tree of a whole plan."""
+    def of(cls, model: VideoModel, plan: NuwaXlPlan, told_since: int = 0) -> "Tree":
+        """Return the tree of a whole plan, and those of the stories before it."""
         request, settings = plan.request, plan.settings
         common = {
             "model": [model.digest, str(model.dtype), model.device.type],
@@ -131,7 +137,15 @@ class Tree:
         if settings.keyframes is not None:
             keyframes = keyframe_pixels(settings.keyframes, plan.spec)
             common["keyframes"] = [hashlib.sha256(keyframes.tobytes()).hexdigest()]
-        return cls(plan=plan, wanted=plan.wanted, common=json.dumps(common), keyframes=keyframes)
+        before = None if plan.before is None else cls.of(model, plan.before, told_since + 1)
+        return cls(
+            plan=plan,
+            wanted=plan.wanted,
+            common=json.dumps(common),
+            keyframes=keyframes,
+            before=before,
+            told_since=told_since,
+        )
 
     def lay_keyframes(self, model: VideoModel, store: Store) -> None:
         """Put given keyframes where the result of the first call would be."""
@@ -152,21 +166,52 @@ class Tree:
 
     def children(self, task: Task) -> Iterator[Task]:
         """Yield the tasks that wait for a task and are needed."""
-        for node in self.plan.ladder.children(Node(*task.name), self.wanted):
+        for node in self.plan.ladder.children(Node(*task.name[:2]), self.wanted):
             yield self._task(node, task.key)
 
+    def shown_again(self, executor: Executor, store: Store) -> Iterator[Task]:
+        """Do what the calls of this story have to see of the story before, as far as it is not in the store."""
+        if self.before is None or self.plan.change is None:
+            return
+        before, edges = replace(self.before, wanted=self.wanted), self.plan.change.edges()
+        yield from before.shown_again(executor, store)
+
+        def children(task: Task) -> Iterator[Task]:
+            return (child for child in before.children(task) if Node(*child.name[:2]) in edges)
+
+        if edges:
+            yield from run_tasks(before.first(store), children, partial(before.given, store), executor, store)
+
     def given(self, store: Store, task: Task) -> LatentFrames | None:
-        """Return the frames that a task is given, of its parent's result."""
-        if task.parent is None:
-            return None
-        places = self.plan.ladder.given(Node(*task.name))
-        return store.get(task.parent)[:, places.start : places.stop]
+        """Return the frames that a task is given: of its parent's result, and of what it was in the story before."""
+        node = Node(*task.name[:2])
+        places = self.plan.ladder.given(node)
+        parts = [] if task.parent is None else list(store.get(task.parent)[:, places.start : places.stop].split(1, 1))
+        kept = self.plan.change.kept(node) if self.plan.change else []
+        if self.before and kept:
+            parts.insert(min(1, len(parts)), store.get(self.before.key(node))[:, kept])
+        return torch.cat(parts, dim=1) if parts else None
+
+    def key(self, node: Node, parent: str | None = None) -> str:
+        """Return the digest of all that decides a call's result; `parent` is that of the call above, where it is known.
+
+        What a change of the story does not touch has the key that it had before.
+        """
+        change, above, window = self.plan.change, self.plan.ladder.parent(node), self.plan.ladder.window(node)
+        if self.before and change and not change.touches(node):
+            return self.before.key(node)
+        if above and parent is None:
+            parent = self.key(above)
+        texts = [self.plan.request.prompts.texts[row - 1] for row in self.plan.prompts(window)]
+        parts = self.common, node, [window.start, window.step], texts, parent
+        if self.before and change and (kept := change.kept(node)):
+            return task_key(*parts, kept, self.before.key(node))
+        return task_key(*parts)
 
     def _task(self, node: Node, parent: str | None) -> Task:
         window = self.plan.ladder.window(node)
-        texts = [self.plan.request.prompts.texts[row - 1] for row in self.plan.prompts(window)]
-        key = task_key(self.common, node, [window.start, window.step], texts, parent)
-        return Task(order=(window.start, node.level), name=tuple(node), key=key, parent=parent)
+        name = (*node, self.told_since) if self.told_since else tuple(node)
+        return Task(order=(window.start, node.level), name=name, key=self.key(node, parent), parent=parent)
 
 
 def drive(
@@ -184,6 +229,8 @@ def drive(
         store.restore({name.removeprefix(NODE): tensor for name, tensor in resume.items() if name.startswith(NODE)})
     tree = replace(tree, wanted=range(start, plan.wanted.stop))
     tree.lay_keyframes(model, store)
+    for task in tree.shown_again(executor, store):
+        yield _chunk(plan, decoder, None, _state(store, start, decoder), doing=_words(plan, task))
     finished = run_tasks(tree.first(store), tree.children, partial(tree.given, store), executor, store)
     done: dict[Node, str] = {}
     while start < plan.wanted.stop:
@@ -191,7 +238,7 @@ def drive(
         source = plan.source(frames)
         while source not in done:
             task = next(finished)
-            done[Node(*task.name)] = task.key
+            done[Node(*task.name[:2])] = task.key
             if source not in done and task.name[0] < plan.ladder.depth:
                 yield _chunk(plan, decoder, None, _state(store, start, decoder), doing=_words(plan, task))
         pixels, before, start = None, decoder, frames.stop
@@ -226,5 +273,5 @@ def _chunk(
 
 
 def _words(plan: NuwaXlPlan, task: Task) -> str:
-    window = plan.ladder.window(Node(*task.name))
+    window = plan.ladder.window(Node(*task.name[:2]))
     return f"every {window.step}th frame of {window[0]} to {window[-1]} is made"

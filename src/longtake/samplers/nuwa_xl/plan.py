@@ -6,20 +6,24 @@ whose given frames are there, any may be next, here or on another machine.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
-from operator import mul
-from typing import ClassVar, Literal
+from operator import mul, sub
+from typing import Annotated, ClassVar, Literal
 
 from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, VideoModel, VideoSpec
-from longtake.request import Guidance, Request, num_branches
+from longtake.prompts import parse_prompts, source_text
+from longtake.request import Guidance, PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import keyframe_files
+from longtake.samplers.nuwa_xl.change import Change
 from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
 from longtake.samplers.planning import Stochastic, chosen_steps
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, gathered
+from longtake.typed import Setting
 
 Handoff = Literal["latent", "pixel"]
 
@@ -33,6 +37,28 @@ class NuwaXlPlan(Plan):
     ladder: Ladder
     wanted: range
     """Frames that come out, in the numbers of the whole video."""
+    stories: tuple[PromptTimeline, ...] = ()
+    """What the story was before, oldest first."""
+
+    @property
+    def before(self) -> "NuwaXlPlan | None":
+        """Return the plan of the story that this one changes; None for one that is told for the first time."""
+        if not self.stories:
+            return None
+        return replace(self, request=replace(self.request, prompts=self.stories[-1]), stories=self.stories[:-1])
+
+    @property
+    def change(self) -> Change | None:
+        """Return in what this story differs from the one before."""
+        if not self.stories:
+            return None
+        return Change(ladder=self.ladder, before=self.stories[-1], now=self.request.prompts)
+
+    def known(self, node: Node) -> list[int]:
+        """Return the places of a call's window that it is given: from the call above it, or of the story before."""
+        change, made = self.change, self.ladder.makes(node)
+        places = {*range(self.ladder.lengths[node.level - 1])} - {*made}
+        return sorted(places.union(change.kept(node)) if change else places)
 
     def call_guidance(self, level: int) -> Guidance:
         """Return the guidance of the calls of a level, 1 the coarsest."""
@@ -87,6 +113,13 @@ class NuwaXl(Stochastic, TaskSampler):
     fine_guidance: float | None = None
     """Guidance of the finest level's calls, which see both ends of what they fill; the model's own value for these, or
     that of the other levels, if not given. 1 is off, and half the work."""
+    before: Annotated[tuple[str, ...], Setting(metavar="FILE|TEXT ...", unset="none")] = ()
+    """What the story was before, each time that it was told, oldest first. Frames whose prompt is the same stay as they
+    were, and the calls that make others are shown them."""
+
+    def __post_init__(self) -> None:
+        """Read the stories that are files, so that what was asked for does not change with them."""
+        object.__setattr__(self, "before", tuple(map(source_text, self.before)))
 
     def plan(self, request: Request, spec: VideoSpec) -> NuwaXlPlan:
         """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
@@ -120,7 +153,7 @@ class NuwaXl(Stochastic, TaskSampler):
             window_batch=1,
             held_frames=ladder.depth * spec.num_frames,
             window_frames=spec.num_frames,
-            warnings=_warnings(spec, ladder, self.keyframes is not None),
+            stories=self._stories(request, spec, is_row),
         )
         per_call = steps * num_branches(plan.call_guidance(ladder.depth))
         return _counted(replace(plan, forwards_per_frame=per_call / (spec.num_frames - 2)))
@@ -131,6 +164,22 @@ class NuwaXl(Stochastic, TaskSampler):
         if self.depth is not None or self.fit != "cut":
             raise InputError("depth and fit have no effect beside keyframes, which decide the tree; leave them out")
         return ladder_between(len(keyframe_files(self.keyframes, spec)), spec.num_frames, request.frames)
+
+    def _stories(self, request: Request, spec: VideoSpec, is_row: bool) -> tuple[PromptTimeline, ...]:
+        if not self.before:
+            return ()
+        if not spec.clean_frames:
+            raise CapabilityError(
+                f"before needs a model that has learned from known frames anywhere in a window, which {spec.name} has "
+                "not; leave it out and all that waits for a changed frame is made anew, or take such a model: sprites"
+            )
+        if is_row or self.keyframes is not None or self.handoff == "pixel":
+            raise InputError("before is for a single tree without keyframes, handed down as latents; leave it out")
+        stories = tuple(parse_prompts(text, request.frames, spec.fps) for text in self.before)
+        for told, following in pairwise((*stories, request.prompts)):
+            if told.spans(request.frames) == following.spans(request.frames):
+                raise InputError("before says the same as what follows it, which changes nothing; leave it out")
+        return stories
 
     def part(self, plan: Plan, frames: range) -> NuwaXlPlan:
         """Return the plan of these consecutive frames alone: the calls that make them, and those that these wait for.
@@ -147,36 +196,78 @@ class NuwaXl(Stochastic, TaskSampler):
         """Raise nothing: any number of processes can share the calls, if not all with profit."""
 
 
-def _warnings(spec: VideoSpec, ladder: Ladder, has_keyframes: bool) -> tuple[str, ...]:
-    strides = [ladder.stride(level) for level in range(2 if has_keyframes else 1, ladder.depth + 1)]
-    unknown = ", ".join(str(stride) for stride in strides if stride not in spec.strides)
-    if not unknown:
-        return ()
-    known = ", ".join(map(str, spec.strides))
-    return (
-        f"{spec.name} has learned from frames that are {known} apart in the video, and here makes some that are "
-        f"{unknown} apart: things may move too slowly, or jump; use a model that has learned it, or fewer frames",
-    )
+def _warnings(plan: NuwaXlPlan) -> tuple[str, ...]:
+    spec, ladder, warnings = plan.spec, plan.ladder, []
+    strides = [ladder.stride(level) for level in range(1 if plan.settings.keyframes is None else 2, ladder.depth + 1)]
+    if unknown := ", ".join(str(stride) for stride in strides if stride not in spec.strides):
+        known = ", ".join(map(str, spec.strides))
+        warnings.append(
+            f"{spec.name} has learned from frames that are {known} apart in the video, and here makes some that are "
+            f"{unknown} apart: things may move too slowly, or jump; use a model that has learned it, or fewer frames"
+        )
+    if plan.change:
+        made = [plan.change.num_made(level, plan.wanted) for level in range(1, ladder.depth + 1)]
+        calls = sum(ladder.num_needed(level, plan.wanted) for level in range(1, ladder.depth + 1))
+        warnings.append(
+            f"the change costs {sum(made):,} of {calls:,} calls, {_forwards(plan, made):,} forwards, where what the "
+            "story before made lies beside the output; what is missing is made again"
+        )
+    return tuple(warnings)
+
+
+def _forwards(plan: NuwaXlPlan, calls: Sequence[int]) -> int:
+    """Return the evaluations of so many calls at every level."""
+    branches = [num_branches(plan.call_guidance(level)) for level in range(1, plan.ladder.depth + 1)]
+    return plan.steps * sum(map(mul, calls, branches))
 
 
 def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
     """Return the plan with the counts of what its wanted frames take."""
+    plan = replace(plan, warnings=_warnings(plan))
     if plan.request.frames is None and plan.wanted.stop == sys.maxsize:
         return plan
     ladder, handoff = plan.ladder, plan.settings.handoff
     counts = [ladder.num_needed(level, plan.wanted) for level in range(1, ladder.depth + 1)]
-    firsts, rest = counts[0] - (plan.settings.keyframes is not None), sum(counts[1:])
     # Later trees are given one frame, calls below the first level two.
-    given = counts[0] - 1 + 2 * rest
-    branches = [num_branches(plan.call_guidance(level)) for level in range(1, ladder.depth + 1)]
-    evaluations = firsts * branches[0] + sum(map(mul, counts[1:], branches[1:]))
+    given = counts[0] - 1 + 2 * sum(counts[1:])
+    counts[0] -= plan.settings.keyframes is not None
+    idle = [0] * ladder.depth
+    for level, is_made, is_more in _earlier(plan):
+        counts[level - 1] += is_more
+        idle[level - 1] += not is_made
     return replace(
         plan,
-        forwards=plan.steps * evaluations,
-        tasks=firsts + rest,
-        stored_frames=(firsts + rest) * plan.spec.num_frames,
+        forwards=_forwards(plan, list(map(sub, counts, idle))),
+        tasks=sum(counts),
+        stored_frames=sum(counts) * plan.spec.num_frames,
         decoded=len(plan.wanted) + (given if handoff == "pixel" else 0),
     )
+
+
+def _earlier(plan: NuwaXlPlan) -> list[tuple[int, bool, bool]]:
+    """Return of the tasks at the edges of all changes: their level, whether they make a frame, and whether they come
+    beside those of the tree as it is told last."""
+    changes = list(reversed([told.change for told in lineage(plan) if told.change]))
+    edges = [{node for node in change.edges() if plan.ladder.covers(node, plan.wanted)} for change in changes]
+
+    def made_by(node: Node, told: int) -> int:
+        """Return by which of the first changes a call's result was last touched; 0 by none."""
+        return max((number for number, change in enumerate(changes[:told], 1) if change.touches(node)), default=0)
+
+    last = {(node, made_by(node, len(changes))) for nodes in edges for node in nodes}
+    earlier = {(node, made_by(node, told)) for told, nodes in enumerate(edges) for node in nodes}
+    return [
+        (node.level, not told or changes[told - 1].is_made(node), (node, told) not in last)
+        for node, told in last | earlier
+    ]
+
+
+def lineage(plan: NuwaXlPlan) -> Iterator[NuwaXlPlan]:
+    """Yield the plan, and those of the stories before, newest first."""
+    told: NuwaXlPlan | None = plan
+    while told:
+        yield told
+        told = told.before
 
 
 def tree_work(plan: Plan, ranks: int, width: int) -> Workload:
