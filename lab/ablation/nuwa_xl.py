@@ -96,7 +96,7 @@ def split(stretches: Path, folder: Path) -> tuple[Path, Path]:
 def autoencoder(kind: str, vae: AutoencoderKL, num_frames: int) -> TemporalAutoencoder:
     """Return a network to train; KLVAE is one whose layers over time stay the identity."""
     network = TemporalAutoencoder(vae, num_frames)
-    for layers in (network.convolutions, network.attentions):
+    for layers in (network.over_time.convolutions, network.over_time.attentions):
         layers.requires_grad_(kind != "KLVAE")
         for layer in layers.modules() if kind == "T-KLVAE-R" else ():
             if isinstance(layer, nn.Conv2d | nn.Linear):

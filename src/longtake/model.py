@@ -64,6 +64,8 @@ class VideoSpec(Demands):
     """Latent frames that the network was trained to go on from; None for any number."""
     needs_pictures: bool = False
     """Whether the network was trained with known frames in every window."""
+    clip_decoder: bool = False
+    """Whether the decoder takes whole calls of the network, and what becomes of a frame depends on the others there."""
     decoder_history: int = 0
     """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
     a decoder that remembers nothing."""
@@ -96,7 +98,7 @@ class VideoSpec(Demands):
     @property
     def decodes_apart(self) -> bool:
         """Return whether every latent is one frame of the video, decoded without a look at the others."""
-        return self.frame_by_frame and not self.decoder_history
+        return self.frame_by_frame and not self.decoder_history and not self.clip_decoder
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ FAMILIES: dict[str, Family] = {
         room="longtake.models.nuwa_xl",
         models="NUWA-XL",
         pipeline="NuwaXlPipeline",
-        networks=TEXT_TO_VIDEO | {"unet": "MaskTemporalUnet"},
+        networks=TEXT_TO_VIDEO | {"unet": "MaskTemporalUnet", "vae_over_time": "TemporalAutoencoder"},
+        optional=frozenset({"vae_over_time"}),
     ),
 }
 """By the class of a pipeline; or by that of its network, where several pipelines run the same one."""

@@ -3,7 +3,8 @@
 That autoencoder (AutoencoderKL), and CLIP's text encoder, for others that have them, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,6 +52,14 @@ def _frames_at_once(pixels: int) -> int:
     return max(1, PIXELS_AT_ONCE // pixels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A way to pixels and back that is another than frame by frame."""
+
+    decode: Callable[[LatentFrames], Pixels]
+    encode: Callable[[Pixels], LatentFrames]
+
+
 class ImageModel(VideoModel):
     """A pipeline with an image autoencoder and a scheduler; what its network does and reads is the family's."""
 
@@ -58,6 +67,8 @@ class ImageModel(VideoModel):
     prediction: Prediction
     x0_scale: Table | None = None
     """What training multiplied x0 by at every timestep."""
+    codec: Codec | None = None
+    """What decodes and encodes, where the image autoencoder does not do so by itself."""
 
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs, network: Any, told: str = "") -> None:
         """Take a pipeline as it is; `network` is the part that denoises, `told` is for the digest."""
@@ -82,12 +93,12 @@ class ImageModel(VideoModel):
         return to_x0(predicted, x, at, self.prediction).to(x.dtype)
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
-        """Decode every frame by itself, a few at a time; there is nothing to remember."""
-        return decode_frames(self.pipeline.vae, latents), None
+        """Decode every frame by itself, a few at a time, unless there is a codec; there is nothing to remember."""
+        return self.codec.decode(latents) if self.codec else decode_frames(self.pipeline.vae, latents), None
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
         """Return the mean of each frame's latents, scaled to unit variance."""
-        return encode_frames(self.pipeline.vae, frames)
+        return self.codec.encode(frames) if self.codec else encode_frames(self.pipeline.vae, frames)
 
 
 def frame_levels(level: FrameLevels | Int[Tensor, "windows"], x: Latents) -> FrameLevels:

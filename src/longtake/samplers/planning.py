@@ -48,6 +48,8 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
             f"{sampler.name} needs {' and '.join(missing)}, which the model {spec.name} does not offer; "
             "'longtake models' shows which model runs with which sampler"
         )
+    if spec.clip_decoder and not isinstance(sampler, TaskSampler):
+        raise CapabilityError(f"{spec.name} decodes whole calls of its network, not streams of frames; use nuwa-xl")
     plan = sampler.plan(request, spec)
     if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
         raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")

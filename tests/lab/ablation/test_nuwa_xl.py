@@ -138,7 +138,7 @@ def test_the_three_autoencoders_differ_in_their_layers_over_time() -> None:
     for kind in recipe.AUTOENCODERS:
         torch.manual_seed(0)
         network = recipe.autoencoder(kind, build_vae(SIZES), num_frames=3)
-        over_time = [*network.convolutions.parameters(), *network.attentions.parameters()]
+        over_time = list(network.over_time.parameters())
         assert all(one.requires_grad == (kind != "KLVAE") for one in over_time)
         assert all(one.requires_grad for one in network.image.parameters())
         with torch.no_grad():

@@ -5,15 +5,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longtake.errors import CheckpointError, LongtakeError, NonFiniteError
+from longtake._generate import stream
+from longtake.errors import CapabilityError, CheckpointError, InputError, LongtakeError, NonFiniteError
 from longtake.model import Continuation, Infill, Known, Strided
 from longtake.models import load_model, model_spec
 from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
-from longtake.models.nuwa_xl.save import count_flops, save_index, save_unet
+from longtake.models.nuwa_xl.save import count_flops, save_index, save_temporal_autoencoder, save_unet
+from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.noise import seeded_noise
+from longtake.ranks.world import ALONE
+from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
+from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.samplers.planning import checked_plan
+from longtake.train.nuwa_xl.start import read_start
 
 from .tiny import FRAMES, awake, image_unet, mtd
 
@@ -170,3 +181,56 @@ def test_weights_that_are_not_finite_are_refused(nuwa: Path, tmp_path: Path) -> 
     save_file(tensors, file)
     with pytest.raises(NonFiniteError, match=rf"unet: {name} is not finite"):
         load_model(str(broken))
+
+
+def with_over_time(nuwa: Path, place: Path, network: TemporalAutoencoder | None = None) -> Path:
+    """A copy of the model with a T-KLVAE, whose image part is the model's own."""
+    model = copied(nuwa, place)
+    vae = load_model(str(nuwa)).pipeline.vae  # pyright: ignore[reportAttributeAccessIssue]
+    save_temporal_autoencoder(model, awake(network or TemporalAutoencoder(vae, FRAMES)))
+    save_index(model, json.loads((model / "longtake.json").read_text()))
+    return model
+
+
+def test_t_klvae_decodes_and_encodes(nuwa: Path, tmp_path: Path) -> None:
+    plain, joint = load_model(str(nuwa)), load_model(str(with_over_time(nuwa, tmp_path)))
+    assert joint.spec.clip_decoder and not joint.spec.decodes_apart and joint.digest != plain.digest
+    torch.manual_seed(7)
+    latents, changed = torch.randn(2, 4, FRAMES, 8, 8)
+    changed[:, 1:] = latents[:, 1:]
+    frames, other = (joint.decode(one, None, last=True)[0] for one in (latents, changed))
+    assert frames.shape == plain.decode(latents, None, last=True)[0].shape
+    assert ((frames - other).abs().amax(dim=(1, 2, 3)) > 0).all()
+    assert (joint.encode_frames(frames) - plain.encode_frames(frames)).abs().max() > 1e-3
+
+
+def test_a_video_is_another_one_with_t_klvae_and_its_part_is_the_slice(nuwa: Path, tmp_path: Path) -> None:
+    request = Request(prompts=PromptTimeline.constant("abc"), frames=17, steps=2, seed=1)
+    joint = load_model(str(with_over_time(nuwa, tmp_path)))
+    plain, made = (np.concatenate([*stream(one, request, NuwaXl())]) for one in (load_model(str(nuwa)), joint))
+    assert made.shape == plain.shape and not np.array_equal(made, plain)
+    small = checked_plan(joint.spec, request, NuwaXl(), (3, 9))
+    part = [chunk.frames for chunk in run_plan(joint, small, seeded_noise(1), ALONE)]
+    assert np.array_equal(np.concatenate(part), made[3:9])
+    with pytest.raises(CapabilityError, match="decodes whole calls"):
+        checked_plan(joint.spec, request, Chunked())
+
+
+def test_a_t_klvae_without_effect_is_refused(nuwa: Path, tmp_path: Path) -> None:
+    model = with_over_time(nuwa, tmp_path)
+    with pytest.raises(InputError, match="without T-KLVAE"):
+        read_start(str(model))
+    config = model / "vae_over_time" / "config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps(told | {"frames": FRAMES - 1}))
+    with pytest.raises(CheckpointError, match=f"frames cannot be {FRAMES - 1}"):
+        model_spec(str(model))
+    config.write_text(json.dumps(told | {"image": told["image"] | {"latent_channels": 9}}))
+    with pytest.raises(CheckpointError, match="another image autoencoder"):
+        model_spec(str(model))
+    config.write_text(json.dumps(told))
+    index = json.loads((model / "model_index.json").read_text())
+    del index["vae_over_time"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="vae_over_time has no effect"):
+        model_spec(str(model))

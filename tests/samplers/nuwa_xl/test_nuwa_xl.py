@@ -291,6 +291,33 @@ def test_models_are_told_the_stride():
     assert model.strides[:3] == [16, 4, 1] and sorted(set(model.strides)) == [1, 4, 16]
 
 
+class Joint(Toy):
+    """Decodes a call's frames together: each is dimmed by the mean of all."""
+
+    def decode(self, latents, state, last):
+        frames, _ = super().decode(latents, state, last)
+        return (frames + frames.mean(dim=0)) / 2, None
+
+
+@pytest.mark.parametrize("settings", [{}, {"depth": 1}, {"depth": 2}, {"fit": "stretch"}])
+def test_a_decoder_of_clips_is_given_the_calls_that_made_the_frames(settings, monkeypatch):
+    model = Joint()
+    model.spec = replace(toy().spec, clip_decoder=True)
+    plan = NuwaXl(**settings).plan(planned(40).request, model.spec)
+    sizes, decode = [], model.decode
+    monkeypatch.setattr(model, "decode", lambda z, state, last: sizes.append(z.shape[1]) or decode(z, state, last))
+    whole, _ = video(plan, model=model)
+    assert sum(sizes) == plan.decoded and len(whole) == 40
+    assert not np.array_equal(whole, video(planned(40, **settings))[0])
+    for part in [(0, 1), (16, 17), (13, 30)]:
+        small, before = plan.settings.part(plan, range(*part)), sum(sizes)
+        assert np.array_equal(video(small, model=model)[0], whole[part[0] : part[1]])
+        assert sum(sizes) - before == small.decoded
+    states = [(chunk.start + len(chunk.frames), chunk.state()) for chunk in chunks(plan, model=model)[0]]
+    for start, state in states[-2::-6]:
+        assert np.array_equal(video(plan, model=model, resume=state)[0], whole[start:])
+
+
 def test_prompts_are_those_of_the_frames_of_a_call():
     plan = planned(60)
     assert plan.prompts(plan.ladder.window(Node(1, 0))) == [1, 1, 2, 3, 3]

@@ -5,22 +5,23 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet3DConditionModel
-from safetensors.torch import load_file
 
 from longtake.errors import CheckpointError
-from longtake.models.hub.configs import Part, place_of, stem
+from longtake.models.hub.configs import Part, place_of
 from longtake.models.hub.files import read_json
-from longtake.models.hub.load import filled, library_part, one_line_errors
+from longtake.models.hub.load import filled, library_part
 from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
-from longtake.models.nuwa_xl.spec import OVER_TIME, read_unet_config
-from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
+from longtake.models.nuwa_xl.spec import OVER_TIME, T_KLVAE, OverTime, read_unet_config
+from longtake.models.nuwa_xl.t_klvae import LayersOverTime, TemporalAutoencoder
+from longtake.typed import read_typed
 
 
-def load_network(part: Part) -> MaskTemporalUnet:
-    """Load the UNet of a model. Raises CheckpointError for missing or damaged files."""
-    return load_unet(place_of(part))
+def load_network(part: Part) -> MaskTemporalUnet | LayersOverTime:
+    """Load the UNet of a model, or its layers over time of T-KLVAE. Raises CheckpointError for damaged files."""
+    load = load_over_time if part.config.get("_class_name") == T_KLVAE else load_unet
+    return load(place_of(part))
 
 
 def load_unet(place: Path) -> MaskTemporalUnet:
@@ -32,15 +33,19 @@ def load_unet(place: Path) -> MaskTemporalUnet:
 
 def load_temporal_autoencoder(folder: Path) -> TemporalAutoencoder:
     """Load T-KLVAE as `save_temporal_autoencoder` wrote it, float32. Raises CheckpointError for damaged files."""
-    place = folder / OVER_TIME
-    frames = read_json(place / "config.json").get("frames")
-    if type(frames) is not int or frames < 1:
-        raise CheckpointError(f"{place / 'config.json'}: frames cannot be {frames!r}; fetch the model again")
-    network = TemporalAutoencoder(library_part(AutoencoderKL, folder / "vae", "vae", torch.float32), frames)
-    image = {f"image.{name}": value for name, value in network.image.state_dict().items()}
-    with one_line_errors(place):
-        network.load_state_dict(image | load_file(place / f"{stem(OVER_TIME)}.safetensors"))
+    layers = load_over_time(folder / OVER_TIME)
+    network = TemporalAutoencoder(library_part(AutoencoderKL, folder / "vae", "vae", torch.float32), layers.frames)
+    network.over_time = layers
     return network.eval().requires_grad_(False)
+
+
+def load_over_time(place: Path) -> LayersOverTime:
+    """Load what T-KLVAE adds to an image VAE, float32. Raises CheckpointError for missing or damaged files."""
+    path = place / "config.json"
+    content = {name: value for name, value in read_json(path).items() if name != "_class_name"}
+    config = read_typed(OverTime, content, str(path), error=CheckpointError)
+    library: Any = AutoencoderKL
+    return filled(lambda: LayersOverTime(library.from_config(dict(config.image)), config.frames), place).float().eval()
 
 
 def from_video_unet(place: Path, config: MtdConfig) -> MaskTemporalUnet:

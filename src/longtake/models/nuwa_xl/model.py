@@ -6,6 +6,7 @@ at which level of the tree it is.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from longtake.arrays import FrameIndex, Latents
 from longtake.model import Condition, Strided, VideoSpec
 from longtake.models.hooks import swapped
 from longtake.models.hub.configs import Configs
-from longtake.models.image_model import ImageModel
+from longtake.models.image_model import Codec, ImageModel
 from longtake.models.known_frames import KnownFrames, Mask
+from longtake.models.nuwa_xl.spec import OVER_TIME
+from longtake.models.nuwa_xl.t_klvae import decode_clips, encode_clips
 from longtake.schedule import Schedule
 
 
@@ -27,6 +30,9 @@ class NuwaXlModel(ImageModel, KnownFrames, Strided):
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
         super().__init__(pipeline, spec, configs, pipeline.unet)
         self.stride = 1
+        if OVER_TIME in configs.parts:
+            parts = pipeline.vae, pipeline.vae_over_time
+            self.codec = Codec(decode=partial(decode_clips, *parts), encode=partial(encode_clips, *parts))
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return the text encoder's states of prompts, (prompts, tokens, width)."""

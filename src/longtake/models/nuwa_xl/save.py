@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from longtake.models.hub.configs import EXTRAS, stem
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
-from longtake.models.nuwa_xl.spec import OVER_TIME, index_json, unet_config_json
+from longtake.models.nuwa_xl.spec import OVER_TIME, T_KLVAE, index_json, unet_config_json
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 
 
@@ -29,14 +29,14 @@ def save_temporal_autoencoder(folder: Path, network: TemporalAutoencoder) -> Non
     network.image.save_pretrained(folder / "vae")
     place = folder / OVER_TIME
     place.mkdir(exist_ok=True)
-    _write(place / "config.json", {"_class_name": "TemporalAutoencoder", "frames": network.frames})
-    tensors = {name: value for name, value in network.state_dict().items() if not name.startswith("image.")}
-    save_file(tensors, place / f"{stem(OVER_TIME)}.safetensors")
+    image = {name: value for name, value in dict(network.image.config).items() if not name.startswith("_")}
+    _write(place / "config.json", {"_class_name": T_KLVAE, "frames": network.over_time.frames, "image": image})
+    save_file(network.over_time.state_dict(), place / f"{stem(OVER_TIME)}.safetensors")
 
 
 def save_index(folder: Path, extras: dict[str, Any]) -> None:
     """Write what a model folder says of itself; `extras` are fields of `Extras`."""
-    _write(folder / "model_index.json", index_json())
+    _write(folder / "model_index.json", index_json(over_time=(folder / OVER_TIME).is_dir()))
     _write(folder / EXTRAS, extras)
 
 

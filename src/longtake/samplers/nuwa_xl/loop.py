@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -45,9 +46,7 @@ class Setting(Run):
 def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Work:
     """Return what makes one call: a task's name is its node, its result the latents of the node's window."""
     schedule = model.schedule(plan.steps)
-    settings = [
-        Setting(model=model, plan=told, noise=noise, world=world, schedule=schedule) for told in lineage(plan)
-    ]
+    settings = [Setting(model=model, plan=told, noise=noise, world=world, schedule=schedule) for told in lineage(plan)]
 
     def work(task: Task, given: Tensor | None) -> Tensor:
         level, index, *back = task.name
@@ -242,12 +241,27 @@ def drive(
             if source not in done and task.name[0] < plan.ladder.depth:
                 yield _chunk(plan, decoder, None, _state(store, start, decoder), doing=_words(plan, task))
         pixels, before, start = None, decoder, frames.stop
-        if writes:
+        if writes and plan.spec.clip_decoder:
+            pixels = _decoded_apart(model, plan, frames, lambda node: store.get(done[node]))
+            decoder = replace(decoder, frames=decoder.frames + len(frames))
+        elif writes:
             places = [plan.ladder.window(source).index(frame) for frame in frames]
             latents = store.get(done[source])[:, places[0] : places[-1] + 1].to(model.device)
             pixels, decoder = decode_pixels(model, latents, decoder, last=start == plan.wanted.stop)
         _forget(plan, start, done, store)
         yield _chunk(plan, before, pixels, _state(store, start, decoder))
+
+
+def _decoded_apart(
+    model: VideoModel, plan: NuwaXlPlan, frames: range, result: Callable[[Node], LatentFrames]
+) -> Pixels:
+    """Return frames, each decoded as one of the clip of the call that made it."""
+    parts = []
+    for node, made in groupby(frames, plan.ladder.owner):
+        places = [plan.ladder.window(node).index(frame) for frame in made]
+        clip, _ = decode_pixels(model, result(node).to(model.device), Decoder(), last=True)
+        parts.append(clip[places])
+    return np.concatenate(parts)
 
 
 def _forget(plan: NuwaXlPlan, start: int, done: dict[Node, str], store: Store) -> None:

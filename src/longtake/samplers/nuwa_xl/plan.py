@@ -240,8 +240,22 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
         forwards=_forwards(plan, list(map(sub, counts, idle))),
         tasks=sum(counts),
         stored_frames=sum(counts) * plan.spec.num_frames,
-        decoded=len(plan.wanted) + (given if handoff == "pixel" else 0),
+        decoded=_decoded(plan) + (given if handoff == "pixel" else 0),
     )
+
+
+def _decoded(plan: NuwaXlPlan) -> int:
+    """Return how many latent frames are decoded to have those that are wanted."""
+    wanted, ladder = plan.wanted, plan.ladder
+    if not plan.spec.clip_decoder:
+        return len(wanted)
+    # A frame on the border of two of the finest calls is decoded with the whole call that made it.
+    steps = [ladder.stride(level) for level in range(1, ladder.depth)]
+    on_grid = [0, *(len(range(-wanted.start % step, len(wanted), step)) for step in steps)]
+    borders = sum(
+        length * (count - above) for length, (above, count) in zip(ladder.lengths[:-1], pairwise(on_grid), strict=True)
+    )
+    return borders + ladder.lengths[-1] * len(ladder.makers(ladder.depth, wanted))
 
 
 def _earlier(plan: NuwaXlPlan) -> list[tuple[int, bool, bool]]:

@@ -13,7 +13,7 @@ from longtake.models import FAMILIES, MODELS, TEXT_TO_VIDEO
 from longtake.models.hub.configs import part_folders, read_extras
 from longtake.models.hub.files import read_json
 from longtake.models.nuwa_xl.config import MtdConfig
-from longtake.models.nuwa_xl.spec import PIPELINE, read_unet_config
+from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE, read_unet_config
 
 VIDEO = FAMILIES["TextToVideoSDPipeline"]
 STABLE_DIFFUSION = replace(
@@ -57,6 +57,11 @@ def read_start(name: str) -> Start:
     prediction = read_json(parts["scheduler"] / "scheduler_config.json").get("prediction_type", "epsilon")
     if prediction not in ("v_prediction", "epsilon"):
         raise InputError(f"{folder} predicts {prediction!r}, which cannot be trained; use v_prediction or epsilon")
+    if OVER_TIME in parts:
+        raise InputError(
+            f"{parts[OVER_TIME]}: frames are encoded one by one for training, without T-KLVAE; to go on without it, "
+            "remove that folder, and its name from model_index.json, in a copy of the model"
+        )
     config, unet = _unet_config(pipeline, parts["unet"])
     vae = read_json(parts["vae"] / "config.json")
     try:

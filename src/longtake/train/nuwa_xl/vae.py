@@ -39,7 +39,7 @@ class TemporalVaeTask(Task):
         drawn = StretchSettings(
             num_worlds=settings.num_worlds,
             num_stretches=(1, 1, 1),
-            num_frames=network.frames,
+            num_frames=network.over_time.frames,
             first_seed=settings.seed,
         )
         self.clips: UInt8[Tensor, "clips 3 frames 64 64"] = draw_clips(drawn).transpose(1, 2)
@@ -71,4 +71,4 @@ class TemporalVaeTask(Task):
         save_temporal_autoencoder(folder, self.network)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        return self.network.decode(latents.unflatten(0, (-1, self.network.frames)).transpose(1, 2)).float()
+        return self.network.decode(latents.unflatten(0, (-1, self.network.over_time.frames)).transpose(1, 2)).float()
