@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
+
+from longtake.video.read import read_frames
 
 MISTAKES = [
     ((), "what to train on is missing"),
@@ -124,6 +127,34 @@ def test_from_episodes_to_a_video(longtake: Callable) -> None:
     assert made.status == 0, made.err
     report = json.loads(Path("out.json").read_text())
     assert report["complete"] is True and report["frames"] == 10
+
+
+def test_t_klvae_is_trained_and_decodes(longtake: Callable) -> None:
+    episodes()
+    start()
+    train = [*TRAIN, "--t-klvae-steps=2"]
+    assert longtake(*train, "-o", "other", "--minutes=0.0000001").status == 0
+    for folder in ("run", "other"):
+        ran = longtake(*train, "-o", folder)
+        assert ran.status == 0, ran.err
+    parts = [Path(folder, "final/vae_over_time/diffusion_pytorch_model.safetensors") for folder in ("run", "other")]
+    assert parts[0].read_bytes() == parts[1].read_bytes()
+    trained = load_file(parts[0])
+    assert {name for name, value in trained.items() if "kernel.bias" in name and value.any()} == {
+        name for name in trained if "kernel.bias" in name and name.startswith("convolutions.decoder")
+    }
+    again = longtake(*TRAIN)
+    assert again.status == 2 and "t klvae steps 2, not 0" in again.err
+    line = ["a dark wall", "--sampler", "nuwa-xl", "--frames", "10", "--steps", "2", "--dtype", "float32"]
+    assert longtake("generate", *line, "--model", "run/final", "-o", "out.mkv").status == 0
+    shutil.copytree("run/final", "without")
+    shutil.rmtree("without/vae_over_time")
+    index = json.loads(Path("without/model_index.json").read_text())
+    assert index.pop("vae_over_time") == ["longtake", "TemporalAutoencoder"]
+    Path("without/model_index.json").write_text(json.dumps(index))
+    assert longtake("generate", *line, "--model", "without", "-o", "without.mkv").status == 0
+    one, other = (np.concatenate(list(read_frames(Path(name)))) for name in ("out.mkv", "without.mkv"))
+    assert one.shape == other.shape and not np.array_equal(one, other)
 
 
 def test_a_stopped_run_ends_with_the_same_weights(longtake: Callable) -> None:

@@ -40,6 +40,9 @@ class NuwaXlSettings:
     """Tell the finest scale alone of the known frames: without the paper's multi-scale injection (MI)."""
     upward_only: Flag = False
     """Tell the way up alone of the known frames: without the paper's symmetric injection (SI)."""
+    t_klvae_steps: Annotated[int, Setting(metavar="INT", unset="none")] = 0
+    """Before all else, train the decoder to see the frames around each (T-KLVAE) in so many steps; 0 leaves it as it
+    is, frame by frame."""
     loss: Annotated[MtdSettings, Setting(boxed=True)] = MtdSettings(batch_size=2, sample_steps=12)
     fit: Annotated[FitSettings, Setting(boxed=True)] = FitSettings(
         num_steps=100_000, learning_rate=1e-4, warmup_steps=500, ema_decay=0.9995
@@ -56,7 +59,14 @@ def nuwa_xl_command(arguments: Sequence[str]) -> int:
     network = chosen_network(start, settings.frames, settings.levels, **chosen)
     settings.loss.check(network)
     size = chosen_size(start, settings.size)
-    run = NuwaXlRun(network=network, start=start, size=size, loss=settings.loss, fit=settings.fit)
+    run = NuwaXlRun(
+        network=network,
+        start=start,
+        size=size,
+        loss=settings.loss,
+        fit=settings.fit,
+        t_klvae_steps=settings.t_klvae_steps,
+    )
 
     def train(job: "Callable[..., Job]") -> bool:
         from longtake.data.episodes import episode_folders

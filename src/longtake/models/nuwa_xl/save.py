@@ -27,8 +27,13 @@ def save_unet(place: Path, network: MaskTemporalUnet, dtype: torch.dtype) -> Non
 def save_temporal_autoencoder(folder: Path, network: TemporalAutoencoder) -> None:
     """Write T-KLVAE as two parts: `vae`, which the library can load by itself, and `vae_over_time`."""
     network.image.save_pretrained(folder / "vae")
+    save_over_time(folder, network)
+
+
+def save_over_time(folder: Path, network: TemporalAutoencoder) -> None:
+    """Write what T-KLVAE adds to its image VAE."""
     place = folder / OVER_TIME
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     image = {name: value for name, value in dict(network.image.config).items() if not name.startswith("_")}
     _write(place / "config.json", {"_class_name": T_KLVAE, "frames": network.over_time.frames, "image": image})
     save_file(network.over_time.state_dict(), place / f"{stem(OVER_TIME)}.safetensors")

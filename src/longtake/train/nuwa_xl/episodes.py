@@ -1,6 +1,6 @@
 """Recorded episodes as what NUWA-XL's network learns from: encoded once, frame by frame, then reached by number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -75,10 +75,16 @@ class EpisodeLatents(SpanSource):
     def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
         """Return random nodes of the tree: an episode, a place of the span in it, and a node of the level."""
         clips, texts = [], []
-        for level in levels:
-            episode = int(torch.randint(len(self.latents), (), generator=generator))
-            frames = list(draw_node(len(self.latents[episode]), level, self.strides, num_frames, generator))
+        for episode, frames in self.draw_places(levels, num_frames, generator):
             clips.append(self.latents[episode][frames].float())
             texts.append(self.table[self.rows[episode][frames]])
         stride = torch.tensor([self.strides[level] for level in levels])
         return SpanClips(latents=torch.stack(clips).transpose(1, 2), text=torch.stack(texts), stride=stride)
+
+    def draw_places(
+        self, levels: Sequence[int], num_frames: int, generator: Generator
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yield the number of an episode, and frames of it, for every level asked for."""
+        for level in levels:
+            episode = int(torch.randint(len(self.latents), (), generator=generator))
+            yield episode, list(draw_node(len(self.latents[episode]), level, self.strides, num_frames, generator))

@@ -62,3 +62,10 @@ class NuwaXlRun:
     size: int
     loss: MtdSettings
     fit: FitSettings
+    t_klvae_steps: int = 0
+    """Steps of the layers over time of the decoder, before those of the network; 0 trains none."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for steps that cannot be."""
+        if self.t_klvae_steps < 0:
+            raise InputError(f"t_klvae_steps cannot be {self.t_klvae_steps}; use 0 or more")

@@ -5,11 +5,13 @@ Called in all processes of a job; the first one writes and speaks.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel
@@ -24,12 +26,15 @@ from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.save import count_flops, save_index
-from longtake.models.nuwa_xl.spec import PIPELINE
+from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE
+from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
+from longtake.train.fit.loop import fit
 from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
 from longtake.train.nuwa_xl.settings import NuwaXlRun
 from longtake.train.nuwa_xl.start import VIDEO, Start, closed_vocabulary
 from longtake.train.nuwa_xl.unet import MtdTask
+from longtake.train.nuwa_xl.vae import OverTimeTask
 
 _TEXTS_AT_ONCE = 64
 _SHARED = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -54,6 +59,9 @@ def nuwa_xl_stage(run: NuwaXlRun, episodes: Episodes, job: Job) -> bool:
         if latents is None:
             return False
         source = EpisodeLatents(latents, episodes, words.embed, run.network.strides)
+        over_time = train_over_time(run, vae, source, episodes, job) if run.t_klvae_steps else None
+        if run.t_klvae_steps and over_time is None:
+            return False
         alphas_cumprod, prediction = noise_levels(parts["scheduler"])
         task = MtdTask(network, alphas_cumprod, vae, source, run.loss, prediction)
         extras = _extras(run, frame_rate(job.train), texts) | {"forward_flops": _flops(network, words)}
@@ -63,9 +71,21 @@ def nuwa_xl_stage(run: NuwaXlRun, episodes: Episodes, job: Job) -> bool:
             task.save(folder / "unet")
             for part in _SHARED:
                 copy_part(parts[part], folder / part)
+            if over_time:
+                copy_part(over_time, folder / OVER_TIME)
             save_index(folder, extras)
 
         return job.fit(task, run.fit, save=save)
+
+
+def train_over_time(
+    run: NuwaXlRun, vae: AutoencoderKL, source: EpisodeLatents, episodes: Episodes, job: Job
+) -> Path | None:
+    """Train the layers over time of T-KLVAE's decoder in `t_klvae/`; return where they are, None if it was stopped."""
+    network = TemporalAutoencoder(vae, run.network.frames).to(job.device)
+    task, folder = OverTimeTask(network, source, episodes, run.loss.batch_size), job.folder / "t_klvae"
+    done = fit(task, replace(run.fit, num_steps=run.t_klvae_steps), folder, job.limit, share=job.limit.share)
+    return folder / "final" / OVER_TIME if done else None
 
 
 def start_network(start: Start, config: MtdConfig, cells: int) -> MaskTemporalUnet:
