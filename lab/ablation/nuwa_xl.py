@@ -23,8 +23,8 @@ from tyro.conf import Positional
 
 from lab.ablation.nuwa_xl_figures import Figures, autoencoder_figures, condition_figures
 from lab.common import slug
-from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_video_unet, load_temporal_autoencoder, load_unet
+from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit

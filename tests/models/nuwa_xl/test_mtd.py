@@ -5,9 +5,9 @@ import torch
 from diffusers import UNet3DConditionModel
 
 from longtake.errors import InputError
-from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.train.sprites.unet import without_time
 
 from .tiny import FRAMES, awake, change_per_frame, image_unet, inputs, mtd

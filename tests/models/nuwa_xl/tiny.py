@@ -6,8 +6,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
-from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.models.nuwa_xl.spec import MtdConfig
 
 FRAMES = 5
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
+from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.train.nuwa_xl.data import SpanClips, SpanSource
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.nuwa_xl.stages import Words, copy_part

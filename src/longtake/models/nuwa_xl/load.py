@@ -10,10 +10,9 @@ from longtake.errors import CheckpointError
 from longtake.models.hub.configs import Part, place_of
 from longtake.models.hub.files import read_json
 from longtake.models.hub.load import filled, library_part
-from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
-from longtake.models.nuwa_xl.spec import OVER_TIME, T_KLVAE, OverTime, read_unet_config
+from longtake.models.nuwa_xl.spec import OVER_TIME, T_KLVAE, MtdConfig, OverTime, read_unet_config
 from longtake.models.nuwa_xl.t_klvae import LayersOverTime, TemporalAutoencoder
 from longtake.typed import read_typed
 

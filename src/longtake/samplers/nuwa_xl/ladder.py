@@ -5,11 +5,14 @@ above (Yin et al., 2023, arXiv 2303.12346, section 3.3). A level of calls of L f
 Nothing here is as long as the video, so that a million frames cost as little as a hundred.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from longtake.errors import InputError
+from longtake.request import PromptTimeline
 
 Fit = Literal["cut", "stretch"]
 
@@ -124,6 +127,63 @@ class Ladder:
     def num_needed(self, level: int, frames: range) -> int:
         """Return how many calls at a level these consecutive frames take."""
         return len(self.needed(level, frames))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A story told otherwise on the same tree: which calls of the network that costs, and which frames stay.
+
+    A frame whose prompt is the same as before stays as it was, bit for bit. A call that makes others, too, is shown
+    those that stay as known frames, wherever in its window they are.
+    """
+
+    ladder: Ladder
+    """A single tree."""
+    before: PromptTimeline
+    now: PromptTimeline
+
+    def at(self, frame: int) -> bool:
+        """Return whether a frame has another prompt; those after the end have the prompt of the last one."""
+        last = sys.maxsize if self.ladder.frames is None else self.ladder.frames - 1
+        now, before = (story.texts[story.at(min(frame, last))] for story in (self.now, self.before))
+        return now != before
+
+    def spans(self) -> list[range]:
+        """Return the consecutive frames that have another prompt, in order; some may follow each other."""
+        starts = {start for story in (self.now, self.before) for start in story.starts}
+        inside = sorted(start for start in starts if self.ladder.frames is None or start < self.ladder.frames)
+        return [range(*span) for span in pairwise([*inside, sys.maxsize]) if self.at(span[0])]
+
+    def touches(self, node: Node) -> bool:
+        """Return whether a frame of a call's window changes."""
+        return any(map(self.at, self.ladder.window(node)))
+
+    def is_made(self, node: Node) -> bool:
+        """Return whether a call makes a frame that changes; a touched one that does not is only handed another end."""
+        window = self.ladder.window(node)
+        return any(self.at(window[place]) for place in self.ladder.makes(node))
+
+    def kept(self, node: Node) -> list[int]:
+        """Return the places of a touched call's window that it made itself, and that stay; none of any other."""
+        window = self.ladder.window(node)
+        places = self.ladder.makes(node) if self.touches(node) else ()
+        return [place for place in places if not self.at(window[place])]
+
+    def num_made(self, level: int, frames: range) -> int:
+        """Return how many of the calls at a level that these consecutive frames take make a frame that changes."""
+        needed, count = self.ladder.needed(level, frames), 0
+        reached = needed.start
+        for span in self.spans():
+            makers = self.ladder.makers(level, span)
+            start, stop = max(reached, makers.start), min(needed.stop, makers.stop)
+            count, reached = count + max(0, stop - start), max(reached, stop)
+        return count
+
+    def edges(self) -> set[Node]:
+        """Return the calls whose windows may hold both frames that change and frames that stay, and those above."""
+        cuts = [cut for span in self.spans() for cut in (span.start, span.stop) if 0 < cut < sys.maxsize]
+        levels = range(1, self.ladder.depth + 1)
+        return {Node(level, (cut - 1) // self.ladder.span(level)) for cut in cuts for level in levels}
 
 
 def fitted_ladder(length: int, frames: int | None, depth: int | None, fit: Fit) -> Ladder:

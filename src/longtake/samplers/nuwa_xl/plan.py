@@ -19,8 +19,7 @@ from longtake.prompts import parse_prompts, source_text
 from longtake.request import Guidance, PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import keyframe_files
-from longtake.samplers.nuwa_xl.change import Change
-from longtake.samplers.nuwa_xl.ladder import Fit, Ladder, Node, fitted_ladder, ladder_between
+from longtake.samplers.nuwa_xl.ladder import Change, Fit, Ladder, Node, fitted_ladder, ladder_between
 from longtake.samplers.planning import Stochastic, chosen_steps
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, gathered
 from longtake.typed import Setting

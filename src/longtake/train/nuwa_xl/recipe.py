@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from longtake.models.hub.configs import read_extras
-from longtake.models.nuwa_xl.config import MtdConfig
 from longtake.models.nuwa_xl.load import from_video_unet, load_unet
 from longtake.models.nuwa_xl.save import count_flops, save_index, save_unet
+from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.train.fit.runs import Runs, Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import SpriteStretches, StretchSettings, encode_stretches

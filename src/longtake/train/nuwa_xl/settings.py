@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from longtake.errors import InputError
-from longtake.models.nuwa_xl.config import MtdConfig
+from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.train.fit.settings import DiffusionLoss, FitSettings
 from longtake.train.nuwa_xl.start import Start
 from longtake.typed import Setting

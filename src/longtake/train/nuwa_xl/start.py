@@ -12,8 +12,7 @@ from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.models import FAMILIES, MODELS, TEXT_TO_VIDEO
 from longtake.models.hub.configs import part_folders, read_extras
 from longtake.models.hub.files import read_json
-from longtake.models.nuwa_xl.config import MtdConfig
-from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE, read_unet_config
+from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE, MtdConfig, read_unet_config
 
 VIDEO = FAMILIES["TextToVideoSDPipeline"]
 STABLE_DIFFUSION = replace(
