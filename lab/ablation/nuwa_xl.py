@@ -33,7 +33,7 @@ from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import SpriteStretches
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.nuwa_xl.unet import MtdTask
-from longtake.train.nuwa_xl.vae import TemporalVaeSettings, TemporalVaeTask
+from longtake.train.nuwa_xl.vae import TemporalVaeTask
 from longtake.train.sprites.build import AutoencoderKL, build_scheduler
 from longtake.train.sprites.stages import trained_vae
 
@@ -68,11 +68,6 @@ def condition_settings(steps: int, seed: int) -> tuple[MtdSettings, FitSettings]
         batch_size=4, level_shares=(1.0, 2.0, 2.0), drop_known=0.0, continued=0.0, known_noise=0.0, sample_steps=2
     )
     return task, _fit(steps, seed, learning_rate=1e-3, warmup_steps=100)
-
-
-def autoencoder_settings(steps: int, seed: int) -> tuple[TemporalVaeSettings, FitSettings]:
-    """Return how autoencoders are trained."""
-    return TemporalVaeSettings(num_worlds=100), _fit(steps, seed, learning_rate=1e-4, warmup_steps=75)
 
 
 def _fit(steps: int, seed: int, learning_rate: float, warmup_steps: int) -> FitSettings:
@@ -161,9 +156,9 @@ def autoencoder_part(runs: Runs, steps: int, seeds: int) -> Results:
         network = autoencoder(name, trained_vae(runs), frames)
         if name == UNTRAINED:
             return autoencoder_figures(network.eval())
-        settings, loop = autoencoder_settings(steps, seed)
+        loop = _fit(steps, seed, learning_rate=1e-4, warmup_steps=75)
         place = folder / f"{name.lower()}-{seed}"
-        done = fit(TemporalVaeTask(network, settings), loop, place, runs.limit)
+        done = fit(TemporalVaeTask(network, num_worlds=100), loop, place, runs.limit)
         return autoencoder_figures(load_temporal_autoencoder(place / "final")) if done else None
 
     return collect(folder / "autoencoder.json", _jobs(job, AUTOENCODERS, seeds))

@@ -8,14 +8,14 @@ from longtake.models.nuwa_xl.load import load_temporal_autoencoder
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.loop import fit, step_generator
 from longtake.train.fit.settings import FitSettings
-from longtake.train.nuwa_xl.vae import TemporalVaeSettings, TemporalVaeTask
+from longtake.train.nuwa_xl.vae import TemporalVaeTask
 from longtake.train.sprites.build import SpriteSizes, build_vae
 
 
 def test_it_learns(tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = build_vae(SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4))
-    task = TemporalVaeTask(TemporalAutoencoder(vae, frames=3), TemporalVaeSettings(num_worlds=1))
+    task = TemporalVaeTask(TemporalAutoencoder(vae, frames=3), num_worlds=1)
     assert task.clips.shape == (3, 3, 3, 64, 64)
     with torch.no_grad():
         before = float(task.loss(step_generator(9, 0))[0])

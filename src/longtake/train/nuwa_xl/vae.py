@@ -1,7 +1,6 @@
 """Training T-KLVAE: clips at all strides of the tree, encoded and decoded with a view of the frames around each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +17,21 @@ from longtake.train.nuwa_xl.data import StretchSettings, draw_clips
 from longtake.train.nuwa_xl.episodes import EpisodeLatents
 from longtake.train.sprites.autoencode import to_model
 
-
-@dataclass(frozen=True, kw_only=True)
-class TemporalVaeSettings:
-    """Data and loss of T-KLVAE. The paper's loss is its image VAE's; here that is L1, L2 and a small divergence."""
-
-    num_worlds: int = 200
-    """Worlds that are drawn before the first step, one clip at every stride each."""
-    batch_size: int = 1
-    """Clips per step."""
-    kl_weight: float = 2e-4
-    """Weight of the divergence from a unit Gaussian, per latent number."""
-    square_weight: float = 2.0
-    """Weight of the squared error beside the absolute one."""
-    seed: int = 6_000_000
-    """Seed of the first world; the others count up."""
+_KL_WEIGHT, _SQUARE_WEIGHT = 2e-4, 2.0
+"""Of the divergence from a unit Gaussian, per latent number, and of the squared error beside the absolute one: the
+paper's loss is its image VAE's, and this a plain one."""
+_FIRST_SEED = 6_000_000
+"""Of the worlds; the others count up."""
 
 
 class TemporalVaeTask(Task):
-    """Reconstruct clips; the image autoencoder's own layers are trained along."""
+    """Reconstruct clips, one a step; the image autoencoder's own layers are trained along."""
 
-    def __init__(self, network: TemporalAutoencoder, settings: TemporalVaeSettings) -> None:
-        """Draw the clips; `network` is trained in place."""
-        self.network, self.settings = network, settings
+    def __init__(self, network: TemporalAutoencoder, num_worlds: int) -> None:
+        """Draw a clip of so many worlds at every stride; `network` is trained in place."""
+        self.network, frames = network, network.over_time.frames
         drawn = StretchSettings(
-            num_worlds=settings.num_worlds,
-            num_stretches=(1, 1, 1),
-            num_frames=network.over_time.frames,
-            first_seed=settings.seed,
+            num_worlds=num_worlds, num_stretches=(1, 1, 1), num_frames=frames, first_seed=_FIRST_SEED
         )
         self.clips: UInt8[Tensor, "clips 3 frames 64 64"] = draw_clips(drawn).transpose(1, 2)
 
@@ -55,14 +41,13 @@ class TemporalVaeTask(Task):
 
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
         """Absolute and squared error of pixels, plus a small divergence."""
-        settings = self.settings
-        pick = torch.randint(len(self.clips), (settings.batch_size,), generator=generator)
+        pick = torch.randint(len(self.clips), (1,), generator=generator)
         clips = to_model(self.clips[pick])
         found = self.network.encode(clips)
         noise = torch.randn(found.mean.shape, generator=generator)
-        loss, scalars = _difference(self._decode(found.mean + found.std * noise), clips, settings.square_weight)
+        loss, scalars = _difference(self._decode(found.mean + found.std * noise), clips)
         divergence = found.kl().mean() / found.mean[0].numel()
-        return loss + settings.kl_weight * divergence, scalars | {"kl": float(divergence.detach())}
+        return loss + _KL_WEIGHT * divergence, scalars | {"kl": float(divergence.detach())}
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Every second frame of a clip at each stride, its reconstruction below."""
@@ -97,7 +82,7 @@ class OverTimeTask(Task):
         """Absolute and squared error of pixels."""
         levels = torch.randint(len(self.latents.strides), (self.clips,), generator=generator).tolist()
         decoded, clips = self._reconstructed(levels, generator)
-        return _difference(decoded, clips, TemporalVaeSettings().square_weight)
+        return _difference(decoded, clips)
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Every second frame of a clip at each stride, its reconstruction below."""
@@ -121,9 +106,8 @@ class OverTimeTask(Task):
         return self.network.decode(scaled).float(), to_model(torch.stack(pixels).to(image.device))
 
 
-def _difference(made: Tensor, real: Tensor, square_weight: float) -> tuple[Tensor, Scalars]:
+def _difference(made: Tensor, real: Tensor) -> tuple[Tensor, Scalars]:
     """Return the absolute and the squared error together, and how it is as a PSNR."""
     difference = made - real
     square = difference.square().mean()
-    loss = difference.abs().mean() + square_weight * square
-    return loss, {"psnr": float(-10 * torch.log10(square.detach() / 4))}
+    return difference.abs().mean() + _SQUARE_WEIGHT * square, {"psnr": float(-10 * torch.log10(square.detach() / 4))}
