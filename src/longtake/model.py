@@ -130,6 +130,8 @@ class VideoModel(ABC):
     """The hub revision, or a hash of the weights."""
     origin: str = ""
     """The name by which `load_model` finds it again; empty for a model that was made otherwise."""
+    loading: Mapping[str, Any] = {}
+    """What else `load_model` was told."""
     device: "device"
     dtype: "dtype"
 

@@ -1,12 +1,13 @@
 """The report of a run, out.json beside out.mp4: what it holds, how it is read, and how a run is rebuilt from it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from longtake.errors import InputError, OutputError, plain, unknown_name
 from longtake.model import VideoModel
+from longtake.models.hub.loading import Loading
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, sampler_class
@@ -26,6 +27,7 @@ class Order:
     """Name, or path of a folder."""
     digest: str | None
     """The weights that it must be made with; None takes those that are there."""
+    loading: Loading = Loading()
     request: Request
     sampler: Sampler
     device: str
@@ -38,6 +40,7 @@ class Order:
         return cls(
             model=model.origin or model.spec.name,
             digest=model.digest,
+            loading=Loading(**model.loading),
             request=request,
             sampler=sampler,
             device=model.device.type,
@@ -59,7 +62,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Model:
+class _Model(Loading):
     name: str
     digest: str | None
 
@@ -172,7 +175,7 @@ def order_content(order: Order) -> dict[str, Any]:
     content = {
         "request": request,
         "sampler": {"name": order.sampler.name, **asdict(order.sampler)},  # pyright: ignore[reportArgumentType]
-        "model": {"name": order.model, "digest": order.digest},
+        "model": {"name": order.model, "digest": order.digest, **order.loading.told},
         "device": order.device,
         "dtype": order.dtype,
         "output": {"file": output.path.name, "fps": output.fps, "crf": output.crf, "scale": output.scale, **part},
@@ -204,6 +207,7 @@ def _order(content: dict[str, Any], where: str) -> Order:
     return Order(
         model=made.model.name,
         digest=made.model.digest,
+        loading=Loading(**{entry.name: getattr(made.model, entry.name) for entry in fields(Loading)}),
         request=_request(made.request, f"{where}: request"),
         sampler=read_typed(sampler_class(name), made.sampler, f"{where}: sampler {name}", complete=True),
         device=made.device,

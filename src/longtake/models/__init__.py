@@ -1,5 +1,6 @@
 """Models by name, by folder and by pipeline. A row costs nothing until it is used: what it names is imported then."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs, Family, read_configs, read_index
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id
+from longtake.models.hub.loading import Loading
 
 if TYPE_CHECKING:
     import torch
@@ -129,17 +131,18 @@ FAMILIES: dict[str, Family] = {
 """By the class of a pipeline; or by that of its network, where several pipelines run the same one."""
 
 
-def model_spec(name: str, revision: str | None = None, variant: str | None = None) -> VideoSpec:
+def model_spec(name: str, **loading: Any) -> VideoSpec:
     """Return what is known of a model without loading weights.
 
-    `name` is one of `MODELS`, a folder in the hub layout, or the id of a repository in the hub's local cache;
-    `revision` and `variant` are those of diffusers. Raises InputError for an unknown name and for a model that cannot
+    `name` is one of `MODELS`, a folder in the hub layout, or the id of a repository in the hub's local cache; `loading`
+    are fields of `Loading`. Raises InputError for an unknown name and for a model that cannot
     be run, CheckpointError for missing or broken files.
     """
     entry = MODELS.get(name)
     if entry and not entry.folder:
+        _check_unused(name, loading)
         return named(entry.spec)()
-    found = _found(name, revision, variant)
+    found = _found(name, Loading(**loading))
     return spec_of(read_configs(found, family_of(found)), family_of(found))
 
 
@@ -147,31 +150,29 @@ def load_model(
     name: str,
     device: "torch.device | str" = "cpu",
     dtype: "torch.dtype | None" = None,
-    revision: str | None = None,
-    variant: str | None = None,
+    **loading: Any,
 ) -> VideoModel:
-    """Load a model; see `model_spec` for its name and for errors.
+    """Load a model; see `model_spec` for its name, for `loading` and for errors.
 
     `dtype` is float32 unless given. Only safetensors are read, from the local disk.
     """
     import torch
 
-    model = _loaded(name, device, dtype or torch.float32, revision, variant)
-    model.origin = canonical(name)
+    model = _loaded(name, device, dtype or torch.float32, Loading(**loading))
+    model.origin, model.loading = canonical(name), Loading(**loading).told
     return model
 
 
-def _loaded(
-    name: str, device: "torch.device | str", dtype: "torch.dtype", revision: str | None, variant: str | None
-) -> VideoModel:
+def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loading: Loading) -> VideoModel:
     entry = MODELS.get(name)
     if entry and not entry.folder:
+        _check_unused(name, loading.told)
         return named(entry.load)(device=device, dtype=dtype)
     import torch
 
     from longtake.models.hub.load import load_pipeline
 
-    found = _found(name, revision, variant)
+    found = _found(name, loading)
     family = family_of(found)
     configs = read_configs(found, family)
     spec = spec_of(configs, family)
@@ -226,8 +227,13 @@ def _row(kinds: list[str], what: str) -> Family:
     raise InputError(f"{what}, which is not supported; longtake runs {known}")
 
 
-def _found(name: str, revision: str | None, variant: str | None) -> Found:
+def _found(name: str, loading: Loading) -> Found:
     entry = MODELS.get(name)
     if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
         raise unknown_name("model", name, MODELS)
-    return find(str(entry.folder) if entry else name, revision, variant)
+    return find(str(entry.folder) if entry else name, loading.revision, loading.variant)
+
+
+def _check_unused(name: str, told: Mapping[str, Any]) -> None:
+    for setting in told:
+        raise InputError(f"--{setting} has no effect on the model {name}, which is made by code; leave it out")

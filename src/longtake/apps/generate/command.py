@@ -70,7 +70,7 @@ def run_job(job: Job) -> Outcome:
     with stoppable() as stop:
         try:
             with joined_world(hardware.device, job.split_guidance) as world:
-                model = load_model(job.order.model, hardware.device, hardware.dtype)
+                model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
                 _check_weights(job, model)
                 if not first:
                     generate(model, job.order.request, job.order.sampler, job.output, world)

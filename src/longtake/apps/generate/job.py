@@ -63,12 +63,13 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
         order = read_order(settings.repeat)
         asked = settings.output
         order = replace(order, output=replace(order.output, path=asked.path, overwrite=asked.overwrite))
-        return _shared(_checked(order, model_spec(order.model), prompts_file=None), settings)
+        return _shared(_checked(order, model_spec(order.model, **order.loading.told), prompts_file=None), settings)
     _check_prompt(settings)
-    spec = model_spec(settings.model)
+    spec = model_spec(settings.model, **settings.loading.told)
     order = Order(
         model=canonical(settings.model),
         digest=None,
+        loading=settings.loading,
         request=replace(settings.request, prompts=_timeline(settings, spec)),
         sampler=settings.method,
         device=settings.device,

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from longtake.apps.arguments import Computing, parse_arguments, value_of
 from longtake.errors import InputError
 from longtake.models import load_model
+from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import DtypeChoice
 from longtake.ranks.torchrun import launched
 from longtake.request import PromptTimeline, Request
@@ -73,7 +74,7 @@ class Workers:
         if not self.elsewhere:
             return nullcontext()
         assert isinstance(order.sampler, TaskSampler)
-        load = partial(numbered_model, order.model, device, dtype)
+        load = partial(numbered_model, order.model, device, dtype, **order.loading.told)
         start = partial(start_work, load, order.request, order.sampler, order.output.part)
         if self.executor == "ray":
             from longtake.tasks.ray_workers import RayWorkers
@@ -96,7 +97,8 @@ class VideoSettings(Computing):
     request: Annotated[Request, Setting(boxed=True)] = Request(prompts=_UNREAD)
     output: Annotated[Output, Setting(boxed=True)] = Output()
     model: Annotated[str, Setting(metavar="NAME|FOLDER")] = "sprites"
-    """A name that 'longtake models' lists, or a folder in the hub layout."""
+    """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
+    loading: Annotated[Loading, Setting(boxed=True)] = Loading()
     sampler: Annotated[str, Setting(metavar="NAME")] = DEFAULT_SAMPLER
     """How the model is stretched to a long video; 'longtake samplers' lists them. Its own settings are below."""
     preset: Annotated[str | None, Setting(metavar="|".join(PRESETS), unset="none")] = None
@@ -134,10 +136,10 @@ def default_settings(arguments: Sequence[str]) -> VideoSettings:
     return VideoSettings(method=method)
 
 
-def numbered_model(name: str, device: str, dtype: "torch.dtype", number: int) -> "VideoModel":
+def numbered_model(name: str, device: str, dtype: "torch.dtype", number: int, **loading: Any) -> "VideoModel":
     """Load the model of a worker, where there are several GPUs on that of its number."""
     if device == "cuda":
         import torch
 
         device = f"cuda:{number % torch.cuda.device_count()}"
-    return load_model(name, device, dtype)
+    return load_model(name, device, dtype, **loading)

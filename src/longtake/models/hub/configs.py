@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Timing
-from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, weight_files
+from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, variant, weight_files
 from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
 
@@ -186,6 +186,7 @@ def read_configs(found: Found, family: Family) -> Configs:
     index, extras = read_index(found), read_extras(found.folder)
     places = part_folders(found.folder, family)
     parts = {name: _part(found, family, name, place) for name, place in places.items()}
+    _check_variant(found, [(places[name], stem(name)) for name in family.networks if name in places])
     return Configs(name=found.name, where=str(found.folder), index=index, parts=parts, extras=extras)
 
 
@@ -267,6 +268,13 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
         return {tensor: shape for file in files for tensor, shape in tensor_shapes(file).items()}
 
     return Part(where=str(config), config=content, shapes=shapes, folder=place, variant=found.variant)
+
+
+def _check_variant(found: Found, networks: list[tuple[Path, str]]) -> None:
+    """Raise InputError where no part has weights of the variant that was asked for."""
+    wanted = found.variant
+    if wanted is not None and all(variant(place, stem, wanted) != wanted for place, stem in networks):
+        raise InputError(f"{found.folder} holds no weights of the variant {wanted!r}; leave --variant out")
 
 
 def _check_counts(content: Any, where: str, name: str = "") -> None:

@@ -1,0 +1,68 @@
+"""Which weights a command takes, and how it holds them: options, errors before anything is loaded, and the report."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.models import load_model
+from tests.models.tiny import TINY
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SHORT = ("--frames", "9", "--sampler", "chunked", "--steps", "2", "--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of ModelScope's family, its UNet in half precision, too."""
+    folder = TINY["TextToVideoSDPipeline"](tmp_path_factory.mktemp("models"))
+    load_model(str(folder)).pipeline.unet.half().save_pretrained(folder / "unet", variant="fp16")
+    return folder
+
+
+@pytest.fixture
+def cached(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same in the hub's cache, as a branch that is not the main one."""
+    place = tmp_path / "hub" / "models--somebody--tiny"
+    shutil.copytree(tiny, place / "snapshots" / COMMIT)
+    (place / "refs").mkdir()
+    (place / "refs" / "next").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return "somebody/tiny"
+
+
+def test_a_revision_and_a_variant_are_in_the_report_and_are_repeated(
+    longtake: Callable[..., Any], cached: str, tiny: Path
+) -> None:
+    model = ("--model", cached, "--revision", "next", "--variant", "fp16")
+    made = longtake("generate", "a red car", *model, *SHORT, "-o", "half.mkv")
+    assert made.status == 0, made.err
+    told = json.loads(Path("half.json").read_text())["model"]
+    assert told == {"name": cached, "digest": told["digest"], "revision": "next", "variant": "fp16"}
+    assert longtake("generate", "--from", "half.json", "-o", "again.mkv").status == 0
+    assert Path("again.mkv").read_bytes() == Path("half.mkv").read_bytes()
+    assert longtake("generate", "a red car", "--model", str(tiny), *SHORT, "-o", "plain.mkv").status == 0
+    assert Path("plain.mkv").read_bytes() != Path("half.mkv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--revision", "other"), f"not its revision 'other'; there: {COMMIT}"),
+        (("--revision", "next", "--variant", "bf16"), "holds no weights of the variant 'bf16'"),
+    ],
+)
+def test_what_is_not_there_is_said_before_anything_is_loaded(
+    longtake: Callable[..., Any], cached: str, options: tuple[str, ...], message: str
+) -> None:
+    for command in ("plan", "generate"):
+        said = longtake(command, "a red car", "--model", cached, *options)
+        assert said.status == 2 and message in said.err and said.err.count("\n") == 1
+
+
+def test_a_model_made_by_code_has_no_revision(longtake: Callable[..., Any]) -> None:
+    said = longtake("plan", "a red car", "--model", "toy", "--revision", "main")
+    assert said.status == 2 and "--revision has no effect on the model toy" in said.err
