@@ -132,6 +132,8 @@ class VideoModel(ABC):
     """The name by which `load_model` finds it again; empty for a model that was made otherwise."""
     loading: Mapping[str, Any] = {}
     """What else `load_model` was told."""
+    takes_turns: bool = False
+    """Whether its parts use the device in turn, so that to decode beside denoising would only move them to and fro."""
     device: "device"
     dtype: "dtype"
 

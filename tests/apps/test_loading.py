@@ -23,6 +23,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of the Wan family."""
+    return TINY["WanTransformer3DModel"](tmp_path_factory.mktemp("models"))
+
+
 @pytest.fixture
 def cached(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same in the hub's cache, as a branch that is not the main one."""
@@ -66,3 +72,35 @@ def test_what_is_not_there_is_said_before_anything_is_loaded(
 def test_a_model_made_by_code_has_no_revision(longtake: Callable[..., Any]) -> None:
     said = longtake("plan", "a red car", "--model", "toy", "--revision", "main")
     assert said.status == 2 and "--revision has no effect on the model toy" in said.err
+
+
+def test_a_plan_says_what_offloading_saves(longtake: Callable[..., Any], wan: Path) -> None:
+    def planned(*more: str) -> dict[str, Any]:
+        return json.loads(longtake("plan", "a", "--model", str(wan), "--json", "--dtype", "float32", *more).out)
+
+    held, text = planned("--device", "cuda", "--offload", "none"), planned("--device", "cuda")
+    model, cpu = planned("--offload", "model"), planned()
+    assert (held["offload"], text["offload"], model["offload"], cpu["offload"]) == ("none", "text", "model", "none")
+    assert held["peak_memory_bytes"] == text["peak_without_offload_bytes"] == model["peak_without_offload_bytes"]
+    assert held["peak_memory_bytes"] > text["peak_memory_bytes"] > model["peak_memory_bytes"]
+    encoder = held["memory_by_part"]["text encoder"]
+    assert text["host_by_part"]["text encoder"] == encoder == held["peak_memory_bytes"] - text["peak_memory_bytes"]
+    for plan in (held, text, model, cpu):
+        assert sum(plan["memory_by_part"].values()) == plan["peak_memory_bytes"]
+    lines = longtake("plan", "a", "--model", str(wan), "--device", "cuda").out
+    assert "offload  the text encoder comes in when it is called; with --offload none" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--offload", "text", "--device", "cpu"), "--offload text has no effect on a CPU"),
+        (("--offload", "model", "--sampler", "video-infinity"), "--offload model does not fit video-infinity"),
+    ],
+)
+def test_an_offload_that_cannot_be_is_refused(
+    longtake: Callable[..., Any], wan: Path, options: tuple[str, ...], message: str
+) -> None:
+    for command in ("plan", "generate"):
+        said = longtake(command, "a", "--model", str(wan), *options)
+        assert said.status == 2 and message in said.err and said.err.count("\n") == 1

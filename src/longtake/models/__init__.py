@@ -84,6 +84,7 @@ FAMILIES: dict[str, Family] = {
         },
         others=("tokenizer", "scheduler", "image_processor"),
         optional=frozenset({"transformer_2", "image_encoder", "image_processor"}),
+        takes_turns=True,
     ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",
@@ -143,6 +144,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         _check_unused(name, loading)
         return named(entry.spec)()
     found = _found(name, Loading(**loading))
+    _check_offload(Loading(**loading), family_of(found))
     return spec_of(read_configs(found, family_of(found)), family_of(found))
 
 
@@ -171,13 +173,19 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     import torch
 
     from longtake.models.hub.load import load_pipeline
+    from longtake.models.hub.offload import Turns, take_turns
 
+    offload = loading.offload_on(str(device))
     found = _found(name, loading)
     family = family_of(found)
     configs = read_configs(found, family)
     spec = spec_of(configs, family)
-    pipeline = load_pipeline(configs, family, torch.device(device), dtype)
-    return named(f"{family.room}.model:wrap")(pipeline, spec, configs)
+    _check_offload(loading, family)
+    pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload)
+    model = named(f"{family.room}.model:wrap")(pipeline, spec, configs)
+    take_turns(pipeline, [name for name in family.networks if name in configs.parts], offload, Turns(model.device))
+    model.takes_turns = offload == "model"
+    return model
 
 
 def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
@@ -191,11 +199,14 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     that longtake does not run.
     """
     from longtake.models.hub.live import classes, live_configs
+    from longtake.models.hub.offload import mend_offload
 
     kinds = classes(pipe)
     family = _row(kinds, f"this pipeline is a {kinds[0]}")
     configs = live_configs(pipe, family, extras)
-    return named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family), configs)
+    model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family), configs)
+    model.takes_turns = mend_offload(pipe, model.device)
+    return model
 
 
 def canonical(name: str) -> str:
@@ -232,6 +243,13 @@ def _found(name: str, loading: Loading) -> Found:
     if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
         raise unknown_name("model", name, MODELS)
     return find(str(entry.folder) if entry else name, loading.revision, loading.variant)
+
+
+def _check_offload(loading: Loading, family: Family) -> None:
+    if loading.offload == "model" and not family.takes_turns:
+        raise InputError(
+            f"--offload model does not fit {family.models}, whose layers are called one by one; use --offload text"
+        )
 
 
 def _check_unused(name: str, told: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from longtake.apps.generate.settings import VideoSettings, Workers
 from longtake.errors import InputError
-from longtake.model import VideoSpec
+from longtake.model import TemporalHooks, VideoSpec
 from longtake.models import canonical, model_spec
 from longtake.prompts import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
@@ -66,6 +66,7 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
         return _shared(_checked(order, model_spec(order.model, **order.loading.told), prompts_file=None), settings)
     _check_prompt(settings)
     spec = model_spec(settings.model, **settings.loading.told)
+    _check_offload(settings)
     order = Order(
         model=canonical(settings.model),
         digest=None,
@@ -110,6 +111,15 @@ def _check_prompt(settings: VideoSettings) -> None:
         raise InputError("the prompt is empty; write what the video should show")
     if settings.prompt is not None:
         refuse_timeline(settings.prompt)
+
+
+def _check_offload(settings: VideoSettings) -> None:
+    settings.loading.offload_on("cpu" if settings.device == "cpu" else "cuda")
+    if settings.loading.offload == "model" and TemporalHooks in settings.method.requires:
+        raise InputError(
+            f"--offload model does not fit {settings.sampler}, which reads the network between its calls; "
+            "use --offload text"
+        )
 
 
 def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:

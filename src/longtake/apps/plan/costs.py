@@ -10,6 +10,7 @@ from pathlib import Path
 
 from longtake.apps.generate.job import Job
 from longtake.machine import processor
+from longtake.models.hub.loading import Offload
 from longtake.models.hub.precision import auto_dtype
 from longtake.sampler import Plan
 from longtake.video.output import SEGMENT
@@ -35,8 +36,14 @@ class Estimates:
     device: str
     dtype: str
     peak_memory_bytes: int
+    """Of the device; a CPU's is the process's."""
     memory_by_part: Mapping[str, int]
     """Bytes; its sum is the peak."""
+    offload: str
+    """What leaves the device between its calls."""
+    peak_without_offload_bytes: int
+    host_by_part: Mapping[str, int]
+    """Bytes beside a device of its own; empty on a CPU."""
     disk_bytes: int | None
     """None for an endless run."""
     disk_by_part: Mapping[str, int]
@@ -48,16 +55,24 @@ class Estimates:
 
 
 def estimate(job: Job) -> Estimates:
-    """Work out what a job will cost. `auto` counts as the CPU: looking for a GPU would load torch."""
-    device = "cpu" if job.order.device == "auto" else job.order.device
+    """Work out what a job will cost. `auto` counts as the CPU, but where something is to leave a GPU: looking for one
+    would load torch."""
+    auto = "cuda" if job.order.loading.offload else "cpu"
+    device = auto if job.order.device == "auto" else job.order.device
     dtype = auto_dtype(device, job.spec.released)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
     memory, disk = _memory(job, 4 if dtype == "float32" else 2), _disk(job)
+    offload, host = job.order.loading.offload_on(device), {} if device == "cpu" else _beside(memory)
+    without = sum(memory.values())
+    _leave(offload, memory, host)
     return Estimates(
         device=device,
         dtype=dtype,
         peak_memory_bytes=sum(memory.values()),
         memory_by_part=memory,
+        offload=offload,
+        peak_without_offload_bytes=without,
+        host_by_part=host,
         disk_bytes=None if job.frames is None else sum(disk.values()),
         disk_by_part=disk,
         seconds=seconds,
@@ -87,6 +102,25 @@ def _memory(job: Job, width: int) -> dict[str, int]:
         "working": max(_denoising(job, width), _decoding(job, width)),
         "pixels": 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2,
     }
+
+
+def _beside(memory: dict[str, int]) -> dict[str, int]:
+    """Take out and return what lies on the host where there is a device."""
+    return {name: memory.pop(name) for name in ("process", "pixels")}
+
+
+def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int]) -> None:
+    """Move the parts that take turns from the memory of a device to the host's. Of those that never meet the largest
+    counts, as far as it is larger than what is there after it."""
+    parts = {"none": (), "text": ("text encoder",), "model": ("text encoder", "network", "decoder")}[offload]
+    away = {name: memory[name] for name in parts}
+    if not away:
+        return
+    host |= away
+    memory |= dict.fromkeys(away, 0)
+    if offload == "model":
+        memory |= {max(("network", "decoder"), key=away.__getitem__): max(away["network"], away["decoder"])}
+    memory["text encoder"] = max(0, away["text encoder"] - sum(memory.values()))
 
 
 def _prompts(job: Job) -> int:

@@ -44,9 +44,10 @@ def show_plan(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_jso
 def plan_lines(job: Job) -> list[str]:
     """Return the plan for people, a line each: what is made, the work, the cost, the prompts."""
     costs = estimate(job)
-    sizes = {"memory": costs.memory_by_part, "disk": costs.disk_by_part}
+    sizes = {"memory": costs.memory_by_part, "host": costs.host_by_part, "disk": costs.disk_by_part}
     parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
-    return [*headline(job), f"cost     {_cost(costs)}", *parts, *_prompts(job)]
+    offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
+    return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *_prompts(job)]
 
 
 def headline(job: Job) -> list[str]:
@@ -82,6 +83,11 @@ def _cost(costs: Estimates) -> str:
     time = f"time unknown: {costs.seconds_reason}" if costs.seconds is None else f"about {duration(costs.seconds)}"
     disk = "" if costs.disk_bytes is None else f", about {size(costs.disk_bytes)} of disk"
     return f"{time}; about {size(costs.peak_memory_bytes)} of memory{disk} ({costs.device}, {costs.dtype})"
+
+
+def _offload(costs: Estimates) -> str:
+    which = {"text": "the text encoder comes in when it is called", "model": "one part at a time is in"}[costs.offload]
+    return f"{which}; with --offload none {size(costs.peak_without_offload_bytes)} of memory"
 
 
 def _parts(sizes: Mapping[str, int]) -> str:

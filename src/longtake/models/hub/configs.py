@@ -54,6 +54,8 @@ class Family:
     """Parts that hold none."""
     optional: frozenset[str] = frozenset()
     """Parts of both kinds that a model may lack."""
+    takes_turns: bool = False
+    """Whether its network computes by calls of the whole alone, so that it can lie elsewhere between them."""
 
 
 @dataclass(frozen=True, kw_only=True)

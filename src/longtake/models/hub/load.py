@@ -25,6 +25,8 @@ from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.models.hub.configs import Configs, Family, Part, stem
 from longtake.models.hub.files import read_json, variant, weight_files
+from longtake.models.hub.loading import Offload
+from longtake.models.hub.offload import HOST, rests_on_host
 from longtake.schedule import Prediction, Table
 
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
@@ -33,13 +35,17 @@ PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "opt
 """What a config calls a way to quantise, and the package that it needs."""
 
 
-def load_pipeline(configs: Configs, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return the pipeline of a model folder, its networks on `device`, to be run and not to be trained.
+def load_pipeline(
+    configs: Configs, family: Family, device: torch.device, dtype: torch.dtype, offload: Offload = "none"
+) -> Any:
+    """Return the pipeline of a model folder, its networks on `device`, to be run and not to be trained; on the host
+    those that `offload` lets in for their calls alone, for which `take_turns` sees.
 
     It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
     damaged files, InputError for what this version of the libraries does not have.
     """
-    parts = {name: _load(part, name, family, device, dtype) for name, part in configs.parts.items()}
+    places = {name: HOST if rests_on_host(name, offload) else device for name in configs.parts}
+    parts = {name: _load(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
     others = [other for part, other in family.pipeline_with.items() if part in parts]
     kind = getattr(diffusers, (others or [family.pipeline])[0], None)
     if kind is None:
@@ -178,10 +184,11 @@ def check_weights(network: nn.Module, place: Path) -> None:
 
 def where_run(pipeline: Any, network: Any) -> tuple[torch.device, torch.dtype]:
     """Return where a network of a pipeline computes, and in which format; diffusers may keep it elsewhere till then."""
-    if isinstance(pipeline, diffusers.DiffusionPipeline):
-        return pipeline._execution_device, network.dtype
     weights = next(network.parameters())
-    return weights.device, weights.dtype
+    if not isinstance(pipeline, diffusers.DiffusionPipeline):
+        return weights.device, weights.dtype
+    is_away = weights.device.type in ("cpu", "meta")
+    return pipeline._execution_device if is_away else weights.device, network.dtype
 
 
 @contextmanager

@@ -254,7 +254,9 @@ def _handed_over(queue: Queue) -> Queue:
 
 
 def _processor_is_idle(setting: Setting) -> bool:
-    """Return whether the CPU has nothing else to do: two sets of threads on the same cores take twice the time."""
+    """Return whether a thread may decode: two sets of threads on the same cores take twice the time."""
+    if setting.model.takes_turns:
+        return False
     busy = setting.world.size * torch.get_num_threads()
     return setting.model.device.type != "cpu" or busy < (os.cpu_count() or 1)
 
