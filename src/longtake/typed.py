@@ -39,6 +39,8 @@ class Setting:
     """Turns the word that is given into the value; raises InputError for one that it cannot be."""
     positional: bool = False
     """Given by its place rather than by its name."""
+    repeated: bool = False
+    """Given once for every value, rather than once for all."""
     switch: bool = False
     """Off unless it is given, without a value."""
     option: bool = True

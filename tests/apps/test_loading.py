@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from longtake.models import load_model
 from tests.models.tiny import TINY
@@ -104,3 +106,26 @@ def test_an_offload_that_cannot_be_is_refused(
     for command in ("plan", "generate"):
         said = longtake(command, "a", "--model", str(wan), *options)
         assert said.status == 2 and message in said.err and said.err.count("\n") == 1
+
+
+def test_loras_are_in_the_report_and_are_repeated_from_another_folder(
+    longtake: Callable[..., Any], wan: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        halves = {"lora_A": torch.randn(2, 48), "lora_B": torch.randn(48, 2)}
+        tensors = {f"transformer.blocks.0.attn1.to_q.{half}.weight": value for half, value in halves.items()}
+        save_file(tensors, f"{name}.safetensors")
+    model = ("--model", str(wan), *SHORT)
+    loras = ("--lora", "one.safetensors", "--lora", "other.safetensors:0.5")
+    assert longtake("generate", "a", *model, *loras, "-o", "changed.mkv").status == 0
+    assert longtake("generate", "a", *model, "-o", "plain.mkv").status == 0
+    told = json.loads(Path("changed.json").read_text())["model"]["lora"]
+    assert told == [f"{Path('one.safetensors').resolve()}:1.0", f"{Path('other.safetensors').resolve()}:0.5"]
+    changed = Path("changed.mkv").read_bytes()
+    assert changed != Path("plain.mkv").read_bytes()
+    report = Path("changed.json").resolve()
+    monkeypatch.chdir(tmp_path)
+    assert longtake("generate", "--from", str(report), "-o", "again.mkv").status == 0
+    assert Path("again.mkv").read_bytes() == changed
+    said = longtake("generate", "a", *model, "--lora", "none.safetensors", "-o", "no.mkv")
+    assert said.status == 2 and "none.safetensors is no file" in said.err and said.err.count("\n") == 1

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -134,6 +134,8 @@ def _for_tyro(hint: Any) -> Any:
         return Annotated[kind, FlagCreatePairsOff, arg(help_behavior_hint="")]
     aliases = [setting.short] if setting.short else None
     shown = arg(name=setting.name, aliases=aliases, metavar=setting.metavar, help_behavior_hint=_hint(setting))
+    if setting.repeated:
+        return UseAppendAction[Annotated[kind, shown]]
     if setting.read:
         kind = Annotated[kind, _word(setting.read, setting.metavar or "")]
     return Positional[Annotated[kind, shown]] if setting.positional else Annotated[kind, shown]
@@ -145,7 +147,7 @@ def _hint(setting: Setting) -> Callable[[str], str] | str | None:
     unset = setting.unset
     if unset is None:
         return None
-    return lambda shown: f"(default: {unset if shown in ('None', '', chr(39) * 2) else shown})"
+    return lambda shown: f"(default: {unset if shown in ('None', '', chr(39) * 2, '[]') else shown})"
 
 
 def _word(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:

@@ -143,8 +143,9 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
     if entry and not entry.folder:
         _check_unused(name, loading)
         return named(entry.spec)()
-    found = _found(name, Loading(**loading))
-    _check_offload(Loading(**loading), family_of(found))
+    settings = Loading(**loading).absolute
+    found = _found(name, settings)
+    _check_offload(settings, family_of(found))
     return spec_of(read_configs(found, family_of(found)), family_of(found))
 
 
@@ -160,8 +161,9 @@ def load_model(
     """
     import torch
 
-    model = _loaded(name, device, dtype or torch.float32, Loading(**loading))
-    model.origin, model.loading = canonical(name), Loading(**loading).told
+    settings = Loading(**loading).absolute
+    model = _loaded(name, device, dtype or torch.float32, settings)
+    model.origin, model.loading = canonical(name), settings.told
     return model
 
 
@@ -173,6 +175,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     import torch
 
     from longtake.models.hub.load import load_pipeline
+    from longtake.models.hub.lora import digest_with, fuse, read_changes
     from longtake.models.hub.offload import Turns, take_turns
 
     offload = loading.offload_on(str(device))
@@ -181,10 +184,12 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     configs = read_configs(found, family)
     spec = spec_of(configs, family)
     _check_offload(loading, family)
+    changes = read_changes(loading.loras, configs, family)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload)
+    fuse(pipeline, changes)
     model = named(f"{family.room}.model:wrap")(pipeline, spec, configs)
     take_turns(pipeline, [name for name in family.networks if name in configs.parts], offload, Turns(model.device))
-    model.takes_turns = offload == "model"
+    model.takes_turns, model.digest = offload == "model", digest_with(model.digest, loading.loras)
     return model
 
 

@@ -48,7 +48,7 @@ NO_FOLDER: dict[str, tuple[Callable[[Path], Any], str]] = {
     "modular": (lambda f: (f / "modular_model_index.json").write_text("{}"), "a modular pipeline"),
     "GGUF": (lambda f: (f / "wan-Q4.gguf").write_bytes(b"GGUF"), "wan-Q4.gguf is a GGUF file"),
     "one file": (lambda f: tensors(f / "ltx.safetensors", "a", "b"), "ltx.safetensors is a single file of 2 tensors"),
-    "LoRA": (lambda f: tensors(f / "x.safetensors", "blocks.0.lora_A.weight"), "x.safetensors is a LoRA.*from_pipe"),
+    "LoRA": (lambda f: tensors(f / "x.safetensors", "blocks.0.lora_A.weight"), "x.safetensors is a LoRA.*--lora"),
     "peft": (lambda f: (f / "adapter_config.json").write_text("{}"), "is a LoRA"),
     "pickle": (lambda f: (f / "model.ckpt").write_bytes(b"x"), "model.ckpt holds pickled weights"),
     "cut": (lambda f: (f / "x.safetensors").write_bytes(b"x"), "x.safetensors is not a whole safetensors file"),

@@ -70,7 +70,7 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
     order = Order(
         model=canonical(settings.model),
         digest=None,
-        loading=settings.loading,
+        loading=settings.loading.absolute,
         request=replace(settings.request, prompts=_timeline(settings, spec)),
         sampler=settings.method,
         device=settings.device,

@@ -118,6 +118,6 @@ def _single_file(file: Path) -> LongtakeError:
 
 def _lora(path: Path) -> LongtakeError:
     return InputError(
-        f"{path} is a LoRA, which changes a model and is none; load it into its pipeline by diffusers, fuse it "
-        "(pipe.fuse_lora), and give longtake.from_pipe the pipeline, or save that"
+        f"{path} is a LoRA, which changes a model and is none; give --model the model that it was trained for, and "
+        "this to --lora"
     )

@@ -1,13 +1,24 @@
 """Which weights of a model are taken, and where they lie: settings of every command that loads one, and keywords of
 `load_model`. Imports no torch."""
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from longtake.errors import InputError
+from longtake.models.hub.files import tensor_shapes
 from longtake.typed import Setting
 
 Offload = Literal["none", "text", "model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """What is added to the weights of a model."""
+
+    file: Path
+    scale: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +30,22 @@ class Loading:
     variant: Annotated[str | None, Setting(metavar="WORD", unset="plain files, else fp16")] = None
     """Take the files of weights that have this word in their name, such as fp16."""
 
-    offload: Annotated[Offload | None, Setting(unset="text on a GPU")] = None
+    lora: Annotated[tuple[str, ...], Setting(metavar="PATH[:SCALE]", unset="none", repeated=True)] = ()
+    """A LoRA (.safetensors, or a folder with pytorch_lora_weights.safetensors) that is added to the weights, at 1 or so
+    much of its strength; may be given several times."""
+    offload: Annotated[Offload | None, Setting(metavar="none|text|model", unset="text on a GPU")] = None
     """What leaves the GPU's memory between its calls: none, the text encoder, or all parts but the one that computes.
     No frame changes; model takes time at every change from network to decoder."""
+
+    @property
+    def loras(self) -> list["Lora"]:
+        """Return the LoRAs. Raises InputError for a path that leads to none, CheckpointError for a damaged file."""
+        return [_lora(word) for word in self.lora]
+
+    @property
+    def absolute(self) -> "Loading":
+        """Return the same with paths that hold in any folder."""
+        return replace(self, lora=tuple(f"{lora.file.resolve()}:{lora.scale!r}" for lora in self.loras))
 
     def offload_on(self, device: str) -> Offload:
         """Return what leaves this device. Raises InputError where there is nowhere to go."""
@@ -35,3 +59,21 @@ class Loading:
     def told(self) -> dict[str, Any]:
         """Return what differs from the defaults, by the names of the fields."""
         return {entry.name: value for entry in fields(self) if (value := asdict(self)[entry.name]) != entry.default}
+
+
+def _lora(word: str) -> Lora:
+    path, _, said = word.rpartition(":")
+    try:
+        scale = float(said) if path else 1.0
+    except ValueError:
+        path, scale = word, 1.0
+    if not math.isfinite(scale):
+        raise InputError(f"--lora {word}: the scale cannot be {scale}; give a number that is finite")
+    file = Path(path or word).expanduser()
+    if file.is_dir():
+        file = file / "pytorch_lora_weights.safetensors"
+    if not file.is_file() or file.suffix != ".safetensors":
+        raise InputError(f"--lora {word}: {file} is no file of safetensors; check the path")
+    if not any("lora" in name.lower() for name in tensor_shapes(file)):
+        raise InputError(f"--lora {word}: {file} holds weights, but no LoRA; give one, or a --model")
+    return Lora(file=file, scale=scale)

@@ -1,0 +1,125 @@
+"""LoRAs, added to the weights of the parts that they change (Hu et al., 2021, arXiv 2106.09685).
+
+    W + scale (alpha / rank) B A
+
+Names of other trainers are turned into diffusers' own by diffusers; nothing but safetensors is read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from longtake.errors import InputError
+from longtake.models.hub.configs import Configs, Family
+from longtake.models.hub.load import one_line_errors
+from longtake.models.hub.loading import Lora
+
+NAMES = re.compile(r"(?P<module>.+)\.(?P<kind>lora_A|lora_B|lora\.down|lora\.up)\.weight")
+DOWN = ("lora_A", "lora.down")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a LoRA adds to one weight."""
+
+    part: str
+    weight: str
+    """Its name in the part."""
+    down: Tensor
+    up: Tensor
+    scale: float
+
+    @property
+    def delta(self) -> Tensor:
+        """Return what is added, as a matrix."""
+        return self.scale * (self.up.flatten(1).float() @ self.down.flatten(1).float())
+
+
+def read_changes(loras: Sequence[Lora], configs: Configs, family: Family) -> list[Change]:
+    """Return what LoRAs add to the weights of a model, of which only the shapes are read.
+
+    Raises InputError for a LoRA of another model, CheckpointError for a damaged file.
+    """
+    return [change for lora in loras for change in _changes(lora, configs, family)]
+
+
+def fuse(pipeline: Any, changes: Sequence[Change]) -> None:
+    """Add what LoRAs say to the weights of a pipeline, in float32."""
+    for change in changes:
+        part: nn.Module = getattr(pipeline, change.part)
+        weight = part.get_parameter(change.weight)
+        delta = change.delta.to(weight.device).view(weight.shape)
+        with torch.no_grad():
+            weight.copy_((weight.float() + delta).to(weight.dtype))
+
+
+def digest_with(digest: str, loras: Sequence[Lora]) -> str:
+    """Return the digest of a model to which LoRAs were added."""
+    for lora in loras:
+        content = hashlib.sha256(lora.file.read_bytes()).hexdigest()
+        digest = hashlib.sha256(f"{digest} {content} {lora.scale}".encode()).hexdigest()
+    return digest
+
+
+def _changes(lora: Lora, configs: Configs, family: Family) -> list[Change]:
+    tensors, alphas = _read(lora.file, family)
+    halves: dict[str, dict[bool, Tensor]] = {}
+    for name, tensor in tensors.items():
+        found = NAMES.fullmatch(name)
+        if found is None:
+            raise InputError(f"{lora.file} holds {name}, which is no part of a plain LoRA; fuse it by its own tools")
+        halves.setdefault(found["module"], {})[found["kind"] in DOWN] = tensor
+    if not halves:
+        raise InputError(f"{lora.file} holds no LoRA that diffusers knows; check the file")
+    shapes: dict[str, Mapping[str, tuple[int, ...]]] = {}
+    changes = []
+    for module, pair in halves.items():
+        part, _, inner = module.partition(".")
+        if part not in shapes:
+            shapes[part] = configs.parts[part].shapes() if part in family.networks and part in configs.parts else {}
+        wanted = shapes[part].get(f"{inner}.weight")
+        if len(pair) != 2 or wanted is None or not _fits(pair, wanted):
+            raise InputError(
+                f"{lora.file} is a LoRA of another model than {configs.name}, which has no {module} of its shape"
+            )
+        rank = len(pair[True])
+        scale = lora.scale * alphas.get(module, alphas.get("", rank)) / rank
+        changes.append(Change(part=part, weight=f"{inner}.weight", down=pair[True], up=pair[False], scale=scale))
+    return changes
+
+
+def _fits(pair: Mapping[bool, Tensor], wanted: tuple[int, ...]) -> bool:
+    down, up = pair[True].flatten(1), pair[False].flatten(1)
+    return len(down) == up.shape[1] and (len(up), down.shape[1]) == (wanted[0], torch.Size(wanted[1:]).numel())
+
+
+def _read(file: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return the tensors of a LoRA by diffusers' names, and the alpha of modules; that of "" is all others'."""
+    kind: Any = getattr(diffusers, family.pipeline, None)
+    convert = getattr(kind, "lora_state_dict", None)
+    if convert is None:
+        raise InputError(f"diffusers knows no LoRA of {family.models}; leave --lora out")
+    with one_line_errors(file):
+        with safe_open(file, framework="pt") as opened:
+            said = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+        tensors = load_file(file)
+    try:
+        converted = convert(tensors)
+    except Exception:
+        raise InputError(f"{file} is no LoRA that diffusers knows for {family.models}; check the file") from None
+    named, alphas = converted if isinstance(converted, tuple) else (converted, None)
+    alphas = {name.removesuffix(".alpha"): float(value) for name, value in (alphas or {}).items()}
+    whole = [value for name, value in said.items() if name.rpartition(".")[2] == "lora_alpha"]
+    if any(said.get(name) for name in said if name.rpartition(".")[2] in ("alpha_pattern", "use_rslora", "use_dora")):
+        raise InputError(f"{file} is a LoRA with a scale of its own for some layers, which longtake does not fuse")
+    return named, ({"": float(whole[0])} if whole else {}) | alphas
