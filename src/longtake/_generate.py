@@ -58,14 +58,12 @@ def generate(
     prompts as subtitles, out.vtt.
 
     The same call after any interruption continues; on a finished file it does nothing. Raises CapabilityError,
-    InputError or OutputError before any work is done. `progress` is told of warnings and frames; by default a line on
-    standard error is.
+    InputError or OutputError before any work is done. `progress` is told of warnings and frames, else standard error is.
 
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
     and calls `progress`. Any other number of processes may continue the run.
 
-    An `executor` does the tasks of a sampler whose work falls into such; its workers start with `start_work`. Without
-    one this process does them.
+    An `executor`, whose workers start with `start_work`, does the work of a sampler that falls into tasks.
     """
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
@@ -106,10 +104,9 @@ def generate(
 
 
 def stream(model: VideoModel, request: Request, sampler: Sampler) -> Iterator[np.ndarray]:
-    """Return the frames of a video as they are made, in memory: uint8 arrays (frames, height, width, 3), in order.
+    """Return what `generate` would write, as it is made: uint8 arrays (frames, height, width, 3), in order.
 
-    They are those that `generate` writes; nothing is written here. Raises CapabilityError or InputError before any work
-    is done.
+    Raises CapabilityError or InputError before any work is done.
     """
     from longtake.noise import seeded_noise
     from longtake.ranks.world import ALONE

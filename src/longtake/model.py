@@ -57,9 +57,8 @@ class VideoSpec(Demands):
     sigmas: tuple[float, ...] = ()
     """Shares of noise, rising to 1, of the steps that the network was distilled to; none where any will do."""
     known: Literal["latent", "pixel"] = "latent"
-    """How frames are given that a window goes on from or lies between: as latents of the stream that they are part of,
-    or as pixels, with which the window begins a stream of its own (a causal autoencoder that the network saw from its
-    start in training)."""
+    """How a window's known frames are given: as latents of the stream that they are part of, or as pixels, with which
+    it begins a stream of its own (a causal autoencoder that training always saw from its start)."""
     continues_from: int | None = None
     """Latent frames that the network was trained to go on from; None for any number."""
     needs_pictures: bool = False
@@ -67,8 +66,7 @@ class VideoSpec(Demands):
     clip_decoder: bool = False
     """Whether the decoder takes whole calls of the network, and what becomes of a frame depends on the others there."""
     decoder_history: int = 0
-    """How many of the last latents of a stream bring back what the decoder remembers of all of them, bit for bit; 0 for
-    a decoder that remembers nothing."""
+    """How many of a stream's last latents bring back, bit for bit, what the decoder remembers of all; 0 for nothing."""
     guidance: Guidance
     """The guidance that suits the model; by the noise where it has two experts."""
     infill_guidance: float | None = None

@@ -160,6 +160,19 @@ class Configs:
             f"the next is {lengths[place]}"
         )
 
+    def picture_size(self, extras: Extras, unit: int) -> tuple[int, int]:
+        """Return height and width in pixels, for models whose configs do not say them.
+
+        Raises CheckpointError where nothing does, InputError where they are no multiples of `unit`.
+        """
+        where = f"{self.where}/{EXTRAS}"
+        if extras.size is None:
+            raise CheckpointError(f"{where}: size cannot be null; leave it out, or name height and width")
+        height, width = extras.size
+        if height % unit or width % unit:
+            raise InputError(f"{where}: size {height} x {width} does not fit; both must be multiples of {unit}")
+        return extras.size
+
     @cached_property
     def parameters(self) -> int:
         """How many numbers all parts together hold."""

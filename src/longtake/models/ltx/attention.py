@@ -31,7 +31,7 @@ class FrameText:
     valid: Bool[Tensor, "texts tokens"]
     """Which of its tokens count."""
     frames: Sequence[Int[Tensor, "_frames"]]
-    """For every text, the frames (of all windows, one after the other) that attend to it."""
+    """Which frames attend to each text, counted through all windows."""
 
     def __call__(self, attn: LTXAttention, hidden_states: Tensor, *_: Any) -> Tensor:
         """Return what the layer adds to (windows, frames x tokens, channels)."""

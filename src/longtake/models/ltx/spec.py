@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count
+from longtake.models.hub.configs import Configs, Count
 
 # What the stock pipelines use: 161 frames at 25 per second.
 NATIVE: dict[str, Any] = {"fps": 25.0, "guidance": 3.0, "num_frames": 21, "size": [512, 704]}
@@ -79,14 +78,9 @@ def spec(configs: Configs) -> VideoSpec:
         raise configs.parts["transformer"].error(
             f"in_channels {network.in_channels} does not fit the {vae.latent_channels} channels of the latents"
         )
-    if extras.size is None:
-        raise CheckpointError(f"{configs.where}/{EXTRAS}: size cannot be null; leave it out, or name height and width")
     doublings = sum(vae.decoder_spatio_temporal_scaling)
-    (height, width), unit, timing = extras.size, vae.patch_size * 2**doublings, Timing(stride=2**doublings)
-    if height % unit or width % unit:
-        raise InputError(
-            f"{configs.where}/{EXTRAS}: size {height} x {width} does not fit; both must be multiples of {unit}"
-        )
+    unit, timing = vae.patch_size * 2**doublings, Timing(stride=2**doublings)
+    height, width = configs.picture_size(extras, unit)
     configs.check_window(extras.num_frames, timing)
     cells, inner = height // unit * (width // unit), network.num_attention_heads * network.attention_head_dim
     layers = list(decoder_layers(vae))

@@ -103,17 +103,8 @@ def spec(configs: Configs) -> VideoSpec:
     network, vae = configs.parts["transformer"].read(Transformer), configs.parts["vae"].read(Autoencoder)
     if network.patch_size[0] != 1 or network.patch_size[1] != network.patch_size[2]:
         raise configs.parts["transformer"].error(f"patch_size cannot be {list(network.patch_size)}")
-    if extras.size is None:
-        raise CheckpointError(f"{configs.where}/{EXTRAS}: size cannot be null; leave it out, or name height and width")
-    (height, width), stride, unit = (
-        extras.size,
-        vae.scale_factor_spatial,
-        vae.scale_factor_spatial * network.patch_size[1],
-    )
-    if height % unit or width % unit:
-        raise InputError(
-            f"{configs.where}/{EXTRAS}: size {height} x {width} does not fit; both must be multiples of {unit}"
-        )
+    stride, unit = vae.scale_factor_spatial, vae.scale_factor_spatial * network.patch_size[1]
+    height, width = configs.picture_size(extras, unit)
     if len(vae.dim_mult) != len(vae.temperal_downsample) + 1:
         raise configs.parts["vae"].error(f"dim_mult {list(vae.dim_mult)} does not fit temperal_downsample")
     timing = Timing(stride=vae.scale_factor_temporal, window_lengths=range(1, network.rope_max_seq_len + 1))
