@@ -31,7 +31,7 @@ from lab.score.pvdm import FIRST_SEED
 from longtake._generate import Output, generate
 from longtake.data.sprites import MOTIONS, Shot, SpriteWorld, caption, random_world, training_shots
 from longtake.decoding import decode_clip
-from longtake.metrics.blocks import BlockPlan, BlockRows, read_blocks, score_blocks
+from longtake.metrics.blocks import BlockRows, read_blocks, score_blocks
 from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.metrics.scores import psnr
@@ -277,7 +277,7 @@ def blocks_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     networks = stand_in_features(), stand_in_looks()
 
     def rows(frames: Frames) -> BlockRows:
-        return read_blocks([frames], BlockPlan(), *networks)
+        return read_blocks((frames[at : at + 16] for at in range(0, len(frames) // 16 * 16, 16)), *networks)
 
     real = [rows(_twin(world, twin).frames(0, chosen.frames)) for world in stories for twin in range(_TWINS)]
     other = [rows(_twin(world, _TWINS).frames(0, chosen.frames)) for world in stories]

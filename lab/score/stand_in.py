@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from longtake.data.footage import Frames
 from longtake.data.sprites import random_world
-from longtake.metrics.clips import Frames
 from longtake.metrics.controls import CONTROLS, blur
 from longtake.metrics.scores import frechet_distance, gaussian, inception_score, kernel_distance
 from longtake.metrics.video_networks import Rows, stand_in_classes, stand_in_features

@@ -39,8 +39,9 @@ def test_a_curve_rises_where_videos_get_worse(longtake: Callable):
     ran = longtake(*asked, "--json")
     assert ran.status == 0, ran.err
     scores = json.loads(ran.out)
-    assert scores["videos_real"] == 4 and scores["warnings"][0].startswith("skipped: cannot read real/empty.mp4")
-    assert "skipped: cannot read real/empty.mp4" in ran.err
+    assert scores["videos_real"] == 4 and scores["warnings"][0].startswith("skipped: empty.mp4: ")
+    assert "skipped: empty.mp4" in ran.err and "too few for the features" in ran.err
+    assert scores["block_fvd_shrunk"] < scores["block_fvd"] and scores["block_fvd_floor"] > 0
     assert scores["fvd"][0] < scores["fvd"][1] and scores["fid"][0] < scores["fid"][1]
     assert scores["block_fvd"] == sum(scores["fvd"]) / 2 and scores["clips_per_part"] == 4
     assert scores["network"].startswith("stand-in") and scores["picture_network"].startswith("stand-in")
@@ -54,7 +55,7 @@ def test_mistakes_are_one_line(longtake: Callable):
     for more, reason in (
         (("--parts", "3"), "use fewer parts"),
         (("--frames", "8"), "16 frames or more"),
-        (("--frames", "64"), "shorter blocks"),
+        (("--frames", "64"), "32 of the 64 frames needed"),
         (("--device", "cpu"), "no effect"),
         (("--network", "none.pt"), "there is no file"),
     ):

@@ -9,6 +9,9 @@ from longtake.metrics.scores import (
     inception_score,
     kernel_distance,
     psnr,
+    shrunk,
+    shrunk_distance,
+    ssim,
 )
 
 from .goldens import GOLDENS
@@ -137,3 +140,33 @@ def test_an_even_error_has_a_closed_form():
 def test_an_identical_clip_has_the_highest_value():
     clip = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     assert psnr(clip, clip) == HIGHEST
+
+
+def test_ssim_of_a_pixel_is_that_of_its_window():
+    x, y = RNG.integers(0, 256, (2, 1, 11, 11, 3), dtype=np.uint8)
+    where = np.exp(-(np.arange(-5, 6)[:, None] ** 2 + np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    weights = (where / where.sum()).ravel()
+    values = []
+    for colour in range(3):
+        pair = np.stack([side[0, :, :, colour].ravel() / 255 for side in (x, y)])
+        (mean_x, mean_y), covariance = pair @ weights, np.cov(pair, aweights=weights, ddof=0)
+        numerator = (2 * mean_x * mean_y + 1e-4) * (2 * covariance[0, 1] + 9e-4)
+        values.append(numerator / ((mean_x**2 + mean_y**2 + 1e-4) * (np.trace(covariance) + 9e-4)))
+    assert ssim(x, y) == pytest.approx(np.mean(values), rel=1e-9)
+
+
+def test_ssim_is_one_for_identical_clips_and_falls_with_noise():
+    clip = RNG.integers(0, 256, (2, 16, 20, 3), dtype=np.uint8)
+    noisy = [(clip + RNG.normal(0, sigma, clip.shape)).clip(0, 255).astype(np.uint8) for sigma in (20, 80)]
+    assert 1 == pytest.approx(ssim(clip, clip)) and 1 > ssim(clip, noisy[0]) > ssim(clip, noisy[1]) > 0
+
+
+def test_shrinking_brings_few_clips_of_equal_sets_together_and_leaves_many_alone():
+    spread = np.linspace(0.1, 3, 40)
+    few, others, many = (RNG.normal(size=(count, 40)) * spread for count in (12, 12, 4000))
+    plain = frechet_distance(gaussian(few), gaussian(others))
+    shrunken = shrunk_distance(few, others)
+    assert shrunken is not None and shrunken < 0.7 * plain
+    assert shrunk_distance(many, many) is None
+    np.testing.assert_allclose(shrunk(many).covariance, gaussian(many).covariance, atol=0.1)
+    assert np.trace(shrunk(few).covariance) == pytest.approx(np.trace(gaussian(few).covariance))

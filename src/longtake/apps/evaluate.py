@@ -21,7 +21,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        print_figures(figures, metric.labelled, metric.spoken)
+        print_figures(figures, metric.spoken)
     for warning in figures.get("warnings", ()):
         say(f"longtake: {warning}")
     return 0

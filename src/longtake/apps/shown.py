@@ -1,7 +1,7 @@
 """What the command line prints: lines, tables, and numbers as people say them."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longtake.errors import plain
@@ -12,23 +12,27 @@ def say(line: str) -> None:
     print(plain(line), file=sys.stderr, flush=True)
 
 
-def print_figures(figures: Mapping[str, Any], labelled: Collection[str], spoken: Mapping[str, str]) -> None:
-    """Print the figures that are known by their names; "label" goes beside the labelled ones in short, and below.
+def print_figures(figures: Mapping[str, Any], spoken: Mapping[str, str]) -> None:
+    """Print the figures that are known by their names; of "labels", which say of some what they cannot be compared with
+    and after a colon why, the first half stands beside them, and the whole below.
 
     `spoken` names the entries of figures that have several.
     """
-    label, lines = str(figures.get("label", "")), dict[str, str]()
-    note = f"  ({label.partition(': ')[0]})"
+    labels, lines = figures.get("labels", {}), dict[str, str]()
     for name, value in figures.items():
+        if name in ("labels", "warnings") or value is None:
+            continue
         if isinstance(value, Mapping):
             lines |= {spoken[name].format(key): _shown(entry) for key, entry in value.items()}
-        elif value is not None and name not in ("label", "warnings"):
-            lines[name.replace("_", " ")] = _shown(value) + (note if name in labelled else "")
+        else:
+            note = f"  ({labels[name].partition(': ')[0]})" if name in labels else ""
+            lines[name.replace("_", " ")] = _shown(value) + note
     width = max(map(len, lines))
     for name, shown in lines.items():
         print(f"{name:{width}}  {shown}")
-    if ": " in label:
-        print(label)
+    for label in dict.fromkeys(label for name, label in labels.items() if figures[name] is not None):
+        if ": " in label:
+            print(label)
 
 
 def _shown(value: object) -> str:

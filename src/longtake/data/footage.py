@@ -1,8 +1,9 @@
-"""Recordings to train on, whatever they are stored in: any clip of any of them, at one size."""
+"""Recordings, whatever they are stored in: any clip of any of them, to train on or to score."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,23 +38,37 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class Footage:
-    """An ordered list of recordings, read at one size: the middle square of each frame, resized without blurring."""
+    """An ordered list of recordings, and the size at which they are read."""
 
     recordings: tuple[Recording, ...]
     """What can be read, always in the same order."""
-    size: int
-    """Side of the frames in pixels."""
+    size: int | None
+    """Side of the frames in pixels: the middle square, resized without blurring. None leaves frames as they are."""
     skipped: tuple[tuple[str, str], ...] = ()
     """Name and reason of what was found and cannot be used."""
 
     def clip(self, recording: int, start: int, stop: int) -> Frames:
-        """Return frames start to stop (half open) of a recording, uint8 (frames, size, size, 3).
+        """Return frames start to stop (half open) of a recording, uint8 (frames, height, width, 3).
 
-        Raises InputError, which names the file, where it turns out to be damaged.
+        Raises InputError, which names the file, where it turns out to be damaged, and for a change of size without one.
         """
         chosen = self.recordings[recording]
         assert 0 <= start < stop <= chosen.num_frames, (start, stop, chosen)
-        return np.concatenate([centre_square(frame[None], self.size) for frame in chosen.read(start, stop)])
+        return self._stacked(list(chosen.read(start, stop)), chosen)
+
+    def clips(self, recording: int, num_frames: int) -> Iterator[Frames]:
+        """Yield a recording in clips of so many frames, one after the other; a shorter rest at the end is left out."""
+        chosen = self.recordings[recording]
+        frames = iter(chosen.read(0, chosen.num_frames // num_frames * num_frames))
+        while held := list(islice(frames, num_frames)):
+            yield self._stacked(held, chosen)
+
+    def _stacked(self, frames: list[Frames], recording: Recording) -> Frames:
+        if self.size is not None:
+            return np.concatenate([centre_square(frame[None], self.size) for frame in frames])
+        if len({frame.shape for frame in frames}) > 1:
+            raise InputError(f"{recording.name} changes its size on the way; cut it where it does, or give a --size")
+        return np.stack(frames)
 
     def summary(self) -> str:
         """One line: what there is, and how many were skipped for which reasons; `skipped` names all of them."""
@@ -64,7 +79,9 @@ class Footage:
         return f"{line}; {len(self.skipped)} skipped: {_listed(self.skipped)}"
 
 
-def gathered(found: Iterable[Recording | tuple[str, str]], *, size: int, min_frames: int, looked_for: str) -> Footage:
+def gathered(
+    found: Iterable[Recording | tuple[str, str]], *, size: int | None, min_frames: int, looked_for: str
+) -> Footage:
     """Return footage of what was found, in that order: recordings, or name and reason of what cannot be used.
 
     Recordings with fewer than `min_frames` are skipped, too. Raises InputError where none is left; `looked_for` says
@@ -80,7 +97,7 @@ def gathered(found: Iterable[Recording | tuple[str, str]], *, size: int, min_fra
             recordings.append(one)
     if not recordings:
         why = f"all {len(skipped)} were skipped: {_listed(skipped)}" if skipped else "there is none"
-        raise InputError(f"nothing to train on: looked for {looked_for}; {why}")
+        raise InputError(f"no videos: looked for {looked_for}; {why}")
     return Footage(recordings=tuple(recordings), size=size, skipped=tuple(skipped))
 
 

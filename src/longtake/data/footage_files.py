@@ -17,6 +17,7 @@ from longtake.data.footage import Footage, Frames, Recording, gathered
 from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
 from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, picture_files, subfolders
+from longtake.video.paths import frame_file
 from longtake.video.pictures import picture_size, read_picture
 
 SPLITS = ("train", "test")
@@ -51,19 +52,25 @@ OpenVideo = Callable[[Path], VideoSource]
 """Opens a video file; raises InputError with the reason where it cannot be used."""
 
 
-def video_folder(root: Path, *, size: int, min_frames: int, open_video: OpenVideo, fps: float | None = None) -> Footage:
+def video_folder(
+    root: Path, *, size: int | None, min_frames: int, open_video: OpenVideo, fps: float | None = None
+) -> Footage:
     """Return every video in a folder and the folders in it, in natural order; hidden ones are left alone.
 
-    `fps` thins out faster videos (`at_rate`). Raises InputError where nothing can be used.
+    A video is a file, or a folder of frames from 000000.png on, as runs write them; `root` may be one itself. `fps`
+    thins out faster videos (`at_rate`), and skips frames, whose rate nobody knows. Raises InputError where nothing can
+    be used.
     """
-    _check_folder(root)
-    named = [(str(path.relative_to(root)), path, None) for path in find_videos(root)]
-    looked_for = f"videos ({' '.join(sorted(VIDEO_ENDINGS))}) in {root}"
+    if not root.exists():
+        raise InputError(f"there is no folder {root}; give one that holds videos")
+    paths = [root] if root.is_file() or _is_frames(root) else find_videos(root, _is_frames)
+    named = [(str(path.relative_to(root)) if path != root else path.name, path, None) for path in paths]
+    looked_for = f"videos ({' '.join(sorted(VIDEO_ENDINGS))}) and folders of frames (000000.png ...) in {root}"
     return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
 
 
 def ucf101(
-    root: Path, split: str, *, size: int, min_frames: int, open_video: OpenVideo, fps: float | None = None
+    root: Path, split: str, *, size: int | None, min_frames: int, open_video: OpenVideo, fps: float | None = None
 ) -> Footage:
     """Return the first official training or test list of a class-per-folder set such as UCF-101, sorted by path.
 
@@ -83,22 +90,23 @@ def ucf101(
     return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
 
 
-def sky_timelapse(root: Path, split: str, *, size: int, min_frames: int) -> Footage:
-    """Return SkyTimelapse's clips, in natural order: root/split/video/clip/frame.png, where split is train or test.
+def sky_timelapse(root: Path, split: str, *, size: int | None, min_frames: int) -> Footage:
+    """Return SkyTimelapse's clips, in natural order: root/split/video/clip/frame.png, where split is train or test, or
+    root/split/video/frame.png, as PVDM's authors lay them.
 
     Frames are in natural order, too. Raises InputError where there are none.
     """
     _check_folder(root)
     _check_split(split)
     videos = subfolders(root / split) if (root / split).is_dir() else []
-    folders = [clip for video in videos for clip in subfolders(video)]
-    looked_for = f"folders of frames ({' '.join(sorted(PICTURE_ENDINGS))}) in {root / split}/VIDEO/CLIP/"
+    folders = [clip for video in videos for clip in ([video] if picture_files(video) else subfolders(video))]
+    looked_for = f"folders of frames ({' '.join(sorted(PICTURE_ENDINGS))}) in {root / split}/VIDEO/[CLIP/]"
     found = (frame_folder(folder, str(folder.relative_to(root / split))) for folder in folders)
     return gathered(found, size=size, min_frames=min_frames, looked_for=looked_for)
 
 
 def sprite_worlds(
-    num_worlds: int, num_frames: int, *, size: int = 64, min_frames: int = 1, first_seed: int = 0
+    num_worlds: int, num_frames: int, *, size: int | None = 64, min_frames: int = 1, first_seed: int = 0
 ) -> Footage:
     """Return `num_worlds` sprite worlds of one shot each, of which the first `num_frames` count as the recording.
 
@@ -145,6 +153,8 @@ def _opened(
 ) -> Iterator[Recording | tuple[str, str]]:
     def opened(one: tuple[str, Path, str | None]) -> Recording | tuple[str, str]:
         name, path, label = one
+        if path.is_dir():
+            return (name, "its frame rate is not known") if fps else frame_folder(path, name)
         try:
             return _recording(name, label, open_video(path), fps)
         except InputError as reason:
@@ -194,9 +204,13 @@ def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]
     return map(read_picture, files[start:stop])
 
 
+def _is_frames(folder: Path) -> bool:
+    return frame_file(folder, 0).exists()
+
+
 def _check_folder(root: Path) -> None:
     if not root.is_dir():
-        raise InputError(f"there is no folder {root}; give one that holds the training videos")
+        raise InputError(f"there is no folder {root}; give one that holds videos")
 
 
 def _check_split(split: str) -> None:

@@ -1,4 +1,4 @@
-"""The training data that a user asks for. Free of torch, so that wrong settings are told before anything is loaded."""
+"""The recordings that a user asks for. Free of torch, so that wrong settings are told before anything is loaded."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ SPRITES = "sprites"
 
 @dataclass(frozen=True, kw_only=True)
 class FootageSettings:
-    """Which recordings a model learns from."""
+    """Which recordings, to train on or to score against."""
 
     layout: Annotated[Layout, Setting(metavar="videos|ucf101|sky")] = "videos"
     """How the folder lies: videos (any files), ucf101 (class per folder, official lists), sky (SkyTimelapse's folders
@@ -37,7 +37,7 @@ class FootageSettings:
     world_frames: Annotated[int | None, Setting(metavar="INT", unset=str(_WORLD_FRAMES))] = None
     """Frames of every sprite world."""
     hold_out: Annotated[int | None, Setting(metavar="INT", unset="none")] = None
-    """Hold every n-th recording back for evaluation; it is shown in the pictures on the way."""
+    """Hold every n-th recording back: training shows it in its pictures, and evaluation scores against it alone."""
 
     def of(self, data: str | None) -> "FootageSettings":
         """Return the same for a folder of videos, or for the word sprites.
@@ -51,10 +51,8 @@ class FootageSettings:
                 f"--layout {self.layout} has no effect on the sprite worlds; give a folder, or leave it out"
             )
         folder = None if data == SPRITES else Path(data).expanduser()
-        if folder is not None and not folder.is_dir():
-            raise InputError(
-                f"there is no folder {folder}; give one that holds the training videos, or the word sprites"
-            )
+        if folder is not None and not folder.exists():
+            raise InputError(f"there is no folder {folder}; give one that holds videos, or the word sprites")
         chosen = replace(self, layout=SPRITES if data == SPRITES else self.layout, folder=folder)
         chosen.check()
         return chosen
@@ -77,9 +75,9 @@ class FootageSettings:
 
 
 def open_footage(
-    settings: FootageSettings, *, size: int, min_frames: int, open_video: "OpenVideo"
+    settings: FootageSettings, *, size: int | None, min_frames: int, open_video: "OpenVideo"
 ) -> "tuple[Footage, Footage | None]":
-    """Return the recordings to train on, at `size` pixels, and those held back; None without `hold_out`.
+    """Return the recordings, at `size` pixels or as they are, and those held back; None without `hold_out`.
 
     Recordings shorter than `min_frames` are skipped before. `open_video` opens a video file
     (`longtake.video.seekable.open_video`). Raises InputError as `FootageSettings.check` does, and where nothing can be
@@ -92,7 +90,7 @@ def open_footage(
     return (footage, None) if settings.hold_out is None else held_out(footage, settings.hold_out)
 
 
-def _all_footage(settings: FootageSettings, size: int, min_frames: int, open_video: "OpenVideo") -> "Footage":
+def _all_footage(settings: FootageSettings, size: int | None, min_frames: int, open_video: "OpenVideo") -> "Footage":
     from longtake.data.footage_files import sky_timelapse, sprite_worlds, ucf101, video_folder
 
     split, folder = settings.split or "train", settings.folder

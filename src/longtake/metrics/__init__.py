@@ -21,5 +21,6 @@ METRICS: dict[str, Row] = {
     "drift": Row("longtake.metrics.of_video:Drift", "score a video: does it change as it goes on?"),
     "state": Row("longtake.metrics.of_video:State", "score sprite worlds: shapes, identity, steps"),
     "fvd": Row("longtake.metrics.of_sets:Fvd", "score a folder of videos against real ones"),
+    "reconstruction": Row("longtake.metrics.of_sets:Reconstruction", "score an autoencoder: PSNR, SSIM, LPIPS, R-FVD"),
     "blocks": Row("longtake.metrics.of_sets:Blocks", "the same, part by part of long videos"),
 }

@@ -5,28 +5,19 @@ Which blocks are compared with which, the paper does not say; here those at one 
 at the same place of real ones.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
-from longtake.data.pixels import centre_square
+from longtake.data.footage import Frames
 from longtake.errors import InputError
-from longtake.metrics.clips import Frames
-from longtake.metrics.scores import frechet_distance, gaussian, kernel_distance
+from longtake.metrics.scores import frechet_distance, gaussian, kernel_distance, shrunk_distance
 from longtake.metrics.video_networks import Rows, VideoNetwork
 
 _BLOCKS_AT_ONCE = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockPlan:
-    """How videos are cut, and how they are brought to one size."""
-
-    num_frames: int = 16
-    """Frames of a block; a shorter rest at the end is left out."""
-    size: int | None = None
-    """Side to which every frame is cropped and resized; None leaves it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,25 +46,27 @@ class BlockScores:
     """Frechet distance of the part's frames."""
     clips_per_part: int
     """Generated blocks of the smallest part."""
+    block_fvd_shrunk: float | None
+    """`block_fvd` by shrunk covariances (`scores.shrunk`); None where a part has more blocks than features."""
+    block_fvd_floor: float | None
+    """`block_fvd` of one half of the real videos from the other half, half as many blocks, so that it comes out larger;
+    None where a half has under two blocks of a part. A distance below it cannot be told from none."""
+    avg_fid_floor: float | None
+    """`avg_fid` of the same halves."""
 
 
-def read_blocks(
-    chunks: Iterable[Frames], plan: BlockPlan, of_clips: VideoNetwork, of_frames: VideoNetwork
-) -> BlockRows:
-    """Show a video, given as consecutive frames, to both networks, in memory that grows by its features alone.
+def read_blocks(blocks: Iterable[Frames], of_clips: VideoNetwork, of_frames: VideoNetwork) -> BlockRows:
+    """Show the consecutive blocks of a video to both networks, in memory that grows by its features alone.
 
-    `of_frames` is given clips of one frame. Raises InputError for a video without a whole block.
+    `of_frames` is given clips of one frame.
     """
-    clips, frames, waiting = [], [], []
-    for block in _blocks(chunks, plan):
-        waiting.append(block)
-        if len(waiting) == _BLOCKS_AT_ONCE:
-            _show(waiting, clips, frames, of_clips, of_frames)
-            waiting = []
-    if waiting:
-        _show(waiting, clips, frames, of_clips, of_frames)
-    if not clips:
-        raise InputError(f"a video has fewer than {plan.num_frames} frames; use longer videos, or shorter blocks")
+    clips, frames = [], []
+    waiting = iter(blocks)
+    while held := list(islice(waiting, _BLOCKS_AT_ONCE)):
+        batch = np.stack(held)
+        clips.append(of_clips.read(batch))
+        single = of_frames.read(batch.reshape(-1, 1, *batch.shape[2:]))
+        frames.append(single.reshape(*batch.shape[:2], -1))
     return BlockRows(clips=np.concatenate(clips), frames=np.concatenate(frames))
 
 
@@ -91,37 +84,34 @@ def score_blocks(real: Sequence[BlockRows], fake: Sequence[BlockRows], parts: in
             "videos; use fewer parts, or more videos"
         )
     places = np.array_split(np.arange(length), parts)
-    fvd, kvd, fid = [], [], []
+    fvd, kvd, fid, apart = _curves(real, fake, places)
+    halves = real[: len(real) // 2], real[len(real) // 2 :]
+    has_floor = min(map(len, halves)) * min(map(len, places)) > 1
+    floor = _curves(*halves, places) if has_floor else None
+    return BlockScores(
+        block_fvd=float(np.mean(fvd)),
+        avg_fid=float(np.mean(fid)),
+        fvd=fvd,
+        kvd=kvd,
+        fid=fid,
+        clips_per_part=len(fake) * min(map(len, places)),
+        block_fvd_shrunk=None if None in apart else float(np.mean(apart)),  # pyright: ignore[reportCallIssue, reportArgumentType]
+        block_fvd_floor=float(np.mean(floor[0])) if floor else None,
+        avg_fid_floor=float(np.mean(floor[2])) if floor else None,
+    )
+
+
+def _curves(
+    real: Sequence[BlockRows], fake: Sequence[BlockRows], places: Sequence[NDArray[np.int64]]
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], list[float | None]]:
+    """Return of each part the distances of clips, plain and by the kernel, those of frames, and the shrunk ones."""
+    fvd, kvd, fid, apart = [], [], [], []
     for place in places:
         clips = [np.concatenate([rows.clips[place] for rows in videos]) for videos in (real, fake)]
         frames = [np.concatenate([rows.frames[place].reshape(-1, rows.frames.shape[-1]) for rows in videos])
                   for videos in (real, fake)]  # fmt: skip
-        fvd.append(frechet_distance(gaussian(clips[0]), gaussian(clips[1])))
+        fvd.append(frechet_distance(*map(gaussian, clips)))
         kvd.append(kernel_distance(*clips))
-        fid.append(frechet_distance(gaussian(frames[0]), gaussian(frames[1])))
-    return BlockScores(
-        block_fvd=float(np.mean(fvd)),
-        avg_fid=float(np.mean(fid)),
-        fvd=tuple(fvd),
-        kvd=tuple(kvd),
-        fid=tuple(fid),
-        clips_per_part=len(fake) * min(map(len, places)),
-    )
-
-
-def _blocks(chunks: Iterable[Frames], plan: BlockPlan) -> Iterator[Frames]:
-    held: list[Frames] = []
-    for chunk in chunks:
-        held += list(chunk if plan.size is None else centre_square(chunk, plan.size))
-        while len(held) >= plan.num_frames:
-            yield np.stack(held[: plan.num_frames])
-            held = held[plan.num_frames :]
-
-
-def _show(
-    blocks: list[Frames], clips: list[Rows], frames: list[Rows], of_clips: VideoNetwork, of_frames: VideoNetwork
-) -> None:
-    batch = np.stack(blocks)
-    clips.append(of_clips.read(batch))
-    single = of_frames.read(batch.reshape(-1, 1, *batch.shape[2:]))
-    frames.append(single.reshape(*batch.shape[:2], -1))
+        fid.append(frechet_distance(*map(gaussian, frames)))
+        apart.append(shrunk_distance(*clips))
+    return tuple(fvd), tuple(kvd), tuple(fid), apart

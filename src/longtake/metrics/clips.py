@@ -1,112 +1,94 @@
-"""Clips of many videos, read one video after the other; only the clip at hand is in memory."""
+"""Which clips of which recordings a set is judged by, and their frames; only the clip at hand is in memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.data.pixels import centre_square
+from longtake.data.footage import Footage, Frames
 from longtake.errors import InputError
-from longtake.metrics.video_sets import draw_clips
-from longtake.video.read import count_frames, read_frames
-
-Frames = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipDraw:
-    """Which clips are drawn, and how they are brought to one size."""
-
-    num_frames: int
-    """Frames of a clip, consecutive."""
-    num_clips: int
-    """Most clips of a set."""
-    size: int | None
-    """Side to which every frame is cropped and resized; None leaves it."""
-    seed: int
-    """What decides videos and places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnSet:
-    """Videos, and where each of their clips starts."""
+    """Recordings, and where each of their clips starts."""
 
-    videos: Sequence[Path]
-    """Files or folders."""
+    footage: Footage
+    """The recordings, and the size at which they are read."""
+    num_frames: int
+    """Frames of a clip, consecutive."""
     starts: Sequence[Sequence[int]]
-    """For each video the first frames of its clips, rising."""
-    num_skipped: int
-    """Videos that are shorter than a clip."""
-    unread: Sequence[str] = ()
-    """Of each video that cannot be read, which it is and why; it gives no clip."""
+    """For each recording the first frames of its clips, rising."""
 
     @property
     def num_clips(self) -> int:
         """Clips of the whole set."""
         return sum(map(len, self.starts))
 
+    @property
+    def num_videos(self) -> int:
+        """Recordings that give a clip."""
+        return sum(map(bool, self.starts))
 
-def draw(videos: Sequence[Path], plan: ClipDraw) -> DrawnSet:
-    """Choose the clips of a set. Reads how long every video is, but decodes none.
+    def clips(self) -> Iterator[tuple[int, Frames]]:
+        """Yield every clip with the number of its recording, uint8 (num_frames, height, width, 3), in order."""
+        for number, starts in enumerate(self.starts):
+            for start in starts:
+                yield number, self.footage.clip(number, start, start + self.num_frames)
 
-    A file that cannot be read is left out. Raises InputError where no video is long enough.
+
+def draw(footage: Footage, num_frames: int, num_clips: int, seed: int) -> DrawnSet:
+    """Choose at most `num_clips` clips of a set, without decoding anything."""
+    lengths = [recording.num_frames for recording in footage.recordings]
+    starts = draw_clips(lengths, num_frames, num_clips, seed)
+    return DrawnSet(footage=footage, num_frames=num_frames, starts=starts)
+
+
+def draw_alike(real: DrawnSet, copies: Footage) -> DrawnSet:
+    """Return the same clips of the recordings of the same names, whatever their endings, in another set.
+
+    Raises InputError for one that is missing there, or of another length.
     """
-    lengths, unread = [], []
-    for video in videos:
-        try:
-            lengths.append(count_frames(video))
-        except InputError as reason:
-            lengths.append(0)
-            unread.append(str(reason))
-    if len(unread) == len(videos):
-        raise InputError(f"none of the {len(videos)} videos can be read: {unread[0]}")
-    if max(lengths) < plan.num_frames:
-        raise InputError(
-            f"no video beside {videos[0]} has {plan.num_frames} frames (the longest has {max(lengths)}); "
-            f"use longer videos, or fewer --frames"
-        )
-    starts = draw_clips(lengths, plan.num_frames, plan.num_clips, plan.seed)
-    num_short = sum(length < plan.num_frames for length in lengths) - len(unread)
-    return DrawnSet(videos=videos, starts=starts, num_skipped=num_short, unread=unread)
+    originals, others = real.footage.recordings, copies.recordings
+    named = {_stem(one.name): one for one in others}
+    chosen = []
+    for original, starts in zip(originals, real.starts, strict=True):
+        copy = others[0] if len(originals) == len(others) == 1 else named.get(_stem(original.name))
+        if copy is None and starts:
+            raise InputError(f"there is no copy of {original.name}; both folders need the same names, whatever endings")
+        if copy is not None and starts and copy.num_frames != original.num_frames:
+            lengths = f"{original.name} has {original.num_frames} frames and {copy.name} has {copy.num_frames}"
+            raise InputError(f"{lengths}; a pair has the same frames")
+        chosen.append(copy or original)
+    return replace(real, footage=replace(copies, recordings=tuple(chosen)))
 
 
-def draw_alike(real: DrawnSet, copies: Sequence[Path]) -> DrawnSet:
-    """Return the same clips of the copies of these videos; InputError for a copy of another length."""
-    for video, copy, starts in zip(real.videos, copies, real.starts, strict=True):
-        if not starts:
-            continue
-        lengths = count_frames(video), count_frames(copy)
-        if lengths[0] != lengths[1]:
-            raise InputError(f"{video} has {lengths[0]} frames and {copy} has {lengths[1]}; a pair has the same frames")
-    return DrawnSet(videos=copies, starts=real.starts, num_skipped=real.num_skipped, unread=real.unread)
+def _stem(name: str) -> str:
+    return str(PurePath(name).with_suffix(""))
 
 
-def read_clips(drawn: DrawnSet, plan: ClipDraw) -> Iterator[tuple[Path, Frames]]:
-    """Yield every clip with its video, uint8 (num_frames, height, width, 3), in the order of the videos."""
-    for video, starts in zip(drawn.videos, drawn.starts, strict=True):
-        yield from ((video, clip) for clip in _clips(video, starts, plan))
+def draw_clips(lengths: list[int], num_frames: int, num_clips: int, seed: int) -> list[list[int]]:
+    """Return for each video the first frames of the clips to take from it, rising, at most `num_clips` in all.
+
+    With enough videos that is one clip each, at a random start, so that long videos count no more than short ones. With
+    fewer, each gives a second clip and so on, as long as its clips do not overlap. `lengths` are numbers of frames; a
+    video shorter than `num_frames` gives none.
+    """
+    rng = np.random.default_rng(seed)
+    room = np.array([length // num_frames for length in lengths], dtype=np.int64)
+    counts = np.zeros_like(room)
+    while (left := num_clips - int(counts.sum())) > 0 and (counts < room).any():
+        counts[rng.permutation(np.flatnonzero(counts < room))[:left]] += 1
+    return [_starts(rng, length, num_frames, int(count)) for length, count in zip(lengths, counts, strict=True)]
 
 
-def _clips(video: Path, starts: Sequence[int], plan: ClipDraw) -> Iterator[Frames]:
-    if not starts:
-        return
-    held: list[Frames] = []
-    waiting = iter(starts)
-    start = next(waiting)
-    frames = (frame for chunk in read_frames(video, stop=starts[-1] + plan.num_frames) for frame in chunk)
-    for index, frame in enumerate(frames):
-        if index < start:
-            continue
-        held.append(frame if plan.size is None else centre_square(frame[None], plan.size)[0])
-        if len(held) == plan.num_frames:
-            yield np.stack(held)
-            held, start = [], next(waiting, starts[-1] + plan.num_frames)
-    if start < starts[-1] + plan.num_frames:
-        raise InputError(f"{video} ends before frame {start + plan.num_frames}, which it promises; leave it out")
+def _starts(rng: np.random.Generator, length: int, num_frames: int, count: int) -> list[int]:
+    """Place clips at random without overlap: the frames to spare are shared out at random before, between and after."""
+    spare = np.sort(rng.integers(0, length - count * num_frames + 1, size=count))
+    return [int(place) + index * num_frames for index, place in enumerate(spare)]
 
 
 def planes(clip: Frames) -> Tensor:

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 class Metric(ABC):
     """A way to score videos. Implementations are frozen keyword-only dataclasses: their fields are the options."""
 
-    labelled: ClassVar[frozenset[str]] = frozenset()
-    """Figures that nobody may read without the label."""
     spoken: ClassVar[Mapping[str, str]] = {}
     """How people read the entries of a figure that has several by name: a text with {} for the name."""
 
@@ -17,7 +15,7 @@ class Metric(ABC):
     def measure(self) -> dict[str, Any]:
         """Return the figures by name, as JSON has them; a sequence is a curve over the length of the videos.
 
-        Under "label", what the figures cannot be compared with, and after a colon why; under "warnings" what their
-        reader should know. Raises InputError, before anything is loaded where it can be told then, for options that
-        clash and for videos that cannot be measured.
+        Under "labels", of figures by name, what they cannot be compared with, and after a colon why; under "warnings"
+        what their reader should know. Raises InputError, before anything is loaded where it can be told then, for
+        options that clash and for videos that cannot be measured.
         """

@@ -1,32 +1,38 @@
-"""Metrics of a folder of videos against a folder of real ones."""
+"""Metrics of a set of videos against real ones."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
+from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
 from longtake.metrics.metric import Metric
-from longtake.metrics.video_sets import find_videos, pair_videos
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
-from longtake.typed import Flag, Setting
+from longtake.typed import Setting
 
 if TYPE_CHECKING:
-    from longtake.metrics.blocks import BlockPlan, BlockRows
-    from longtake.metrics.clips import ClipDraw, DrawnSet
+    from longtake.data.footage import Footage, Frames
+    from longtake.metrics.blocks import BlockRows, BlockScores
+    from longtake.metrics.clips import DrawnSet
+    from longtake.metrics.fvd import SetScores
     from longtake.metrics.video_networks import VideoNetwork
 
+PUBLISHED_CLIPS = 2048
+PUBLISHED_FRAMES = (16, 128)
+PUBLISHED_SIZES = (128, 256)
 NOT_COMPARABLE = "not comparable with published FVD"
+STAND_IN = "a stand-in network, good for ranking videos of one kind"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _OfSets(Metric):
-    """A metric of a folder of videos against another: which are compared, and in which form."""
+    """A metric of a set of videos against another: which are compared, and in which form."""
 
-    real: Annotated[Path, Setting(metavar="DIR")]
-    """Real videos: files, or folders of numbered PNG files, in any depth."""
-    fake: Annotated[Path, Setting(metavar="DIR")]
-    """The videos to score."""
+    real: Annotated[str, Setting(metavar="DIR|sprites")]
+    """Real videos: a folder that lies as --layout says, one video, or the word sprites for worlds drawn on the spot."""
+    footage: Annotated[FootageSettings, Setting(boxed=True)] = FootageSettings()
+    """How the real videos lie, and which of them count."""
     frames: int = 16
     """Frames of a clip, or block; published numbers use 16 or 128."""
     size: Annotated[int | None, Setting(metavar="INT", unset="as they are")] = None
@@ -40,13 +46,14 @@ class _OfSets(Metric):
     def check(self, counts: Mapping[str, tuple[int | None, int]], second: Mapping[str, Path | None]) -> None:
         """Raise InputError for what cannot be: `counts` are further numbers by option, each with the least that it may
         be, `second` is the option of a network beside `network`."""
+        self.footage.of(self.real)
         for option, (value, least) in {"--frames": (self.frames, 1), "--size": (self.size, 8), **counts}.items():
             if value is not None and value < least:
                 raise InputError(f"{option} {value} is too small; use {least} or more")
         networks = {"--network": self.network, **second}
         for option, path in networks.items():
             if path is not None and not path.is_file():
-                raise InputError(f"there is no file {path}; {option} takes a TorchScript file, or leave it out")
+                raise InputError(f"there is no file {path}; {option} takes one, or leave it out")
         if self.device != "auto" and not any(networks.values()):
             raise InputError(
                 f"--device has no effect without {' or '.join(networks)}: the stand-ins for them run on the processor"
@@ -60,49 +67,55 @@ class _OfSets(Metric):
                     f"the {each.name} reads clips of {each.least_frames} frames or more; use more --frames"
                 )
 
+    def originals(self) -> "Footage":
+        """Return the real videos. Raises InputError where there are none that are long enough."""
+        return self._opened(self.footage.of(self.real))
+
+    def others(self, folder: Path) -> "Footage":
+        """Return the videos beside them. Raises InputError where there are none that are long enough."""
+        return self._opened(FootageSettings().of(str(folder)))
+
+    def _opened(self, settings: FootageSettings) -> "Footage":
+        from longtake.video.seekable import open_video
+
+        kept, back = open_footage(settings, size=self.size, min_frames=self.frames, open_video=open_video)
+        return back or kept
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fvd(_OfSets):
-    """Score a folder of videos against real ones: Frechet and kernel video distance, and inception score."""
+    """Score a set of videos against real ones: Frechet and kernel video distance, and inception score."""
 
-    labelled: ClassVar[frozenset[str]] = frozenset({"fvd", "kvd", "inception_score"})
-
-    clips: int = 2048
-    """Most clips of each folder; published numbers use 2,048. The distance falls as they grow."""
+    fake: Annotated[Path, Setting(metavar="DIR")]
+    """The videos to score: files, or folders of numbered PNG files, in any depth; or a manifest of 'longtake batch'."""
+    clips: int = PUBLISHED_CLIPS
+    """Most clips of each set; published numbers use 2,048. The distance falls as they grow."""
     seed: int = 0
     """What decides the clips."""
-    paired: Flag = False
-    """The second folder holds reconstructions under the same names: takes the same clips, and adds PSNR."""
     classifier: Annotated[Path | None, Setting(metavar="FILE", unset="the stand-in's own")] = None
     """A TorchScript network of class probabilities, such as C3D, for the inception score. The same warning holds."""
 
     def measure(self) -> dict[str, Any]:
         """Return the distances, and what they were measured with."""
         self.check({"--clips": (self.clips, 2), "--seed": (self.seed, 0)}, {"--classifier": self.classifier})
-        real, fake = find_videos(self.real), find_videos(self.fake)
-        if self.paired:
-            pairs = pair_videos(self.real, real, self.fake, fake)
-            real, fake = [original for original, _ in pairs], [copy for _, copy in pairs]
-        from longtake.metrics.clips import ClipDraw, draw, draw_alike
-        from longtake.metrics.fvd import mean_psnr, score_sets
+        from longtake.metrics.clips import draw
+        from longtake.metrics.fvd import score_sets
 
         network, classifier = self._networks()
-        plan = ClipDraw(num_frames=self.frames, num_clips=self.clips, size=self.size, seed=self.seed)
-        drawn_real = draw(real, plan)
-        drawn_fake = draw_alike(drawn_real, fake) if self.paired else draw(fake, plan)
-        scores = score_sets(drawn_real, drawn_fake, plan, network, classifier)
+        footage = self.originals(), self.others(self.fake)
+        real, fake = (draw(each, self.frames, self.clips, self.seed) for each in footage)
+        scores = score_sets(real, fake, network, classifier, self.seed)
+        distances, classes = _fvd_label(self, real, fake, scores), _score_label(self, scores)
         return {
-            "label": _fvd_label(self, (scores.clips_real, scores.clips_fake)),
             **asdict(scores),
-            "psnr": mean_psnr(drawn_real, drawn_fake, plan) if self.paired else None,
+            "frames": self.frames,
+            "seed": self.seed,
             "network": network.name,
             "network_sha256": network.digest,
             "classifier": classifier.name if classifier else None,
             "classifier_sha256": classifier.digest if classifier else None,
-            **asdict(plan),
-            "skipped_real": drawn_real.num_skipped + len(drawn_real.unread),
-            "skipped_fake": drawn_fake.num_skipped + len(drawn_fake.unread),
-            "warnings": _warnings(plan, drawn_real, drawn_fake, scores.features),
+            "labels": {"fvd": distances, "kvd": distances, "inception_score": classes},
+            "warnings": [*_skipped(*footage), *_few(real, fake, scores)],
         }
 
     def _networks(self) -> tuple["VideoNetwork", "VideoNetwork | None"]:
@@ -121,6 +134,8 @@ class Fvd(_OfSets):
 class Blocks(_OfSets):
     """Score long videos against real ones of the same length: Block-FVD and Avg-FID, and their curves over time."""
 
+    fake: Annotated[Path, Setting(metavar="DIR")]
+    """The videos to score: files, or folders of numbered PNG files, in any depth; or a manifest of 'longtake batch'."""
     parts: Annotated[int | None, Setting(metavar="INT", unset="every block")] = None
     """Parts of the length, of each of which the blocks are pooled; with few videos use few."""
     picture_network: Annotated[Path | None, Setting(metavar="FILE", unset="a small stand-in")] = None
@@ -129,27 +144,27 @@ class Blocks(_OfSets):
     def measure(self) -> dict[str, Any]:
         """Return the distances, their curves from the first part to the last, and what they were measured with."""
         self.check({"--parts": (self.parts, 1)}, {"--picture-network": self.picture_network})
-        real, fake = find_videos(self.real), find_videos(self.fake)
-        from longtake.metrics.blocks import BlockPlan, score_blocks
+        from longtake.metrics.blocks import score_blocks
 
         of_clips, of_frames = self._networks()
-        plan = BlockPlan(num_frames=self.frames, size=self.size)
+        real, fake = self.originals(), self.others(self.fake)
         (rows_real, lost_real), (rows_fake, lost_fake) = (
-            _read_all(videos, plan, of_clips, of_frames) for videos in (real, fake)
+            _read_all(footage, self.frames, of_clips, of_frames) for footage in (real, fake)
         )
+        scores = score_blocks(rows_real, rows_fake, self.parts)
+        label = "not comparable with published numbers: networks, data, numbers of videos and blocks must be theirs"
         return {
-            **asdict(score_blocks(rows_real, rows_fake, self.parts)),
+            **asdict(scores),
             "videos_real": len(rows_real),
             "videos_fake": len(rows_fake),
-            "warnings": [f"skipped: {reason}" for reason in (*lost_real, *lost_fake)],
+            "warnings": [*_skipped(real, fake), *lost_real, *lost_fake, *_few_blocks(scores)],
             "frames": self.frames,
             "size": self.size,
             "network": of_clips.name,
             "network_sha256": of_clips.digest,
             "picture_network": of_frames.name,
             "picture_network_sha256": of_frames.digest,
-            "label": "not comparable with published numbers: networks, data, numbers of videos and blocks must be the "
-            "published ones",
+            "labels": {"block_fvd": label, "avg_fid": label},
         }
 
     def _networks(self) -> tuple["VideoNetwork", "VideoNetwork"]:
@@ -162,53 +177,135 @@ class Blocks(_OfSets):
         return of_clips, script_frames(frames, device) if frames else stand_in_looks()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction(_OfSets):
+    """Score an autoencoder by what it makes of real videos: PSNR, SSIM, LPIPS and R-FVD."""
+
+    autoencoder: Annotated[str | None, Setting(metavar="NAME|FOLDER", unset="none")] = None
+    """A model whose autoencoder it is, or the folder of one alone: PVDM's first stage, or an AutoencoderKL."""
+    fake: Annotated[Path | None, Setting(metavar="DIR", unset="what the autoencoder makes")] = None
+    """Reconstructions that are made already, under the names of the originals, whatever their endings."""
+    clips: int = PUBLISHED_CLIPS
+    """Most clips; published numbers use 2,048."""
+    seed: int = 0
+    """What decides the clips."""
+    lpips: Annotated[Path | None, Setting(metavar="FILE", unset="no LPIPS")] = None
+    """Weights of LPIPS over VGG-16, such as PVDM's loss_last.pth."""
+
+    def measure(self) -> dict[str, Any]:
+        """Return the scores, and what they were measured with."""
+        if (self.autoencoder is None) == (self.fake is None):
+            raise InputError("give either --autoencoder, or the reconstructions that it has made with --fake")
+        self.check({"--clips": (self.clips, 2), "--seed": (self.seed, 0)}, {"--lpips": self.lpips})
+        device = choose_hardware(self.device, "float32").device
+        from longtake.metrics.clips import draw, draw_alike
+        from longtake.metrics.reconstruction import open_codec, score_pairs
+        from longtake.metrics.video_networks import script_features, stand_in_features
+        from longtake.models.pvdm.losses import load_lpips
+
+        network = script_features(self.network, device) if self.network else stand_in_features()
+        lpips = load_lpips([self.lpips]).eval().to(device) if self.lpips else None
+        codec = open_codec(self.autoencoder, device) if self.autoencoder else None
+        if codec and codec.num_frames and self.frames % codec.num_frames:
+            raise InputError(f"{self.autoencoder} takes {codec.num_frames} frames at once; give as many --frames")
+        sized = replace(self, size=self.size or (codec.size if codec else None))
+        sized.check_length(network)
+        footage = sized.originals()
+        real = draw(footage, self.frames, self.clips, self.seed)
+        if codec:
+            step = codec.num_frames or self.frames
+            pairs = ((clip, _in_steps(codec.bring_back, clip, step)) for _, clip in real.clips())
+        else:
+            assert self.fake is not None
+            copies = draw_alike(real, sized.others(self.fake))
+            pairs = ((clip, again) for (_, clip), (_, again) in zip(real.clips(), copies.clips(), strict=True))
+        scores = score_pairs(pairs, network, lpips, device)
+        return {
+            **asdict(scores),
+            "frames": self.frames,
+            "seed": self.seed,
+            "network": network.name,
+            "network_sha256": network.digest,
+            "labels": {} if self.network else {"r_fvd": f"{NOT_COMPARABLE}: {STAND_IN}"},
+            "warnings": _skipped(footage),
+        }
+
+
+def _in_steps(bring_back: "Callable[[Frames], Frames]", clip: "Frames", step: int) -> "Frames":
+    import numpy as np
+
+    return np.concatenate([bring_back(clip[at : at + step]) for at in range(0, len(clip), step)])
+
+
 def _read_all(
-    videos: list[Path], plan: "BlockPlan", of_clips: "VideoNetwork", of_frames: "VideoNetwork"
+    footage: "Footage", num_frames: int, of_clips: "VideoNetwork", of_frames: "VideoNetwork"
 ) -> tuple[list["BlockRows"], list[str]]:
     """Return what the networks see in every video that can be read, and why others cannot."""
     from longtake.metrics.blocks import read_blocks
-    from longtake.video.read import read_frames
 
     rows, skipped = [], []
-    for video in videos:
+    for number in range(len(footage.recordings)):
         try:
-            rows.append(read_blocks(read_frames(video), plan, of_clips, of_frames))
+            rows.append(read_blocks(footage.clips(number, num_frames), of_clips, of_frames))
         except InputError as reason:
-            skipped.append(str(reason))
+            skipped.append(f"skipped: {reason}")
     if not rows:
-        raise InputError(f"none of the {len(videos)} videos can be scored: {skipped[-1]}")
+        raise InputError(f"none of the {len(footage.recordings)} videos can be scored: {skipped[-1]}")
     return rows, skipped
 
 
-def _fvd_label(sets: Fvd, clips: tuple[int, int]) -> str:
-    from longtake.metrics.fvd import PUBLISHED_CLIPS, PUBLISHED_FRAMES
-
+def _fvd_label(sets: Fvd, real: "DrawnSet", fake: "DrawnSet", scores: "SetScores") -> str:
+    """Return whether the distances can be compared with published ones, and why not."""
+    why = None
     if sets.network is None:
-        return f"{NOT_COMPARABLE}: a stand-in network, good for ranking videos of one kind"
-    if clips != (PUBLISHED_CLIPS, PUBLISHED_CLIPS):
-        return f"{NOT_COMPARABLE}: that takes {PUBLISHED_CLIPS:,} clips of each, not {clips[0]:,} and {clips[1]:,}"
-    if sets.frames not in PUBLISHED_FRAMES:
-        return f"{NOT_COMPARABLE}: that takes clips of 16 or 128 frames, not {sets.frames}"
+        why = STAND_IN
+    elif (scores.clips_real, scores.clips_fake) != (PUBLISHED_CLIPS, PUBLISHED_CLIPS):
+        why = f"that takes {PUBLISHED_CLIPS:,} clips of each, not {scores.clips_real:,} and {scores.clips_fake:,}"
+    elif any(drawn.num_clips > drawn.num_videos for drawn in (real, fake)):
+        why = f"that takes one clip of a video; here {real.num_videos:,} and {fake.num_videos:,} videos give them"
+    elif sets.frames not in PUBLISHED_FRAMES:
+        why = f"that takes clips of 16 or 128 frames, not {sets.frames}"
+    elif scores.width != scores.height or scores.width not in PUBLISHED_SIZES:
+        why = f"that takes frames of 128x128 or 256x256 pixels, not {scores.width}x{scores.height}; see --size"
+    if why:
+        return f"{NOT_COMPARABLE}: {why}"
+    assert sets.network is not None
     return f"comparable with published FVD only if {sets.network.name} is the published I3D, and the data are the same"
 
 
-def _warnings(plan: "ClipDraw", real: "DrawnSet", fake: "DrawnSet", features: int) -> list[str]:
+def _score_label(sets: Fvd, scores: "SetScores") -> str:
+    """Return the same of the inception score."""
+    if sets.classifier is None:
+        return "not comparable with published scores: a stand-in classifier, which knows the sprite worlds alone"
+    if scores.clips_fake < PUBLISHED_CLIPS:
+        return f"not comparable with published scores: that takes {PUBLISHED_CLIPS:,} clips, not {scores.clips_fake:,}"
+    return f"comparable with published scores only if {sets.classifier.name} is the published C3D"
+
+
+def _skipped(*sets: "Footage") -> list[str]:
+    return [f"skipped: {name}: {reason}" for footage in sets for name, reason in footage.skipped]
+
+
+def _few(real: "DrawnSet", fake: "DrawnSet", scores: "SetScores") -> list[str]:
     found = []
     for name, drawn in (("real", real), ("scored", fake)):
-        if drawn.num_skipped:
+        if drawn.num_clips > drawn.num_videos:
             found.append(
-                f"{drawn.num_skipped} of {len(drawn.videos)} {name} videos have fewer than {plan.num_frames} frames"
+                f"the {drawn.num_clips} {name} clips are of {drawn.num_videos} videos, and clips of one video are "
+                "alike: fvd and kvd come out too large; give more videos, or fewer --clips"
             )
-        found += [f"skipped, 1 of {len(drawn.videos)} {name} videos: {reason}" for reason in drawn.unread]
-        num_videos = sum(map(bool, drawn.starts))
-        if drawn.num_clips > num_videos:
+        if drawn.num_clips <= scores.features:
             found.append(
-                f"the {drawn.num_clips} {name} clips are of {num_videos} videos, and clips of one video are alike: "
-                "fvd and kvd come out too large; give more videos, or fewer --clips"
-            )
-        if drawn.num_clips <= features:
-            found.append(
-                f"{drawn.num_clips} {name} clips are too few for {features} features: "
-                "fvd comes out too large and differs from draw to draw; kvd does not depend on their number"
+                f"{drawn.num_clips} {name} clips are too few for {scores.features} features: fvd comes out too large "
+                "and differs from draw to draw; fvd_shrunk less so, and kvd does not depend on their number"
             )
     return found
+
+
+def _few_blocks(scores: "BlockScores") -> list[str]:
+    if scores.block_fvd_shrunk is None:
+        return []
+    return [
+        f"{scores.clips_per_part} blocks of a part are too few for the features: fvd and fid come out too large and "
+        "differ from draw to draw; block_fvd_shrunk less so, and kvd does not; give more videos, or fewer --parts"
+    ]

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from longtake.data.footage import Frames
 from longtake.data.pixels import centre_square
 from longtake.errors import CheckpointError
-from longtake.metrics.clips import Frames, planes
+from longtake.metrics.clips import planes
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 
 Rows = NDArray[np.float32]

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from longtake.errors import CheckpointError, InputError, MissingExtraError
 from longtake.models.pvdm.config import Grid
-from longtake.models.pvdm.losses import VGG_CHANNELS, VGG_LAYER, Lpips, PatchDiscriminator
+from longtake.models.pvdm.losses import VGG_CHANNELS, VGG_LAYER, Lpips, PatchDiscriminator, load_lpips
 from longtake.train.fit.checkpoint import load_checkpoint
 from longtake.train.fit.job import begin_record, memory_advice
 from longtake.train.fit.loop import fit, step_generator
 from longtake.train.pvdm.autoencoder import reconstruction_loss, to_video
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
-from longtake.train.pvdm.perceptual import EfficientNetDistance, load_lpips, load_perceptual
+from longtake.train.pvdm.perceptual import EfficientNetDistance, load_perceptual
 from longtake.train.pvdm.settings import LossWeights, PerceptualChoice
 from longtake.train.pvdm.stages import frozen_autoencoder, num_levels
 

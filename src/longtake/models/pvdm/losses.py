@@ -5,11 +5,15 @@ LPIPS says how different two pictures look, over VGG-16 (Zhang et al., 2018, arX
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, normalize
+
+from longtake.errors import CheckpointError
 
 STRIDES = (2, 2, 2, 1)
 """Of a discriminator's convolutions that are followed by others."""
@@ -23,6 +27,8 @@ VGG_LAYER = {
     "17": "3.0", "19": "3.2", "21": "3.4", "24": "4.0", "26": "4.2", "28": "4.4",
 }  # fmt: skip
 """Number of a convolution in VGG-16 -> ours: stage and place in it."""
+_NAMES = ((r"^features\.", "perceptual_loss.net.slice1."), (r"^lin(\d)\.", r"perceptual_loss.lin\1."))
+"""Names in torchvision's VGG-16, and in the weights of the package lpips -> those in PVDM's loss_last.pth."""
 
 
 class PatchDiscriminator(nn.Module):
@@ -101,3 +107,35 @@ def our_lpips(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif found := re.fullmatch(r"perceptual_loss\.lin(\d)\.model\.1\.weight", name):
             ours[f"weights.{found[1]}"] = tensor.flatten()
     return ours
+
+
+def load_lpips(files: Sequence[Path]) -> Lpips:
+    """Return LPIPS from PVDM's loss_last.pth, or from torchvision's VGG-16 and the vgg.pth of the package lpips."""
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= read_tensors(file)
+    for pattern, place in _NAMES:
+        tensors = {re.sub(pattern, place, name): tensor for name, tensor in tensors.items()}
+    with torch.device("meta"):
+        network = Lpips()
+    ours = our_lpips(tensors)
+    given = " and ".join(map(str, files))
+    for name, tensor in network.state_dict().items():
+        if name not in ours or ours[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{given} is not the whole of LPIPS over VGG-16: {name} is missing or of another shape; "
+                "give PVDM's loss_last.pth, or torchvision's vgg16 and vgg.pth of the package lpips"
+            )
+    network.load_state_dict(ours, assign=True)
+    return network
+
+
+def read_tensors(file: Path, advice: str = "give a file of weights alone") -> dict[str, Tensor]:
+    """Return the tensors that a file holds by name. Raises CheckpointError, with this advice, for any other file."""
+    try:
+        safe = file.suffix == ".safetensors"
+        content = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    except Exception as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"cannot read {file} ({why}); {advice}") from error

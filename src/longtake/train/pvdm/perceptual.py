@@ -11,18 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
-from longtake.errors import CheckpointError, MissingExtraError
+from longtake.errors import MissingExtraError
 from longtake.models.hub.load import one_line_errors
-from longtake.models.pvdm.losses import Lpips, our_lpips
+from longtake.models.pvdm.losses import load_lpips, read_tensors
 from longtake.train.pvdm.settings import EFFICIENTNET_PACKAGE as PACKAGE
 from longtake.train.pvdm.settings import Perceptual
-
-_VGG_NAMES = ((r"^features\.", "perceptual_loss.net.slice1."), (r"^lin(\d)\.", r"perceptual_loss.lin\1."))
-"""Names in torchvision's VGG-16, and in the weights of the package lpips -> those in PVDM's loss_last.pth."""
 
 
 def load_perceptual(kind: Perceptual, files: Sequence[Path], device: torch.device) -> nn.Module | None:
@@ -34,38 +30,6 @@ def load_perceptual(kind: Perceptual, files: Sequence[Path], device: torch.devic
         return None
     network = load_lpips(files) if kind == "vgg" else load_efficientnet()
     return network.eval().requires_grad_(False).to(device)
-
-
-def load_lpips(files: Sequence[Path]) -> Lpips:
-    """Return LPIPS from PVDM's loss_last.pth, or from torchvision's VGG-16 and the vgg.pth of the package lpips."""
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        tensors |= _tensors(file, "give a file of weights alone")
-    for pattern, place in _VGG_NAMES:
-        tensors = {re.sub(pattern, place, name): tensor for name, tensor in tensors.items()}
-    with torch.device("meta"):
-        network = Lpips()
-    ours = our_lpips(tensors)
-    given = " and ".join(map(str, files))
-    for name, tensor in network.state_dict().items():
-        if name not in ours or ours[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"{given} is not the whole of LPIPS over VGG-16: {name} is missing or of another shape; "
-                "give PVDM's loss_last.pth, or torchvision's vgg16 and vgg.pth of the package lpips"
-            )
-    network.load_state_dict(ours, assign=True)
-    return network
-
-
-def _tensors(file: Path, advice: str) -> dict[str, Tensor]:
-    """Return the tensors that a file holds by name. Raises CheckpointError, with this advice, for any other file."""
-    try:
-        safe = file.suffix == ".safetensors"
-        content = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
-        return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    except Exception as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot read {file} ({why}); {advice}") from error
 
 
 _STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3))
@@ -152,7 +116,7 @@ def load_efficientnet() -> EfficientNetDistance:
     path = weights_file()
     network = EfficientNetDistance()
     wanted = network.state_dict()
-    theirs = _tensors(path, f"install {PACKAGE} again")
+    theirs = read_tensors(path, f"install {PACKAGE} again")
     with one_line_errors(path):
         network.load_state_dict({name: tensor for old, tensor in theirs.items() if (name := _ours(old)) in wanted})
     return network.eval().requires_grad_(False)
