@@ -58,7 +58,7 @@ def generate(
     prompts as subtitles, out.vtt.
 
     The same call after any interruption continues; on a finished file it does nothing. Raises CapabilityError,
-    InputError or OutputError before any work is done. `progress` is told of warnings and frames, else standard error is.
+    InputError or OutputError before any work is done. `progress` hears of warnings and frames, else standard error.
 
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
     and calls `progress`. Any other number of processes may continue the run.

@@ -70,9 +70,7 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(tmp_path: Path):
 
 @pytest.mark.parametrize("names", [(), ("a.txt",)])
 def test_a_folder_without_videos_says_what_was_looked_for(tmp_path: Path, names: tuple[str, ...]):
-    with pytest.raises(
-        InputError, match=r"looked for videos \(.*\.mp4.*\) and folders .* in .*; there is none"
-    ):
+    with pytest.raises(InputError, match=r"looked for videos \(.*\.mp4.*\) and folders .* in .*; there is none"):
         video_folder(touched(tmp_path, *names), size=8, min_frames=1, open_video=open_video)
 
 

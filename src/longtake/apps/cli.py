@@ -29,6 +29,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "generate": Command("longtake.apps.generate.command:generate_command", "make a video, or continue one"),
     "plan": Command("longtake.apps.plan.command:plan_command", "say what that takes: work, memory, disk, time"),
+    "batch": Command("longtake.apps.batch:batch_command", "make many videos, by a list of prompts or a number"),
     "models": Command("longtake.apps.catalog:models_command", "list the models, and the samplers that run on them"),
     "samplers": Command("longtake.apps.catalog:samplers_command", "list the samplers, and what they need"),
     **{

@@ -3,6 +3,7 @@
 Video files are opened by a function that is passed in (`longtake.video.seekable.open_video`).
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from longtake.video.paths import frame_file
 from longtake.video.pictures import picture_size, read_picture
 
 SPLITS = ("train", "test")
+MANIFEST = ".jsonl"
+"""Ending of the list that a batch keeps of its videos."""
 
 _SLOWER = 0.99
 
@@ -57,14 +60,18 @@ def video_folder(
 ) -> Footage:
     """Return every video in a folder and the folders in it, in natural order; hidden ones are left alone.
 
-    A video is a file, or a folder of frames from 000000.png on, as runs write them; `root` may be one itself. `fps`
+    A video is a file, or a folder of frames from 000000.png on, as runs write them; `root` may be one itself, or the
+    manifest of a batch, in whose order they then are. `fps`
     thins out faster videos (`at_rate`), and skips frames, whose rate nobody knows. Raises InputError where nothing can
     be used.
     """
     if not root.exists():
         raise InputError(f"there is no folder {root}; give one that holds videos")
-    paths = [root] if root.is_file() or _is_frames(root) else find_videos(root, _is_frames)
-    named = [(str(path.relative_to(root)) if path != root else path.name, path, None) for path in paths]
+    if root.suffix == MANIFEST:
+        paths = _listed(root)
+    else:
+        paths = [root] if root.is_file() or _is_frames(root) else find_videos(root, _is_frames)
+    named = [(str(path.relative_to(root)) if root in path.parents else path.name, path, None) for path in paths]
     looked_for = f"videos ({' '.join(sorted(VIDEO_ENDINGS))}) and folders of frames (000000.png ...) in {root}"
     return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
 
@@ -202,6 +209,14 @@ def frame_folder(folder: Path, name: str) -> Recording | tuple[str, str]:
 
 def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]:
     return map(read_picture, files[start:stop])
+
+
+def _listed(manifest: Path) -> list[Path]:
+    try:
+        names = [json.loads(line)["file"] for line in manifest.read_text(encoding="utf-8").splitlines()]
+        return [manifest.with_name(name) for name in names]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{manifest} is no manifest of 'longtake batch': a line names no file") from None
 
 
 def _is_frames(folder: Path) -> bool:

@@ -63,7 +63,7 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
         order = read_order(settings.repeat)
         asked = settings.output
         order = replace(order, output=replace(order.output, path=asked.path, overwrite=asked.overwrite))
-        return _shared(_checked(order, model_spec(order.model, **order.loading.told), prompts_file=None), settings)
+        return _shared(checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None), settings)
     _check_prompt(settings)
     spec = model_spec(settings.model, **settings.loading.told)
     _check_offload(settings)
@@ -77,7 +77,7 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
         dtype=settings.dtype,
         output=settings.output,
     )
-    job = _checked(order, spec, settings.prompts)
+    job = checked_job(order, spec, settings.prompts)
     if "--crf" in given and not job.format.lossy:
         raise InputError(f"--crf has no effect on {job.output.path}, which is lossless; leave it out, or write .mp4")
     if order.request.negative_prompt and job.plan.guidance == 1:
@@ -133,7 +133,8 @@ def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
     raise InputError("there is no prompt; write what the video should show, in quotes, or give --prompts")
 
 
-def _checked(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
+def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
+    """Check what is asked for against the model and the disk; raises as `make_job` does."""
     output = order.output
     plan = checked_plan(spec, order.request, order.sampler, output.part)
     target = order_target(order, plan)

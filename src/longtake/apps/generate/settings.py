@@ -86,14 +86,9 @@ class Workers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoSettings(Computing):
-    """Make a video. The same command continues an interrupted run; on a finished one it does nothing."""
+class Making(Computing):
+    """What is made, by which model and method."""
 
-    prompt: Annotated[str | None, Setting(positional=True, metavar="PROMPT")] = None
-    """What the video shows."""
-    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="none")] = None
-    """Several prompts in turn, in place of PROMPT: 'a | b', '[0s: a] [8s: b]', or a file: JSON, subtitles, or such
-    text."""
     request: Annotated[Request, Setting(boxed=True)] = Request(prompts=_UNREAD)
     output: Annotated[Output, Setting(boxed=True)] = Output()
     model: Annotated[str, Setting(metavar="NAME|FOLDER")] = "sprites"
@@ -105,6 +100,18 @@ class VideoSettings(Computing):
     """Settings of the sampler that were chosen by measurement."""
     dtype: DtypeChoice = "auto"
     """Number format; auto is what the device computes fastest, and is said."""
+    method: Annotated[Sampler, Setting(name="sampler")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSettings(Making):
+    """Make a video. The same command continues an interrupted run; on a finished one it does nothing."""
+
+    prompt: Annotated[str | None, Setting(positional=True, metavar="PROMPT")] = None
+    """What the video shows."""
+    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="none")] = None
+    """Several prompts in turn, in place of PROMPT: 'a | b', '[0s: a] [8s: b]', or a file: JSON, subtitles, or such
+    text."""
     workers: Annotated[Workers, Setting(boxed=True)] = Workers()
     split_guidance: Flag = False
     """Give the two halves of guidance to different processes; torchrun starts several."""
@@ -112,7 +119,6 @@ class VideoSettings(Computing):
     """Only say what would be done, as 'longtake plan' does."""
     repeat: Annotated[str | None, Setting(name="from", metavar="OUT.JSON", unset="none")] = None
     """Repeat the run that wrote this report; takes no other settings but -o and --overwrite."""
-    method: Annotated[Sampler, Setting(name="sampler")]
 
 
 def video_settings(arguments: Sequence[str]) -> VideoSettings:
@@ -120,11 +126,14 @@ def video_settings(arguments: Sequence[str]) -> VideoSettings:
 
     Raises InputError for unknown samplers, presets and options, and for values of the wrong kind.
     """
-    return parse_arguments(VideoSettings, "generate", arguments, default=default_settings(arguments))
+    return parse_arguments(
+        VideoSettings, "generate", arguments, default=VideoSettings(method=default_method(arguments))
+    )
 
 
-def default_settings(arguments: Sequence[str]) -> VideoSettings:
-    """Return what holds for everything that is not given: the sampler's and the preset's own settings with it.
+def default_method(arguments: Sequence[str]) -> Sampler:
+    """Return the sampler that a command line names, with the settings that hold where it gives none: its own or the
+    preset's.
 
     Raises InputError for unknown samplers and presets.
     """
@@ -133,7 +142,7 @@ def default_settings(arguments: Sequence[str]) -> VideoSettings:
     method = preset_settings(preset) if preset else sampler()
     if not isinstance(method, sampler):
         raise InputError(f"the preset {preset} is one of {method.name}; leave --preset out, or --sampler")
-    return VideoSettings(method=method)
+    return method
 
 
 def numbered_model(name: str, device: str, dtype: "torch.dtype", number: int, **loading: Any) -> "VideoModel":

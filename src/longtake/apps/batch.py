@@ -1,0 +1,192 @@
+"""The command `longtake batch`: many videos by one start. The model is loaded once; every video is a run of its own."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from longtake._generate import generate
+from longtake.apps.arguments import parse_arguments
+from longtake.apps.generate.job import Job, checked_job
+from longtake.apps.generate.settings import Making, default_method
+from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
+from longtake.apps.shown import duration, say
+from longtake.data.footage_files import MANIFEST
+from longtake.errors import InputError, OutputError
+from longtake.model import VideoModel
+from longtake.models import canonical, load_model, model_spec
+from longtake.models.hub.precision import choose_hardware
+from longtake.ranks.torchrun import launched
+from longtake.report import Order, order_content
+from longtake.request import PromptTimeline
+from longtake.samplers.planning import UNCONDITIONAL
+from longtake.typed import Setting
+from longtake.video.durable import write_all
+
+_SAY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings(Making):
+    """Make many videos with one model. OUT.mp4 stands for OUT-000000.mp4 and so on, and OUT.jsonl lists those that are
+    complete. The same command continues an interrupted batch; on a finished one it does nothing."""
+
+    what: Annotated[str, Setting(positional=True, metavar="FILE|N")] = ""
+    """A file with a prompt a line, or how many videos, for a model that reads no text."""
+    seeds: int = 1
+    """How many videos of every prompt; their seeds count up from --seed."""
+
+
+def batch_command(arguments: Sequence[str]) -> int:
+    """Make the videos; return the exit status."""
+    default = BatchSettings(method=default_method(arguments))
+    settings = parse_arguments(BatchSettings, "batch", arguments, default=default)
+    if launched().size > 1:
+        raise InputError("a batch is made by one process; start several with an -o of their own, without torchrun")
+    first, orders = _orders(settings)
+    hardware = choose_hardware(first.order.device, first.order.dtype, first.spec.released)
+    for line in (f"device   {hardware.reason}", *(f"warning: {warning}" for warning in first.warnings)):
+        say(line)
+    with stoppable() as stop:
+        manifest = _Manifest(settings.output.path, overwrite=settings.output.overwrite)
+        try:
+            model = load_model(first.order.model, hardware.device, hardware.dtype)
+            made = _made(model, orders, manifest, stop)
+        except StoppedError as stopped:
+            say(f"{stopped}: {len(manifest.lines)} of {len(orders)} videos are complete; the same command continues")
+            return stopped.status
+    say(f"done     {made} videos made, {len(orders)} in {manifest.path}")
+    if settings.json:
+        print(json.dumps({"made": made, "videos": len(orders), "manifest": str(manifest.path)}))
+    return 0
+
+
+def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
+    """Return the first video, checked from end to end, and all of them. Raises as `make_job` does."""
+    spec = model_spec(settings.model)
+    asked = _asked(settings, reads_text=spec.vocabulary != frozenset())
+    first = Order(
+        model=canonical(settings.model),
+        digest=None,
+        request=settings.request,
+        sampler=settings.method,
+        device=settings.device,
+        dtype=settings.dtype,
+        output=settings.output,
+    )
+    if first.frames is None:
+        raise InputError("a batch of endless videos would never come to the second; give --frames")
+    orders = [
+        replace(
+            first,
+            request=replace(settings.request, prompts=prompt, seed=seed),
+            output=replace(settings.output, path=_numbered(settings.output.path, number)),
+        )
+        for number, (prompt, seed) in enumerate(asked)
+    ]
+    return checked_job(orders[0], spec, prompts_file=settings.what), orders
+
+
+def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTimeline, int]]:
+    """Return prompt and seed of every video: all prompts with the first seed, then all with the next."""
+    what, seed = settings.what, settings.request.seed
+    if not what:
+        raise InputError("what to make is missing; give a file with a prompt a line, or a number of videos")
+    if settings.seeds < 1:
+        raise InputError(f"--seeds {settings.seeds} makes no video; use 1 or more")
+    if what.isdecimal() and what.isascii():
+        if reads_text:
+            raise InputError("this model reads text; give a file with a prompt a line, and --seeds for several of each")
+        if settings.seeds > 1:
+            raise InputError(f"--seeds has no effect beside a number: {what} videos have a seed each; leave it out")
+        return [(UNCONDITIONAL, seed + number) for number in range(int(what))]
+    prompts = [PromptTimeline.constant(text) for text in _lines(what)]
+    return [(prompt, seed + number) for number in range(settings.seeds) for prompt in prompts]
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise InputError(
+            f"cannot read {file!r} ({why}); give a file with a prompt a line, or a number of videos"
+        ) from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError(f"{file} holds no prompts; write one a line")
+    return prompts
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number:06d}{path.suffix}")
+
+
+def _made(model: VideoModel, orders: Sequence[Order], manifest: "_Manifest", stop: Stop) -> int:
+    """Make those videos that are not complete, in order; return how many."""
+    todo = [(number, order) for number, order in enumerate(orders) if not manifest.has(number, _line(model, order))]
+    begin = said = time.monotonic()
+    for count, (number, order) in enumerate(todo, 1):
+        generate(model, order.request, order.sampler, order.output, progress=lambda *_: stop.check())
+        manifest.add(number, _line(model, order))
+        if (now := time.monotonic()) - said >= _SAY_SECONDS:
+            said = now
+            say(f"{number + 1}/{len(orders)} videos, {duration((now - begin) / count)} each")
+    return len(todo)
+
+
+def _line(model: VideoModel, order: Order) -> dict[str, Any]:
+    """Return what the manifest says of a video: its file, and everything that decides its frames."""
+    content = order_content(Order.of(model, order.request, order.sampler, order.output))
+    return {"file": order.output.path.name, "prompt": order.request.prompts.texts[0], **content}
+
+
+class _Manifest:
+    """The list of complete videos, a line of JSON each, in order."""
+
+    def __init__(self, output: Path, *, overwrite: bool) -> None:
+        self.path = output.with_suffix(MANIFEST)
+        if self.path.is_dir():
+            raise OutputError(f"cannot write {self.path}: it is a folder; choose another -o")
+        if overwrite:
+            self.path.unlink(missing_ok=True)
+        self.lines = list(self._read()) if self.path.exists() else []
+
+    def _read(self) -> Iterator[Mapping[str, Any]]:
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            # A kill has cut the last line; its video is complete, and found so.
+            os.truncate(self.path, len(whole))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                yield dict(json.loads(line))
+            except (ValueError, TypeError):
+                raise InputError(f"{self.path}: line {number} is no line of a manifest; choose another -o") from None
+
+    def has(self, number: int, line: Mapping[str, Any]) -> bool:
+        """Return whether a video is complete. Raises InputError where another one stands in its place."""
+        if number >= len(self.lines):
+            return False
+        if self.lines[number] != line:
+            differing = next(name for name in line if self.lines[number].get(name) != line[name])
+            raise InputError(
+                f"{self.path} was begun with another {differing} of video {number}; give the same settings, another "
+                "-o, or --overwrite"
+            )
+        return self.path.with_name(str(line["file"])).exists()
+
+    def add(self, number: int, line: Mapping[str, Any]) -> None:
+        """Add a video that is complete, on the disk when this returns."""
+        if number < len(self.lines):
+            return
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            write_all(descriptor, (json.dumps(line) + "\n").encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self.lines.append(line)

@@ -1,0 +1,98 @@
+"""`longtake batch`: many videos by one start."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROMPTS = "a cat spins in the forest\n\na rocket flies up in the night sky\n"
+FAST = ("--sampler", "chunked", "--steps", "2", "--frames", "16", "-o", "made/a.mkv")
+
+
+@pytest.fixture
+def here(longtake: Callable) -> Path:
+    Path("made").mkdir()
+    Path("prompts.txt").write_text(PROMPTS)
+    return Path("made")
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.mkv")) + sorted(folder.glob("*.jsonl"))}
+
+
+def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callable, here: Path):
+    ran = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *FAST)
+    assert ran.status == 0, ran.err
+    lines = [json.loads(line) for line in (here / "a.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == [f"a-{number:06d}.mkv" for number in range(4)]
+    prompts = PROMPTS.split("\n")[::2]
+    assert [(line["prompt"], line["request"]["seed"]) for line in lines] == [
+        (prompts[0], 5), (prompts[1], 5), (prompts[0], 6), (prompts[1], 6)
+    ]  # fmt: skip
+    alone = longtake("generate", prompts[1], "--seed", "6", *FAST[:-1], "alone.mkv")
+    assert alone.status == 0 and Path("alone.mkv").read_bytes() == (here / "a-000003.mkv").read_bytes()
+    before = made(here)
+    again = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *FAST)
+    assert again.status == 0 and "0 videos made, 4 in made/a.jsonl" in again.err and made(here) == before
+    other = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", "--guidance", "2", *FAST)
+    assert other.status == 2 and "begun with another request of video 0" in other.err and made(here) == before
+
+
+def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here: Path):
+    assert longtake("batch", "prompts.txt", *FAST).status == 0
+    before = made(here)
+    # As a kill leaves it: the last video without its line, and half of a line.
+    content = (here / "a.jsonl").read_bytes()
+    (here / "a.jsonl").write_bytes(content[: content.index(b"\n") + 20])
+    (here / "a-000000.mkv").unlink()
+    for rest in (here / "a-000000.json", here / "a-000000.vtt"):
+        rest.unlink()
+    shutil.rmtree(here / "a-000000.mkv.state")
+    assert longtake("batch", "prompts.txt", *FAST).status == 0
+    assert made(here) == before
+
+
+def test_a_manifest_is_scored(longtake: Callable, here: Path):
+    assert longtake("batch", "prompts.txt", "--seeds", "2", *FAST).status == 0
+    (here / "stray.mkv").write_text("no video")
+    ran = longtake("evaluate", "fvd", "--json", "--real", "sprites", "--worlds", "4", "--fake", "made/a.jsonl")
+    assert ran.status == 0, ran.err
+    assert json.loads(ran.out)["clips_fake"] == 4 and "stray" not in ran.err
+
+
+def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path):
+    Path("empty.txt").touch()
+    for arguments, reason in (
+        ((), "what to make is missing"),
+        (("4",), "this model reads text"),
+        (("none.txt",), "cannot read 'none.txt'"),
+        (("empty.txt",), "holds no prompts"),
+        (("prompts.txt", "--seeds", "0"), "--seeds 0"),
+        (("prompts.txt", "--frames", "endless"), "endless"),
+    ):
+        ran = longtake("batch", *arguments, "-o", "made/a.mkv")
+        assert ran.status == 2 and reason in ran.err and len(ran.err.splitlines()) == 1, ran.err
+    assert not any(here.iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_batch_goes_on_to_the_same_files(longtake: Callable, here: Path):
+    assert longtake("batch", "prompts.txt", "--seeds", "3", *FAST).status == 0
+    whole = made(here)
+    Path("other").mkdir()
+    command = [sys.executable, "-m", "longtake", "batch", "prompts.txt", "--seeds", "3", *FAST[:-1], "other/a.mkv"]
+    for lines in (1, 3):
+        process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+        manifest = Path("other/a.jsonl")
+        while process.poll() is None and (not manifest.exists() or manifest.read_bytes().count(b"\n") < lines):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, env=os.environ, check=False, stderr=subprocess.DEVNULL).returncode == 0
+    assert made(Path("other")) == whole
