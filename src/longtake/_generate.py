@@ -1,7 +1,7 @@
 """From a request to a file: plan, run, write."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ def generate(
     world: "World | None" = None,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    made: Sequence[Chunk] | None = None,
 ) -> Result:
     """Make the video that is asked for, writing frames as they are made; beside out.mp4 the report, out.json, and the
     prompts as subtitles, out.vtt.
@@ -63,7 +64,8 @@ def generate(
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
     and calls `progress`. Any other number of processes may continue the run.
 
-    An `executor`, whose workers start with `start_work`, does the work of a sampler that falls into tasks.
+    An `executor`, whose workers start with `start_work`, does the work of a sampler that falls into tasks; `made` is all
+    that the sampler would yield, where a batch has made it already.
     """
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
@@ -86,6 +88,8 @@ def generate(
             restart = world.all.share(sink.restart.state if sink and sink.restart else None, model.device)
             store = kept_results(state_folder(output.path), world, model.device)
             chunks = run_plan(model, plan, seeded_noise(request.seed), world, restart, executor, store)
+            if made is not None:
+                chunks = (chunk for chunk in made if chunk.start >= before)
             _write(_numbered(chunks, output.part), sink, journal)
         frames, warnings = world.all.say(sink and journal and [sink.next_frame, journal.warnings(sink)])[0]
     seconds, report = time.monotonic() - begin, {}

@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from longtake.video.read import read_frames
 
 PROMPTS = "a cat spins in the forest\n\na rocket flies up in the night sky\n"
 FAST = ("--sampler", "chunked", "--steps", "2", "--frames", "16", "-o", "made/a.mkv")
@@ -58,6 +61,30 @@ def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here
     assert made(here) == before
 
 
+PVDM = ("--model", "pvdm-sprites", "--sampler", "autoregressive", "--steps", "2", "--frames", "32", "-o", "made/a.mkv")
+
+
+def test_videos_that_share_their_calls_are_those_made_alone_but_for_rounding(longtake: Callable, here: Path):
+    alone = longtake("batch", "prompts.txt", "--seeds", "2", *PVDM[:-1], "alone.mkv")
+    assert alone.status == 0, alone.err
+    ran = longtake("batch", "prompts.txt", "--seeds", "2", "--together", "3", *PVDM)
+    assert ran.status == 0, ran.err
+    for number in range(4):
+        one, other = (
+            np.concatenate(list(read_frames(f"{name}-{number:06d}.mkv"))).astype(int) for name in ("alone", "made/a")
+        )
+        # bfloat16 rounds otherwise in other batches.
+        assert one.shape == other.shape == (32, 64, 64, 3) and np.abs(one - other).mean() < 2
+    before = made(here)
+    for rest in sorted(here.glob("a-000001.*")):
+        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+    content = (here / "a.jsonl").read_bytes()
+    (here / "a.jsonl").write_bytes(content[: content.index(b"\n") + 1])
+    assert longtake("batch", "prompts.txt", "--seeds", "2", "--together", "3", *PVDM).status == 0
+    assert made(here) == before
+    assert "another together" in longtake("batch", "prompts.txt", "--seeds", "2", *PVDM).err
+
+
 def test_a_manifest_is_scored(longtake: Callable, here: Path):
     assert longtake("batch", "prompts.txt", "--seeds", "2", *FAST).status == 0
     (here / "stray.mkv").write_text("no video")
@@ -74,6 +101,7 @@ def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path)
         (("none.txt",), "cannot read 'none.txt'"),
         (("empty.txt",), "holds no prompts"),
         (("prompts.txt", "--seeds", "0"), "--seeds 0"),
+        (("prompts.txt", "--together", "2"), "fifo makes one video at a time"),
         (("prompts.txt", "--frames", "endless"), "endless"),
     ):
         ran = longtake("batch", *arguments, "-o", "made/a.mkv")

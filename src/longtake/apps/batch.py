@@ -16,13 +16,16 @@ from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.shown import duration, say
 from longtake.data.footage_files import MANIFEST
 from longtake.errors import InputError, OutputError
+from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.models import canonical, load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline
-from longtake.samplers.planning import UNCONDITIONAL
+from longtake.sampler import Chunk
+from longtake.samplers import SAMPLERS
+from longtake.samplers.planning import UNCONDITIONAL, checked_plan
 from longtake.typed import Setting
 from longtake.video.durable import write_all
 
@@ -38,6 +41,9 @@ class BatchSettings(Making):
     """A file with a prompt a line, or how many videos, for a model that reads no text."""
     seeds: int = 1
     """How many videos of every prompt; their seeds count up from --seed."""
+    together: int = 1
+    """How many videos share each call of the network, for samplers that can; their frames are held in memory. What
+    other number of videos is in a call changes rounding, so that a batch is made with one number from start to end."""
 
 
 def batch_command(arguments: Sequence[str]) -> int:
@@ -54,7 +60,7 @@ def batch_command(arguments: Sequence[str]) -> int:
         manifest = _Manifest(settings.output.path, overwrite=settings.output.overwrite)
         try:
             model = load_model(first.order.model, hardware.device, hardware.dtype)
-            made = _made(model, orders, manifest, stop)
+            made = _made(model, orders, settings.together, manifest, stop)
         except StoppedError as stopped:
             say(f"{stopped}: {len(manifest.lines)} of {len(orders)} videos are complete; the same command continues")
             return stopped.status
@@ -77,6 +83,11 @@ def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
         dtype=settings.dtype,
         output=settings.output,
     )
+    if settings.together < 1:
+        raise InputError(f"--together {settings.together} makes no video; use 1 or more")
+    if settings.together > 1 and SAMPLERS[settings.method.name].together is None:
+        able = " or ".join(name for name, entry in SAMPLERS.items() if entry.together)
+        raise InputError(f"{settings.method.name} makes one video at a time; leave --together out, or use {able}")
     if first.frames is None:
         raise InputError("a batch of endless videos would never come to the second; give --frames")
     orders = [
@@ -125,17 +136,39 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:06d}{path.suffix}")
 
 
-def _made(model: VideoModel, orders: Sequence[Order], manifest: "_Manifest", stop: Stop) -> int:
+def _made(model: VideoModel, orders: Sequence[Order], together: int, manifest: "_Manifest", stop: Stop) -> int:
     """Make those videos that are not complete, in order; return how many."""
-    todo = [(number, order) for number, order in enumerate(orders) if not manifest.has(number, _line(model, order))]
+    lines = [_line(model, order) | {"together": together} for order in orders]
+    todo = {number for number, line in enumerate(lines) if not manifest.has(number, line)}
     begin = said = time.monotonic()
-    for count, (number, order) in enumerate(todo, 1):
-        generate(model, order.request, order.sampler, order.output, progress=lambda *_: stop.check())
-        manifest.add(number, _line(model, order))
+    count = 0
+    for start in range(0, len(orders), together):
+        # Always the same videos share a call, complete ones too: the bytes are those of a batch that was never stopped.
+        group = range(start, min(start + together, len(orders)))
+        if todo.isdisjoint(group):
+            continue
+        chunks = _chunks(model, [orders[number] for number in group])
+        for number in (number for number in group if number in todo):
+            order, made = orders[number], chunks[number - start]
+            generate(model, order.request, order.sampler, order.output, progress=lambda *_: stop.check(), made=made)
+            manifest.add(number, lines[number])
+            count += 1
         if (now := time.monotonic()) - said >= _SAY_SECONDS:
             said = now
-            say(f"{number + 1}/{len(orders)} videos, {duration((now - begin) / count)} each")
-    return len(todo)
+            say(f"{group.stop}/{len(orders)} videos, {duration((now - begin) / count)} each")
+    return count
+
+
+def _chunks(model: VideoModel, group: Sequence[Order]) -> Sequence[Sequence[Chunk] | None]:
+    """Return all that comes of videos that share their calls of the network; None for one that is made alone."""
+    if len(group) == 1:
+        return [None]
+    from longtake.noise import seeded_noise
+
+    plans = [checked_plan(model.spec, order.request, order.sampler) for order in group]
+    entry = SAMPLERS[group[0].sampler.name]
+    assert entry.together is not None
+    return named(entry.together)(model, plans, [seeded_noise(order.request.seed) for order in group])
 
 
 def _line(model: VideoModel, order: Order) -> dict[str, Any]:

@@ -139,7 +139,10 @@ def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _main_help() -> str:
-    commands = _table({name: command.summary for name, command in COMMANDS.items()})
+    # The members of a long group are a command away.
+    scores = {"evaluate": f"score videos: {', '.join(METRICS)}"}
+    shown = {name: {name: command.summary} if command.given == () else scores for name, command in COMMANDS.items()}
+    commands = _table({name: summary for rows in shown.values() for name, summary in rows.items()})
     return f"longtake makes long video from short-clip diffusion models.\n\n{commands}\n{EXAMPLE}"
 
 

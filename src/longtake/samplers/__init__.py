@@ -53,6 +53,9 @@ class SamplerEntry:
     """A `Sampler`; neither it nor its module may import torch."""
     loop: str
     """A `Loop`, a `TaskLoop` where there are tasks."""
+    together: str | None = None
+    """What makes several videos at once whose plans differ in their prompts alone, given model, plans and noises: the
+    chunks of each. Without one, a batch makes them one after the other."""
     work: str | None = None
     """What makes the `Work` of a plan, given model, plan, noise and world, where the work falls into tasks."""
     workload: str | None = None
@@ -64,6 +67,7 @@ SAMPLERS = {
     "autoregressive": SamplerEntry(
         settings="longtake.samplers.autoregressive.plan:Autoregressive",
         loop="longtake.samplers.autoregressive.loop:run",
+        together="longtake.samplers.autoregressive.loop:run_together",
     ),
     "chunked": SamplerEntry(
         settings="longtake.samplers.chunked.plan:Chunked",

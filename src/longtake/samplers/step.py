@@ -1,6 +1,6 @@
 """What a network says of windows, whatever kind of model it is, and the loops of ordinary sampling over that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,15 @@ class Windows:
     schedule: Schedule
     condition: Condition
     prompt_index: FrameIndex
+
+
+def joined(windows: Sequence[Windows]) -> Windows:
+    """Return the windows of several videos at one schedule, whose tables of prompts begin with the same row."""
+    rows = [len(next(iter(each.condition.rows.values()), ())) for each in windows]
+    starts = [sum(rows[:number]) for number in range(len(rows))]
+    index = [each.prompt_index + start for each, start in zip(windows, starts, strict=True)]
+    tables = {name: torch.cat([each.condition.rows[name] for each in windows]) for name in windows[0].condition.rows}
+    return Windows(schedule=windows[0].schedule, condition=Condition(tables), prompt_index=torch.cat(index))
 
 
 def free(model: VideoModel, windows: Windows, guidance: Guidance, cfg: Group = ALONE.cfg) -> Denoiser:

@@ -1,6 +1,6 @@
 """The loop of clip-by-clip sampling over tensors; plan.py explains the clips."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
 from longtake.samplers.autoregressive.plan import AutoregressivePlan
 from longtake.samplers.run import Pixels, Progress, Run
-from longtake.samplers.step import after, ddim, dpmpp, free
+from longtake.samplers.step import after, ddim, dpmpp, free, joined
 from longtake.video.pictures import read_picture
 
 
@@ -35,11 +35,37 @@ def run(
     while plan.clips is None or done.window < plan.clips:
         known, start = _known(setting, done), done.decoder.frames
         made = sample(setting, done.window, known)
-        if plan.shown_pixels:
-            pixels, done = _clip_apart(setting, known, made, done)
-        else:
-            pixels, done = _stream(setting, known, made, done)
+        bring = _clip_apart if plan.shown_pixels else _stream
+        pixels, done = bring(setting, known, made, done)
         yield Chunk(start=start, frames=setting.cut(start, pixels), state=done.state)
+
+
+def run_together(
+    model: Continuation, plans: Sequence[AutoregressivePlan], noises: Sequence[Noise]
+) -> list[list[Chunk]]:
+    """Make videos whose plans differ in their prompts alone, each call of the network for all of them: the chunks of
+    each, in memory."""
+    settings = [prepare(model, plan, noise) for plan, noise in zip(plans, noises, strict=True)]
+    done, chunks = [Progress() for _ in plans], [[] for _ in plans]
+    for clip in range(plans[0].clips or 0):
+        knowns = [_known(setting, so_far) for setting, so_far in zip(settings, done, strict=True)]
+        made = sample_together(settings, clip, _stacked(knowns))
+        for number, (setting, known) in enumerate(zip(settings, knowns, strict=True)):
+            start = done[number].decoder.frames
+            bring = _clip_apart if setting.plan.shown_pixels else _stream
+            pixels, done[number] = bring(setting, known, made[number], done[number])
+            chunks[number].append(Chunk(start=start, frames=setting.cut(start, pixels), state=done[number].state))
+    return chunks
+
+
+def _stacked(knowns: Sequence[Known | None]) -> Known | None:
+    """Return what is known of several videos, a row each."""
+    given = [known for known in knowns if known is not None]
+    if not given:
+        return None
+    pixels = [known.pixels for known in given if known.pixels is not None]
+    latents = torch.cat([known.latents for known in given])
+    return replace(given[0], latents=latents, pixels=torch.cat(pixels) if pixels else None)
 
 
 def prepare(model: Continuation, plan: AutoregressivePlan, noise: Noise, world: World = ALONE) -> Setting:
@@ -49,23 +75,34 @@ def prepare(model: Continuation, plan: AutoregressivePlan, noise: Noise, world: 
 
 def sample(setting: Setting, clip: int, known: Known | None) -> Tensor:
     """Sample the latents that a clip brings, from noise; it follows the known frames (None: nothing)."""
-    model, plan, settings = setting.model, setting.plan, setting.plan.settings
+    return sample_together([setting], clip, known)[0]
+
+
+def sample_together(settings: Sequence[Setting], clip: int, known: Known | None) -> Tensor:
+    """Sample that clip of videos that differ in prompts and noise alone, (videos, ...), each call of the network for
+    all of them; `known` has a row a video."""
+    one = settings[0]
+    model, plan, method = one.model, one.plan, one.plan.settings
     frames, schedule = plan.frames(clip), model.schedule(plan.steps(clip))
-    windows = setting.windows(schedule, [plan.prompts_of(frames)])
+    windows = joined([each.windows(schedule, [each.plan.prompts_of(frames)]) for each in settings])
     if known is None:
-        denoiser = free(model, windows, plan.guidance, setting.world.cfg)
+        denoiser = free(model, windows, plan.guidance, one.world.cfg)
     else:
-        denoiser = after(model, windows, plan.guidance, known, setting.world.cfg)
-    x = setting.draw_window(clip, frames, "frame").to(setting.dtype)[None]
-    if settings.solver == "dpmpp":
-        return dpmpp(denoiser, x, schedule, plan.spec.bounded)[0]
+        denoiser = after(model, windows, plan.guidance, known, one.world.cfg)
+
+    def draw(stream: str, *key: int) -> Tensor:
+        return torch.stack([each.draw_window(clip, frames, stream, *key) for each in settings])
+
+    x = draw("frame").to(one.dtype)
+    if method.solver == "dpmpp":
+        return dpmpp(denoiser, x, schedule, plan.spec.bounded)
 
     def noise(level: int) -> Tensor:
-        return setting.draw_window(clip, frames, "step", level)[None]
+        return draw("step", level)
 
-    if settings.solver == "ddim":
-        return ddim(denoiser, x, schedule, settings.eta, noise, setting.clip)[0]
-    return ddim(denoiser, x, schedule, 1.0, noise, "x0_and_eps" if plan.spec.bounded else None)[0]
+    if method.solver == "ddim":
+        return ddim(denoiser, x, schedule, method.eta, noise, one.clip)
+    return ddim(denoiser, x, schedule, 1.0, noise, "x0_and_eps" if plan.spec.bounded else None)
 
 
 def _known(setting: Setting, done: Progress) -> Known | None:
