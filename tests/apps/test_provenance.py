@@ -36,3 +36,18 @@ def test_the_report_measures_the_seams_of_the_tree(longtake: Callable[..., Any],
     measured = json.loads(Path("out.json").read_text())["quality"]["seam_ratio"]
     seams = [12, 13, 27] if part else [1, 15, 16, 30]
     assert measured == consistency(read_frames(Path("out.mkv"), scale=1), seams=seams).seam_ratio
+
+
+def test_evaluate_drift_measures_the_seams_and_leaves_out_the_cuts_as_the_report_does(
+    longtake: Callable[..., Any],
+) -> None:
+    story = ("--prompts", "a cat spins in the forest | a fish swims in the sea", "--sampler", "chunked", "--steps", "1")
+    assert longtake("generate", *story, "--frames", "64", "--scale", "2", "-o", "out.mkv").status == 0
+    quality = json.loads(Path("out.json").read_text())["quality"]
+    measured = json.loads(longtake("evaluate", "drift", "out.mkv", "--json").out)
+    assert measured == {**quality, "warnings": []}
+    assert quality["cuts"] == 1 and quality["seam_ratio"] > 0
+    report = json.loads(Path("out.json").read_text())
+    Path("out.json").write_text(json.dumps(report | {"model": report["model"] | {"name": "gone"}}))
+    without = longtake("evaluate", "drift", "out.mkv")
+    assert without.status == 0 and "seam ratio" not in without.out and "no seam ratio: " in without.err

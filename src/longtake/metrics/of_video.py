@@ -1,18 +1,20 @@
 """Metrics of one delivered video, of which the report beside it says what was asked for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from longtake.data.sprite_captions import Shot, parse_caption
-from longtake.errors import InputError, OutputError
+from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.metrics.metric import Metric
+from longtake.models import model_spec
 from longtake.prompts import parse_prompts
 from longtake.report import Order, read_order, report_path
 from longtake.request import PromptTimeline
+from longtake.samplers.planning import checked_plan
 from longtake.typed import Setting
 
 DEFAULT_FPS = 8.0
@@ -110,7 +112,10 @@ class Drift(_OfVideo):
 
     def measure(self) -> dict[str, Any]:
         """Return the figures of one pass over the video."""
-        scale, path = self.enlargement(self.order()), self.path
+        order, path = self.order(), self.path
+        scale = self.enlargement(order)
+        seams, unknown = _seams(order)
+        cuts = order.prompts.starts[1:] if order else ()
         if self.block < 8:
             raise InputError(f"a block of {self.block} frames says nothing; use 8 or more")
         from longtake.metrics.consistency import consistency
@@ -120,7 +125,19 @@ class Drift(_OfVideo):
         first = next(frames, None)
         if first is None or min(first.shape[1:3]) < SMALLEST:
             raise InputError(f"{path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
-        return asdict(consistency(chain([first], frames), block=self.block))
+        figures = consistency(chain([first], frames), seams=seams, cuts=cuts, block=self.block)
+        return {**asdict(figures), "warnings": unknown}
+
+
+def _seams(order: Order | None) -> tuple[Sequence[int], list[str]]:
+    """Return the frames at which a run's pieces of work meet, and why that is not known of one that has a report."""
+    if order is None:
+        return (), []
+    try:
+        plan = checked_plan(model_spec(order.model), order.request, order.sampler, order.output.part)
+    except LongtakeError as error:
+        return (), [f"where its windows meet is not known, so that there is no seam ratio: {error}"]
+    return plan.seams(order.frames or 0), []
 
 
 def _write(path: Path, text: str) -> None:
