@@ -1,5 +1,6 @@
 """What the documentation points at exists."""
 
+import json
 import re
 from pathlib import Path
 
@@ -40,19 +41,24 @@ def test_no_number_is_left_to_be_filled_in(page):
     assert not re.findall(r"@[A-Z_]+@|TODO", page.read_text())
 
 
+EMBEDDED = ("sprites", "pvdm-sprites", "nuwa-sprites")
+
+
 def prompts_for_sprites() -> list[str]:
-    """Every prompt that the README and the Makefile give to an embedded model of sprite worlds."""
-    texts = [(ROOT / name).read_text() for name in ("README.md", "Makefile")]
+    """Every prompt that a page or the Makefile gives to an embedded model of sprite worlds, and those of its story."""
+    texts = [page.read_text() for page in (*PAGES, ROOT / "Makefile")]
     commands = [line for text in texts for line in text.splitlines() if "longtake generate" in line]
-    quoted = [re.findall(r'(?:generate|--prompts) "([^"]+)"', line) for line in commands if "path/to" not in line]
-    python = re.findall(r'(?:prompts=|constant\()"([^"]+)"', texts[0])
-    lists = [prompt for prompts in [*quoted, python] for prompt in prompts]
-    return [prompt.strip() for prompts in lists for prompt in prompts.split("|") if prompt != "..."]
+    models = [(line, re.findall(r"--model (\S+)", line) or ["sprites"]) for line in commands]
+    quoted = [re.findall(r'"([^"]+)"', line) for line, (model, *_) in models if model in EMBEDDED]
+    python = [re.findall(r'(?:prompts=|constant\()"(\w+ [^"]+)"', text) for text in texts]
+    story = [json.loads((ROOT / "docs/models/nuwa-story.json").read_text()).values()]
+    prompts = [prompt.strip() for listed in (*quoted, *python, *story) for text in listed for prompt in text.split("|")]
+    return [prompt for prompt in dict.fromkeys(prompts) if prompt not in ("...", "-")]
 
 
 def test_every_example_prompt_is_one_that_the_embedded_models_were_trained_on():
     prompts = prompts_for_sprites()
-    assert len(prompts) >= 9
+    assert len(prompts) >= 15
     for prompt in prompts:
         shot = parse_caption(prompt)
         assert shot is not None, f"the judge cannot read {prompt!r}"
