@@ -104,10 +104,10 @@ def test_a_script_that_does_not_fit_is_one_line(tmp_path: Path, module: nn.Modul
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path):
+def test_a_file_that_is_neither_torchscript_nor_known_weights_is_refused(tmp_path: Path):
     path = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match="cannot be loaded as TorchScript"):
+    with pytest.raises(CheckpointError, match="holds the weights of neither I3D nor C3D; give those, or TorchScript"):
         script_features(path, "cpu")
     path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="cannot be loaded as TorchScript"):

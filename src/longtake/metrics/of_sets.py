@@ -38,8 +38,8 @@ class _OfSets(Metric):
     size: Annotated[int | None, Setting(metavar="INT", unset="as they are")] = None
     """Cut the middle square out of every frame and resize it to this side."""
     network: Annotated[Path | None, Setting(metavar="FILE", unset="a small stand-in")] = None
-    """A TorchScript network of features of clips, such as I3D. Loading it runs code inside: give only files that you
-    trust. Nothing is ever downloaded."""
+    """A network of features of clips: weights of I3D, or TorchScript. Loading the latter runs code inside: give only
+    files that you trust. Nothing is ever downloaded."""
     device: DeviceChoice = "auto"
     """Where networks from files run; auto takes a GPU if there is one."""
 
@@ -93,7 +93,8 @@ class Fvd(_OfSets):
     seed: int = 0
     """What decides the clips."""
     classifier: Annotated[Path | None, Setting(metavar="FILE", unset="the stand-in's own")] = None
-    """A TorchScript network of class probabilities, such as C3D, for the inception score. The same warning holds."""
+    """A network of class probabilities for the inception score: weights of C3D, or TorchScript with the same
+    warning."""
 
     def measure(self) -> dict[str, Any]:
         """Return the distances, and what they were measured with."""

@@ -1,10 +1,11 @@
-"""Networks that turn clips into numbers: TorchScript files of the user, and a stand-in that needs no file.
+"""Networks that turn clips into numbers: files of the user, TorchScript or weights, and a stand-in that needs none.
 
 A network here is a function of clips, uint8 (clips, frames, height, width, 3), that returns one row for each.
 """
 
 import hashlib
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from longtake.data.footage import Frames
@@ -22,6 +23,8 @@ from longtake.data.pixels import centre_square
 from longtake.errors import CheckpointError
 from longtake.metrics.clips import planes
 from longtake.metrics.judge import CLIP_FRAMES, Judge
+from longtake.metrics.released import network_of
+from longtake.models.pvdm.losses import read_tensors
 
 Rows = NDArray[np.float32]
 
@@ -76,7 +79,8 @@ def stand_in_classes() -> VideoNetwork:
 
 
 def script_features(path: Path, device: str) -> VideoNetwork:
-    """Return a TorchScript network of features, such as I3D, from a file that the user trusts (loading runs its code).
+    """Return a network of features, such as I3D, from a file: weights of I3D alone (safetensors, or what torch.save
+    writes), or TorchScript that the user trusts (loading runs its code).
 
     A script whose arguments include rescale, resize and return_features gets pixels in 0 to 255 and these three set,
     and scales by itself. Any other gets clips of 224x224 in -1 to 1 (see `i3d_input`). Both get (clips, 3, frames,
@@ -109,15 +113,18 @@ def script_frames(path: Path, device: str) -> VideoNetwork:
 
 
 def script_classes(path: Path, device: str) -> VideoNetwork:
-    """Return a TorchScript classifier, such as C3D, from a file that the user trusts (loading runs its code).
+    """Return a classifier, such as C3D, from a file as `script_features` takes it: weights of C3D, or TorchScript.
 
-    It gets pixels in 0 to 255, (clips, 3, 16 frames, height, width), and must return probabilities (clips, classes).
+    Weights get the first 16 frames resized to 171x128, of which the middle 112x112 are cut out, pixels in 0 to 255 of
+    which no mean is taken. A script gets them as they are, (clips, 3, 16, height, width), and must return
+    probabilities.
     Raises CheckpointError for a file that is no TorchScript, and where rows do not add to 1.
     """
     script = _load(path, device)
+    prepare = planes if isinstance(script, torch.jit.ScriptModule) else c3d_input
 
     def read(clips: Frames) -> Rows:
-        rows = _read(script, path, device, _stacked(clips[:, :CLIP_FRAMES], planes))
+        rows = _read(script, path, device, _stacked(clips[:, :CLIP_FRAMES], prepare))
         if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
             raise CheckpointError(
                 f"{path} returns no probabilities: its rows do not add to 1; add a softmax to the script"
@@ -140,7 +147,16 @@ def i3d_input(clip: Frames, size: int = _I3D_SIZE) -> Tensor:
     return resized[:, :, top : top + size, left : left + size] * 2 - 1
 
 
-def _arguments(script: torch.jit.ScriptModule) -> set[str]:
+def c3d_input(clip: Frames) -> Tensor:
+    """Return one clip as C3D takes it, (frames, 3, 112, 112) in 0 to 255."""
+    resized = interpolate(planes(clip), size=(128, 171), mode="bilinear", align_corners=False)
+    return resized[:, :, 8:120, 30:142]
+
+
+def _arguments(script: nn.Module) -> set[str]:
+    """Return what the forward pass of a script takes; nothing for a network of ours."""
+    if not isinstance(script, torch.jit.ScriptModule):
+        return set()
     return {argument.name for argument in script.forward.schema.arguments}
 
 
@@ -158,7 +174,17 @@ def _named(path: Path, read: Callable[[Frames], Rows]) -> VideoNetwork:
     return VideoNetwork(name=path.name, digest=digest, least_frames=1, read=read)
 
 
-def _load(path: Path, device: str) -> torch.jit.ScriptModule:
+def _is_script(path: Path) -> bool:
+    """Return whether an archive of torch's is code, or no archive at all."""
+    if not zipfile.is_zipfile(path):
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _load(path: Path, device: str) -> nn.Module:
+    if path.suffix == ".safetensors" or not _is_script(path):
+        return network_of(read_tensors(path), str(path)).to(device)
     try:
         with warnings.catch_warnings():
             # torch would rather have exported programs, but published networks are TorchScript.
@@ -167,7 +193,8 @@ def _load(path: Path, device: str) -> torch.jit.ScriptModule:
     except (RuntimeError, ValueError, OSError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be loaded as TorchScript ({why}); give a file that torch.jit.save wrote"
+            f"{path} cannot be loaded as TorchScript ({why}); "
+            "give a file that torch.jit.save wrote, or weights of I3D or C3D"
         ) from None
 
 
