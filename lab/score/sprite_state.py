@@ -1,7 +1,7 @@
 """How well the state of a sprite frame is read, and what its figures say of spoilt and of generated videos.
 
 Errors are those of one frame of each world, real and behind the picture autoencoder. Controls are short videos of
-held-out worlds, spoilt on purpose; videos are the embedded model's own. The classifier's scores stand beside.
+held-out worlds, spoilt on purpose; videos are a model's own. The classifier's scores stand beside.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ _CONTROL_SEED = 9000
 _CLIP = 24
 _SYMMETRIC = ("cat", "frog", "panda", "robot", "rocket", "balloon", "pumpkin", "butterfly")
 VIDEOS = ("a cat spins in the forest", "a rocket flies up in the night sky")
-"""What the embedded model is asked for."""
+"""What the model is asked for."""
 
 
 def reconstructed(frames: Frames) -> Frames:
@@ -120,9 +120,9 @@ def control_rows(num_worlds: int) -> list[str]:
     return rows
 
 
-def video_rows(num_frames: int) -> list[str]:
-    """Return a row of figures for each video of the embedded model."""
-    model, _ = measured_model("sprites", PerFrameNoise)
+def video_rows(name: str, num_frames: int) -> list[str]:
+    """Return a row of figures for each video of a model of sprites."""
+    model, _ = measured_model(name, PerFrameNoise)
     rows = []
     for prompt in VIDEOS:
         shot = parse_caption(prompt)
@@ -130,7 +130,7 @@ def video_rows(num_frames: int) -> list[str]:
         request = Request(prompts=PromptTimeline.constant(prompt), frames=num_frames, seed=0)
         with tempfile.TemporaryDirectory() as folder:
             video = made_video(model, request, Fifo(), Path(folder) / "video.mkv")
-        rows.append(mean_row(f"`sprites`, {prompt}, {num_frames} frames", [scored(video, shot)]))
+        rows.append(mean_row(f"`{Path(name).name}`, {prompt}, {num_frames} frames", [scored(video, shot)]))
     return rows
 
 
@@ -165,7 +165,8 @@ class Settings:
 
     worlds: int = 100  # one frame each, for the errors
     controls: int = 4  # videos of each kind
-    frames: int = 64  # of each video of the embedded model
+    frames: int = 64  # of each video of the model
+    model: str = "sprites"  # whose videos are read
 
 
 def score(chosen: Settings) -> str:
@@ -174,5 +175,5 @@ def score(chosen: Settings) -> str:
     if chosen.controls or chosen.frames:
         lines += ["", *head()]
     lines += control_rows(chosen.controls) if chosen.controls else []
-    lines += video_rows(chosen.frames) if chosen.frames else []
+    lines += video_rows(chosen.model, chosen.frames) if chosen.frames else []
     return "\n".join(lines)
