@@ -176,7 +176,8 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
 
     from longtake.models.hub.load import load_pipeline
     from longtake.models.hub.lora import digest_with, fuse, read_changes
-    from longtake.models.hub.offload import Turns, take_turns
+    from longtake.models.hub.offload import HOST, Turns, rests_on_host, take_turns
+    from longtake.models.hub.quantise import quantise, quantised_parts
 
     offload = loading.offload_on(str(device))
     found = _found(name, loading)
@@ -185,11 +186,15 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     spec = spec_of(configs, family)
     _check_offload(loading, family)
     changes = read_changes(loading.loras, configs, family)
-    pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload)
+    quantised = quantised_parts(configs, family, loading.quantize)
+    pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
     fuse(pipeline, changes)
+    for part in quantised:
+        quantise(getattr(pipeline, part), loading.quantize).to(HOST if rests_on_host(part, offload) else device)
     model = named(f"{family.room}.model:wrap")(pipeline, spec, configs)
     take_turns(pipeline, [name for name in family.networks if name in configs.parts], offload, Turns(model.device))
-    model.takes_turns, model.digest = offload == "model", digest_with(model.digest, loading.loras)
+    model.takes_turns = offload == "model"
+    model.digest = digest_with(model.digest, loading.loras, loading.quantize)
     return model
 
 

@@ -90,7 +90,8 @@ def _memory(job: Job, width: int) -> dict[str, int]:
     spec, plan = job.spec, job.plan
     text, decoder = spec.text_encoder.parameters, spec.decoder.parameters
     # A float32 copy of one part exists while the weights are read.
-    network = int((spec.parameters - text - decoder) * width * 1.25)
+    weights = spec.parameters - text - decoder
+    network = weights if job.order.loading.quantize else int(weights * width * 1.25)
     return {
         "process": PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0),
         "prompts": _prompts(job) * spec.prompt_numbers * width,

@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,15 +36,20 @@ PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "opt
 
 
 def load_pipeline(
-    configs: Configs, family: Family, device: torch.device, dtype: torch.dtype, offload: Offload = "none"
+    configs: Configs,
+    family: Family,
+    device: torch.device,
+    dtype: torch.dtype,
+    offload: Offload = "none",
+    away: Collection[str] = (),
 ) -> Any:
     """Return the pipeline of a model folder, its networks on `device`, to be run and not to be trained; on the host
-    those that `offload` lets in for their calls alone, for which `take_turns` sees.
+    those that `offload` lets in for their calls alone, for which `take_turns` sees, and those that are `away`.
 
     It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
     damaged files, InputError for what this version of the libraries does not have.
     """
-    places = {name: HOST if rests_on_host(name, offload) else device for name in configs.parts}
+    places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
     parts = {name: _load(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
     others = [other for part, other in family.pipeline_with.items() if part in parts]
     kind = getattr(diffusers, (others or [family.pipeline])[0], None)

@@ -11,6 +11,7 @@ from longtake.models.hub.files import tensor_shapes
 from longtake.typed import Setting
 
 Offload = Literal["none", "text", "model"]
+Quantise = Literal["fp8", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class Loading:
     lora: Annotated[tuple[str, ...], Setting(metavar="PATH[:SCALE]", unset="none", repeated=True)] = ()
     """A LoRA (.safetensors, or a folder with pytorch_lora_weights.safetensors) that is added to the weights, at 1 or so
     much of its strength; may be given several times."""
+    quantize: Annotated[Quantise | None, Setting(metavar="fp8|int8", unset="as they are")] = None
+    """Store the weights of the network that denoises in 8 bits: fp8 on any machine, int8 with the package torchao. The
+    numbers that it computes with are those of --dtype; pictures differ a little."""
     offload: Annotated[Offload | None, Setting(metavar="none|text|model", unset="text on a GPU")] = None
     """What leaves the GPU's memory between its calls: none, the text encoder, or all parts but the one that computes.
     No frame changes; model takes time at every change from network to decoder."""

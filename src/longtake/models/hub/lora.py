@@ -63,12 +63,12 @@ def fuse(pipeline: Any, changes: Sequence[Change]) -> None:
             weight.copy_((weight.float() + delta).to(weight.dtype))
 
 
-def digest_with(digest: str, loras: Sequence[Lora]) -> str:
-    """Return the digest of a model to which LoRAs were added."""
+def digest_with(digest: str, loras: Sequence[Lora], quantised: str | None) -> str:
+    """Return the digest of a model to which LoRAs were added, and whose weights were quantised after that."""
     for lora in loras:
         content = hashlib.sha256(lora.file.read_bytes()).hexdigest()
         digest = hashlib.sha256(f"{digest} {content} {lora.scale}".encode()).hexdigest()
-    return digest
+    return digest if quantised is None else hashlib.sha256(f"{digest} {quantised}".encode()).hexdigest()
 
 
 def _changes(lora: Lora, configs: Configs, family: Family) -> list[Change]:
@@ -86,7 +86,7 @@ def _changes(lora: Lora, configs: Configs, family: Family) -> list[Change]:
     for module, pair in halves.items():
         part, _, inner = module.partition(".")
         if part not in shapes:
-            shapes[part] = configs.parts[part].shapes() if part in family.networks and part in configs.parts else {}
+            shapes[part] = _shapes(configs, part) if part in family.networks else {}
         wanted = shapes[part].get(f"{inner}.weight")
         if len(pair) != 2 or wanted is None or not _fits(pair, wanted):
             raise InputError(
@@ -96,6 +96,14 @@ def _changes(lora: Lora, configs: Configs, family: Family) -> list[Change]:
         scale = lora.scale * alphas.get(module, alphas.get("", rank)) / rank
         changes.append(Change(part=part, weight=f"{inner}.weight", down=pair[True], up=pair[False], scale=scale))
     return changes
+
+
+def _shapes(configs: Configs, part: str) -> Mapping[str, tuple[int, ...]]:
+    if part not in configs.parts:
+        return {}
+    if "quantization_config" in configs.parts[part].config:
+        raise InputError(f"{configs.parts[part].where} is quantised, so that no LoRA can be added; leave --lora out")
+    return configs.parts[part].shapes()
 
 
 def _fits(pair: Mapping[bool, Tensor], wanted: tuple[int, ...]) -> bool:

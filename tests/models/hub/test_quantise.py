@@ -1,0 +1,62 @@
+"""Weights in 8 bits: how far from those that are there, what is refused, and what it is named."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.errors import InputError
+from longtake.models import load_model
+from longtake.models.hub.offload import HOST, Turns, take_turns
+
+from .test_lora import LAYERS, random_lora, saved, x0
+
+HAS_TORCHAO = importlib.util.find_spec("torchao") is not None
+INT8 = pytest.param("int8", marks=pytest.mark.skipif(not HAS_TORCHAO, reason="torchao is not installed"))
+
+
+@pytest.mark.parametrize("how", ["fp8", INT8])
+@pytest.mark.parametrize("name", ["wan_folder", "folder", "latte_folder"])
+def test_it_is_nearly_the_same(name: str, how: str, request: pytest.FixtureRequest) -> None:
+    folder = str(request.getfixturevalue(name))
+    plain, small = load_model(folder), load_model(folder, quantize=how)
+    expected, x0_small = x0(plain), x0(small)
+    assert x0_small.dtype == expected.dtype and not torch.equal(x0_small, expected)
+    # fp8 has three bits after the first, and a UNet's convolutions have them, too.
+    most = 0.2 if (name, how) == ("folder", "fp8") else 0.02
+    assert ((x0_small - expected).std() / expected.std()).item() < most
+    assert small.digest != plain.digest and small.dtype == plain.dtype and small.loading == {"quantize": how}
+
+
+def test_fp8_is_a_quarter_of_float32(wan_folder: Path) -> None:
+    network = load_model(str(wan_folder), quantize="fp8").pipeline.transformer
+    blocks = [parameter for name, parameter in network.named_parameters() if "attn" in name and "norm" not in name]
+    assert blocks and {parameter.element_size() for parameter in blocks if parameter.ndim == 2} == {1}
+
+
+def test_a_lora_is_added_before_and_offloading_comes_after(wan_folder: Path, tmp_path: Path) -> None:
+    part, layers = LAYERS["wan_folder"]
+    lora = saved(tmp_path / "lora.safetensors", part, random_lora(load_model(str(wan_folder)), part, layers, 0), {})
+    changed = load_model(str(wan_folder), lora=(str(lora),))
+    both = load_model(str(wan_folder), lora=(str(lora),), quantize="fp8")
+    assert ((x0(both) - x0(changed)).std() / x0(changed).std()).item() < 0.05
+    expected = x0(both)
+    take_turns(both.pipeline, ("transformer", "vae", "text_encoder"), "model", Turns(HOST))
+    assert torch.equal(x0(both), expected)
+
+
+def test_what_cannot_be_quantised_is_refused(wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="does not fit PVDM"):
+        load_model("pvdm-sprites", quantize="fp8")
+    if not HAS_TORCHAO:
+        with pytest.raises(InputError, match="pip install torchao"):
+            load_model(str(wan_folder), quantize="int8")
+    copy = Path(shutil.copytree(wan_folder, tmp_path / "copy"))
+    config = copy / "transformer" / "config.json"
+    quantised = {"quantization_config": {"quant_method": "torchao"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | quantised))
+    with pytest.raises(InputError, match="is quantised already; leave --quantize out"):
+        load_model(str(copy), quantize="fp8")
