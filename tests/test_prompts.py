@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import InputError
+from longtake.journal import webvtt
 from longtake.prompts import parse_prompts, refuse_timeline
-from longtake.video.vtt import webvtt
 
 THREE = ((0, 64, 128), ("a red car", "a boat", "a train"))
 

@@ -23,7 +23,7 @@ from longtake.data.pixels import centre_square
 from longtake.errors import InputError, OutputError
 from longtake.video.encoding import Encoding
 from longtake.video.formats.mkv import Mkv
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 ATTRIBUTION = "(c) Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0"
 """What must be said wherever the film, or a part of it, is shown."""

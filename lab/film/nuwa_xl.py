@@ -37,7 +37,7 @@ from longtake.train.sprites.autoencode import decode_scaled, encode_scaled
 from longtake.train.sprites.build import SpriteSizes, build_text_encoder, build_unet
 from longtake.train.sprites.text import end_of_text, train_tokenizer
 from longtake.train.sprites.vae import VaeSettings, VaeTask
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 FPS = 6
 SECONDS = 596

@@ -15,8 +15,7 @@ from tyro.conf import Positional, arg
 
 from longtake.data.footage import Footage
 from longtake.data.footage_files import video_folder
-from longtake.video.read import read_frames
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video, read_frames
 
 Rows = NDArray[np.float32]
 

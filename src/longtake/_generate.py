@@ -18,8 +18,8 @@ from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
 from longtake.samplers import run_plan
 from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor
+from longtake.video.files import state_folder
 from longtake.video.output import Output
-from longtake.video.paths import state_folder
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -64,7 +64,7 @@ def generate(
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
     and calls `progress`. Any other number of processes may continue the run.
 
-    An `executor`, whose workers start with `start_work`, does the work of a sampler that falls into tasks; `made` is all
+    An `executor`, whose workers start with `start_work`, does a sampler's tasks; `made` is all
     that the sampler would yield, where a batch has made it already.
     """
     # These import torch, which a plan must not wait for.

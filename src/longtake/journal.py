@@ -6,8 +6,9 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import NonFiniteError, plain
@@ -16,8 +17,8 @@ from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_conten
 from longtake.sampler import Plan
 from longtake.samplers.planning import plan_warnings
 from longtake.video.durable import replace_durable
+from longtake.video.encoding import exact_rate, without_controls
 from longtake.video.record import read_record
-from longtake.video.vtt import webvtt
 
 if TYPE_CHECKING:
     from longtake.video.sink import Sink
@@ -160,3 +161,27 @@ def _quality(order: Order, plan: Plan) -> dict[str, Any]:
 
     seams, cuts = plan.seams(order.frames or 0), order.prompts.starts[1:]
     return asdict(consistency(read_frames(order.output.path, scale=order.output.scale), seams=seams, cuts=cuts))
+
+
+def webvtt(timeline: Iterable[tuple[int, int, str]], fps: float) -> str:
+    """Return the text of a .vtt file for prompts that each hold from a frame to before another.
+
+    `timeline`: (start frame, stop frame, prompt). Raises InputError for a rate that a video cannot have.
+    """
+    rate = exact_rate(fps)
+    cues = [
+        f"{_time(Fraction(start * 1000) / rate)} --> {_time(Fraction(stop * 1000) / rate)}\n{_escaped(text)}\n"
+        for start, stop, text in timeline
+    ]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def _time(milliseconds: Fraction) -> str:
+    seconds, rest = divmod(round(milliseconds), 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
+
+
+def _escaped(text: str) -> str:
+    # A line break would end the cue, "-->" would begin another.
+    text = " ".join(without_controls(text).split())
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from longtake.data.footage_settings import FootageSettings
-from longtake.video.lock import Lock
+from longtake.video.durable import Lock
 
 EXCERPT = Path(__file__).parents[1] / "data" / "assets" / "big_buck_bunny.mp4"
 TINY_AUTOENCODER = ["--frames=8", "--size=16", "--width=8", "--depth=1", "--heads=1", "--pool-depth=1"]

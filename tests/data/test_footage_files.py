@@ -9,7 +9,7 @@ from PIL import Image
 from longtake.data.footage import Footage
 from longtake.data.footage_files import at_rate, sky_timelapse, ucf101, video_folder
 from longtake.errors import InputError
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 ASSETS = Path(__file__).parent / "assets"
 EXCERPT = ASSETS / "big_buck_bunny.mp4"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 ASSETS = Path(__file__).parent / "assets"
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from longtake.errors import InputError
 from longtake.metrics.blocks import read_blocks, score_blocks
 from longtake.metrics.scores import frechet_distance, gaussian
 from longtake.metrics.video_networks import VideoNetwork, stand_in_looks
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 CLIPS = VideoNetwork(
     name="means", digest=None, least_frames=1, read=lambda clips: (clips.mean((1, 2, 3)) / 100).astype(np.float32)

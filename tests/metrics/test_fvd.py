@@ -11,7 +11,7 @@ from longtake.metrics.clips import DrawnSet, draw
 from longtake.metrics.fvd import SetRows, score_sets, split_halves
 from longtake.metrics.scores import frechet_distance, gaussian, kernel_distance
 from longtake.metrics.video_networks import Rows, VideoNetwork
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 
 def describe(clips: np.ndarray) -> Rows:

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from longtake.errors import InputError
-from longtake.video.read import count_frames, read_frames
-from longtake.video.seekable import open_video
+from longtake.video.read import count_frames, open_video, read_frames
 
 
 def write_film(path: Path, codec: str, num_frames: int) -> Path:

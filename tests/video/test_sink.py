@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,9 @@ import torch
 
 from longtake.errors import CheckpointError, OutputError
 from longtake.sampler import Chunk
-from longtake.video import durable, state
+from longtake.video import durable
+from longtake.video.files import state_folder
 from longtake.video.output import earlier_run
-from longtake.video.paths import state_folder
 from longtake.video.record import read_record
 
 from .conftest import NAMES
@@ -303,7 +304,7 @@ def test_another_machine_warns_and_continues(
     stopped(run, interrupt_at)
     threads = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
-    monkeypatch.setattr(state.platform, "python_version", lambda: "3.99")
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99")
     with run.open() as sink:
         assert len(sink.warnings) == 2
         assert any(f"threads {threads}, here it is {threads + 1}" in warning for warning in sink.warnings)

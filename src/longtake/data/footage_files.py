@@ -1,6 +1,6 @@
 """Footage from folders (any videos, UCF-101 with its official splits, SkyTimelapse's frames) and of sprite worlds.
 
-Video files are opened by a function that is passed in (`longtake.video.seekable.open_video`).
+Video files are opened by a function that is passed in (`longtake.video.read.open_video`).
 """
 
 import json
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from longtake.data.footage import Footage, Frames, Recording, gathered
 from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
-from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, picture_files, subfolders
-from longtake.video.paths import frame_file
-from longtake.video.pictures import picture_size, read_picture
+from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, frame_file, picture_files, subfolders
+from longtake.video.read import picture_size, read_picture
 
 SPLITS = ("train", "test")
 MANIFEST = ".jsonl"

@@ -80,7 +80,7 @@ def open_footage(
     """Return the recordings, at `size` pixels or as they are, and those held back; None without `hold_out`.
 
     Recordings shorter than `min_frames` are skipped before. `open_video` opens a video file
-    (`longtake.video.seekable.open_video`). Raises InputError as `FootageSettings.check` does, and where nothing can be
+    (`longtake.video.read.open_video`). Raises InputError as `FootageSettings.check` does, and where nothing can be
     used.
     """
     settings.check()

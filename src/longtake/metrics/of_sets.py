@@ -76,7 +76,7 @@ class _OfSets(Metric):
         return self._opened(FootageSettings().of(str(folder)))
 
     def _opened(self, settings: FootageSettings) -> "Footage":
-        from longtake.video.seekable import open_video
+        from longtake.video.read import open_video
 
         kept, back = open_footage(settings, size=self.size, min_frames=self.frames, open_video=open_video)
         return back or kept

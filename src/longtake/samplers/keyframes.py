@@ -19,7 +19,6 @@ from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.samplers.planning import Stochastic
 from longtake.video.files import PICTURE_ENDINGS, picture_files
-from longtake.video.pictures import picture_size, read_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +54,9 @@ def keyframe_files(folder: str, spec: VideoSpec) -> list[Path]:
 
 def check_picture(file: Path, spec: VideoSpec) -> None:
     """Raise InputError for a file that is no picture of the size of the model's frames."""
+    # Imports av.
+    from longtake.video.read import picture_size
+
     size = picture_size(file)
     if size != (spec.width, spec.height):
         raise InputError(
@@ -83,6 +85,8 @@ def keyframe_places(folder: str | None, spec: VideoSpec, frames: int | None) -> 
 
 def keyframe_pixels(folder: str, spec: VideoSpec) -> np.ndarray:
     """Return the images of a folder as uint8 (frames, height, width, 3). Raises InputError as `keyframe_files`."""
+    from longtake.video.read import read_picture
+
     return np.stack([read_picture(file) for file in keyframe_files(folder, spec)])
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are videos and pictures, and in which order: one answer for whoever asks.
+"""How the files of a run are called, and which files of a folder are videos and pictures, and in which order.
 
 Free of everything but the standard library.
 """
@@ -15,8 +15,22 @@ VIDEO_ENDINGS = frozenset(
 """Endings of the files that are taken for videos."""
 PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
 """Endings of the files that are taken for pictures."""
+FRAME_FILE = re.compile(r"\d{6,}\.png")
+"""What a frame is called in an output of PNG files."""
+RECORD_FILE = "state.json"
+"""What the record of a run is called in its state folder."""
 # What desktops, network drives and archives leave in every folder; other hidden files are left alone as well.
 _LEFT_BEHIND = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"})
+
+
+def state_folder(path: str | Path) -> Path:
+    """Return the folder beside the output that holds what a killed run continues from."""
+    return Path(f"{Path(path)}.state")
+
+
+def frame_file(folder: Path, frame: int) -> Path:
+    """Return the path of one frame in a folder of PNG files."""
+    return folder / f"{frame:06d}.png"
 
 
 def is_ours(name: str) -> bool:

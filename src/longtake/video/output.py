@@ -10,9 +10,8 @@ from typing import Annotated
 from longtake.errors import InputError, OutputError
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
-from longtake.video.files import is_ours
+from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
 from longtake.video.formats import BY_ENDING, FORMATS, Format
-from longtake.video.paths import FRAME_FILE, RECORD_FILE, state_folder
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
 SEGMENT = 32

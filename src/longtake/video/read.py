@@ -1,19 +1,38 @@
-"""Frames of a video file or folder, a few at a time, whatever its length."""
+"""Frames of video files, folders and pictures: any of them, exactly, a few at a time, whatever the length.
+
+The time stamps of a video file are read once; then its frames are reached by seeking. Frames and pictures are turned as
+players turn them, and 16 bits are brought to 8.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count, islice, takewhile
+from dataclasses import dataclass
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from longtake.errors import InputError
-from longtake.video.paths import frame_file
-from longtake.video.pictures import read_picture
-from longtake.video.seekable import decoded, open_video, rgb
+from longtake.video.files import frame_file
+
+PLAUSIBLE_FPS = (1.0, 240.0)
+"""Least and greatest frame rate that is believed."""
 
 _FRAMES_AT_ONCE = 16
+_STAMPED = ("mov", "matroska", "mpegts", "flv", "avi")
+_CHECKED_FRAMES = 16
+_KEYFRAMES_TRIED = 3
+_ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_TURNED = range(5, 9)
+_ORIENTATION = 0x0112
 
 
 def read_frames(path: str | Path, start: int = 0, stop: int | None = None, scale: int = 1) -> Iterator[np.ndarray]:
@@ -85,3 +104,182 @@ def _reduced(frames: np.ndarray, scale: int, path: Path) -> np.ndarray:
         raise InputError(f"scale {scale} does not divide the size of {path}, {height}x{width}")
     squares = frames.reshape(num, height // scale, scale, width // scale, scale, channels)
     return np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeekableVideo:
+    """A video file whose frames are known by number, in the order in which they are shown."""
+
+    path: Path
+    """The file."""
+    num_frames: int
+    """How many frames it shows."""
+    fps: float | None
+    """Frames per second on average; None where the file says nothing that can be believed."""
+    times: NDArray[np.float64] | None
+    """Seconds at which each frame is shown, from 0 and rising; None where the file does not say."""
+    stamps: NDArray[np.int64] | None
+    """The time stamps by which frames are found again; None: the file is decoded from its start instead."""
+    keyframes: NDArray[np.int64]
+    """The time stamps at which decoding can begin, rising."""
+
+    def read(self, start: int, stop: int, *, blend: bool = True) -> Iterator[NDArray[np.uint8]]:
+        """Yield frames start to stop (half open), each uint8 (height, width, 3); sizes may change on the way.
+
+        `blend` as in `rgb`. Raises InputError, which names the file, where a frame cannot be decoded.
+        """
+        assert 0 <= start <= stop <= self.num_frames, (start, stop)
+        done = start
+        try:
+            for frame in islice(self._frames(start), stop - start):
+                if self.stamps is not None and frame.pts != self.stamps[done]:
+                    break
+                yield rgb(frame, blend=blend)
+                done += 1
+        except av.FFmpegError as error:
+            raise InputError(f"cannot decode frame {done} of {self.path}: {error.strerror}; leave it out") from None
+        if done < stop:
+            raise InputError(f"cannot decode frame {done} of {self.path}, which it promises; leave it out")
+
+    def _frames(self, start: int) -> Iterator[VideoFrame]:
+        if self.stamps is None:
+            yield from islice(decoded(self.path), start, None)
+            return
+        wanted = self.stamps[start]
+        earlier = self.keyframes[self.keyframes <= wanted][::-1]
+        for key in earlier[:_KEYFRAMES_TRIED]:
+            frames = decoded(self.path, int(key))
+            first = next((frame for frame in frames if frame.pts >= key), None)
+            # Some containers seek by another clock and land late: then an earlier keyframe leads here.
+            if first is not None and first.pts == key:
+                yield from (frame for frame in chain([first], frames) if frame.pts >= wanted)
+                return
+        yield from (frame for frame in decoded(self.path) if frame.pts is not None and frame.pts >= wanted)
+
+
+def rgb(frame: VideoFrame, *, blend: bool = True) -> NDArray[np.uint8]:
+    """Return a frame as uint8 (height, width, 3), turned as players turn it.
+
+    `blend`: whether colours that are stored at half the size run into their neighbours.
+    """
+    how = _ROUNDED | (Interpolation.BILINEAR if blend else Interpolation.POINT)
+    pixels = np.asarray(frame.to_ndarray(format="rgb24", interpolation=how, threads=1), np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def decoded(path: Path, stamp: int | None = None) -> Iterator[VideoFrame]:
+    """Yield the frames from a keyframe on, or from the start. Raises InputError and av.FFmpegError."""
+    with _opened(path) as container:
+        stream = _video_stream(container)
+        if stamp is not None:
+            container.seek(stamp, stream=stream)
+        yield from container.decode(stream)
+
+
+def open_video(path: Path) -> SeekableVideo:
+    """Read the time stamps of a video file and decode its first frames.
+
+    A file without a usable time stamp for every frame (raw streams, MPEG program streams, AVI with B-frames, VP8) is
+    decoded to its end instead, and from its start again for every read. Raises InputError for a file without video and
+    for a damaged one: its text is the reason alone, for a list of skipped files.
+    """
+    try:
+        with _opened(path) as container:
+            scan = _scanned(container, _video_stream(container))
+        if scan is None or not _begins_with(path, scan[0]):
+            return _decoded_throughout(path)
+    except av.FFmpegError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from None
+    stamps, keyframes, base = scan
+    times = (stamps - stamps[0]) * base
+    seconds = float(times[-1])
+    fps = (len(times) - 1) / seconds if seconds else None
+    return SeekableVideo(
+        path=path, num_frames=len(times), fps=_believed(fps), times=times, stamps=stamps, keyframes=keyframes
+    )
+
+
+def _opened(path: Path) -> InputContainer:
+    # Old files carry names and comments in other encodings than UTF-8.
+    return av.open(str(path), metadata_errors="replace")
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if not streams:
+        raise InputError("there is no video in it")
+    if streams[0].codec_context is None:
+        raise InputError("there is no decoder for its video")
+    streams[0].thread_type = "NONE"
+    return streams[0]
+
+
+def _scanned(
+    container: InputContainer, stream: VideoStream
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float] | None:
+    """Return all time stamps, those of the keyframes, and their unit in seconds; None where they do not tell frames."""
+    shown: list[int | None] = []
+    keys: list[int | None] = []
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise InputError(f"it is damaged or cut off at frame {len(shown)}")
+        if packet.size and not packet.is_discard:
+            shown.append(packet.pts)
+            keys += [packet.pts] if packet.is_keyframe else []
+    stamps = [stamp for stamp in shown if stamp is not None]
+    codec = stream.codec_context
+    reordered = container.format.name == "avi" and codec.has_b_frames
+    told = container.format.name.startswith(_STAMPED) and not reordered and codec.name != "vp8"
+    if not told or not stamps or not len(shown) == len(stamps) == len(set(stamps)) or stream.time_base is None:
+        return None
+    keyframes = sorted(key for key in keys if key is not None)
+    return np.array(sorted(stamps), np.int64), np.array(keyframes, np.int64), float(stream.time_base)
+
+
+def _begins_with(path: Path, stamps: NDArray[np.int64]) -> bool:
+    """Whether the first frames come out with the first of these time stamps."""
+    first = [frame.pts for frame in islice(decoded(path), _CHECKED_FRAMES)]
+    return first == stamps[:_CHECKED_FRAMES].tolist()
+
+
+def _decoded_throughout(path: Path) -> SeekableVideo:
+    num_frames = sum(1 for _ in decoded(path))
+    if not num_frames:
+        raise InputError("no frame of it can be decoded")
+    with _opened(path) as container:
+        rate = _video_stream(container).average_rate
+    fps = None if rate is None else _believed(float(rate))
+    nothing = np.empty(0, np.int64)
+    return SeekableVideo(path=path, num_frames=num_frames, fps=fps, times=None, stamps=None, keyframes=nothing)
+
+
+def _believed(fps: float | None) -> float | None:
+    return fps if fps is not None and PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1] else None
+
+
+def read_picture(file: Path) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (height, width, 3). Raises InputError, which names the file, where it is none."""
+    try:
+        with Image.open(file) as picture:
+            return _rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).removesuffix(f" {str(file)!r}")
+        raise InputError(f"cannot read {file} as a picture: {reason}; leave it out") from None
+
+
+def picture_size(file: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it is shown, from its header. Raises InputError as `read_picture`."""
+    try:
+        with Image.open(file) as picture:
+            width, height = picture.size
+            return (height, width) if picture.getexif().get(_ORIENTATION) in _TURNED else (width, height)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise InputError(f"{file} cannot be read as an image; leave it out") from None
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I"):
+        # Grey of 16 bits, which PIL's own conversion cuts off at 255.
+        grey = np.rint(np.asarray(picture, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    return np.asarray(picture.convert("RGB"))

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from longtake.errors import CheckpointError, OutputError
-from longtake.video import durable, paths
+from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.typed import read_typed
+from longtake.video import durable, files
 
 LAYOUT = 2
 """Of the tensors that a record refers to. The record itself has been the same since 1."""
@@ -52,17 +53,17 @@ def read_record(path: str | Path) -> Record | None:
     Raises CheckpointError when the record is damaged, or of a run that an earlier version has not finished; the output
     itself is never touched.
     """
-    file = paths.state_folder(path) / paths.RECORD_FILE
+    file = files.state_folder(path) / files.RECORD_FILE
     try:
         content = json.loads(file.read_bytes())
         if content["layout"] not in (1, LAYOUT) or content["sha256"] != _digest(content["record"]):
             raise ValueError("checksum")
-        record = Record(**content["record"])
+        record = read_typed(Record, content["record"], "")
     except FileNotFoundError:
         return None
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, InputError):
         raise damaged(path, file) from None
     if content["layout"] != LAYOUT and record.tensors is not None:
         raise CheckpointError(
@@ -76,7 +77,7 @@ def write_record(path: str | Path, record: Record) -> None:
     """Replace the record of the run that writes `path`, in one step that survives a kill."""
     content = asdict(record)
     text = json.dumps({"layout": LAYOUT, "sha256": _digest(content), "record": content}, indent=1)
-    durable.replace_durable(paths.state_folder(path) / paths.RECORD_FILE, text.encode())
+    durable.replace_durable(files.state_folder(path) / files.RECORD_FILE, text.encode())
 
 
 def check_settings(path: str | Path, record: Record, settings: Mapping[str, object]) -> None:

@@ -11,7 +11,7 @@ from lab.__main__ import main
 from lab.film import big_buck_bunny as recipe
 from longtake.data.footage_files import video_folder
 from longtake.errors import InputError, OutputError
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 ASSETS = Path(__file__).parents[2] / "data" / "assets"
 

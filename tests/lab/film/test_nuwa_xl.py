@@ -13,7 +13,7 @@ from longtake.data.episodes import episode_folders, read_captions
 from longtake.train.nuwa_xl.stages import Words
 from longtake.train.nuwa_xl.start import read_start
 from longtake.train.sprites.build import SpriteSizes, build_vae
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video
 
 FRAMES = recipe.SECONDS * recipe.FPS
 

@@ -71,7 +71,7 @@ def nuwa_xl_command(arguments: Sequence[str]) -> int:
     def train(job: "Callable[..., Job]") -> bool:
         from longtake.data.episodes import episode_folders
         from longtake.train.nuwa_xl.stages import nuwa_xl_stage
-        from longtake.video.seekable import open_video
+        from longtake.video.read import open_video
 
         span = network.strides[0] * (network.frames - 1) + 1
         episodes = episode_folders(folder, size=size, min_frames=span, open_video=open_video)

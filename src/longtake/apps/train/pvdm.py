@@ -37,7 +37,7 @@ class Recordings:
     def opened(self, config: AutoencoderConfig) -> "tuple[Footage, Footage]":
         """Return the recordings to train a network on, and those to show on the way."""
         from longtake.data.footage import in_memory
-        from longtake.video.seekable import open_video
+        from longtake.video.read import open_video
 
         size, frames = config.grid.rows * config.patch, config.grid.frames
         kept, back = open_footage(self.chosen(), size=size, min_frames=frames, open_video=open_video)

@@ -15,7 +15,7 @@ from longtake.sampler import Chunk, State
 from longtake.samplers.autoregressive.plan import AutoregressivePlan
 from longtake.samplers.run import Pixels, Progress, Run
 from longtake.samplers.step import after, ddim, dpmpp, free, joined
-from longtake.video.pictures import read_picture
+from longtake.video.read import read_picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,7 @@ from longtake.train.fit.loop import fit
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import AdversarialPhase, Task
 from longtake.typed import read_typed
-from longtake.video.durable import replace_durable
-from longtake.video.lock import Lock
+from longtake.video.durable import Lock, replace_durable
 
 DEFAULT_FPS = 25.0
 """Where recordings do not tell theirs, such as folders of frames."""

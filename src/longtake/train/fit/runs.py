@@ -15,8 +15,7 @@ from longtake.train.fit.limit import ENDLESS, Limit
 from longtake.train.fit.loop import RECORD, fit
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import Task
-from longtake.video.durable import replace_durable
-from longtake.video.lock import Lock
+from longtake.video.durable import Lock, replace_durable
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from longtake.video.append_file import AppendFile, Container, enlarged
 from longtake.video.encoding import Encoding, short_comment
+from longtake.video.writer import AppendFile, Container, enlarged
 
 _UNKNOWN_SIZE = bytes([0x01]) + bytes([0xFF]) * 7
 

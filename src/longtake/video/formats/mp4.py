@@ -9,8 +9,8 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
-from longtake.video.append_file import AppendFile, Container, enlarged
 from longtake.video.encoding import Encoding, short_comment
+from longtake.video.writer import AppendFile, Container, enlarged
 
 # empty_moov: the header needs no frames. frag_discont: time stamps are absolute, not counted from the first fragment.
 _MOVFLAGS = "empty_moov+default_base_moof+frag_keyframe+frag_discont+skip_trailer"

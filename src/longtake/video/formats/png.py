@@ -12,7 +12,7 @@ from PIL import Image
 
 from longtake.video import durable
 from longtake.video.encoding import Encoding
-from longtake.video.paths import FRAME_FILE, frame_file, state_folder
+from longtake.video.files import FRAME_FILE, frame_file, state_folder
 from longtake.video.record import unlike
 from longtake.video.writer import Mark, Writer
 

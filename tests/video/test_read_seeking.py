@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from longtake.errors import InputError
-from longtake.video.read import read_frames
-from longtake.video.seekable import open_video
+from longtake.video.read import open_video, read_frames
 
 
 def write_film(

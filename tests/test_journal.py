@@ -1,6 +1,6 @@
 """Prompts as subtitles."""
 
-from longtake.video.vtt import webvtt
+from longtake.journal import webvtt
 
 
 def test_prompts_become_cues() -> None:
