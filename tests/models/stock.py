@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from diffusers import WanPipeline
 from torch import Tensor
 
 from longtake.schedule import Schedule, to_x0
@@ -39,6 +40,19 @@ def _wan(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     return pipeline.transformer(x, timestep, text).sample
 
 
+def _vace(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    # Its own cleans prompts by a package that longtake does not need.
+    text = WanPipeline._get_t5_prompt_embeds(pipeline, prompt, max_sequence_length=512)
+    stride, side = pipeline.vae_scale_factor_temporal, pipeline.vae_scale_factor_spatial
+    frames, height, width = stride * (x.shape[2] - 1) + 1, side * x.shape[3], side * x.shape[4]
+    video, mask, references = pipeline.preprocess_conditions(
+        height=height, width=width, num_frames=frames, dtype=torch.float32, device="cpu"
+    )
+    given = pipeline.prepare_video_latents(video, mask, references, device="cpu")
+    control = torch.cat([given, pipeline.prepare_masks(mask, references)], dim=1)
+    return pipeline.transformer(x, timestep, text, control_hidden_states=control).sample
+
+
 def _ltx(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     text, valid, _, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
     frames, height, width = x.shape[2:]
@@ -60,6 +74,7 @@ STOCK: dict[str, Call] = {
     "UNetMotionModel": _motion,
     "LatteTransformer3DModel": _latte,
     "WanTransformer3DModel": _wan,
+    "WanVACETransformer3DModel": _vace,
     "LTXVideoTransformer3DModel": _ltx,
 }
 """By the class of a network."""

@@ -86,6 +86,18 @@ FAMILIES: dict[str, Family] = {
         optional=frozenset({"transformer_2", "image_encoder", "image_processor"}),
         takes_turns=True,
     ),
+    "WanVACETransformer3DModel": Family(
+        room="longtake.models.wan",
+        models="Wan2.1 VACE",
+        pipeline="WanVACEPipeline",
+        networks={
+            "transformer": "WanVACETransformer3DModel",
+            "transformer_2": "WanVACETransformer3DModel",
+            "vae": "AutoencoderKLWan",
+            "text_encoder": "UMT5EncoderModel",
+        },
+        optional=frozenset({"transformer_2"}),
+    ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",
         models="Wan's transformer on pictures' latents",

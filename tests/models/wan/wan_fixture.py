@@ -12,6 +12,8 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from transformers import (
     CLIPImageProcessorPil,
@@ -49,7 +51,7 @@ def tiny_vae(**settings: Any) -> AutoencoderKLWan:
     return AutoencoderKLWan(**narrow | settings).eval()
 
 
-def tiny_transformer(**settings: Any) -> WanTransformer3DModel:
+def tiny_transformer(kind: Any = WanTransformer3DModel, **settings: Any) -> Any:
     narrow: dict[str, Any] = {
         "num_attention_heads": 2,
         "attention_head_dim": 24,
@@ -61,7 +63,7 @@ def tiny_transformer(**settings: Any) -> WanTransformer3DModel:
         "num_layers": 2,
         "rope_max_seq_len": 64,
     }
-    return WanTransformer3DModel(**narrow | settings)
+    return kind(**narrow | settings)
 
 
 def tiny_wan(
@@ -102,6 +104,20 @@ def tiny_5b(parent: Path, kind: Any = WanPipeline) -> Path:
     return tiny_wan(parent, "tiny-5b", kind, lambda: {"vae": tiny_vae(**RESIDUAL)}, extras, expand_timesteps=True)
 
 
+def sharp_vae() -> AutoencoderKLWan:
+    """Return one whose latents of pictures differ as those of a trained one do: a random one makes much the same of
+    all."""
+    return tiny_vae(latents_mean=[0.0] * CHANNELS, latents_std=[0.01] * CHANNELS)
+
+
+def woken(transformer: Any) -> Any:
+    """Let the frames of a window count for each other."""
+    with torch.no_grad():
+        for block in transformer.blocks:
+            block.attn1.to_v.weight *= 300
+    return transformer
+
+
 def tiny_from_pictures(parent: Path, name: str) -> Path:
     """Save a model that is shown pictures, as those of Wan2.1 (`i2v`, `flf2v`) and Wan2.2 (`i2v-a14b`) are."""
     channels = {"in_channels": 2 * CHANNELS + 4}
@@ -109,8 +125,8 @@ def tiny_from_pictures(parent: Path, name: str) -> Path:
 
     def parts() -> dict[str, Any]:
         if name == "i2v-a14b":
-            experts = {part: tiny_transformer(**channels) for part in ("transformer", "transformer_2")}
-            return experts | {"image_encoder": None, "image_processor": None}
+            experts = {part: woken(tiny_transformer(**channels)) for part in ("transformer", "transformer_2")}
+            return experts | {"vae": sharp_vae()} | {"image_encoder": None, "image_processor": None}
         clip = CLIPVisionConfig(
             hidden_size=16,
             intermediate_size=32,
@@ -131,3 +147,13 @@ def tiny_from_pictures(parent: Path, name: str) -> Path:
     # As the released folders call it, which were saved where another backend is.
     index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor"))
     return root
+
+
+def tiny_vace(parent: Path) -> Path:
+    """Save a model with blocks of its own for known frames, as Wan2.1 VACE is."""
+
+    def parts() -> dict[str, Any]:
+        network = tiny_transformer(WanVACETransformer3DModel, vace_layers=[0], vace_in_channels=2 * CHANNELS + 64)
+        return {"transformer": woken(network), "vae": sharp_vae()}
+
+    return tiny_wan(parent, "tiny-vace", WanVACEPipeline, parts, SIZES)

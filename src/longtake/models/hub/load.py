@@ -52,7 +52,8 @@ def load_pipeline(
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
     parts = {name: _load(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
     others = [other for part, other in family.pipeline_with.items() if part in parts]
-    kind = getattr(diffusers, (others or [family.pipeline])[0], None)
+    with _quiet_libraries():
+        kind = getattr(diffusers, (others or [family.pipeline])[0], None)
     if kind is None:
         return SimpleNamespace(**parts)
     wanted = inspect.signature(kind.__init__).parameters
@@ -136,7 +137,8 @@ def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:
     """Load a tokenizer of transformers, or what prepares pictures, from its folder. Raises CheckpointError for missing
     or damaged files, InputError for a class that the library does not have."""
     known = re.fullmatch(r"\w*(Tokenizer(Fast)?|ImageProcessor(Fast|Pil)?)", class_name)
-    kind = getattr(transformers, class_name, None) if known else None
+    with _quiet_libraries():
+        kind = getattr(transformers, class_name, None) if known else None
     if kind is None:
         raise InputError(f"{place} is of a {class_name!r}, which transformers {transformers.__version__} does not have")
     with one_line_errors(place), _quiet_libraries():

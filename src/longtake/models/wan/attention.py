@@ -8,11 +8,11 @@ queries can stay at time 0 while keys are turned by their frame's offset.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
-from diffusers import WanTransformer3DModel
-from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed, WanTransformerBlock
+from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from longtake.attention import FrameMixer, Rotate, attention
 from longtake.models.hooks import swapped
 from longtake.models.wan.spec import TEXT_TOKENS
 
+WanTransformer = WanTransformer3DModel | WanVACETransformer3DModel
 Table = Float[Tensor, "1 tokens 1 headwidth"]
 Keys = Float[Tensor, "sequences frames_x_tokens heads headwidth"]
 
@@ -126,7 +127,7 @@ def temporal_rotation(rope: WanRotaryPosEmbed, reach: int) -> Rotate:
 
 
 @contextmanager
-def frame_texts(transformer: WanTransformer3DModel, rows: Int[Tensor, "windows_x_frames"]) -> Iterator[None]:
+def frame_texts(transformer: WanTransformer, rows: Int[Tensor, "windows_x_frames"]) -> Iterator[None]:
     """Let every frame attend to its own row of the texts that the transformer is given, while the context lasts."""
     processor = FrameText([(rows == text).nonzero()[:, 0] for text in range(int(rows.max()) + 1)])
     with ExitStack() as stack:
@@ -136,7 +137,7 @@ def frame_texts(transformer: WanTransformer3DModel, rows: Int[Tensor, "windows_x
 
 
 @contextmanager
-def mixed_frames(transformer: WanTransformer3DModel, mixer: FrameMixer, reach: int) -> Iterator[None]:
+def mixed_frames(transformer: WanTransformer, mixer: FrameMixer, reach: int) -> Iterator[None]:
     """Let `mixer` bring the tokens of all frames together while the context lasts; see `temporal_rotation`."""
     processor = MixedFrames(mixer, temporal_rotation(transformer.rope, reach))
     with ExitStack() as stack:
@@ -146,8 +147,11 @@ def mixed_frames(transformer: WanTransformer3DModel, mixer: FrameMixer, reach: i
         yield
 
 
-def _blocks(transformer: WanTransformer3DModel) -> list[WanTransformerBlock]:
-    return [block for block in transformer.blocks if isinstance(block, WanTransformerBlock)]
+def _blocks(transformer: WanTransformer) -> list[Any]:
+    stacks = [transformer.blocks]
+    if isinstance(transformer, WanVACETransformer3DModel):
+        stacks.append(transformer.vace_blocks)
+    return [block for stack in stacks for block in stack]
 
 
 def _headed(attn: WanAttention, x: Tensor) -> Tensor:

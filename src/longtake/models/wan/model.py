@@ -1,5 +1,6 @@
 """The models of the Wan family, by what their transformers are given beside the noise (arXiv 2503.20314)."""
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,7 +13,8 @@ from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise
 from longtake.models.hub.configs import Configs
 from longtake.models.known_frames import CleanFrames, whole_window
 from longtake.models.wan.base import WanBase
-from longtake.models.wan.pictures import ShownPictures
+from longtake.models.wan.network import Beside
+from longtake.models.wan.pictures import picture_channels, vace_control
 from longtake.models.wan.spec import kind_of
 from longtake.schedule import Schedule
 
@@ -42,15 +44,21 @@ class WanModel(WanBase, CleanFrames, TemporalHooks):
         return self.experts.mixing(mixer, self.spec.num_frames - 1)
 
 
-class WanFromPictures(WanBase, PerFrameNoise, Infill, Continuation):
-    """Picture to video: known frames beside the noise, in channels of their own, with a mask that says which they are.
+class WanShown(WanBase, Infill, Continuation):
+    """A network that is shown known frames beside a window that has all frames noisy, as it was in training."""
 
-    Those of Wan2.1 also attend to what CLIP sees in the known pictures: one, or the first and the last.
-    """
+    last: tuple[Known | None, int, Beside] | None = None
+    """What was shown in the last call, and of what; every step asks for the same."""
 
-    def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
-        super().__init__(pipeline, spec, configs)
-        self.shown = ShownPictures(self)
+    @abstractmethod
+    def show(self, known: Known | None, num_frames: int) -> Beside:
+        """Return what goes beside windows of so many latent frames of which these pixel frames are known."""
+
+    def beside(self, known: Known | None, x: Latents) -> Beside:
+        """Return what goes beside windows x, that of the last call if it is the same."""
+        if self.last is None or self.last[0] is not known or self.last[1] != x.shape[2]:
+            self.last = known, x.shape[2], self.show(known, x.shape[2])
+        return self.last[2] if known is not None else self.last[2].of([0] * len(x))
 
     def denoise(
         self,
@@ -60,8 +68,8 @@ class WanFromPictures(WanBase, PerFrameNoise, Infill, Continuation):
         condition: Condition,
         prompt_index: FrameIndex,
     ) -> Latents:
-        """Return x0 of windows of which nothing is known, which the network has never seen in training."""
-        beside = self.shown.beside(None, x)
+        """Return x0 of windows of which nothing is known; a level a window, or a frame where the network takes that."""
+        beside = self.beside(None, x)
         return self.experts.x0(x, level, schedule, condition.rows["text"], prompt_index, beside)
 
     def denoise_between(
@@ -74,7 +82,7 @@ class WanFromPictures(WanBase, PerFrameNoise, Infill, Continuation):
         known: Known,
     ) -> Latents:
         """Return x0 of windows with known pixel frames, noisy ones in x like all others."""
-        beside = self.shown.beside(known, x)
+        beside = self.beside(known, x)
         return self.experts.x0(x, level, schedule, condition.rows["text"], prompt_index, beside)
 
     def denoise_after(
@@ -88,12 +96,32 @@ class WanFromPictures(WanBase, PerFrameNoise, Infill, Continuation):
     ) -> Latents:
         """Return x0 of the frames x that follow known ones, which begin the window."""
         x, prompts = whole_window(x, level, schedule, prompt_index, known)
-        beside = self.shown.beside(known, x)
+        beside = self.beside(known, x)
         x0 = self.experts.x0(x, level, schedule, condition.rows["text"], prompts, beside)
         return x0[:, :, known.latents.shape[2] :]
 
 
-MODELS: dict[str, type[WanModel] | type[WanFromPictures]] = {"text": WanModel, "pictures": WanFromPictures}
+class WanFromPictures(WanShown, PerFrameNoise):
+    """Picture to video: known frames in channels of their own, and in Wan2.1 what CLIP sees in one of them or two."""
+
+    def show(self, known: Known | None, num_frames: int) -> Beside:
+        """Return channels beside those of the noise; see `picture_channels`."""
+        return picture_channels(self, known, num_frames)
+
+
+class WanVace(WanShown):
+    """VACE (Jiang et al., 2025, arXiv 2503.07598): known frames through blocks of their own beside the network's."""
+
+    def show(self, known: Known | None, num_frames: int) -> Beside:
+        """Return what steers the network; see `vace_control`."""
+        return vace_control(self, known, num_frames)
+
+
+MODELS: dict[str, type[WanModel] | type[WanFromPictures] | type[WanVace]] = {
+    "text": WanModel,
+    "pictures": WanFromPictures,
+    "vace": WanVace,
+}
 
 
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> WanBase:

@@ -1,4 +1,4 @@
-"""Calls of WanTransformer3DModel, which predicts the flow from picture to noise (arXiv 2503.20314)."""
+"""Calls of WanTransformer3DModel and its like, which predict the flow from picture to noise (arXiv 2503.20314)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from longtake.attention import FrameMixer
 from longtake.errors import InputError
 from longtake.model import VideoSpec
 from longtake.models.schedules import flow_schedule, given_levels
-from longtake.models.wan.attention import frame_texts, mixed_frames
+from longtake.models.wan.attention import WanTransformer, frame_texts, mixed_frames
 from longtake.schedule import Schedule, Spacing, to_x0
 
 Text = Float[Tensor, "prompts tokens textwidth"]
@@ -25,16 +24,20 @@ Text = Float[Tensor, "prompts tokens textwidth"]
 class Beside:
     """What a network is given beside noisy windows."""
 
-    channels: Latents
+    channels: Latents | None = None
     """Appended to those of the noise."""
     pictures: Float[Tensor, "windows pictures tokens imagewidth"] | None = None
     """What CLIP sees in pictures, which every frame attends to."""
+    control: Latents | None = None
+    """What VACE's own blocks are given."""
 
     def of(self, windows: Sequence[int] | Tensor) -> "Beside":
         """Return that of some windows."""
-        return Beside(
-            channels=self.channels[windows], pictures=None if self.pictures is None else self.pictures[windows]
-        )
+        parts = {name: tensor[windows] for name, tensor in vars(self).items() if tensor is not None}
+        return Beside(**parts)
+
+
+NOTHING = Beside()
 
 
 class Experts:
@@ -42,7 +45,7 @@ class Experts:
 
     def __init__(self, pipeline: Any, boundary: float | None) -> None:
         """Take those of a pipeline; `boundary` is the timestep from which up the first one is right."""
-        self.transformers: list[WanTransformer3DModel] = [pipeline.transformer]
+        self.transformers: list[WanTransformer] = [pipeline.transformer]
         if boundary is not None:
             self.transformers.append(pipeline.transformer_2)
         self.boundary = boundary or 0.0
@@ -55,7 +58,7 @@ class Experts:
         schedule: Schedule,
         text: Text,
         prompt_index: FrameIndex,
-        beside: Beside | None = None,
+        beside: Beside = NOTHING,
     ) -> Latents:
         """Return x0 of windows; see `flow_x0`. A window whose frames belong to both experts is given to both."""
         is_noisy = (schedule.timestep[level.cpu()].float() >= self.boundary).to(x.device)
@@ -68,8 +71,7 @@ class Experts:
                 continue
             rows = prompt_index[windows.to(prompt_index.device)]
             levels = level[windows.to(level.device)]
-            shown = beside and beside.of(windows)
-            made = flow_x0(self.transformers[expert], x[windows], levels, schedule, text, rows, shown)
+            made = flow_x0(self.transformers[expert], x[windows], levels, schedule, text, rows, beside.of(windows))
             x0[windows] = torch.where(wanted[windows].reshape(len(windows), 1, -1, 1, 1), made, x0[windows])
             self.last = expert
         return x0
@@ -84,13 +86,13 @@ class Experts:
 
 
 def flow_x0(
-    transformer: WanTransformer3DModel,
+    transformer: WanTransformer,
     x: Latents,
     level: FrameLevels | Int[Tensor, "windows"],
     schedule: Schedule,
     text: Text,
     prompt_index: FrameIndex,
-    beside: Beside | None = None,
+    beside: Beside = NOTHING,
 ) -> Latents:
     """Return x0 of windows; a level a window or a frame, and for every frame the row of its prompt in `text`."""
     network: Any = transformer
@@ -98,14 +100,15 @@ def flow_x0(
     if level.ndim == 2:
         # One timestep a token is what the network takes in its place.
         timestep = timestep.repeat_interleave(x.shape[3] * x.shape[4] // network.config.patch_size[1] ** 2, dim=1)
-    pictures = None if beside is None else beside.pictures
     # What a frame attends to: its prompt, and its window's pictures.
-    owner = torch.zeros_like(prompt_index) if pictures is None else _window_of(prompt_index)
+    owner = torch.zeros_like(prompt_index) if beside.pictures is None else _window_of(prompt_index)
     pairs, rows = torch.stack([owner, prompt_index]).flatten(1).to(x.device).unique(dim=1, return_inverse=True)
-    given = x if beside is None else torch.cat([x, beside.channels.to(x)], dim=1)
-    seen = None if pictures is None else pictures[pairs[0]].flatten(0, 1)
+    dtype = network_dtype(transformer)
+    given = x if beside.channels is None else torch.cat([x, beside.channels.to(x)], dim=1)
+    seen = None if beside.pictures is None else beside.pictures[pairs[0]].flatten(0, 1)
+    control = {} if beside.control is None else {"control_hidden_states": beside.control.to(dtype)}
     with torch.inference_mode(), frame_texts(transformer, rows):
-        (flow,) = network(given.to(network_dtype(transformer)), timestep, text[pairs[1]], seen, return_dict=False)
+        (flow,) = network(given.to(dtype), timestep, text[pairs[1]], seen, **control, return_dict=False)
     at = schedule.now(level.reshape(len(level), 1, -1, 1, 1))
     return to_x0(flow, x, at, "flow").to(x.dtype)
 
@@ -115,7 +118,7 @@ def _window_of(prompt_index: FrameIndex) -> FrameIndex:
     return torch.arange(len(prompt_index), device=prompt_index.device)[:, None].expand_as(prompt_index)
 
 
-def network_dtype(transformer: WanTransformer3DModel) -> torch.dtype:
+def network_dtype(transformer: WanTransformer) -> torch.dtype:
     """Return the format in which it computes; some of its other layers stay in float32."""
     return transformer.patch_embedding.weight.dtype
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from longtake.arrays import Latents
 from longtake.model import Known
@@ -18,42 +19,43 @@ WindowPixels = Float[Tensor, "windows pixel_frames 3 pixel_height pixel_width"]
 GREY = 0.5
 
 
-class ShownPictures:
-    """What a picture-to-video network is shown; that of the last call is kept, since every step asks for the same."""
+def picture_channels(model: "WanBase", known: Known | None, num_frames: int) -> Beside:
+    """Return what a picture-to-video network is given: a mask, 1 where pixel frames are known, these among grey ones,
+    and what CLIP sees."""
+    frames, is_known = grey_window(model, known, num_frames)
+    # The first frame of the video has a latent of its own, whose mask has room for all the others' frames.
+    first = is_known[:1].repeat(model.spec.timing.stride)
+    mask = torch.cat([first, is_known[1:]]).view(num_frames, -1).T[None]
+    latents = encoded(model, frames)
+    spread = mask[..., None, None].to(latents).expand(len(latents), -1, -1, *latents.shape[3:])
+    return Beside(channels=torch.cat([spread, latents], dim=1), pictures=_seen(model, frames))
 
-    def __init__(self, model: "WanBase") -> None:
-        self.model = model
-        self.last: tuple[Known | None, int, Beside] | None = None
 
-    def beside(self, known: Known | None, x: Latents) -> Beside:
-        """Return what goes beside whole windows x: the mask, known frames among grey ones, and what CLIP sees."""
-        num_frames = x.shape[2]
-        if self.last is None or self.last[0] is not known or self.last[1] != num_frames:
-            self.last = known, num_frames, self._beside(known, num_frames)
-        kept = self.last[2]
-        return kept if len(kept.channels) == len(x) else kept.of([0] * len(x))
+def vace_control(model: "WanBase", known: Known | None, num_frames: int) -> Beside:
+    """Return what VACE is given: known frames among grey ones, nothing but grey for those to make anew, and a mask, 1
+    where a frame is to be made, a channel for every pixel of a latent's cell."""
+    frames, is_known = grey_window(model, known, num_frames)
+    kept = encoded(model, frames)
+    grey = encoded(model, torch.full_like(frames[:1], GREY)).expand_as(kept)
+    # The stock pipeline asks one pixel frame of every latent, in the middle of those that share it out evenly.
+    wanted = functional.interpolate((~is_known).to(kept)[None, None], size=num_frames, mode="nearest-exact")
+    cell = (frames.shape[3] // kept.shape[3]) ** 2
+    mask = wanted[..., None, None].expand(len(kept), cell, -1, *kept.shape[3:])
+    return Beside(control=torch.cat([kept, grey, mask], dim=1))
 
-    def _beside(self, known: Known | None, num_frames: int) -> Beside:
-        model = self.model
-        frames, is_known = grey_window(model, known, num_frames)
-        # The first frame of the video has a latent of its own, whose mask has room for all the others' frames.
-        first = is_known[:1].repeat(model.spec.timing.stride)
-        mask = torch.cat([first, is_known[1:]]).view(num_frames, -1).T[None]
-        latents = encoded(model, frames)
-        spread = mask[..., None, None].to(latents).expand(len(latents), -1, -1, *latents.shape[3:])
-        return Beside(channels=torch.cat([spread, latents], dim=1), pictures=self._seen(frames, is_known))
 
-    def _seen(self, frames: WindowPixels, is_known: Tensor) -> Tensor | None:
-        """Return what CLIP sees in the known pictures, (windows, pictures, tokens, width); None without CLIP."""
-        pipeline, config = self.model.pipeline, self.model.pipeline.transformer.config
-        if config.image_dim is None:
-            return None
-        ends = [0, -1] if config.pos_embed_seq_len is not None else [0]
-        pictures = frames[:, ends].flatten(0, 1).mul(255).round().to(torch.uint8).cpu()
-        given: Any = pipeline.image_processor(images=list(pictures), return_tensors="pt")
-        with torch.inference_mode():
-            states = pipeline.image_encoder(given.pixel_values.to(self.model.device), output_hidden_states=True)
-        return states.hidden_states[-2].to(self.model.dtype).unflatten(0, (len(frames), -1))
+def _seen(model: "WanBase", frames: WindowPixels) -> Tensor | None:
+    """Return what CLIP sees in the first frames of windows, or in both ends, (windows, pictures, tokens, width); None
+    without CLIP."""
+    pipeline, config = model.pipeline, model.pipeline.transformer.config
+    if config.image_dim is None:
+        return None
+    ends = [0, -1] if config.pos_embed_seq_len is not None else [0]
+    pictures = frames[:, ends].flatten(0, 1).mul(255).round().to(torch.uint8).cpu()
+    given: Any = pipeline.image_processor(images=list(pictures), return_tensors="pt")
+    with torch.inference_mode():
+        states = pipeline.image_encoder(given.pixel_values.to(model.device), output_hidden_states=True)
+    return states.hidden_states[-2].to(model.dtype).unflatten(0, (len(frames), -1))
 
 
 def grey_window(model: "WanBase", known: Known | None, num_frames: int) -> tuple[WindowPixels, Tensor]:

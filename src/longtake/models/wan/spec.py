@@ -1,6 +1,6 @@
 """What can be known of the Wan family before its weights are loaded (Wan Team, 2025, arXiv 2503.20314).
 
-Wan2.1 T2V, I2V and FLF2V, Wan2.2 T2V and I2V A14B and TI2V 5B, whatever pipeline saved them. Imports no torch.
+Wan2.1 T2V, I2V, FLF2V and VACE, Wan2.2 T2V and I2V A14B and TI2V 5B, whatever pipeline saved them. Imports no torch.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from longtake.models.hub.configs import Part as Config
 from longtake.models.hub.find import INDEX
 from longtake.request import GuidanceByLevel
 
-Kind = Literal["text", "pictures"]
-"""What a network is given beside the noise: nothing, or known frames in channels of their own."""
+Kind = Literal["text", "pictures", "vace"]
+"""What a network is given beside the noise: nothing, or known frames, in channels or in blocks of their own."""
 
 TEXT_TOKENS = 512
 """Tokens of a prompt, to which the stock pipeline cuts or pads it."""
 
 # What the authors' examples use: 81 frames at 16 per second; the 5B model of Wan2.2 makes 121 at 24 per second.
 NATIVE: dict[str, Any] = {"fps": 16.0, "guidance": 5.0, "num_frames": 21, "size": [480, 832]}
-EXPERTS: dict[Kind, tuple[float, float]] = {"text": (4.0, 3.0), "pictures": (3.5, 3.5)}
+EXPERTS: dict[Kind, tuple[float, float]] = {"text": (4.0, 3.0), "pictures": (3.5, 3.5), "vace": (5.0, 5.0)}
 """Guidance of the expert for much noise, and of that for little, by Wan2.2's authors."""
 NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "size": [704, 1280]}
 
@@ -63,6 +63,9 @@ class Transformer:
     """Width of what CLIP sees in pictures, for networks that attend to it."""
     pos_embed_seq_len: Count | None = None
     """Set where it sees two of them."""
+    vace_layers: tuple[int, ...] = ()
+    """Layers beside which VACE has blocks of its own."""
+    vace_in_channels: Count = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,8 @@ def spec(configs: Configs) -> VideoSpec:
     kind = kind_of(configs)
     _check_parts(configs, network, kind)
     tokens, inner = height * width // unit**2, network.num_attention_heads * network.attention_head_dim
-    flops = network.num_layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
+    layers = network.num_layers + len(network.vace_layers)
+    flops = layers * layer_flops(extras.num_frames * tokens, inner, network.ffn_dim)
     return VideoSpec(
         name=configs.name,
         num_frames=extras.num_frames,
@@ -233,7 +237,13 @@ def layer_flops(tokens: int, width: int, ffn: int) -> int:
 def kind_of(configs: Configs) -> Kind:
     """Return what the network is given beside the noise, by its channels. Raises InputError for another number."""
     part, vae = configs.parts["transformer"], configs.parts["vae"].read(Autoencoder)
-    channels, latents, mask = part.read(Transformer).in_channels, vae.z_dim, vae.scale_factor_temporal
+    network, latents, mask = part.read(Transformer), vae.z_dim, vae.scale_factor_temporal
+    channels = network.in_channels
+    if part.config["_class_name"] == "WanVACETransformer3DModel":
+        wanted = (latents, 2 * latents + vae.scale_factor_spatial**2)
+        if (channels, network.vace_in_channels) != wanted:
+            raise part.error(f"in_channels and vace_in_channels are not {wanted[0]} and {wanted[1]}")
+        return "vace"
     if channels not in (latents, 2 * latents + mask):
         raise InputError(
             f"{part.where}: in_channels {channels}: the network takes {channels} channels where the latents have "
@@ -245,6 +255,8 @@ def kind_of(configs: Configs) -> Kind:
 def _capabilities(kind: Kind, network: Transformer, is_5b: bool) -> frozenset[type[VideoModel]]:
     if kind == "text":
         return frozenset({PerFrameNoise, TemporalHooks, *([Continuation] if is_5b else [])})
+    if kind == "vace":
+        return frozenset({Infill, Continuation})
     # What attends to CLIP's picture of both ends needs both, what attends to one only that.
     ends = {Infill} if network.pos_embed_seq_len else {Continuation} if network.image_dim else {Infill, Continuation}
     return frozenset({PerFrameNoise, *ends})
