@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import LatentFrames
-from longtake.decoding import Decoder, decode_pixels, pack_decoder, unpack_decoder
+from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Continuation, Infill, Known, Strided, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
@@ -55,8 +55,8 @@ def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Wo
     return work
 
 
-def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFrames:
-    """Return the latents of a node's window, on the CPU, the given ones among them bit for bit.
+def sample(setting: Setting, node: Node, given: Tensor | None) -> Tensor:
+    """Return the frames of a node's window, on the CPU, as latents or as pixels, the given ones among them bit for bit.
 
     `given`: none for the first call of all, the frame that a later tree goes on from, or the frames of the window that
     are known, in their order.
@@ -67,37 +67,52 @@ def sample(setting: Setting, node: Node, given: LatentFrames | None) -> LatentFr
         return given
     # A window is whole, with noise at known places too, but for one that goes on: its known frame comes beside it.
     goes_on = node.level == 1 and node.index > 0
-    frames = window[1:] if goes_on else window
-    windows, guidance = setting.windows(setting.schedule, [plan.prompts(frames)]), plan.call_guidance(node.level)
-    if given is None:
+    rows = plan.latent_prompts(window)[1 if goes_on else 0 :]
+    windows, guidance = setting.windows(setting.schedule, [rows]), plan.call_guidance(node.level)
+    known = None if given is None else _handed(setting, given, () if goes_on else places)
+    if known is None:
         denoiser = free(model, windows, guidance, setting.world.cfg)
     elif goes_on:
         assert isinstance(model, Continuation)
-        denoiser = after(model, windows, guidance, _handed(setting, given, ()), setting.world.cfg)
+        denoiser = after(model, windows, guidance, known, setting.world.cfg)
     else:
-        denoiser = between(model, windows, guidance, _handed(setting, given, places), setting.world.cfg)
+        denoiser = between(model, windows, guidance, known, setting.world.cfg)
 
     def noise(level: int) -> Tensor:
-        return setting.draw(len(frames), "node-step", *node, level)
+        return setting.draw(len(rows), "node-step", *node, level)
 
-    x = setting.draw(len(frames), "node", *node).to(setting.dtype)
+    x = setting.draw(len(rows), "node", *node).to(setting.dtype)
     with model.lock, model.strided(window.step) if isinstance(model, Strided) else nullcontext():
-        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)[0].cpu()
-    if given is None:
-        return made
-    made = torch.cat([given, made], dim=1) if goes_on else made
-    made[:, places] = given
+        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)[0]
+    if known and goes_on:
+        made = torch.cat([known.latents[0].to(made), made], dim=1)
+    made = _as_handed(model, made)
+    if given is not None:
+        made[:, places] = given
     return made
 
 
-def _handed(setting: Setting, given: LatentFrames, places: Sequence[int]) -> Known:
+def _as_handed(model: VideoModel, latents: LatentFrames) -> Tensor:
+    """Return the result of a call as others are given it, on the CPU: as latents, or as pixels of 8 bits, decoded from
+    the call's own start, (3, frames, height, width)."""
+    if model.spec.known == "latent":
+        return latents.cpu()
+    return torch.from_numpy(decode_clip(model, latents)).permute(3, 0, 1, 2).contiguous()
+
+
+def _handed(setting: Setting, given: Tensor, places: Sequence[int]) -> Known:
     """Return known frames as the network is shown them: at their places in the window, or as what it goes on from."""
-    given = given.to(setting.model.device)
+    given, model = given.to(setting.model.device), setting.model
+    if model.spec.known == "pixel":
+        frames = given.transpose(0, 1) / 255
+        with model.lock:
+            latents = torch.cat([model.encode_frames(frame[None]) for frame in frames], dim=1).to(setting.dtype)
+        return Known(latents=latents[None], places=tuple(places), pixels=frames[None])
     if setting.plan.settings.handoff == "latent":
         return Known(latents=given[None], places=tuple(places))
-    frames, _ = setting.model.decode(given, None, last=True)
-    with setting.model.lock:
-        latents = setting.model.encode_frames(frames).to(given.dtype)
+    frames, _ = model.decode(given, None, last=True)
+    with model.lock:
+        latents = model.encode_frames(frames).to(given.dtype)
     return Known(latents=latents[None], places=tuple(places), pixels=frames[None])
 
 
@@ -150,6 +165,9 @@ class Tree:
         """Put given keyframes where the result of the first call would be."""
         key = self._task(Node(1, 0), None).key
         if self.keyframes is not None and key not in store:
+            if model.spec.known == "pixel":
+                store.put(key, torch.tensor(self.keyframes).permute(3, 0, 1, 2).contiguous())
+                return
             frames = torch.from_numpy(self.keyframes).to(model.device, torch.float32).permute(0, 3, 1, 2) / 255
             with model.lock:
                 latents = model.encode_frames(frames)
@@ -181,7 +199,7 @@ class Tree:
         if edges:
             yield from run_tasks(before.first(store), children, partial(before.given, store), executor, store)
 
-    def given(self, store: Store, task: Task) -> LatentFrames | None:
+    def given(self, store: Store, task: Task) -> Tensor | None:
         """Return the frames that a task is given: of its parent's result, and of what it was in the story before."""
         node = Node(*task.name[:2])
         places = self.plan.ladder.given(node)
@@ -241,7 +259,11 @@ def drive(
             if source not in done and task.name[0] < plan.ladder.depth:
                 yield _chunk(plan, decoder, None, _state(store, start, decoder), doing=_words(plan, task))
         pixels, before, start = None, decoder, frames.stop
-        if writes and plan.spec.clip_decoder:
+        if writes and plan.spec.known == "pixel":
+            places = [plan.ladder.window(source).index(frame) for frame in frames]
+            pixels = store.get(done[source])[:, places].permute(1, 2, 3, 0).numpy()
+            decoder = replace(decoder, frames=decoder.frames + len(frames))
+        elif writes and plan.spec.clip_decoder:
             pixels = _decoded_apart(model, plan, frames, lambda node: store.get(done[node]))
             decoder = replace(decoder, frames=decoder.frames + len(frames))
         elif writes:

@@ -66,6 +66,11 @@ class NuwaXlPlan(Plan):
                 return guidance
         return self.guidance
 
+    def latent_prompts(self, window: range) -> list[int]:
+        """Return the row of the prompt table for every latent frame of a window of frames of the video."""
+        timing, rows = self.spec.timing, self.prompts(window)
+        return [rows[timing.pixel_frames(latent)] for latent in range(timing.latent_frames(len(window)))]
+
     def prompts(self, frames: range) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for frames; those after the end have the
         prompt of the last one."""
@@ -126,8 +131,14 @@ class NuwaXl(Stochastic, TaskSampler):
         self.check_eta()
         if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
             raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
-        if not spec.frame_by_frame:
+        if not spec.frame_by_frame and spec.known != "pixel":
             raise InputError(f"nuwa-xl needs a latent for every frame, which {spec.name} does not have; use chunked")
+        if spec.needs_pictures and self.keyframes is None:
+            raise InputError(f"{spec.name} was always shown pictures in training; give a storyboard as keyframes")
+        if spec.known == "pixel" and self.fit == "stretch":
+            raise InputError(f"a call of {spec.name} has a fixed length, which stretch cannot change; use cut")
+        if spec.known == "pixel" and self.handoff == "pixel":
+            raise InputError(f"handoff has no effect on {spec.name}, which is always handed pixels; leave it out")
         ladder = self._ladder(request, spec)
         if self.fine_guidance is not None and ladder.depth == 1:
             raise InputError("fine_guidance has no effect on one level, which fills no gaps; leave it out")
@@ -155,14 +166,16 @@ class NuwaXl(Stochastic, TaskSampler):
             stories=self._stories(request, spec, is_row),
         )
         per_call = steps * num_branches(plan.call_guidance(ladder.depth))
-        return _counted(replace(plan, forwards_per_frame=per_call / (spec.num_frames - 2)))
+        return _counted(replace(plan, forwards_per_frame=per_call / (ladder.lengths[-1] - 2)))
 
     def _ladder(self, request: Request, spec: VideoSpec) -> Ladder:
+        # A call makes frames of the video: where it is handed pixels, as many as its latents decode to.
+        length = spec.timing.pixel_frames(spec.num_frames)
         if self.keyframes is None:
-            return fitted_ladder(spec.num_frames, request.frames, self.depth, self.fit)
+            return fitted_ladder(length, request.frames, self.depth, self.fit)
         if self.depth is not None or self.fit != "cut":
             raise InputError("depth and fit have no effect beside keyframes, which decide the tree; leave them out")
-        return ladder_between(len(keyframe_files(self.keyframes, spec)), spec.num_frames, request.frames)
+        return ladder_between(len(keyframe_files(self.keyframes, spec)), length, request.frames)
 
     def _stories(self, request: Request, spec: VideoSpec, is_row: bool) -> tuple[PromptTimeline, ...]:
         if not self.before:
@@ -238,9 +251,19 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
         plan,
         forwards=_forwards(plan, list(map(sub, counts, idle))),
         tasks=sum(counts),
-        stored_frames=sum(counts) * plan.spec.num_frames,
-        decoded=_decoded(plan) + (given if handoff == "pixel" else 0),
+        stored_frames=sum(counts) * _stored(plan.spec),
+        decoded=sum(counts) * plan.spec.num_frames
+        if plan.spec.known == "pixel"
+        else _decoded(plan) + (given if handoff == "pixel" else 0),
     )
+
+
+def _stored(spec: VideoSpec) -> int:
+    """Return how many latent frames, float32, take as much as the result of a call: its latents, or its pixels."""
+    if spec.known == "latent":
+        return spec.num_frames
+    pixels = 3 * spec.height * spec.width * spec.timing.pixel_frames(spec.num_frames)
+    return -(-pixels * spec.num_frames // (LATENT_BYTES * prod(spec.latent_shape)))
 
 
 def _decoded(plan: NuwaXlPlan) -> int:
