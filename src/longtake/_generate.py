@@ -60,12 +60,9 @@ def generate(
 
     The same call after any interruption continues; on a finished file it does nothing. Raises CapabilityError,
     InputError or OutputError before any work is done. `progress` hears of warnings and frames, else standard error.
-
     With a `world` (see `joined_world`) its processes share the work: each makes the same call, and the first one writes
-    and calls `progress`. Any other number of processes may continue the run.
-
-    An `executor`, whose workers start with `start_work`, does a sampler's tasks; `made` is all
-    that the sampler would yield, where a batch has made it already.
+    and calls `progress`; any other number of processes may continue. An `executor`, whose workers start with
+    `start_work`, does a sampler's tasks; `made` is all that the sampler would yield, where a batch has made it already.
     """
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
@@ -116,8 +113,7 @@ def stream(model: VideoModel, request: Request, sampler: Sampler) -> Iterator[np
     from longtake.ranks.world import ALONE
 
     plan = checked_plan(model.spec, request, sampler)
-    chunks = run_plan(model, plan, seeded_noise(request.seed), ALONE)
-    return (chunk.frames for chunk in chunks if len(chunk.frames))
+    return (chunk.frames for chunk in run_plan(model, plan, seeded_noise(request.seed), ALONE) if len(chunk.frames))
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None) -> None:

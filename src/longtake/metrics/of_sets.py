@@ -280,7 +280,7 @@ def _score_label(sets: Fvd, scores: "SetScores") -> str:
         return "not comparable with published scores: a stand-in classifier, which knows the sprite worlds alone"
     if scores.clips_fake < PUBLISHED_CLIPS:
         return f"not comparable with published scores: that takes {PUBLISHED_CLIPS:,} clips, not {scores.clips_fake:,}"
-    return f"comparable with published scores only if {sets.classifier.name} is the published C3D"
+    return f"comparable with published scores only if {sets.classifier.name} is the published C3D, its mean taken off"
 
 
 def _skipped(*sets: "Footage") -> list[str]:
