@@ -187,12 +187,7 @@ class PerFrameNoise(VideoModel):
 
     @abstractmethod
     def denoise(
-        self,
-        x: "Latents",
-        level: "FrameLevels",
-        schedule: "Schedule",
-        condition: Condition,
-        prompt_index: "FrameIndex",
+        self, x: "Latents", level: "FrameLevels", schedule: "Schedule", condition: Condition, prompt_index: "FrameIndex"
     ) -> "Latents":
         """Return x0 of one guidance branch for a batch of windows; a level and a prompt for every frame."""
 
