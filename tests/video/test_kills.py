@@ -44,10 +44,9 @@ FOLDER_POINTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "kills"), [("a.mp4", FILE_POINTS), ("a.mkv", FILE_POINTS), ("frames", FOLDER_POINTS)])
-def test_a_killed_run_continues_to_the_same_bytes(
-    new_run: Callable[..., Any], name: str, kills: list[tuple[str, int]]
-) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_run_continues_to_the_same_bytes(new_run: Callable[..., Any], name: str) -> None:
+    kills = FOLDER_POINTS if name == "frames" else FILE_POINTS
     assert len(kills) >= 20
     whole = new_run(name)
     whole.finish()
@@ -87,7 +86,7 @@ def test_a_run_that_is_killed_again_and_again_gets_there(new_run: Callable[..., 
     assert run.output() == whole.output()
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "frames"])
 def test_half_a_segment_on_the_disk_is_cut_off(
     new_run: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +134,8 @@ def test_ctrl_c_leaves_all_frames_and_a_run_that_continues(
     left = np.concatenate(list(read_frames(run.path)))
     assert len(left) == sink.next_frame > 0
     if name != "a.mp4":
-        np.testing.assert_array_equal(left, run.truth(len(left)))
+        # Some store colours in other colour spaces, which rounds them.
+        np.testing.assert_allclose(left.astype(int), run.truth(len(left)), atol=0 if name in ("a.mkv", "frames") else 3)
     run.finish()
     assert run.output() == whole.output()
 

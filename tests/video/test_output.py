@@ -12,7 +12,7 @@ import pytest
 
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.video.encoding import exact_rate
-from longtake.video.formats import BY_ENDING, FORMATS
+from longtake.video.formats import FORMATS
 from longtake.video.output import Output, Target, check_output, earlier_run, make_target
 from longtake.video.sink import Sink
 
@@ -25,7 +25,6 @@ def test_the_ending_tells_the_format(tmp_path: Path) -> None:
 def test_a_row_of_the_table_is_all_that_a_format_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = replace(FORMATS["mkv"], name="nut", ending=".nut", about="an example", even=True)
     monkeypatch.setitem(FORMATS, "nut", row)
-    monkeypatch.setitem(BY_ENDING, ".nut", row)
     found = target(tmp_path / "a.nut", {})
     assert found.format is row and "crf" not in found.settings
     with pytest.raises(InputError, match="NUT needs an even height"):

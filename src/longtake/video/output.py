@@ -11,7 +11,7 @@ from longtake.errors import InputError, OutputError
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
-from longtake.video.formats import BY_ENDING, FORMATS, Format
+from longtake.video.formats import FORMATS, Format
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
 SEGMENT = 32
@@ -136,11 +136,11 @@ def output_format(path: str | Path) -> Format:
     ending.
     """
     text, path = str(path), Path(path)
-    ending = path.suffix.lower()
-    if text.endswith(("/", os.sep)) or (path.is_dir() and ending not in BY_ENDING):
-        return BY_ENDING[""]
-    if ending in BY_ENDING:
-        return BY_ENDING[ending]
+    ending, known = path.suffix.lower(), {one.ending: one for one in FORMATS.values()}
+    if text.endswith(("/", os.sep)) or (path.is_dir() and ending not in known):
+        return known[""]
+    if ending in known:
+        return known[ending]
     *others, last = (one.example(path.with_suffix("")) for one in FORMATS.values())
     raise OutputError(f"cannot write {path}: unknown ending {ending!r}; use {', '.join(others)} or {last}")
 

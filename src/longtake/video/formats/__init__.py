@@ -57,7 +57,4 @@ _LIST = (
 )
 
 FORMATS = {one.name: one for one in _LIST}
-"""Name -> format. A new one is a module beside this file and a row above."""
-
-BY_ENDING = {one.ending: one for one in _LIST}
-"""Ending of a path -> format; no ending is a folder."""
+"""Name -> format; its ending tells it, none a folder. A new one is a module beside this file and a row above."""
