@@ -23,7 +23,7 @@ SMALLEST = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfVideo(Metric):
+class OfVideo(Metric):
     """A metric of a video that was made."""
 
     path: Annotated[Path, Setting(positional=True, metavar="VIDEO")]
@@ -55,7 +55,7 @@ class _OfVideo(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class State(_OfVideo):
+class State(OfVideo):
     """Score a video of the sprite worlds by drawing every frame again with the true sprites: are the shapes sharp and
     right, is it one object all along, does it move as real ones do? About 8 frames a second."""
 
@@ -84,7 +84,7 @@ class State(_OfVideo):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts(_OfVideo):
+class Prompts(OfVideo):
     """Score a video of the sprite worlds: the share of clips that a classifier reads as what the prompts ask for."""
 
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it")] = None
@@ -104,7 +104,7 @@ class Prompts(_OfVideo):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift(_OfVideo):
+class Drift(OfVideo):
     """Score a video: does it change as it goes on, does it jump, freeze or repeat itself?"""
 
     block: int = 64
