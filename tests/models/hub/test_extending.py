@@ -1,6 +1,5 @@
 """The family in docs/extending.md, run as it is written there."""
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from longtake import from_pipe
 from longtake.errors import CheckpointError
@@ -22,27 +20,20 @@ from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.planning import checked_plan
 from longtake.schedule import to_x0
 
+from ...extending import BLOCKS, write_modules
+from .tiny_pictures import pictures_pipeline
+
 # The library's own advice on the tiny scheduler that is made here.
 pytestmark = pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")
-DOCS = Path(__file__).parents[3] / "docs" / "extending.md"
-BLOCK = re.compile(r'```python title="([^"]+)"\n(.*?)```', re.DOTALL)
 PROMPTS = ["", "a red car", "a blue boat"]
 
 
 @pytest.fixture
-def blocks() -> dict[str, str]:
-    return dict(BLOCK.findall(DOCS.read_text()))
-
-
-@pytest.fixture
-def family(blocks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, code in blocks.items():
-        if name != "row":
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(code)
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    write_modules(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     known = dict(FAMILIES)
-    exec(blocks["row"], {})
+    exec(BLOCKS["family row"], {})
     yield
     FAMILIES.clear()
     FAMILIES.update(known)
@@ -52,23 +43,7 @@ def family(blocks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def pipe(folder: Path) -> Any:
-    torch.manual_seed(7)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=16,
-        attention_head_dim=2,
-    )
-    shared = load_model(str(folder)).pipeline.components | {"unet": unet.eval()}
-    return StableDiffusionPipeline(**shared, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-
-
-def test_it_is_short(blocks: dict[str, str]) -> None:
-    assert sum(bool(line.strip()) for code in blocks.values() for line in code.splitlines()) <= 60
+    return pictures_pipeline(folder)
 
 
 def test_the_family_makes_videos_from_a_folder(family: None, pipe: Any, tmp_path: Path) -> None:
