@@ -75,7 +75,7 @@ def generate(
     sampler.check_ranks(plan, world.clip.size)
     if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):
         raise InputError(f"an executor has no use for {sampler.name} on {world.size} processes; leave it out")
-    order = Order.of(model, request, sampler, output)
+    order = Order.of(model, plan, output)
     written = {f"output {name}": str(value) for name, value in asdict(output).items()}
     check_same(world.all.say({**run_settings(order, plan), **written}))
     journal = None if world.rank else Journal(order, plan, world.size, progress)

@@ -11,6 +11,7 @@ from longtake.models.hub.loading import Loading
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers.keyframes import init_digest
 from longtake.typed import read_typed, to_json
 from longtake.video.output import Output, Target, make_target
 from longtake.video.record import read_record
@@ -29,20 +30,23 @@ class Order:
     """The weights that it must be made with; None takes those that are there."""
     loading: Loading = Loading()
     request: Request
+    init: str | None = None
+    """The digest of the frames that it must begin with; None takes those that are there."""
     sampler: Sampler
     device: str
     dtype: str
     output: Output
 
     @classmethod
-    def of(cls, model: VideoModel, request: Request, sampler: Sampler, output: Output) -> "Order":
+    def of(cls, model: VideoModel, plan: Plan, output: Output) -> "Order":
         """Return the order of this model's video."""
         return cls(
             model=model.origin or model.spec.name,
             digest=model.digest,
             loading=Loading(**model.loading),
-            request=request,
-            sampler=sampler,
+            request=plan.request,
+            init=init_digest(plan),
+            sampler=plan.settings,
             device=model.device.type,
             dtype=str(model.dtype).removeprefix("torch."),
             output=output,
@@ -65,6 +69,12 @@ class Order:
 class _Model(Loading):
     name: str
     digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Init:
+    file: str | None
+    sha256: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +150,10 @@ def _owner(output: Path) -> str | None:
 def run_settings(order: Order, plan: Plan) -> dict[str, object]:
     """Return everything that decides the frames, by the names that a user would know, as JSON values."""
     content = order_content(order)
-    part = content["output"].get("range")
+    part, init = content["output"].get("range"), init_digest(plan)
     return {
         **content["request"],
+        **({"init": init} if init else {}),
         "guidance": plan.guidance,
         "model": plan.spec.name,
         "model digest": order.digest,
@@ -172,6 +183,8 @@ def order_content(order: Order) -> dict[str, Any]:
     prompts = order.request.prompts
     part = {} if output.part is None else {"range": output.part}
     request["prompts"] = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
+    if request.pop("init") is not None:
+        request["init"] = {"file": order.request.init, "sha256": order.init}
     content = {
         "request": request,
         "sampler": {"name": order.sampler.name, **asdict(order.sampler)},  # pyright: ignore[reportArgumentType]
@@ -204,10 +217,13 @@ def _order(content: dict[str, Any], where: str) -> Order:
     name = made.sampler.pop("name", None)
     if name not in SAMPLERS:
         raise InputError(f"{where}: {unknown_name('sampler', str(name), SAMPLERS)}")
+    init = read_typed(_Init, made.request.pop("init", {"file": None, "sha256": None}), f"{where}: init")
+    made.request["init"] = init.file
     return Order(
         model=made.model.name,
         digest=made.model.digest,
         loading=Loading(**{entry.name: getattr(made.model, entry.name) for entry in fields(Loading)}),
+        init=init.sha256,
         request=_request(made.request, f"{where}: request"),
         sampler=read_typed(sampler_class(name), made.sampler, f"{where}: sampler {name}", complete=True),
         device=made.device,

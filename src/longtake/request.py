@@ -70,6 +70,9 @@ class Request:
     """What guidance moves away from."""
     steps: Annotated[int | None, Setting(metavar="INT", unset="the sampler's own")] = None
     """Denoising steps, for samplers that let you choose."""
+    init: Annotated[str | None, Setting(metavar="FILE", unset="nothing")] = None
+    """What the video begins with, to go on from: a picture, or a video, of which the last frames are taken, as many as
+    the model is shown at once."""
     told_fps: Annotated[float | None, Setting(metavar="FLOAT", unset="the model's own")] = None
     """Frames per second that the network is told of, for models that want to know; more means smaller steps between
     frames."""

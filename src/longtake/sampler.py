@@ -54,8 +54,10 @@ class Plan:
     """Latent frames in one evaluation."""
     stored_frames: int = 0
     """Latent frames, float32, that lie on the disk beside the video in the end."""
+    given: int = 0
+    """Frames of the video that are given at its start (`Request.init`)."""
     anchored: tuple[int, ...] = ()
-    """Frames of the video that are given as keyframes, where the sampler leaves such as they are."""
+    """Frames of the video that are given, where the sampler leaves such as they are."""
     warnings: tuple[str, ...] = ()
     """What the user should know of these settings with this model."""
 

@@ -185,5 +185,5 @@ def test_keyframes_that_cannot_be(kind, board, tmp_path):
 
 
 def test_the_authors_code_knows_no_keyframes(board):
-    with pytest.raises(InputError, match="keyframes out"):
+    with pytest.raises(InputError, match="keyframes and --init out"):
         planned(Fifo(keyframes=board, compat="videocrafter2"))

@@ -1,13 +1,16 @@
-"""Keyframes: images that the video passes through, a folder of them in natural order (1, 2, 10).
+"""Frames that are given: those that the video begins with (`Request.init`), and keyframes that it passes through, a
+folder of images in natural order (1, 2, 10).
 
-A window that holds one sees it and leaves it as it is, an experiment beyond the papers: what the network says of it
-(its x0) is replaced by the frame, so that it comes out as it was given and its neighbours are made in view of it (as
+A sampler of models that go on from frames, or fill in between some, hands given frames to the model as such. In any
+other, a window that holds one sees it and leaves it as it is, an experiment beyond the papers: what the network says of
+it (its x0) is replaced by the frame, so that it comes out as it was given and its neighbours are made in view of it (as
 RePaint does in pictures: Lugmayr et al., 2022, arXiv 2201.09865, without its resampling). A network that was trained
 with finished frames among noisy ones sees it finished; any other sees it as noisy as it expects a frame there to be.
 
 Plans ask here which frames are given, so nothing imports torch before images are encoded.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ import numpy as np
 
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
+from longtake.request import Request
+from longtake.sampler import Plan
 from longtake.samplers.planning import Stochastic
 from longtake.video.files import PICTURE_ENDINGS, picture_files
 
@@ -64,18 +69,60 @@ def check_picture(file: Path, spec: VideoSpec) -> None:
         )
 
 
-def keyframe_places(folder: str | None, spec: VideoSpec, frames: int | None) -> tuple[int, ...]:
-    """Return which frames of a video the images of a folder are: the first one, the last one, and evenly between; none
-    without a folder.
+def init_pixels(request: Request, spec: VideoSpec, most: int) -> np.ndarray:
+    """Return the frames that a video begins with, uint8 (frames, height, width, 3): the last ones of `request.init`, at
+    most so many; none where nothing is given.
 
-    Raises InputError as `keyframe_files`; where the video has no end or fewer frames than there are images; and where a
-    frame has no latent of its own.
+    What is larger than the model's frames by a whole number, as `--scale` makes it, is reduced to them. Raises
+    InputError for what cannot be read or has another size, and for a video that would be over with them.
     """
-    if folder is None:
+    if request.init is None:
+        return np.zeros((0, spec.height, spec.width, 3), np.uint8)
+    # Imports av.
+    from longtake.video.read import read_last
+
+    frames = read_last(Path(request.init).expanduser(), most, (spec.height, spec.width), spec.name)
+    if request.frames is not None and len(frames) >= request.frames:
+        raise InputError(
+            f"{request.init} gives the first {len(frames)} frames, and the video is to have {request.frames}; "
+            "ask for more --frames"
+        )
+    return frames
+
+
+def init_digest(plan: Plan) -> str | None:
+    """Return what tells the frames that a video begins with from others; None for one that begins with nothing."""
+    if not plan.given:
+        return None
+    return hashlib.sha256(init_pixels(plan.request, plan.spec, plan.given).tobytes()).hexdigest()
+
+
+def encoded_init(model: VideoModel, plan: Plan) -> "Tensor":
+    """Return the latents of the frames that a video begins with, encoded together, on the model's device."""
+    import torch
+
+    pixels = torch.from_numpy(init_pixels(plan.request, plan.spec, plan.given)).permute(0, 3, 1, 2)
+    with model.lock:
+        return model.encode_frames(pixels.to(model.device, torch.float32) / 255).float()
+
+
+def given_places(folder: str | None, request: Request, spec: VideoSpec) -> tuple[int, ...]:
+    """Return which frames of a video are given: those that it begins with, all of a window but one at most; or the
+    images of a folder, its first one, its last one, and evenly between.
+
+    Raises InputError as `keyframe_files` and `init_pixels`; where keyframes are more than the frames of the video, or
+    it has no end; and where a frame has no latent of its own.
+    """
+    if folder is None and request.init is None:
         return ()
-    last = len(keyframe_files(folder, spec)) - 1
+    what, setting = ("keyframes need", "them") if request.init is None else ("--init needs", "it")
+    if folder is not None and request.init is not None:
+        raise InputError("there are both --init and keyframes, of which the first one begins the video; give one")
     if not spec.frame_by_frame:
-        raise InputError(f"keyframes need a latent for every frame, which {spec.name} does not have; leave them out")
+        raise InputError(f"{what} a latent for every frame, which {spec.name} does not have; leave {setting} out")
+    if folder is None:
+        return tuple(range(len(init_pixels(request, spec, spec.num_frames - 1))))
+    last, frames = len(keyframe_files(folder, spec)) - 1, request.frames
     if frames is None:
         raise InputError("keyframes are spread over the whole video, and an endless one has no end; set frames")
     if frames <= last:
@@ -101,12 +148,14 @@ class Keyframes:
     """Whether the network is shown them finished."""
 
     @classmethod
-    def of(cls, model: VideoModel, folder: str | None, frames: Sequence[int]) -> "Keyframes":
-        """Return the images of `folder`, encoded, as these frames of the video; none where there is no folder."""
+    def of(cls, model: VideoModel, plan: Plan, folder: str | None, frames: Sequence[int]) -> "Keyframes":
+        """Return what the video begins with, or the images of `folder`, encoded, as these frames of the video."""
         import torch
 
         latents = [torch.zeros(0, 0, 0, 0, device=model.device)]
-        if folder is not None:
+        if plan.given:
+            latents = [encoded_init(model, plan)]
+        elif folder is not None:
             pixels = torch.from_numpy(keyframe_pixels(folder, model.spec)).permute(0, 3, 1, 2) / 255
             # One by one: many keyframes take no more memory than one.
             with model.lock:

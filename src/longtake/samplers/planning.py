@@ -51,6 +51,11 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if spec.clip_decoder and not isinstance(sampler, TaskSampler):
         raise CapabilityError(f"{spec.name} decodes whole calls of its network, not streams of frames; use nuwa-xl")
     plan = sampler.plan(request, spec)
+    if request.init is not None and not plan.given:
+        raise CapabilityError(
+            f"{sampler.name} makes all frames together and cannot begin with given ones; leave --init out, or use "
+            "autoregressive, chunked, fifo or nuwa-xl"
+        )
     if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
         raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
     if request.told_fps is not None and ToldFps not in spec.capabilities:
@@ -76,7 +81,7 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
     if spec.needs_pictures and not {Infill, Continuation} & set(plan.settings.requires):
         warnings.append(
             f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
-            "use autoregressive with a first picture, or a text-to-video model"
+            "use autoregressive with --init, or a text-to-video model"
         )
     late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
     if late:

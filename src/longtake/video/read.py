@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from longtake.errors import InputError
-from longtake.video.files import frame_file
+from longtake.video.files import PICTURE_ENDINGS, frame_file, picture_files
 
 PLAUSIBLE_FPS = (1.0, 240.0)
 """Least and greatest frame rate that is believed."""
@@ -66,6 +66,32 @@ def count_frames(path: str | Path) -> int:
         return next(frame for frame in count() if not frame_file(path, frame).exists())
     with _named(path):
         return open_video(path).num_frames
+
+
+def read_last(path: Path, most: int, size: tuple[int, int], name: str) -> np.ndarray:
+    """Return the last frames of a video, a picture, or a folder of pictures in natural order, `most` of them at most.
+
+    They are uint8 (frames, height, width, 3) of this `size` (height, width), that of the frames of `name`; what is
+    larger by a whole number is reduced to it. Raises InputError for what cannot be read or has another size.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS:
+        files = picture_files(path) if path.is_dir() else [path]
+        if not files:
+            raise InputError(f"{path} holds no pictures ({' '.join(sorted(PICTURE_ENDINGS))}); give one that does")
+        frames = [read_picture(file) for file in files[-most:]]
+    else:
+        frames = [frame for batch in read_frames(path, max(0, count_frames(path) - most)) for frame in batch]
+    scale = max(1, frames[0].shape[0] // size[0])
+    for frame in frames:
+        if frame.shape[:2] != (size[0] * scale, size[1] * scale):
+            height, width = frame.shape[:2]
+            raise InputError(
+                f"{path} has {width}x{height} pixels; the frames of {name} have {size[1]}x{size[0]}: "
+                "resize it to that, or to a whole number of times that"
+            )
+    return _reduced(np.stack(frames), scale, path)
 
 
 def _folder_frames(path: Path, start: int) -> Iterator[np.ndarray]:

@@ -138,8 +138,8 @@ def test_a_run_tells_the_network_of_its_own_rate(assembled, videocrafter2_unet, 
         sampler = Chunked(overlap=0)
         generate(each, replace(request, steps=2), sampler, Output(path=tmp_path / f"{number}.mkv"))
         videos.append(np.stack(list(read_frames(tmp_path / f"{number}.mkv"))))
-        order = Order.of(each, request, sampler, Output())
-        settings.append(run_settings(order, checked_plan(each.spec, request, sampler)))
+        plan = checked_plan(each.spec, request, sampler)
+        settings.append(run_settings(Order.of(each, plan, Output()), plan))
     assert np.array_equal(videos[0], videos[1]) and not np.array_equal(videos[0], videos[2])
     fresh = load_model(str(assembled))
     assert fresh.told(8.0).lock is fresh.lock, "threads that share the network share its lock"

@@ -63,9 +63,14 @@ def test_sampling_after_a_picture_equals_the_stock_pipeline(folder: Path, model:
     pipeline = kind(**parts | {"scheduler": EvenLevels(shift=3.0)}, expand_timesteps=True)
     pipeline.set_progress_bar_config(disable=True)
     request = Request(
-        prompts=PromptTimeline.constant("a red car"), frames=17, negative_prompt="a blue boat", steps=5, guidance=2.0
+        prompts=PromptTimeline.constant("a red car"),
+        frames=17,
+        negative_prompt="a blue boat",
+        steps=5,
+        guidance=2.0,
+        init=picture,
     )
-    setting = prepare(model, Autoregressive(first_picture=picture).plan(request, model.spec), seeded_noise(5))
+    setting = prepare(model, Autoregressive().plan(request, model.spec), seeded_noise(5))
     first = model.encode_frames(pixels(picture))
     made = sample(setting, 0, Known(latents=first[None]))
     # This pipeline cleans prompts by a package that longtake does not need.
@@ -85,22 +90,22 @@ def test_sampling_after_a_picture_equals_the_stock_pipeline(folder: Path, model:
     torch.testing.assert_close(torch.cat([first, made], dim=1), expected, atol=1e-4, rtol=0)
 
 
-def chunks(model: WanModel, settings: Autoregressive, resume: State | None = None) -> list[tuple[Chunk, State]]:
-    request = Request(prompts=PromptTimeline((0, 20), ("a red car", "a blue boat")), frames=44, steps=2)
-    plan = settings.plan(request, model.spec)
+def chunks(model: WanModel, init: str | None, resume: State | None = None) -> list[tuple[Chunk, State]]:
+    prompts = PromptTimeline((0, 20), ("a red car", "a blue boat"))
+    plan = Autoregressive().plan(Request(prompts=prompts, frames=44, steps=2, init=init), model.spec)
     return [(chunk, dict(chunk.state())) for chunk in run_plan(model, plan, seeded_noise(3), ALONE, resume)]
 
 
 def test_a_long_video_begins_with_the_picture_and_goes_on_from_any_clip(model: WanModel, picture: str) -> None:
-    made = chunks(model, Autoregressive(first_picture=picture))
+    made = chunks(model, picture)
     assert [chunk.start for chunk, _ in made] == [0, 17, 33] and sum(len(chunk.frames) for chunk, _ in made) == 44
     first = decode_clip(model, model.encode_frames(pixels(picture)))
     assert np.array_equal(made[0][0].frames[:1], first)
     for index, (chunk, state) in enumerate(made[:-1]):
         assert np.array_equal(state["shown"], chunk.frames[-1:]), "the next clip is shown the last frame"
-        again = chunks(model, Autoregressive(first_picture=picture), state)
+        again = chunks(model, picture, state)
         assert all(np.array_equal(a.frames, b.frames) for (a, _), (b, _) in zip(made[index + 1 :], again, strict=True))
-    other = chunks(model, Autoregressive())
+    other = chunks(model, None)
     assert not np.array_equal(other[0][0].frames[:1], first) and sum(len(chunk.frames) for chunk, _ in other) == 44
 
 

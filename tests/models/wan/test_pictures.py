@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def test_clips_go_on_from_the_last_picture(model: WanFromPictures, tmp_path: Pat
         Autoregressive().plan(request, model.spec)
     file = tmp_path / "first.png"
     images(pictures(1))[0].save(file)
-    plan = Autoregressive(first_picture=str(file)).plan(request, model.spec)
+    plan = Autoregressive().plan(replace(request, init=str(file)), model.spec)
     made = [(chunk.frames, chunk.state()) for chunk in run_plan(model, plan, seeded_noise(3), ALONE, None)]
     assert [len(frames) for frames, _ in made] == [17, 16, 3] and not plan_warnings(plan)
     again = [chunk.frames for chunk in run_plan(model, plan, seeded_noise(3), ALONE, made[0][1])]

@@ -38,9 +38,9 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("pvdm") / "plain", None, replace(UNET, text_width=None))
 
 
-def planned(frames: int | None = 40, spec=TOY, guidance=1.0, steps=None, prompts=None, **settings: Any):
+def planned(frames: int | None = 40, spec=TOY, guidance=1.0, steps=None, prompts=None, init=None, **settings: Any):
     prompts = prompts or PromptTimeline.constant("a")
-    request = Request(prompts=prompts, frames=frames, seed=3, guidance=guidance, steps=steps)
+    request = Request(prompts=prompts, frames=frames, seed=3, guidance=guidance, steps=steps, init=init)
     return Autoregressive(**settings).plan(request, spec)
 
 
@@ -112,8 +112,7 @@ def test_seams_of_planes_are_between_the_clips(planes):
         ({"eta": 1.0, "solver": "ddpm"}, "no effect on the solver ddpm"),
         ({"first_steps": 0}, "first steps"),
         ({"context": 4, "spec": PLANES}, "context has no effect"),
-        ({"first_picture": "a.png", "spec": PLANES}, "first_picture has no effect"),
-        ({"first_picture": "nowhere.png"}, "nowhere.png cannot be read"),
+        ({"init": "nowhere.png"}, "nowhere.png does not exist"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, reason):
@@ -145,7 +144,7 @@ def test_a_first_picture_is_the_first_frame_and_what_the_others_follow(tmp_path)
     """In a stream of latents it is the first of them: all frames come once, the picture as it decodes."""
     file = str(tmp_path / "first.png")
     Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(file)
-    plan, model = planned(20, steps=2, first_picture=file), Toy()
+    plan, model = planned(20, steps=2, init=file), Toy()
     made = [(chunk, chunk.state()) for chunk in chunks(model, plan)]
     assert [len(chunk.frames) for chunk, _ in made] == [8, 4, 4, 4] and plan.frames(0) == range(1, 8)
     whole = np.concatenate([chunk.frames for chunk, _ in made])

@@ -11,6 +11,7 @@ from longtake.ranks.torchrun import launched
 from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan
+from longtake.samplers.keyframes import init_digest
 from longtake.samplers.planning import UNCONDITIONAL, checked_plan, plan_warnings
 from longtake.video.formats import Format
 from longtake.video.output import Output
@@ -137,6 +138,8 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
     """Check what is asked for against the model and the disk; raises as `make_job` does."""
     output = order.output
     plan = checked_plan(spec, order.request, order.sampler, output.part)
+    if order.init not in (None, init_digest(plan)):
+        raise InputError(f"{order.request.init} holds other frames than the run began with; bring them back")
     target = order_target(order, plan)
     check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
     return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=plan_warnings(plan))

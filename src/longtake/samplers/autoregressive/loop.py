@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,9 +12,9 @@ from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
 from longtake.samplers.autoregressive.plan import AutoregressivePlan
+from longtake.samplers.keyframes import init_pixels
 from longtake.samplers.run import Pixels, Progress, Run
 from longtake.samplers.step import after, ddim, dpmpp, free, joined
-from longtake.video.read import read_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,10 @@ def run(
     done = Progress.restored(resume, model) if resume else Progress()
     while plan.clips is None or done.window < plan.clips:
         known, start = _known(setting, done), done.decoder.frames
-        made = sample(setting, done.window, known)
+        if plan.first_is_given and known is not None and not done.window:
+            known, made = None, known.latents[0]
+        else:
+            made = sample(setting, done.window, known)
         bring = _clip_apart if plan.shown_pixels else _stream
         pixels, done = bring(setting, known, made, done)
         yield Chunk(start=start, frames=setting.cut(start, pixels), state=done.state)
@@ -106,10 +108,10 @@ def sample_together(settings: Sequence[Setting], clip: int, known: Known | None)
 
 
 def _known(setting: Setting, done: Progress) -> Known | None:
-    """Return what the next clip goes on from: nothing, the first picture, or the end of the video."""
+    """Return what the next clip goes on from: nothing, what the video begins with, or the end of the video."""
     plan, shown = setting.plan, done.shown
-    if shown is None and plan.settings.first_picture is not None:
-        shown = torch.tensor(read_picture(Path(plan.settings.first_picture).expanduser()))[None]
+    if shown is None and plan.given:
+        shown = torch.from_numpy(init_pixels(plan.request, plan.spec, plan.given))
     elif shown is None or not plan.shown_pixels:
         return None if shown is None else Known(latents=shown[None])
     frames = shown.to(setting.model.device).permute(0, 3, 1, 2) / 255
@@ -133,7 +135,7 @@ def _stream(setting: Setting, known: Known | None, made: Tensor, done: Progress)
     """Return the pixels that a clip brings, decoded as what comes next of one stream, and how far the video is then; no
     frames on processes that do not write."""
     plan = setting.plan
-    # A first picture is part of the video.
+    # What the video begins with is part of it.
     latents = made if done.window or known is None else torch.cat([known.latents[0], made], dim=1)
     after = Progress(window=done.window + 1, shown=_shown(plan, latents, done.shown), decoder=done.decoder)
     if setting.world.rank:

@@ -9,14 +9,13 @@ it shares with the one before, which come out once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
-from longtake.samplers.keyframes import check_picture
+from longtake.samplers.keyframes import init_pixels
 from longtake.samplers.planning import Stochastic, chosen_steps
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
@@ -37,15 +36,20 @@ class AutoregressivePlan(Plan):
     """None for an endless run."""
 
     @property
+    def first_is_given(self) -> bool:
+        """Return whether what is given stands in place of clip 0: where clips are shown whole ones."""
+        return self.given > 0 and not self.context
+
+    @property
     def shown_pixels(self) -> int:
         """Return how many frames at the end of the video every clip but the first is shown; 0 where it is shown
         latents."""
         return self.spec.timing.pixel_frames(self.context) if self.spec.known == "pixel" else 0
 
     def frames(self, clip: int) -> range:
-        """Return the latent frames of the video that a clip brings; a first picture is brought by nobody."""
+        """Return the latent frames of the video that a clip brings; what is given at its start is brought by nobody."""
         start = clip * (self.spec.num_frames - self.context)
-        known = self.context if clip else int(self.settings.first_picture is not None)
+        known = self.context if clip else self.spec.timing.latent_frames(self.given) if self.given else 0
         return range(start + known, start + self.spec.num_frames)
 
     def seams(self, frames: int) -> Sequence[int]:
@@ -75,14 +79,11 @@ class Autoregressive(Stochastic):
     first_steps: int | None = None
     """Steps of the first clip; as many as of the others if not given. The paper's 100/20 is 100 here and 20 steps."""
 
-    first_picture: str | None = None
-    """An image that the video begins with, of the size of its frames."""
-
     def plan(self, request: Request, spec: VideoSpec) -> AutoregressivePlan:
         """Lay out the clips and count the work. Raises InputError for settings that do not fit the model."""
         self._check()
         size, context = spec.num_frames, self._context(spec)
-        new = size - context
+        new, given = size - context, self._given(request, spec, context)
         clips = None
         if request.frames is not None:
             clips = 1 + max(0, -(-(spec.timing.latent_frames(request.frames) - size) // new))
@@ -102,10 +103,12 @@ class Autoregressive(Stochastic):
             window_batch=1,
             held_frames=size + (context or size),
             window_frames=size,
+            given=given,
             warnings=_warnings(spec, context),
         )
         branches = num_branches(plan.guidance)
-        forwards = None if clips is None else branches * (plan.first_steps + (clips - 1) * later_steps)
+        first_steps = 0 if plan.first_is_given else plan.first_steps
+        forwards = None if clips is None else branches * (first_steps + (clips - 1) * later_steps)
         per_frame = branches * later_steps / (new * spec.timing.stride)
         return replace(plan, forwards=forwards, forwards_per_frame=per_frame)
 
@@ -124,16 +127,30 @@ class Autoregressive(Stochastic):
         if self.first_steps is not None and self.first_steps < 1:
             raise InputError(f"{self.first_steps} first steps cannot denoise anything; ask for 1 or more")
 
+    def _given(self, request: Request, spec: VideoSpec, context: int) -> int:
+        """Return how many frames the video begins with: those of a whole clip, or as many as decode from latents."""
+        if request.init is None:
+            if spec.needs_pictures:
+                raise InputError(f"{spec.name} was always shown a first picture in training; give one with --init")
+            return 0
+        timing = spec.timing
+        found = len(init_pixels(request, spec, timing.pixel_frames(context) if context else spec.num_frames))
+        if context:
+            return timing.pixel_frames(1 + (found - 1) // timing.stride)
+        if found < spec.num_frames:
+            raise InputError(
+                f"{spec.name} goes on from a clip of {spec.num_frames} frames, and {request.init} has {found}; "
+                "give a longer video"
+            )
+        if self.first_steps is not None:
+            raise InputError("first_steps has no effect beside --init, which is the first clip; leave it out")
+        return found
+
     def _context(self, spec: VideoSpec) -> int:
         if len(spec.latent_shape) != 4:
-            for name in ("context", "first_picture"):
-                if getattr(self, name) is not None:
-                    raise InputError(f"{name} has no effect on {spec.name}, which is shown whole clips; leave it out")
+            if self.context is not None:
+                raise InputError(f"context has no effect on {spec.name}, which is shown whole clips; leave it out")
             return 0
-        if spec.needs_pictures and self.first_picture is None:
-            raise InputError(f"{spec.name} was always shown a first picture in training; give one as first_picture")
-        if self.first_picture is not None:
-            check_picture(Path(self.first_picture).expanduser(), spec)
         context = spec.continues_from or spec.num_frames // 2 if self.context is None else self.context
         if not 1 <= context < spec.num_frames:
             raise InputError(

@@ -48,7 +48,7 @@ def prepare(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World = A
         noise=noise,
         world=world,
         schedule=model.schedule(plan.steps),
-        keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),
+        keyframes=Keyframes.of(model, plan, plan.settings.keyframes, plan.anchored),
     )
 
 

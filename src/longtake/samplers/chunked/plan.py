@@ -14,7 +14,7 @@ from longtake.errors import InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
-from longtake.samplers.keyframes import Anchored, keyframe_places
+from longtake.samplers.keyframes import Anchored, given_places
 from longtake.samplers.planning import chosen_steps
 
 
@@ -84,7 +84,7 @@ class Chunked(Anchored):
         later = first - self.overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
         steps = chosen_steps(request, spec)
-        anchored = keyframe_places(self.keyframes, spec, request.frames)
+        anchored = given_places(self.keyframes, request, spec)
         plan = ChunkedPlan(
             request=request,
             spec=spec,
@@ -92,6 +92,7 @@ class Chunked(Anchored):
             steps=steps,
             windows=windows,
             anchored=anchored,
+            given=len(anchored) if request.init is not None else 0,
             forwards=None,
             forwards_per_frame=0.0,
             tasks=windows,

@@ -131,7 +131,7 @@ def prepare(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World = A
         world=world,
         release=release,
         schedule=release.queue_schedule(model.schedule(plan.num_levels, release.spacing)),
-        keyframes=Keyframes.of(model, plan.settings.keyframes, plan.anchored),
+        keyframes=Keyframes.of(model, plan, plan.settings.keyframes, plan.anchored),
     )
 
 

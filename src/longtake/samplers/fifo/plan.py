@@ -17,7 +17,7 @@ from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
-from longtake.samplers.keyframes import Anchored, keyframe_places
+from longtake.samplers.keyframes import Anchored, given_places
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
 
 MOST_PARTITIONS = 10_000
@@ -197,7 +197,7 @@ class Fifo(Anchored):
         """Lay out the queue and count the work. Raises InputError for settings that do not fit together."""
         self._check(request, spec)
         f, n, k = spec.num_frames, self.partitions, self.frames_per_level
-        anchored = keyframe_places(self.keyframes, spec, request.frames)
+        anchored = given_places(self.keyframes, request, spec)
         plan = FifoPlan(
             request=request,
             spec=spec,
@@ -208,6 +208,7 @@ class Fifo(Anchored):
             num_levels=f * n // k,
             latent_frames=None if request.frames is None else spec.timing.latent_frames(request.frames),
             anchored=anchored,
+            given=len(anchored) if request.init is not None else 0,
             window_batch=self.window_batch,
             held_frames=f * n + (f // 2 if self.lookahead else 0) + self.decode_batch + len(anchored),
             window_frames=f,
@@ -252,18 +253,18 @@ class Fifo(Anchored):
         self.check_eta()
         if f % k or (self.lookahead and (f // 2) % k):
             raise InputError(f"frames_per_level {k} does not divide the window of {f} frames (or its half: lookahead)")
-        self._check_beyond_the_paper()
+        self._check_beyond_the_paper(request)
 
-    def _check_beyond_the_paper(self) -> None:
+    def _check_beyond_the_paper(self, request: Request) -> None:
         if self.plain_partitions and not (self.lookahead and 0 < self.plain_partitions < self.partitions):
             raise InputError("plain_partitions has an effect only with lookahead, and must be fewer than partitions")
         if self.guided_windows is not None and self.guided_windows < 1:
             raise InputError("guided_windows must be 1 or more; to switch guidance off use --guidance 1")
         beyond = self.frames_per_level > 1 or self.guided_windows or self.plain_partitions or self.short_warmup
-        if self.compat != "off" and (beyond or self.keyframes is not None):
+        if self.compat != "off" and (beyond or self.keyframes is not None or request.init is not None):
             raise InputError(
                 "compat reproduces the authors' code; leave frames_per_level, guided_windows, "
-                "plain_partitions, short_warmup and keyframes out"
+                "plain_partitions, short_warmup, keyframes and --init out"
             )
         num_windows = self.partitions * (2 if self.lookahead else 1) - self.plain_partitions
         if self.guided_windows is not None and self.guided_windows >= num_windows:

@@ -18,7 +18,7 @@ from longtake.model import Continuation, Infill, Known, Strided, VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
-from longtake.samplers.keyframes import keyframe_pixels
+from longtake.samplers.keyframes import encoded_init, init_digest, keyframe_pixels
 from longtake.samplers.nuwa_xl.ladder import Node
 from longtake.samplers.nuwa_xl.plan import NuwaXlPlan, lineage
 from longtake.samplers.run import Pixels, Run
@@ -127,6 +127,8 @@ class Tree:
     """What decides the result of every call."""
     keyframes: Pixels | None
     """The frames of the first call, if they are given."""
+    init: LatentFrames | None = None
+    """The frame that the first call goes on from, if it is given."""
     before: "Tree | None" = None
     """That of the story that this one changes."""
     told_since: int = 0
@@ -151,12 +153,16 @@ class Tree:
         if settings.keyframes is not None:
             keyframes = keyframe_pixels(settings.keyframes, plan.spec)
             common["keyframes"] = [hashlib.sha256(keyframes.tobytes()).hexdigest()]
+        init = None
+        if plan.given:
+            init, common["init"] = encoded_init(model, plan).cpu(), [init_digest(plan)]
         before = None if plan.before is None else cls.of(model, plan.before, told_since + 1)
         return cls(
             plan=plan,
             wanted=plan.wanted,
             common=json.dumps(common),
             keyframes=keyframes,
+            init=init,
             before=before,
             told_since=told_since,
         )
@@ -203,7 +209,9 @@ class Tree:
         """Return the frames that a task is given: of its parent's result, and of what it was in the story before."""
         node = Node(*task.name[:2])
         places = self.plan.ladder.given(node)
-        parts = [] if task.parent is None else list(store.get(task.parent)[:, places.start : places.stop].split(1, 1))
+        parts = [] if self.init is None else [self.init]
+        if task.parent is not None:
+            parts = list(store.get(task.parent)[:, places.start : places.stop].split(1, 1))
         kept = self.plan.change.kept(node) if self.plan.change else []
         if self.before and kept:
             parts.insert(min(1, len(parts)), store.get(self.before.key(node))[:, kept])

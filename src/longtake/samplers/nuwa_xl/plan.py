@@ -18,7 +18,7 @@ from longtake.model import Continuation, Infill, VideoModel, VideoSpec
 from longtake.prompts import parse_prompts, source_text
 from longtake.request import Guidance, PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, TaskSampler
-from longtake.samplers.keyframes import keyframe_files
+from longtake.samplers.keyframes import init_pixels, keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Change, Fit, Ladder, Node, fitted_ladder, ladder_between
 from longtake.samplers.planning import Stochastic, chosen_steps
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, gathered
@@ -148,6 +148,11 @@ class NuwaXl(Stochastic, TaskSampler):
                 f"with depth {self.depth} one tree follows another, for which {spec.name} would have to go on from the "
                 "last frame of the one before (Continuation); leave depth out, or give a larger one"
             )
+        given = len(init_pixels(request, spec, 1))
+        if given and self.keyframes is not None:
+            raise InputError("there are both --init and keyframes, of which the first one begins the video; give one")
+        if given and Continuation not in spec.capabilities:
+            raise CapabilityError(f"{spec.name} cannot go on from given frames (Continuation); leave --init out")
         steps = chosen_steps(request, spec)
         plan = NuwaXlPlan(
             request=request,
@@ -163,6 +168,7 @@ class NuwaXl(Stochastic, TaskSampler):
             window_batch=1,
             held_frames=ladder.depth * spec.num_frames,
             window_frames=spec.num_frames,
+            given=given,
             stories=self._stories(request, spec, is_row),
         )
         per_call = steps * num_branches(plan.call_guidance(ladder.depth))
@@ -240,8 +246,8 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
         return plan
     ladder, handoff = plan.ladder, plan.settings.handoff
     counts = [ladder.num_needed(level, plan.wanted) for level in range(1, ladder.depth + 1)]
-    # Later trees are given one frame, calls below the first level two.
-    given = counts[0] - 1 + 2 * sum(counts[1:])
+    # Later trees, and a first one that goes on, are given one frame, calls below the first level two.
+    given = counts[0] - 1 + plan.given + 2 * sum(counts[1:])
     counts[0] -= plan.settings.keyframes is not None
     idle = [0] * ladder.depth
     for level, is_made, is_more in _earlier(plan):
