@@ -173,7 +173,8 @@ def _chunks(model: VideoModel, group: Sequence[Order]) -> Sequence[Sequence[Chun
 
 def _line(model: VideoModel, order: Order) -> dict[str, Any]:
     """Return what the manifest says of a video: its file, and everything that decides its frames."""
-    content = order_content(Order.of(model, order.request, order.sampler, order.output))
+    plan = checked_plan(model.spec, order.request, order.sampler)
+    content = order_content(Order.of(model, plan, order.output))
     return {"file": order.output.path.name, "prompt": order.request.prompts.texts[0], **content}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
-from longtake.models.hub.configs import Configs, Family, read_configs, read_index
+from longtake.models.hub.configs import Configs, Family, read_configs, read_index, with_tokenizer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id
 from longtake.models.hub.loading import Loading
 
@@ -249,7 +249,7 @@ def family_of(found: Found) -> Family:
 
 def spec_of(configs: Configs, family: Family) -> VideoSpec:
     """Return the spec of a model of this family."""
-    return named(f"{family.room}.spec:spec")(configs)
+    return with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs)
 
 
 def _row(kinds: list[str], what: str) -> Family:

@@ -3,9 +3,10 @@ know before the start.
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from longtake.errors import CapabilityError, InputError
+from longtake.errors import CapabilityError, InputError, plain
 from longtake.model import Continuation, Infill, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
@@ -13,8 +14,9 @@ from longtake.sampler import Plan, Sampler, TaskSampler
 UNCONDITIONAL = PromptTimeline.constant("unconditional")
 """What the report says of a model that reads no text, where no prompt was given."""
 
-
 DEFAULT_STEPS = 30
+_SHOWN = 80
+_TOLD = 3
 
 
 def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) -> int:
@@ -78,6 +80,8 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
             f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
             f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
         )
+    reached = [text for _, _, text in request.prompts.spans(request.frames)]
+    warnings += cut_prompts(spec, [*reached, request.negative_prompt])
     if spec.needs_pictures and not {Infill, Continuation} & set(plan.settings.requires):
         warnings.append(
             f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
@@ -102,6 +106,41 @@ def unknown_words(spec: VideoSpec, text: str) -> list[str]:
         return []
     words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
     return [word for word in dict.fromkeys(words) if not _known(word, spec.vocabulary)]
+
+
+def cut_prompts(spec: VideoSpec, texts: Sequence[str]) -> list[str]:
+    """Return a warning for every prompt whose end the text encoder has no room for, with what is lost; of many, the
+    first ones and how many there are. None where the tokenizer is not on this disk."""
+    cut = list(_cut(spec, texts))
+    if len(cut) > _TOLD:
+        cut = [*cut[:_TOLD], f"{len(cut) - _TOLD} further prompts are too long for {spec.name} as well"]
+    return cut
+
+
+def _cut(spec: VideoSpec, texts: Sequence[str]) -> Iterator[str]:
+    # A token has a character at least, and the encoder signs of its own.
+    long = [text for text in dict.fromkeys(texts) if len(text) + 2 > (spec.prompt_tokens or len(text) + 2)]
+    if not long or spec.tokenizer is None or spec.prompt_tokens is None:
+        return
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(spec.tokenizer)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    for text in long:
+        tokens = tokenizer.encode(text)
+        places = [place for place, own in zip(tokens.offsets, tokens.special_tokens_mask, strict=True) if not own]
+        room = spec.prompt_tokens - (len(tokens.ids) - len(places))
+        if len(places) > room:
+            yield (
+                f"the prompt {_short(text)} is too long: {spec.name} reads {room} tokens of its {len(places)}, "
+                f"and nothing of {_short(text[places[room][0] :])}"
+            )
+
+
+def _short(text: str) -> str:
+    text = plain(text)
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
 
 
 def _known(word: str, vocabulary: frozenset[str]) -> bool:

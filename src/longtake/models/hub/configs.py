@@ -7,7 +7,7 @@ no place there; see `Extras`. Imports no torch.
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, cast
 from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Timing
+from longtake.model import Timing, VideoSpec
 from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, variant, weight_files
 from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
@@ -304,3 +304,24 @@ def _check_counts(content: Any, where: str, name: str = "") -> None:
         most = next(limit for pattern, limit in MOST.items() if re.search(pattern, name))
         if not abs(content) <= most:
             raise CheckpointError(f"{where}: {name} cannot be {content!r}; fetch the model again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TextEncoder:
+    max_position_embeddings: Count | None = None
+
+
+def with_tokenizer(spec: VideoSpec, configs: Configs) -> VideoSpec:
+    """Return the spec with what is known of the model's tokenizer: how much of a prompt is read, and by which file."""
+    tokenizer, encoder = configs.parts.get("tokenizer"), configs.parts.get("text_encoder")
+    if tokenizer is None or encoder is None:
+        return spec
+    limits = [spec.prompt_tokens, encoder.read(_TextEncoder).max_position_embeddings]
+    file = None
+    if tokenizer.folder is not None:
+        file, settings = tokenizer.folder / "tokenizer.json", tokenizer.folder / "tokenizer_config.json"
+        told = read_json(settings).get("model_max_length") if settings.exists() else None
+        # Where no length is known, transformers writes 10^30.
+        limits += [told] if spec.prompt_tokens is None and isinstance(told, int) else []
+    most = min((limit for limit in limits if limit is not None), default=None)
+    return replace(spec, prompt_tokens=most, tokenizer=str(file) if file is not None and file.exists() else None)

@@ -21,10 +21,9 @@ from longtake.attention import FrameMixer, attention
 from longtake.model import Condition, LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.image_model import ImageModel, frame_levels
+from longtake.models.latte.spec import TEXT_TOKENS
 from longtake.schedule import Schedule
 
-TEXT_TOKENS = 120
-"""Tokens of a prompt; what is longer is cut (as in diffusers' pipeline)."""
 Text = Float[Tensor, "windows_x_frames tokens text_width"]
 Weight = Float[Tensor, "windows_x_frames tokens"]
 Output = Float[Tensor, "windows out_channels frames height width"]

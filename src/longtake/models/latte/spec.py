@@ -7,6 +7,9 @@ from longtake.model import LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
 from longtake.models.hub.configs import Configs, Count, Length
 from longtake.models.image_spec import Denoiser, image_spec
 
+TEXT_TOKENS = 120
+"""Tokens of a prompt; what is longer is cut (as in diffusers' pipeline)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Denoiser):
@@ -45,5 +48,6 @@ def spec(configs: Configs) -> VideoSpec:
         {LongNegative, PerFrameNoise, TemporalHooks},
         network="transformer",
         blends=True,
+        prompt_tokens=TEXT_TOKENS,
         temporal_layers=(("attention", width, cells),) * network.num_layers,
     )

@@ -99,6 +99,7 @@ def spec(configs: Configs) -> VideoSpec:
         clean_frames=extras.clean_frames,
         released="bfloat16",
         parameters=configs.parameters,
+        prompt_tokens=text,
         prompt_numbers=text * (1 + configs.parts["text_encoder"].read(TextEncoder).d_model),
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         decoder=Part(

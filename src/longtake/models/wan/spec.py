@@ -137,6 +137,7 @@ def spec(configs: Configs) -> VideoSpec:
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
         released="bfloat16",
         parameters=configs.parameters,
+        prompt_tokens=TEXT_TOKENS,
         prompt_numbers=TEXT_TOKENS * configs.parts["text_encoder"].read(TextEncoder).d_model,
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         # Counted on fake tensors of the sizes of 1.3B and 14B: that many numbers for every token, all layers alike.
