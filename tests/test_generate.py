@@ -17,7 +17,9 @@ from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.report import read_order
 from longtake.request import PromptTimeline, Request
+from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.planning import checked_plan
 from longtake.video import durable
 from longtake.video.read import read_frames
@@ -174,4 +176,11 @@ def test_a_model_without_the_capability_is_refused_before_any_work(tmp_path):
         checked_plan(plain, REQUEST, FIFO)
     with pytest.raises(InputError):
         make(tmp_path / "a.mp4", request=replace(REQUEST, steps=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [(Fifo(partitions=126), None), (Chunked(), 1001), (NuwaXl(), 1001)])
+def test_more_steps_than_noise_levels_are_refused_before_the_output_is_touched(tmp_path, sampler, steps):
+    with pytest.raises(InputError, match=r"more than the 1000 noise levels that toy was trained at; use fewer --"):
+        generate(Toy(), replace(REQUEST, steps=steps), sampler, Output(path=tmp_path / "a.mkv"))
     assert list(tmp_path.iterdir()) == []

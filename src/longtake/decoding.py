@@ -12,7 +12,8 @@ from longtake.arrays import Frames, LatentFrames, check_finite
 from longtake.model import VideoModel
 
 PREFIX = "decoder."
-_ADVICE = "try --dtype float32 or bfloat16, a smaller --guidance, or another --seed"
+ADVICE = "try --dtype float32 or bfloat16, a smaller --guidance, or another --seed"
+"""What to do where a network or a decoder makes numbers that are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def decode_pixels(
     `decoder` must not be used again: that is what the one returned is for. Raises NonFiniteError for latents or pixels
     that are infinite or no numbers.
     """
-    check_finite({"the latent that the network made": latents}, "before decoding", _ADVICE)
+    check_finite({"the latent that the network made": latents}, "before decoding", ADVICE)
     memory = decoder.memory
     if memory is None and decoder.latents is not None:
         _, memory = model.decode(decoder.latents, None, last=False)
@@ -55,7 +56,7 @@ def to_uint8(frames: Frames, truncate: bool = False) -> np.ndarray:
 
     Raises NonFiniteError for pixels that are infinite or no numbers: 8 bits would show them as black.
     """
-    check_finite({"the picture that the decoder made": frames}, "after decoding", _ADVICE)
+    check_finite({"the picture that the decoder made": frames}, "after decoding", ADVICE)
     scaled = frames.clamp(0, 1).mul(255)
     scaled = scaled.floor() if truncate else scaled.round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -81,6 +81,8 @@ class VideoSpec(Demands):
     """Whether the network was trained with finished frames among noisy ones, labelled so."""
     strides: tuple[int, ...] = (1,)
     """Distances, in frames of the video, between neighbours in a window that the network was trained at."""
+    num_levels: int | None = None
+    """Noise levels that the network was trained at, which no run can have more of; None for a flow, which has any."""
     bounded: bool = False
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None

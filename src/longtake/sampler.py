@@ -52,6 +52,8 @@ class Plan:
     """Latent frames in memory at any time, in all processes together."""
     window_frames: int
     """Latent frames in one evaluation."""
+    num_levels: int
+    """Denoising steps, which are noise levels; of several schedules the most."""
     stored_frames: int = 0
     """Latent frames, float32, that lie on the disk beside the video in the end."""
     given: int = 0

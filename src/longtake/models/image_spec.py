@@ -33,6 +33,13 @@ class ImageAutoencoder:
     """As many as the network that denoises takes."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseLevels:
+    """What is read of the config of a DDPM's scheduler; the default is the library's."""
+
+    num_train_timesteps: Count = 1000
+
+
 def image_spec(
     configs: Configs,
     extras: Extras,
@@ -64,6 +71,7 @@ def image_spec(
         guidance=extras.guidance,
         infill_guidance=extras.infill_guidance,
         capabilities=frozenset(capabilities),
+        num_levels=configs.parts["scheduler"].read(NoiseLevels).num_train_timesteps,
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
         parameters=configs.parameters,

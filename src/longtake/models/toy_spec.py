@@ -12,6 +12,7 @@ TOY = VideoSpec(
     guidance=1.0,
     capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
     blends=True,
+    num_levels=1000,
     clean_frames=True,
     forward_flops=2 * 8**2 * 3 * 8 * 8,
     decode_flops=3 * 8 * 8,

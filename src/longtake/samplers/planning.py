@@ -53,6 +53,11 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if spec.clip_decoder and not isinstance(sampler, TaskSampler):
         raise CapabilityError(f"{spec.name} decodes whole calls of its network, not streams of frames; use nuwa-xl")
     plan = sampler.plan(request, spec)
+    if spec.num_levels is not None and plan.num_levels > spec.num_levels:
+        raise InputError(
+            f"{plan.num_levels} denoising steps are more than the {spec.num_levels} noise levels that {spec.name} was "
+            f"trained at; use fewer {'--steps' if sampler.name != 'fifo' else '--sampler.partitions'}"
+        )
     if request.init is not None and not plan.given:
         raise CapabilityError(
             f"{sampler.name} makes all frames together and cannot begin with given ones; leave --init out, or use "

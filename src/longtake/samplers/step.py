@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import FrameIndex
+from longtake.decoding import ADVICE
+from longtake.errors import NonFiniteError
 from longtake.guidance import guided, scale_at
 from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, VideoModel
 from longtake.ranks.world import ALONE, Group
@@ -71,9 +73,23 @@ def _guided(
             with model.lock:
                 return denoise(x, level, windows.schedule, windows.condition, rows, *known)
 
-        return guided(branch, windows.prompt_index, scale_at(guidance, levels, windows.schedule, x), cfg)
+        x0 = guided(branch, windows.prompt_index, scale_at(guidance, levels, windows.schedule, x), cfg)
+        _check_finite(x0, levels, windows.schedule.num_levels)
+        return x0
 
     return denoiser
+
+
+def _check_finite(x0: Tensor, levels: Tensor, num_levels: int) -> None:
+    """Raise NonFiniteError, which names step and frame, where x0 of windows at these levels is no number."""
+    if all(bool(torch.isfinite(extreme)) for extreme in x0.detach().aminmax()):
+        return
+    window, _, frame = (~torch.isfinite(x0)).nonzero()[0, :3].tolist()
+    place = f"frame {frame} of its window" if x0.ndim == 5 else "its clip"
+    step = num_levels - int(levels[window, frame]) + 1
+    raise NonFiniteError(
+        f"in step {step} of {num_levels} the network makes of {place} what is not finite (NaN, or infinite); {ADVICE}"
+    )
 
 
 def one_level(levels: Tensor) -> Tensor:

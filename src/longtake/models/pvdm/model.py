@@ -16,13 +16,13 @@ from longtake.model import Condition, Continuation, Known, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.image_model import text_states
+from longtake.models.pvdm.spec import NUM_TRAIN
 from longtake.models.schedules import discrete_schedule
 from longtake.schedule import Prediction, Schedule, Spacing, Table, chained, to_x0
 
 Planes = Float[Tensor, "windows channels positions"]
 """Latents of clips: three planes, one after the other; see `Grid.planes`."""
 Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]
-NUM_TRAIN = 1000
 
 
 class PvdmModel(Continuation):

@@ -20,6 +20,9 @@ from longtake.typed import read_typed
 PIPELINE = "PvdmPipeline"
 NETWORKS = {"autoencoder": "PvdmAutoencoder", "unet": "PvdmUnet"}
 
+NUM_TRAIN = 1000
+"""Noise levels of training."""
+
 Config = TypeVar("Config", AutoencoderConfig, UnetConfig)
 
 
@@ -47,6 +50,7 @@ def spec(configs: Configs) -> VideoSpec:
         latent_shape=(unet.latent_channels, grid.positions),
         guidance=extras.guidance,
         capabilities=frozenset({Continuation}),
+        num_levels=NUM_TRAIN,
         bounded=True,
         vocabulary=None if words is None else frozenset(words),
         parameters=configs.parameters,

@@ -103,6 +103,7 @@ class Autoregressive(Stochastic):
             window_batch=1,
             held_frames=size + (context or size),
             window_frames=size,
+            num_levels=max(later_steps, self.first_steps or 0),
             given=given,
             warnings=_warnings(spec, context),
         )

@@ -100,6 +100,7 @@ class Chunked(Anchored):
             window_batch=1,
             held_frames=spec.num_frames + self.overlap + len(anchored),
             window_frames=spec.num_frames,
+            num_levels=steps,
         )
         per_window = steps * num_branches(plan.guidance)
         forwards = None if windows is None else windows * per_window

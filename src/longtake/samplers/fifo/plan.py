@@ -77,8 +77,6 @@ class FifoPlan(Plan):
     """Finished frames kept before the body, h."""
     body: int
     """Frames being denoised, f n."""
-    num_levels: int
-    """T = f n / k."""
     latent_frames: int | None
     """Latent frames that the request needs."""
 
@@ -197,6 +195,8 @@ class Fifo(Anchored):
         """Lay out the queue and count the work. Raises InputError for settings that do not fit together."""
         self._check(request, spec)
         f, n, k = spec.num_frames, self.partitions, self.frames_per_level
+        if self.compat != "off" and spec.num_levels is None:
+            raise InputError(f"compat needs a table of noise levels, which {spec.name}, a flow, has not; leave it out")
         anchored = given_places(self.keyframes, request, spec)
         plan = FifoPlan(
             request=request,

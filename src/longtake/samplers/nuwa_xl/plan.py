@@ -168,6 +168,7 @@ class NuwaXl(Stochastic, TaskSampler):
             window_batch=1,
             held_frames=ladder.depth * spec.num_frames,
             window_frames=spec.num_frames,
+            num_levels=steps,
             given=given,
             stories=self._stories(request, spec, is_row),
         )

@@ -33,8 +33,6 @@ class VideoInfinityPlan(Plan):
     """Latent frames of every clip; they tile the video."""
     global_frames: tuple[int, ...]
     """Frames that every frame looks at."""
-    num_levels: int
-    """Denoising steps."""
 
     @property
     def latent_frames(self) -> int:
