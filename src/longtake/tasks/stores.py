@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import check_finite
+from longtake.errors import OutputError
 from longtake.ranks.world import Group, World
 from longtake.tasks.task import Store
 
@@ -77,6 +78,10 @@ class FolderStore(Store):
             file.write(safetensors.torch.save({_NAME: result.contiguous()}, {_DIGEST: _digest(key, result)}))
             file.flush()
             os.fsync(file.fileno())
+        if self._path(key).is_dir():
+            raise OutputError(
+                f"cannot write {self._path(key)}: it is a folder; move it away, and give the command again"
+            )
         temporary.replace(self._path(key))
         self._sound.add(key)
 

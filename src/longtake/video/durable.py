@@ -67,10 +67,12 @@ def failed_write(error: OSError, path: Path, safe_frames: int) -> OutputError:
     """Return the error for a write that the system refused; `safe_frames` frames are on the disk and stay there."""
     safe = f"{safe_frames} frames are safe and the same command continues after them"
     if not safe_frames:
-        safe = "then give the same command again"
+        safe = "the same command begins again"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"the disk is full while writing {path}; free some space; {safe}")
-    return OutputError(f"cannot write {path}: {error.strerror or error}; {safe}")
+    where = f" ({error.filename})" if error.filename else ""
+    advice = "move that folder away" if error.errno == errno.EISDIR else "mend that, or give another -o"
+    return OutputError(f"cannot write {path}: {error.strerror or error}{where}; {advice}; {safe}")
 
 
 class Lock:

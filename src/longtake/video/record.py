@@ -62,7 +62,8 @@ def read_record(path: str | Path) -> Record | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
+        advice = "move what lies there away, or give another -o"
+        raise CheckpointError(f"cannot read {file}: {error.strerror}; {advice}") from None
     except (ValueError, KeyError, TypeError, RecursionError, InputError):
         raise damaged(path, file) from None
     if content["layout"] != LAYOUT and record.tensors is not None:
