@@ -66,7 +66,7 @@ def sample(setting: Setting, node: Node, given: Tensor | None) -> Tensor:
     if given is not None and len(places) == len(window):
         return given
     # A window is whole, with noise at known places too, but for one that goes on: its known frame comes beside it.
-    goes_on = node.level == 1 and node.index > 0
+    goes_on = node.level == 1 and (node.index > 0 or plan.given > 0)
     rows = plan.latent_prompts(window)[1 if goes_on else 0 :]
     windows, guidance = setting.windows(setting.schedule, [rows]), plan.call_guidance(node.level)
     known = None if given is None else _handed(setting, given, () if goes_on else places)

@@ -57,6 +57,8 @@ class NuwaXlPlan(Plan):
         """Return the places of a call's window that it is given: from the call above it, or of the story before."""
         change, made = self.change, self.ladder.makes(node)
         places = {*range(self.ladder.lengths[node.level - 1])} - {*made}
+        if self.given and node == Node(1, 0):
+            places.add(0)
         return sorted(places.union(change.kept(node)) if change else places)
 
     def call_guidance(self, level: int) -> Guidance:
