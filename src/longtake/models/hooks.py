@@ -1,11 +1,12 @@
-"""A noise level and a prompt per frame for a network made for one of each per clip, for the length of one call.
+"""What takes the place of parts of diffusers' video UNets for the length of one call.
 
-UNet3DConditionModel repeats its time embedding and its text over the frames. Both are put in its place already
-repeated: the embedding through a stand-in for the layer that makes it, the text through attention processors that
-know its keys and values.
+A noise level and a prompt per frame, for a network made for one of each per clip: UNet3DConditionModel repeats its time
+embedding and its text over the frames, UNetMotionModel the former. They are put in its place already repeated: the
+embedding through a stand-in for the layer that makes it, the text through attention processors that know its keys and
+values. And a mixer in the place of layers that mix frames.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,7 +18,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from longtake.attention import attention
+from longtake.attention import FrameMixer, attention
 
 FrameEmbedding = Float[Tensor, "windows_x_frames width"]
 Text = Float[Tensor, "prompts tokens width"]
@@ -94,6 +95,49 @@ class SelfAttention:
         projections = [cast(nn.Module, projection) for projection in (attn.to_q, attn.to_k, attn.to_v)]
         headed = [projection(hidden_states).unflatten(-1, (attn.heads, -1)) for projection in projections]
         return cast(nn.ModuleList, attn.to_out)[0](attention(*headed).flatten(2))
+
+
+@dataclass(frozen=True)
+class MixedAttention:
+    """Attention processor of a layer over time: frames meet in the mixer."""
+
+    mixer: FrameMixer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the layer adds; queries are computed while keys and values travel."""
+        to_q, to_k, to_v = (cast(nn.Module, projection) for projection in (attn.to_q, attn.to_k, attn.to_v))
+        key, value = (projection(hidden_states).unflatten(-1, (attn.heads, -1)) for projection in (to_k, to_v))
+        attend = self.mixer.attend(key, value)
+        mixed = attend(to_q(hidden_states).unflatten(-1, (attn.heads, -1)))
+        return cast(nn.ModuleList, attn.to_out)[0](mixed.flatten(2))
+
+
+class Mixed(nn.Module):
+    """Stands in for a convolution or a norm over time."""
+
+    def __init__(self, layer: nn.Module, mix: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.mix = layer, mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the mixer makes of (windows, channels, frames, height, width)."""
+        return self.mix(self.layer, x)
+
+
+def spread_places(places: Sequence[tuple[int, int]], trained: int) -> list[float]:
+    """Return the position over time of every frame, from its place in its clip and the clip's length.
+
+    Where a clip is longer than the `trained` number of frames, its frames are spread evenly over the trained range, at
+    fractions of a position.
+    """
+    return [place * min(1.0, (trained - 1) / max(length - 1, 1)) for place, length in places]
 
 
 def text_layers(unet: UNet3DConditionModel) -> list[Attention]:

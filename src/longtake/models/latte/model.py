@@ -19,6 +19,7 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer, attention
 from longtake.model import Condition, LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
+from longtake.models.hooks import spread_places
 from longtake.models.hub.configs import Configs
 from longtake.models.image_model import ImageModel, frame_levels
 from longtake.models.latte.spec import TEXT_TOKENS
@@ -141,13 +142,9 @@ def predict(
 
 
 def frame_positions(places: Sequence[tuple[int, int]], trained: int, width: int) -> Positions:
-    """Return the position embedding of every frame, from its place in its clip and the clip's length.
-
-    Where a clip is longer than the `trained` number of frames, its frames are spread evenly over the trained range, at
-    fractions of a position. A clip of one frame has none.
-    """
-    grid = [place * min(1.0, (trained - 1) / max(length - 1, 1)) for place, length in places]
-    table = get_1d_sincos_pos_embed_from_grid(width, torch.tensor(grid, dtype=torch.float64))
+    """Return the position embedding of every frame; see `spread_places`. A clip of one frame has none."""
+    grid = torch.tensor(spread_places(places, trained), dtype=torch.float64)
+    table = get_1d_sincos_pos_embed_from_grid(width, grid)
     return table * torch.tensor([length > 1 for _, length in places])[:, None]
 
 

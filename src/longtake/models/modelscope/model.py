@@ -9,9 +9,8 @@ config; Chen et al., 2024, arXiv 2401.09047).
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel
@@ -28,6 +27,8 @@ from longtake.attention import FrameMixer
 from longtake.errors import CheckpointError
 from longtake.model import Condition, TemporalHooks, ToldFps, VideoSpec
 from longtake.models.hooks import (
+    Mixed,
+    MixedAttention,
     frame_conditions,
     self_attention,
     self_attention_layers,
@@ -169,40 +170,6 @@ def x0_scale(num_timesteps: int) -> Table:
     """Return what training multiplied x0 by at every timestep: 1 falling to 0.7 over 400 of them, then 0.7."""
     falling = torch.linspace(1, SCALE, SCALE_STEPS, dtype=torch.float64)
     return torch.cat([falling, torch.full((num_timesteps,), SCALE, dtype=torch.float64)])[:num_timesteps]
-
-
-@dataclass(frozen=True)
-class MixedAttention:
-    """Attention processor of a layer over time: frames meet in the mixer."""
-
-    mixer: FrameMixer
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """Return what the layer adds; queries are computed while keys and values travel."""
-        to_q, to_k, to_v = (cast(nn.Module, projection) for projection in (attn.to_q, attn.to_k, attn.to_v))
-        key, value = (projection(hidden_states).unflatten(-1, (attn.heads, -1)) for projection in (to_k, to_v))
-        attend = self.mixer.attend(key, value)
-        mixed = attend(to_q(hidden_states).unflatten(-1, (attn.heads, -1)))
-        return cast(nn.ModuleList, attn.to_out)[0](mixed.flatten(2))
-
-
-class Mixed(nn.Module):
-    """Stands in for a convolution or a norm over time."""
-
-    def __init__(self, layer: nn.Module, mix: Callable[[Any, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.layer, self.mix = layer, mix
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what the mixer makes of (windows, channels, frames, height, width)."""
-        return self.mix(self.layer, x)
 
 
 class MixedBlock(nn.Module):
