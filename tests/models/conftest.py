@@ -35,6 +35,18 @@ def sparsectrl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def animatediff_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AnimateDiff, as diffusers saves it."""
+    return _made(tmp_path_factory, "UNetMotionModel")
+
+
+@pytest.fixture(scope="session")
+def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an image model and a motion adapter."""
+    return _made(tmp_path_factory, "UNet2DConditionModel")
+
+
+@pytest.fixture(scope="session")
 def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wan."""
     return _made(tmp_path_factory, "WanTransformer3DModel")

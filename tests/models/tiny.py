@@ -4,6 +4,7 @@ A builder is given a folder to write in, and returns the model's within it.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AnimateDiffPipeline,
     AnimateDiffSparseControlNetPipeline,
     AutoencoderKL,
     DDIMScheduler,
@@ -19,6 +21,7 @@ from diffusers import (
     MotionAdapter,
     SparseControlNetModel,
     TextToVideoSDPipeline,
+    UNet2DConditionModel,
     UNet3DConditionModel,
     UNetMotionModel,
 )
@@ -205,6 +208,49 @@ def tiny_sparsectrl(root: Path) -> Path:
     return root / "sparsectrl"
 
 
+def tiny_animatediff(root: Path, merged: bool) -> Path:
+    """AnimateDiff, 8 frames of the 10 that it has positions for; merged: with the adapter in the UNet, as saved."""
+    torch.manual_seed(4)
+    tokenizer = _tokenizer(root / "tokenizer")
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+    )
+    adapter = MotionAdapter(
+        block_out_channels=(16, 32),
+        motion_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+        motion_max_seq_length=10,
+    )
+    for network in (unet, adapter):
+        _wake(network)
+    scheduler = DDIMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+    pipeline = AnimateDiffPipeline(
+        vae=_vae(),
+        text_encoder=_text_encoder(len(tokenizer)),
+        tokenizer=tokenizer,
+        unet=unet,
+        motion_adapter=adapter,
+        scheduler=scheduler,
+    )
+    folder = root / "animatediff"
+    pipeline.save_pretrained(folder)
+    (folder / "longtake.json").write_text(json.dumps({"num_frames": NUM_FRAMES, "guidance": 3.0}))
+    if not merged:
+        shutil.rmtree(folder / "unet")
+        unet.save_pretrained(folder / "unet")
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(json.dumps(index | {"unet": ["diffusers", "UNet2DConditionModel"]}))
+    return folder
+
+
 TINY: dict[str, Callable[[Path], Path]] = {
     "TextToVideoSDPipeline": tiny_modelscope,
     "LattePipeline": tiny_latte,
@@ -213,6 +259,8 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "WanPicturesPipeline": tiny_wan_pictures,
     "LTXVideoTransformer3DModel": tiny_ltx,
     "AnimateDiffSparseControlNetPipeline": tiny_sparsectrl,
+    "UNetMotionModel": partial(tiny_animatediff, merged=True),
+    "UNet2DConditionModel": partial(tiny_animatediff, merged=False),
     # One as small as can be is part of the package.
     "PvdmPipeline": lambda root: _embedded("pvdm-sprites"),
     "NuwaXlPipeline": lambda root: _embedded("nuwa-sprites"),

@@ -118,12 +118,19 @@ FAMILIES: dict[str, Family] = {
         room="longtake.models.animatediff",
         models="AnimateDiff with SparseCtrl",
         pipeline="AnimateDiffSparseControlNetPipeline",
-        networks={
-            "unet": "UNetMotionModel",
-            "controlnet": "SparseControlNetModel",
-            "vae": "AutoencoderKL",
-            "text_encoder": "CLIPTextModel",
-        },
+        networks=TEXT_TO_VIDEO | {"unet": "UNetMotionModel", "controlnet": "SparseControlNetModel"},
+    ),
+    "UNetMotionModel": Family(
+        room="longtake.models.animatediff",
+        models="AnimateDiff, as diffusers saves it",
+        pipeline="AnimateDiffPipeline",
+        networks=TEXT_TO_VIDEO | {"unet": "UNetMotionModel"},
+    ),
+    "UNet2DConditionModel": Family(
+        room="longtake.models.animatediff",
+        models="AnimateDiff as an image model and a motion adapter",
+        pipeline="AnimateDiffPipeline",
+        networks=TEXT_TO_VIDEO | {"unet": "UNet2DConditionModel", "motion_adapter": "MotionAdapter"},
     ),
     "PvdmPipeline": Family(
         room="longtake.models.pvdm",

@@ -18,7 +18,7 @@ from longtake.models.hub.find import find
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 REFUSED = {
-    "AnimateDiff": {"model_index.json": "AnimateDiffPipeline"},
+    "Mochi": {"model_index.json": "MochiPipeline"},
     "CogVideoX": {"model_index.json": "CogVideoXPipeline"},
     "pictures": {"model_index.json": "StableDiffusionPipeline"},
 }

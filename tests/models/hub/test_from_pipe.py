@@ -12,10 +12,11 @@ from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel
 from longtake.models import load_model, model_spec
 
-FOLDERS = ["folder", "latte_folder", "sparsectrl_folder", "wan_folder"]
+FOLDERS = ["folder", "latte_folder", "sparsectrl_folder", "animatediff_folder", "wan_folder"]
 EXTRAS: dict[str, dict[str, Any]] = {
     "folder": {"fps": 8, "guidance": 3.0, "num_frames": 8, "clean_frames": True},
     "latte_folder": {},
+    "animatediff_folder": {"num_frames": 8, "guidance": 3.0},
     "sparsectrl_folder": {"num_frames": 5, "guidance": 3.0},
     "wan_folder": {"num_frames": 5, "size": [32, 48], "guidance": 2.0},
 }

@@ -163,7 +163,7 @@ WAYS: list[Callable[[Path, random.Random], list[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fixture", ["folder", "latte_folder", "sparsectrl_folder", "wan_folder"])
+@pytest.mark.parametrize("fixture", ["folder", "latte_folder", "sparsectrl_folder", "adapter_folder", "wan_folder"])
 def test_no_folder_ends_in_a_traceback(fixture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     whole, failures, refused = request.getfixturevalue(fixture), [], 0
     for seed in range(TRIES):

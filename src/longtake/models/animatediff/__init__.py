@@ -1,1 +1,1 @@
-"""AnimateDiff with SparseCtrl: known frames anywhere in a window."""
+"""AnimateDiff, and AnimateDiff with SparseCtrl: known frames anywhere in a window."""
