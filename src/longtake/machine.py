@@ -4,7 +4,7 @@ import os
 import platform
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -48,12 +48,16 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Demands:
-    """What a model takes of a machine; nothing here decides a frame."""
+    """What a model takes of a machine, and of a prompt."""
 
     parameters: int = 0
     """Number of weights of all parts together."""
     prompt_numbers: int = 0
     """Numbers that a prompt becomes, which are kept from where it is first reached; 0 where nobody has counted them."""
+    prompt_tokens: int | None = None
+    """Tokens that the text encoder reads of a prompt, its own signs among them; what follows is lost."""
+    tokenizer: str | None = field(default=None, compare=False)
+    """The file by which a prompt becomes tokens (tokenizer.json), where it is on this disk."""
     text_encoder: Part = Part()
     """Where its weights are counted apart."""
     network: Part = Part()

@@ -6,7 +6,7 @@ A sampler sees only this. Nothing here imports torch, so that a plan can be made
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,10 +87,6 @@ class VideoSpec(Demands):
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None
     """Every word that the model knows; None where any word may mean something to it."""
-    prompt_tokens: int | None = None
-    """Tokens that the text encoder reads of a prompt, its own signs among them; what follows is lost."""
-    tokenizer: str | None = field(default=None, compare=False)
-    """The file by which a prompt becomes tokens (tokenizer.json), where it is on this disk."""
     released: Literal["float16", "bfloat16"] = "float16"
     """The format of 16 bits that the network is known to work in, which auto takes on a GPU."""
 

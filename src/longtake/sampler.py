@@ -74,10 +74,7 @@ class Plan:
         return [1 + self.request.prompts.at(self.spec.timing.pixel_frames(frame)) for frame in frames]
 
     def seams(self, frames: int) -> Sequence[int]:
-        """Return the numbers, among so many frames that come out, of those where one piece of work meets another.
-
-        Window after window; a sampler that hides its windows has a change there as elsewhere.
-        """
+        """Return the numbers, among so many frames that come out, of those where one window meets another."""
         return range(self.spec.num_frames, frames, self.spec.num_frames)
 
 
@@ -103,7 +100,5 @@ class TaskSampler(Sampler):
 
     @abstractmethod
     def part(self, plan: Plan, frames: range) -> Plan:
-        """Return the plan of these consecutive frames alone, which come out as in the whole video.
-
-        Raises InputError for frames that the video does not have.
-        """
+        """Return the plan of these consecutive frames alone, which come out as in the whole video. Raises InputError
+        for frames that it does not have."""

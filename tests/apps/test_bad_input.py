@@ -66,7 +66,7 @@ MISTAKES = [
     (("evaluate", "promts", "x.mp4"), "did you mean 'evaluate prompts'?"),
     (("evaluate", "prompts", "nothing.mp4"), "there is no nothing.mp4"),
     (("evaluate", "drift", "nothing.mp4"), "there is no nothing.mp4"),
-    (("evaluate", "fvd", "--real", "nothing", "--fake", "notes.mp4"), "there is no nothing"),
+    (("evaluate", "fvd", "--real", "nothing", "--fake", "notes.mp4"), "there is no folder nothing"),
     (("evaluate", "fvd", "--real", ".", "--fake", ".", "--network", "no.pt"), "there is no file no.pt"),
     (("train", "embeded"), "did you mean 'train embedded'?"),
     (("train", "embedded"), "what to train is missing"),

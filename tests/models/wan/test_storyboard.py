@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from longtake.errors import InputError
+from longtake.errors import CapabilityError, InputError
 from longtake.models import load_model
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
@@ -88,3 +88,10 @@ def test_without_a_storyboard(model: Any) -> None:
     ):
         with pytest.raises(InputError, match=reason):
             made(model, settings, 17)
+
+
+def test_a_first_picture_alone_is_refused(tmp_path: Path, storyboard: Path) -> None:
+    model = load_model(str(tiny_vace(tmp_path)))
+    request = Request(prompts=PromptTimeline.constant("a red car"), frames=33, init=str(storyboard / "0.png"))
+    with pytest.raises(CapabilityError, match="give them as keyframes"):
+        NuwaXl().plan(request, model.spec)

@@ -153,8 +153,8 @@ class NuwaXl(Stochastic, TaskSampler):
         given = len(init_pixels(request, spec, 1))
         if given and self.keyframes is not None:
             raise InputError("there are both --init and keyframes, of which the first one begins the video; give one")
-        if given and Continuation not in spec.capabilities:
-            raise CapabilityError(f"{spec.name} cannot go on from given frames (Continuation); leave --init out")
+        if given and (Continuation not in spec.capabilities or spec.known == "pixel"):
+            raise CapabilityError(f"nuwa-xl cannot go on from given frames with {spec.name}; give them as keyframes")
         steps = chosen_steps(request, spec)
         plan = NuwaXlPlan(
             request=request,
