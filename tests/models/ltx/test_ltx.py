@@ -1,6 +1,6 @@
 """The adapter for LTX-Video against diffusers itself, on tiny real components saved as the hub has them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import torch
 from diffusers import LTXConditionPipeline, LTXPipeline
 from torch import Tensor
 
-from longtake.attention import FrameMixer, Rotate, attention
 from longtake.errors import InputError
 from longtake.model import Known
 from longtake.models import load_model
@@ -19,6 +18,7 @@ from longtake.models.ltx.model import LtxModel
 from longtake.models.ltx.spec import Autoencoder, decoder_history, decoder_layers, remembered_numbers
 from longtake.samplers.step import Windows, ddim, free
 
+from ..mixers import PlainMixer
 from .ltx_fixture import CHANNELS, FIRST, FRAMES, HEIGHT, LATER, WIDTH, tiny_ltx, tiny_vae
 
 PROMPTS = ["", "a red car", "a blue boat"]
@@ -46,29 +46,6 @@ def stock(model: LtxModel) -> Any:
     pipeline = kind(**{name: getattr(model.pipeline, name) for name in names})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-class PlainMixer(FrameMixer):
-    """Every frame attends to all frames, each turned by its own offset: slow, and what any other mixer must equal."""
-
-    def attend(
-        self, key: Tensor, value: Tensor, tokens: int = 1, rotate: Rotate | None = None
-    ) -> Callable[[Tensor], Tensor]:
-        assert rotate is not None
-        frames = range(key.shape[1] // tokens)
-
-        def answer(query: Tensor) -> Tensor:
-            parts = query.unflatten(1, (-1, tokens)).unbind(1)
-            return torch.cat(
-                [attention(part, rotate(key, [k - q for k in frames]), value) for q, part in enumerate(parts)], dim=1
-            )
-
-        return answer
-
-    def convolve(self, *_: Any) -> Any:
-        raise AssertionError("LTX mixes frames by attention only, at relative positions")
-
-    normalise = block = places = convolve
 
 
 def test_a_native_clip_is_the_stock_pipeline_s(model: LtxModel) -> None:

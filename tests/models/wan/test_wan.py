@@ -1,6 +1,6 @@
 """The adapter for Wan against diffusers itself, on tiny real components saved as the hub has them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
@@ -14,7 +14,6 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 from torch import Tensor
 
-from longtake.attention import FrameMixer, Rotate, attention
 from longtake.errors import InputError
 from longtake.models import load_model
 from longtake.models.hub.configs import Part
@@ -33,6 +32,7 @@ from longtake.samplers.video_infinity.mixer import ClipMixer
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.schedule import to_x0
 
+from ..mixers import PlainMixer
 from .stock import EvenLevels
 from .wan_fixture import CHANNELS, FRAMES, HEIGHT, MEAN, RESIDUAL, STD, TOKENS, WIDTH, tiny_vae, tiny_wan
 
@@ -79,33 +79,6 @@ def stock_x0(model: WanModel, x: Tensor, level: Sequence[int], texts: Sequence[i
     with torch.no_grad():
         flow = model.pipeline.transformer(x, schedule.timestep[levels].float(), text).sample
     return to_x0(flow, x, schedule.now(levels[:, None, None, None, None]), "flow")
-
-
-class PlainMixer(FrameMixer):
-    """Every frame attends to all frames, each turned by its own offset: slow, and what any other mixer must equal."""
-
-    def __init__(self) -> None:
-        self.layers = 0
-
-    def attend(
-        self, key: Tensor, value: Tensor, tokens: int = 1, rotate: Rotate | None = None
-    ) -> Callable[[Tensor], Tensor]:
-        assert rotate is not None
-        frames = range(key.shape[1] // tokens)
-        self.layers += 1
-
-        def answer(query: Tensor) -> Tensor:
-            parts = query.unflatten(1, (-1, tokens)).unbind(1)
-            return torch.cat(
-                [attention(part, rotate(key, [k - q for k in frames]), value) for q, part in enumerate(parts)], dim=1
-            )
-
-        return answer
-
-    def convolve(self, *_: Any) -> Any:
-        raise AssertionError("Wan mixes frames by attention only, at relative positions")
-
-    normalise = block = places = convolve
 
 
 def test_prompts_are_embedded_as_the_stock_pipeline_does(model, folder) -> None:
