@@ -6,6 +6,7 @@ import torch
 from lab.score.pvdm import pixels, prepared, shown
 from longtake.data.sprites import SpriteWorld, caption, training_shots
 from longtake.metrics.scores import psnr
+from longtake.model import Known
 from longtake.models import MODELS, load_model, model_spec
 from longtake.models.pvdm.model import PvdmModel
 from longtake.samplers.autoregressive.loop import sample
@@ -28,7 +29,7 @@ def test_clips_come_back_and_prompts_and_the_clip_before_matter() -> None:
     assert psnr(frames, shown(model, latents)) > 20
     clips = [
         sample(prepared(model, caption(shot), 2, 0), int(before is not None), before)
-        for shot, before in ((first, None), (second, None), (first, latents))
+        for shot, before in ((first, None), (second, None), (first, Known(latents=latents[None])))
     ]
     assert all(torch.isfinite(clip).all() for clip in clips)
     assert np.abs(clips[0] - clips[1]).max() > 0.1 and np.abs(clips[0] - clips[2]).max() > 0.1
