@@ -61,6 +61,18 @@ def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here
     assert made(here) == before
 
 
+def test_how_the_model_is_loaded_is_heeded_and_kept(longtake: Callable, here: Path):
+    Path("prompts.txt").write_text("a cat spins in the\u2028 forest\n", encoding="utf-8")
+    ran = longtake("batch", "prompts.txt", "--quantize", "fp8", *FAST)
+    assert ran.status == 0, ran.err
+    (line,) = map(json.loads, (here / "a.jsonl").read_text().split("\n")[:-1])
+    assert line["model"]["quantize"] == "fp8" and line["prompt"] == "a cat spins in the\u2028 forest"
+    refused = longtake("batch", "prompts.txt", "--lora", "none.safetensors", *FAST[:-1], "b.mkv")
+    assert refused.status == 2 and "none.safetensors" in refused.err and refused.err.count("\n") == 1
+    nothing = longtake("batch", "0", *PVDM)
+    assert nothing.status == 2 and "nothing to make" in nothing.err
+
+
 PVDM = ("--model", "pvdm-sprites", "--sampler", "autoregressive", "--steps", "2", "--frames", "32", "-o", "made/a.mkv")
 
 

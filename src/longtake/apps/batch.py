@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from longtake._generate import generate
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.generate.job import Job, checked_job
+from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.shown import duration, say
@@ -18,7 +18,7 @@ from longtake.data.footage_files import MANIFEST
 from longtake.errors import InputError, OutputError
 from longtake.lazy import named
 from longtake.model import VideoModel
-from longtake.models import canonical, load_model, model_spec
+from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, order_content
@@ -59,7 +59,8 @@ def batch_command(arguments: Sequence[str]) -> int:
     with stoppable() as stop:
         manifest = _Manifest(settings.output.path, overwrite=settings.output.overwrite)
         try:
-            model = load_model(first.order.model, hardware.device, hardware.dtype)
+            told = first.order.loading.told
+            model = load_model(first.order.model, hardware.device, hardware.dtype, **told)
             made = _made(model, orders, settings.together, manifest, stop)
         except StoppedError as stopped:
             say(f"{stopped}: {len(manifest.lines)} of {len(orders)} videos are complete; the same command continues")
@@ -72,17 +73,9 @@ def batch_command(arguments: Sequence[str]) -> int:
 
 def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
     """Return the first video, checked from end to end, and all of them. Raises as `make_job` does."""
-    spec = model_spec(settings.model)
+    spec = model_spec(settings.model, **settings.loading.told)
     asked = _asked(settings, reads_text=spec.vocabulary != frozenset())
-    first = Order(
-        model=canonical(settings.model),
-        digest=None,
-        request=settings.request,
-        sampler=settings.method,
-        device=settings.device,
-        dtype=settings.dtype,
-        output=settings.output,
-    )
+    first = ordered(settings, asked[0][0])
     if settings.together < 1:
         raise InputError(f"--together {settings.together} makes no video; use 1 or more")
     if settings.together > 1 and SAMPLERS[settings.method.name].together is None:
@@ -109,6 +102,8 @@ def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTim
     if settings.seeds < 1:
         raise InputError(f"--seeds {settings.seeds} makes no video; use 1 or more")
     if what.isdecimal() and what.isascii():
+        if not int(what):
+            raise InputError("0 videos are nothing to make; ask for 1 or more")
         if reads_text:
             raise InputError("this model reads text; give a file with a prompt a line, and --seeds for several of each")
         if settings.seeds > 1:
@@ -120,7 +115,8 @@ def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTim
 
 def _lines(file: str) -> list[str]:
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        # At line ends alone: a prompt may hold what str.splitlines takes for one, such as U+2028.
+        lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise InputError(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from longtake.apps.generate.settings import VideoSettings, Workers
+from longtake.apps.generate.settings import Making, VideoSettings, Workers
 from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoSpec
 from longtake.models import canonical, model_spec
@@ -67,17 +67,7 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
         return _shared(checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None), settings)
     _check_prompt(settings)
     spec = model_spec(settings.model, **settings.loading.told)
-    _check_offload(settings)
-    order = Order(
-        model=canonical(settings.model),
-        digest=None,
-        loading=settings.loading.absolute,
-        request=replace(settings.request, prompts=_timeline(settings, spec)),
-        sampler=settings.method,
-        device=settings.device,
-        dtype=settings.dtype,
-        output=settings.output,
-    )
+    order = ordered(settings, _timeline(settings, spec))
     job = checked_job(order, spec, settings.prompts)
     if "--crf" in given and not job.format.lossy:
         raise InputError(f"--crf has no effect on {job.output.path}, which is lossless; leave it out, or write .mp4")
@@ -114,13 +104,24 @@ def _check_prompt(settings: VideoSettings) -> None:
         refuse_timeline(settings.prompt)
 
 
-def _check_offload(settings: VideoSettings) -> None:
+def ordered(settings: Making, prompts: PromptTimeline) -> Order:
+    """Return the order of a video of these prompts. Raises InputError for an offload that cannot be."""
     settings.loading.offload_on("cpu" if settings.device == "cpu" else "cuda")
     if settings.loading.offload == "model" and TemporalHooks in settings.method.requires:
         raise InputError(
             f"--offload model does not fit {settings.sampler}, which reads the network between its calls; "
             "use --offload text"
         )
+    return Order(
+        model=canonical(settings.model),
+        digest=None,
+        loading=settings.loading.absolute,
+        request=replace(settings.request, prompts=prompts),
+        sampler=settings.method,
+        device=settings.device,
+        dtype=settings.dtype,
+        output=settings.output,
+    )
 
 
 def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
