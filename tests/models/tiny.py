@@ -208,11 +208,8 @@ def tiny_sparsectrl(root: Path) -> Path:
     return root / "sparsectrl"
 
 
-def tiny_animatediff(root: Path, merged: bool) -> Path:
-    """AnimateDiff, 8 frames of the 10 that it has positions for; merged: with the adapter in the UNet, as saved."""
-    torch.manual_seed(4)
-    tokenizer = _tokenizer(root / "tokenizer")
-    unet = UNet2DConditionModel(
+def image_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
         sample_size=8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -222,6 +219,13 @@ def tiny_animatediff(root: Path, merged: bool) -> Path:
         cross_attention_dim=16,
         attention_head_dim=2,
     )
+
+
+def tiny_animatediff(root: Path, merged: bool) -> Path:
+    """AnimateDiff, 8 frames of the 10 that it has positions for; merged: with the adapter in the UNet, as saved."""
+    torch.manual_seed(4)
+    tokenizer = _tokenizer(root / "tokenizer")
+    unet = image_unet()
     adapter = MotionAdapter(
         block_out_channels=(16, 32),
         motion_layers_per_block=1,

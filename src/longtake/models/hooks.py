@@ -189,6 +189,31 @@ def self_attention(layers: Sequence[Attention]) -> Iterator[None]:
         yield
 
 
+def frames_by_row(rows: Int[Tensor, "windows_x_frames"], num_rows: int) -> list[Int[Tensor, "_frames"]]:
+    """Return for every row of texts the frames, counted through all windows, that attend to it."""
+    return [(rows == row).nonzero()[:, 0] for row in range(num_rows)]
+
+
+def attended_by_row(
+    query: Float[Tensor, "windows tokens heads headwidth"],
+    frames: Sequence[Int[Tensor, "_frames"]],
+    attend: Callable[[Tensor, int], Tensor],
+) -> Float[Tensor, "windows tokens width"]:
+    """Return what the queries of frames get, each of its own text; `attend` answers those of one text, by its row."""
+    by_frame = query.flatten(0, 1).unflatten(0, (sum(map(len, frames)), -1))
+    mixed = torch.empty_like(by_frame)
+    for row, own in enumerate(frames):
+        # One text: its queries of all frames go through as a single long sequence.
+        mixed[own] = attend(by_frame[own].flatten(0, 1)[None], row)[0].unflatten(0, (len(own), -1))
+    return mixed.view(query.shape).flatten(2)
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return x with every pair of neighbouring channels turned by an angle; in float32, as the library does it."""
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1).flatten(-2).type_as(x)
+
+
 @contextmanager
 def swapped(owner: object, name: str, replacement: Any) -> Iterator[None]:
     """Put `replacement` in the place of an attribute while the context lasts."""

@@ -38,17 +38,21 @@ def discrete_schedule(
     return chained(alpha, (1 - alpha_bar).sqrt(), timestep)
 
 
-def flow_schedule(num_levels: int, shift: float = 1.0, num_train: int = 1000) -> Schedule:
-    """Return the flow-matching levels  x = (1 - s) x0 + s eps,  s rising to 1 with the model's shift.
+def flow_at(shares: Table) -> Schedule:
+    """Return the flow-matching levels  x = (1 - s) x0 + s eps  at these shares s of noise, rising from 0.
 
     The timestep is 1000 s, as Wan, LTX and SkyReels-V2 are told.
     """
+    return chained(1 - shares, shares, shares * 1000)
+
+
+def flow_schedule(num_levels: int, shift: float = 1.0) -> Schedule:
+    """Return the levels of a flow, their shares of noise rising to 1 with the model's shift."""
     s = torch.arange(num_levels + 1, dtype=torch.float64) / num_levels
-    s = shift * s / (1 + (shift - 1) * s)
-    return chained(1 - s, s, s * num_train)
+    return flow_at(shift * s / (1 + (shift - 1) * s))
 
 
-def given_levels(shares: Sequence[float], num_levels: int, num_train: int = 1000) -> Schedule:
+def given_levels(shares: Sequence[float], num_levels: int) -> Schedule:
     """Return flow-matching levels at these shares of noise, rising to 1, of a network that was distilled to them.
 
     More or fewer levels lie evenly along the broken line through them, which the network has not learned.
@@ -56,5 +60,10 @@ def given_levels(shares: Sequence[float], num_levels: int, num_train: int = 1000
     known = torch.tensor([0.0, *shares], dtype=torch.float64)
     place = torch.linspace(0, len(shares), num_levels + 1, dtype=torch.float64)
     below = place.floor().long().clamp(max=len(shares) - 1)
-    s = torch.lerp(known[below], known[below + 1], place - below)
-    return chained(1 - s, s, s * num_train)
+    return flow_at(torch.lerp(known[below], known[below + 1], place - below))
+
+
+def check_flow_spacing(name: str, spacing: Spacing) -> None:
+    """Raise InputError for a spacing other than trailing, which the levels of a flow do not have."""
+    if spacing != "trailing":
+        raise InputError(f"{name} has no spacing {spacing!r}, its levels are a flow's; use trailing")

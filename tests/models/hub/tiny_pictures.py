@@ -4,27 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from longtake.models import load_model
 
-from ..tiny import tiny_modelscope
+from ..tiny import image_unet, tiny_modelscope
 
 
 def pictures_pipeline(clips: Path) -> Any:
     """Return a pipeline with the parts of a tiny ModelScope, but for the network."""
     torch.manual_seed(7)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=16,
-        attention_head_dim=2,
-    )
+    unet = image_unet()
     shared = load_model(str(clips)).pipeline.components | {"unet": unet.eval()}
     return StableDiffusionPipeline(**shared, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 

@@ -307,8 +307,12 @@ def _check_counts(content: Any, where: str, name: str = "") -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TextEncoder:
+class TextEncoder:
+    """What is read of the config of a text encoder."""
+
     max_position_embeddings: Count | None = None
+    d_model: Count = 512
+    """Width of T5 and its like; the default is the library's."""
 
 
 def with_tokenizer(spec: VideoSpec, configs: Configs) -> VideoSpec:
@@ -316,7 +320,7 @@ def with_tokenizer(spec: VideoSpec, configs: Configs) -> VideoSpec:
     tokenizer, encoder = configs.parts.get("tokenizer"), configs.parts.get("text_encoder")
     if tokenizer is None or encoder is None:
         return spec
-    limits = [spec.prompt_tokens, encoder.read(_TextEncoder).max_position_embeddings]
+    limits = [spec.prompt_tokens, encoder.read(TextEncoder).max_position_embeddings]
     file = None
     if tokenizer.folder is not None:
         file, settings = tokenizer.folder / "tokenizer.json", tokenizer.folder / "tokenizer_config.json"

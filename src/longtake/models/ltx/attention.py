@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from longtake.attention import FrameMixer, Rotate, attention
-from longtake.models.hooks import swapped
+from longtake.models.hooks import attended_by_row, frames_by_row, swapped, turned
 
 Keys = Float[Tensor, "sequences frames_x_tokens heads headwidth"]
 
@@ -31,21 +31,18 @@ class FrameText:
     valid: Bool[Tensor, "texts tokens"]
     """Which of its tokens count."""
     frames: Sequence[Int[Tensor, "_frames"]]
-    """Which frames attend to each text, counted through all windows."""
+    """See `frames_by_row`."""
 
     def __call__(self, attn: LTXAttention, hidden_states: Tensor, *_: Any) -> Tensor:
         """Return what the layer adds to (windows, frames x tokens, channels)."""
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        by_frame = query.flatten(0, 1).unflatten(0, (sum(map(len, self.frames)), -1))
-        mixed = torch.empty_like(by_frame)
-        for text, valid, frames in zip(self.text, self.valid, self.frames, strict=True):
-            row = text[None, valid]
-            key = attn.norm_k(attn.to_k(row)).unflatten(2, (attn.heads, -1))
-            value = attn.to_v(row).unflatten(2, (attn.heads, -1))
-            # One text: its queries of all frames go through as a single long sequence.
-            answer = attention(by_frame[frames].flatten(0, 1)[None], key, value)
-            mixed[frames] = answer[0].unflatten(0, (len(frames), -1))
-        return attn.to_out[0](mixed.view(query.shape).flatten(2))
+
+        def attend(asked: Tensor, row: int) -> Tensor:
+            text = self.text[row][None, self.valid[row]]
+            key, value = attn.norm_k(attn.to_k(text)), attn.to_v(text)
+            return attention(asked, key.unflatten(2, (attn.heads, -1)), value.unflatten(2, (attn.heads, -1)))
+
+        return attn.to_out[0](attended_by_row(query, self.frames, attend))
 
 
 @dataclass(frozen=True)
@@ -107,10 +104,7 @@ def temporal_rotation(rope: LTXVideoRotaryPosEmbed, heads: int, seconds: float, 
     def rotate(keys: Keys, offsets: Sequence[int]) -> Keys:
         offset = torch.tensor(offsets, dtype=torch.float32).clamp(-reach, reach)
         angle = (offset[:, None] * turns).to(keys.device).unflatten(1, (heads, -1))[:, None]
-        cos, sin = angle.cos(), angle.sin()
-        first, second = keys.float().unflatten(1, (len(offsets), -1)).unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
-        return turned.flatten(-2).flatten(1, 2).to(keys.dtype)
+        return turned(keys.unflatten(1, (len(offsets), -1)), angle.cos(), angle.sin()).flatten(1, 2)
 
     return rotate
 
@@ -123,8 +117,7 @@ def frame_texts(
     rows: Int[Tensor, "windows_x_frames"],
 ) -> Iterator[None]:
     """Let every frame attend to its own row of texts while the context lasts."""
-    frames = [(rows == row).nonzero()[:, 0] for row in range(len(text))]
-    processor = FrameText(transformer.caption_projection(text), valid, frames)
+    processor = FrameText(transformer.caption_projection(text), valid, frames_by_row(rows, len(text)))
     with ExitStack() as stack:
         for block in transformer.transformer_blocks:
             stack.enter_context(swapped(block.attn2, "processor", processor))

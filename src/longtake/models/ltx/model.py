@@ -27,12 +27,11 @@ from longtake.models.known_frames import CleanFrames
 from longtake.models.ltx.attention import frame_texts, mixed_frames
 from longtake.models.ltx.decoder import decode
 from longtake.models.ltx.spec import takes_conditions, text_tokens
-from longtake.schedule import Schedule, Spacing, chained, to_x0
+from longtake.models.schedules import check_flow_spacing, flow_at
+from longtake.schedule import Schedule, Spacing, to_x0
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
 Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
-TOLD_STEPS = 1000
-"""The network is told of a noise level times this."""
 
 
 class LtxModel(CleanFrames, TemporalHooks):
@@ -64,8 +63,7 @@ class LtxModel(CleanFrames, TemporalHooks):
 
         Raises InputError for a spacing other than trailing.
         """
-        if spacing != "trailing":
-            raise InputError(f"{self.spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
+        check_flow_spacing(self.spec.name, spacing)
         if self.takes_conditions:
             noisy = linear_quadratic_schedule(num_levels)
         else:
@@ -74,8 +72,7 @@ class LtxModel(CleanFrames, TemporalHooks):
             mu = calculate_shift(math.prod(self.spec.latent_shape[1:]), *(scheduler.config[name] for name in names))
             scheduler.set_timesteps(sigmas=np.linspace(1, 1 / num_levels, num_levels).tolist(), mu=mu)
             noisy = scheduler.sigmas[:-1]
-        s = torch.cat([noisy.double(), torch.zeros(1, dtype=torch.float64)]).flip(0)
-        return chained(1 - s, s, s * TOLD_STEPS)
+        return flow_at(torch.cat([noisy.double(), torch.zeros(1, dtype=torch.float64)]).flip(0))
 
     def denoise(
         self,

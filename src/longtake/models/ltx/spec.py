@@ -9,17 +9,10 @@ from typing import Any
 
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
-from longtake.models.hub.configs import Configs, Count
+from longtake.models.hub.configs import Configs, Count, TextEncoder
 
 # What the stock pipelines use: 161 frames at 25 per second.
 NATIVE: dict[str, Any] = {"fps": 25.0, "guidance": 3.0, "num_frames": 21, "size": [512, 704]}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextEncoder:
-    """What is read of the config of T5EncoderModel; the default is the library's."""
-
-    d_model: Count = 512
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from longtake.attention import FrameMixer, Rotate, attention
-from longtake.models.hooks import swapped
+from longtake.models.hooks import attended_by_row, frames_by_row, swapped, turned
 from longtake.models.wan.spec import TEXT_TOKENS
 
 WanTransformer = WanTransformer3DModel | WanVACETransformer3DModel
@@ -30,7 +30,7 @@ class FrameText:
     """Attention processor of the layers for text: every frame attends to its own."""
 
     frames: Sequence[Int[Tensor, "_frames"]]
-    """For every text, the frames (of all windows, one after the other) that attend to it."""
+    """See `frames_by_row`."""
 
     def __call__(
         self,
@@ -42,21 +42,18 @@ class FrameText:
     ) -> Tensor:
         """Return what the layer adds to (windows, frames x tokens, channels); `encoder_hidden_states` has all texts,
         each after what is seen in pictures where the layer has projections for that."""
-        num_frames = sum(len(frames) for frames in self.frames)
         query = _headed(attn, attn.norm_q(attn.to_q(hidden_states)))
         seen, text = encoder_hidden_states[:, :-TEXT_TOKENS], encoder_hidden_states[:, -TEXT_TOKENS:]
         sources = [(attn.norm_k(attn.to_k(text)), attn.to_v(text))]
         if attn.add_k_proj is not None and attn.add_v_proj is not None:
             sources.append((attn.norm_added_k(attn.add_k_proj(seen)), attn.add_v_proj(seen)))
         headed = [(_headed(attn, key), _headed(attn, value)) for key, value in sources]
-        by_frame = query.flatten(0, 1).unflatten(0, (num_frames, -1))
-        mixed = torch.empty_like(by_frame)
-        for row, frames in enumerate(self.frames):
-            # One text: its queries of all frames go through as a single long sequence.
-            asked = by_frame[frames].flatten(0, 1)[None]
+
+        def attend(asked: Tensor, row: int) -> Tensor:
             answers = [attention(asked, key[row : row + 1], value[row : row + 1]) for key, value in headed]
-            mixed[frames] = sum(answers[1:], answers[0])[0].unflatten(0, (len(frames), -1))
-        return attn.to_out[0](mixed.view(query.shape).flatten(2))
+            return sum(answers[1:], answers[0])
+
+        return attn.to_out[0](attended_by_row(query, self.frames, attend))
 
 
 @dataclass(frozen=True)
@@ -99,12 +96,6 @@ class FirstFrame(nn.Module):
         return self.rope(hidden_states[:, :, :1])
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return x with every pair of neighbouring channels turned by an angle; in float32, as the library does it."""
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1).flatten(-2).type_as(x)
-
-
 def temporal_rotation(rope: WanRotaryPosEmbed, reach: int) -> Rotate:
     """Return the function that turns the channels for time of keys, frame by frame.
 
@@ -129,7 +120,7 @@ def temporal_rotation(rope: WanRotaryPosEmbed, reach: int) -> Rotate:
 @contextmanager
 def frame_texts(transformer: WanTransformer, rows: Int[Tensor, "windows_x_frames"]) -> Iterator[None]:
     """Let every frame attend to its own row of the texts that the transformer is given, while the context lasts."""
-    processor = FrameText([(rows == text).nonzero()[:, 0] for text in range(int(rows.max()) + 1)])
+    processor = FrameText(frames_by_row(rows, int(rows.max()) + 1))
     with ExitStack() as stack:
         for block in _blocks(transformer):
             stack.enter_context(swapped(block.attn2, "processor", processor))

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
-from longtake.errors import InputError
 from longtake.model import VideoSpec
-from longtake.models.schedules import flow_schedule, given_levels
+from longtake.models.schedules import check_flow_spacing, flow_schedule, given_levels
 from longtake.models.wan.attention import WanTransformer, frame_texts, mixed_frames
 from longtake.schedule import Schedule, Spacing, to_x0
 
@@ -125,6 +124,5 @@ def network_dtype(transformer: WanTransformer) -> torch.dtype:
 
 def flow_levels(spec: VideoSpec, num_levels: int, shift: float, spacing: Spacing) -> Schedule:
     """Return levels of a flow. Raises InputError for a spacing other than trailing."""
-    if spacing != "trailing":
-        raise InputError(f"{spec.name} has no spacing {spacing!r}, its levels are a flow's; use trailing")
+    check_flow_spacing(spec.name, spacing)
     return given_levels(spec.sigmas, num_levels) if spec.sigmas else flow_schedule(num_levels, shift)

@@ -12,7 +12,7 @@ from annotated_types import Gt, Lt
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive, TextEncoder
 from longtake.models.hub.configs import Part as Config
 from longtake.models.hub.find import INDEX
 from longtake.request import GuidanceByLevel
@@ -39,13 +39,6 @@ class Index:
 
     boundary_ratio: Annotated[float, Gt(0), Lt(1)] | None = None
     expand_timesteps: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextEncoder:
-    """What is read of the config of UMT5EncoderModel; the default is the library's."""
-
-    d_model: Count = 512
 
 
 @dataclass(frozen=True, kw_only=True)
