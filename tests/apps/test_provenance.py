@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from longtake.metrics.consistency import consistency
+from longtake.metrics.of_video import _seams
+from longtake.models.hub.loading import Loading
 from longtake.models.toy_spec import TOY
+from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.video.output import Output
 from longtake.video.read import read_frames
 
 
@@ -51,3 +55,20 @@ def test_evaluate_drift_measures_the_seams_and_leaves_out_the_cuts_as_the_report
     Path("out.json").write_text(json.dumps(report | {"model": report["model"] | {"name": "gone"}}))
     without = longtake("evaluate", "drift", "out.mkv")
     assert without.status == 0 and "seam ratio" not in without.out and "no seam ratio: " in without.err
+
+
+def test_the_model_of_a_report_is_asked_for_as_it_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr("longtake.metrics.of_video.model_spec", lambda name, **told: asked.update(told) or TOY)
+    loading = Loading(revision="old", lora=("gone.safetensors",))
+    order = Order(
+        model="a/model",
+        digest=None,
+        loading=loading,
+        request=request(25),
+        sampler=Chunked(),
+        device="cpu",
+        dtype="float32",
+        output=Output(path=Path("out.mkv")),
+    )
+    assert list(_seams(order)[0]) == [8, 16, 24] and asked == {"revision": "old"}

@@ -83,11 +83,17 @@ class _OfSets(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fvd(_OfSets):
-    """Score a set of videos against real ones: Frechet and kernel video distance, and inception score."""
+class _OfGenerated(_OfSets):
+    """A metric of videos that were made from nothing."""
 
     fake: Annotated[Path, Setting(metavar="DIR")]
     """The videos to score: files, or folders of numbered PNG files, in any depth; or a manifest of 'longtake batch'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fvd(_OfGenerated):
+    """Score a set of videos against real ones: Frechet and kernel video distance, and inception score."""
+
     clips: int = PUBLISHED_CLIPS
     """Most clips of each set; published numbers use 2,048. The distance falls as they grow."""
     seed: int = 0
@@ -132,11 +138,9 @@ class Fvd(_OfSets):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blocks(_OfSets):
+class Blocks(_OfGenerated):
     """Score long videos against real ones of the same length: Block-FVD and Avg-FID, and their curves over time."""
 
-    fake: Annotated[Path, Setting(metavar="DIR")]
-    """The videos to score: files, or folders of numbered PNG files, in any depth; or a manifest of 'longtake batch'."""
     parts: Annotated[int | None, Setting(metavar="INT", unset="every block")] = None
     """Parts of the length, of each of which the blocks are pooled; with few videos use few."""
     picture_network: Annotated[Path | None, Setting(metavar="FILE", unset="a small stand-in")] = None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -134,7 +134,9 @@ def _seams(order: Order | None) -> tuple[Sequence[int], list[str]]:
     if order is None:
         return (), []
     try:
-        plan = checked_plan(model_spec(order.model), order.request, order.sampler, order.output.part)
+        # LoRAs, which may be gone by now, change no spec.
+        spec = model_spec(order.model, **replace(order.loading, lora=()).told)
+        plan = checked_plan(spec, order.request, order.sampler, order.output.part)
     except LongtakeError as error:
         return (), [f"where its windows meet is not known, so that there is no seam ratio: {error}"]
     return plan.seams(order.frames or 0), []
