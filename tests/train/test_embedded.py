@@ -57,6 +57,7 @@ TINY: dict[str, tuple[Any, ...]] = {
     "uniform": (SIZES, CLIPS, FIT, "uniform", "images"),
     "mixture": (SIZES, replace(CLIPS, levels=LevelMixture(independent=1.0)), FIT, "mixture", "uniform"),
     "longer": (SIZES, CLIPS, FIT, "longer", "mixture"),
+    "further": (SIZES, CLIPS, FIT, "further", "longer"),
     "decoder": (VaeSettings(num_frames=8, batch_size=2, decoder_only=True), FIT),
     "stretches": (StretchSettings(num_worlds=1, strides=MTD.strides, num_stretches=(1, 1, 1), num_frames=5),),
     "mtd": (MTD, MtdSettings(batch_size=1, continued_frames=(1,), sample_steps=1), FIT),

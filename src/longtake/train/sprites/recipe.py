@@ -38,6 +38,9 @@ _MIXTURE = replace(_UNIFORM, levels=LEVELS)
 _MIXTURE_FIT = FitSettings(num_steps=4_000, learning_rate=7e-4, warmup_steps=50, decay_steps=2_400, ema_decay=0.998)
 _LONGER = replace(_UNIFORM, levels=replace(LEVELS, uniform=0.35, independent=0.05))
 _LONGER_FIT = FitSettings(num_steps=7_000, learning_rate=5e-4, decay_steps=5_000, seed=1)
+_FURTHER_LEVELS = replace(LEVELS, uniform=0.4, independent=0.05, diagonal=0.35, known=0.05)
+_FURTHER = replace(_UNIFORM, levels=_FURTHER_LEVELS)
+_FURTHER_FIT = FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=2)
 
 STAGES = {
     "vae": Stage(run=train_vae, settings=(SIZES, VaeSettings(num_frames=12_000), _VAE_FIT), share=8),
@@ -52,6 +55,8 @@ STAGES = {
     # `sprites`: a noise level for every frame; then more steps from there at a rate that falls.
     "mixture": Stage(run=train_denoiser, settings=(SIZES, _MIXTURE, _MIXTURE_FIT, "mixture", "uniform"), share=8),
     "longer": Stage(run=train_denoiser, settings=(SIZES, _LONGER, _LONGER_FIT, "longer", "mixture"), share=14),
+    # The same again, with known frames among those to be made.
+    "further": Stage(run=train_denoiser, settings=(SIZES, _FURTHER, _FURTHER_FIT, "further", "longer"), share=20),
     # At any time: latents stay what they are.
     "decoder": Stage(run=train_decoder, settings=(_DECODER, _DECODER_FIT), share=5),
 }

@@ -140,7 +140,7 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
     `sprites-uniform` holds only its denoiser; the loader takes everything else from `sprites`.
     """
     complete, extras = weights / "sprites", _extras(guidance)
-    assemble(runs.final("text"), _best_vae(runs), runs.final("longer"), extras, complete)
+    assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
     extras |= {"clean_frames": False}
     assemble_sibling(runs.final("uniform"), extras, complete, weights / "sprites-uniform")
 
