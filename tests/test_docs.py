@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_tests_and_scripts_that_are_named_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_number_is_left_to_be_filled_in(page):
     assert not re.findall(r"@[A-Z_]+@|TODO", page.read_text())
+
+
+def test_what_an_index_of_packages_shows_has_no_link_that_leads_nowhere():
+    shown = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["readme"]
+    assert isinstance(shown, dict), "links and pictures of a page of the repository are relative"
+    assert not re.findall(r"\]\((?!https?:)", shown["text"])
 
 
 EMBEDDED = ("sprites", "pvdm-sprites", "nuwa-sprites")

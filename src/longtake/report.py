@@ -83,6 +83,7 @@ class _File:
     fps: float | None
     crf: int
     scale: int
+    segment: int = Output.segment
     range: tuple[int, int] | None = None
 
 
@@ -181,6 +182,7 @@ def order_content(order: Order) -> dict[str, Any]:
     """Return the part of the report from which the run can be repeated."""
     request, output = asdict(order.request), order.output
     prompts = order.request.prompts
+    stored = {"fps": output.fps, "crf": output.crf, "scale": output.scale, "segment": output.segment}
     part = {} if output.part is None else {"range": output.part}
     request["prompts"] = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
     if request.pop("init") is not None:
@@ -191,7 +193,7 @@ def order_content(order: Order) -> dict[str, Any]:
         "model": {"name": order.model, "digest": order.digest, **order.loading.told},
         "device": order.device,
         "dtype": order.dtype,
-        "output": {"file": output.path.name, "fps": output.fps, "crf": output.crf, "scale": output.scale, **part},
+        "output": {"file": output.path.name, **stored, **part},
     }
     return to_json(content)
 
@@ -233,6 +235,7 @@ def _order(content: dict[str, Any], where: str) -> Order:
             fps=made.output.fps,
             crf=made.output.crf,
             scale=made.output.scale,
+            segment=made.output.segment,
             part=made.output.range,
         ),
     )

@@ -54,10 +54,9 @@ class Run:
     def target(self) -> Target:
         """What the command writes."""
         return make_target(
-            Output(path=self.path, crf=20, scale=self.scale, overwrite=self.overwrite),
+            Output(path=self.path, crf=20, scale=self.scale, segment=self.segment, overwrite=self.overwrite),
             settings=dict(self.settings),
             fps=self.fps,
-            segment=self.segment,
             total=self.total,
             size=(HEIGHT, WIDTH),
             comment=self.comment,

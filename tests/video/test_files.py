@@ -86,8 +86,8 @@ def test_lossless_files_give_back_every_pixel(new_run: Callable[..., Any], name:
 def test_mp4_gives_back_the_colours(tmp_path: Path, scale: int) -> None:
     patches = np.random.default_rng(0).integers(20, 236, (1, 4, 4, 3), dtype=np.uint8)
     frames = patches.repeat(24, axis=0).repeat(16, axis=1).repeat(16, axis=2)
-    output = Output(path=tmp_path / "a.mp4", scale=scale)
-    target = make_target(output, settings={}, fps=8.0, segment=8, total=24, size=(64, 64), comment="")
+    output = Output(path=tmp_path / "a.mp4", scale=scale, segment=8)
+    target = make_target(output, settings={}, fps=8.0, total=24, size=(64, 64), comment="")
     with Sink(target) as sink:
         sink.append(Chunk(start=0, frames=frames, state=dict))
         sink.finish()
@@ -98,6 +98,21 @@ def test_mp4_gives_back_the_colours(tmp_path: Path, scale: int) -> None:
     ]
     assert np.abs(error).mean() < 1.5
     assert np.abs(error.mean(axis=(0, 1, 2))).max() < 0.7
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("segment", [1, 3])
+def test_a_file_plays_as_soon_as_its_first_segment_is_full(
+    new_run: Callable[..., Any], name: str, segment: int
+) -> None:
+    run = new_run(name, segment=segment, lengths=(1,))
+    with run.open() as sink:
+        for chunk in run.chunks(sink):
+            sink.append(chunk)
+            if sink.next_frame == segment:
+                assert sum(map(len, read_frames(run.path))) == segment
+        sink.finish()
+    assert sum(map(len, read_frames(run.path))) == 44
 
 
 @pytest.mark.parametrize("name", NAMES)

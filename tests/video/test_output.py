@@ -119,7 +119,6 @@ def test_rates_are_exact_or_refused() -> None:
 GOOD: dict[str, Any] = {
     "settings": {},
     "fps": 8.0,
-    "segment": 32,
     "total": 64,
     "size": (64, 64),
     "comment": "",

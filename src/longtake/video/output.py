@@ -14,9 +14,6 @@ from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
 from longtake.video.formats import FORMATS, Format
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
-SEGMENT = 32
-"""Frames that are stored together."""
-
 
 def frame_range(text: str) -> tuple[int, int]:
     """Return the frames that FIRST:STOP names. Raises InputError for anything else."""
@@ -38,6 +35,9 @@ class Output:
     """Quality of MP4: 0 is lossless, 18 looks so, 51 is worst."""
     scale: int = 1
     """Enlarge every pixel to a square of this side."""
+    segment: Annotated[int, Setting(metavar="FRAMES")] = 32
+    """Frames that are stored together: so many make the file play, and a kill costs at most as many. Few make an MP4
+    larger."""
     overwrite: Flag = False
     """Start again where another run has written."""
     part: Annotated[
@@ -82,20 +82,20 @@ def make_target(
     total: int | None,
     size: tuple[int, int],
     comment: str,
-    segment: int = SEGMENT,
 ) -> Target:
     """Check an output and how it will be stored, before any work. Touches nothing.
 
     `settings` are the run's own, values as JSON has them, mappings nested as one likes; fps, scale, segment, frames,
-    size and, where it has an effect, crf are added to them here. `fps` holds where the output gives none, `segment` is
-    in frames, `size` (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4
-    and Matroska and must follow from the settings. For the errors see `check_output`, `exact_rate` and `Encoding`;
-    InputError for odd sizes in a format that has none.
+    size and, where it has an effect, crf are added to them here. `fps` holds where the output gives none, `size` is
+    (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and
+    must follow from the settings. For the errors see `check_output`, `exact_rate` and `Encoding`; InputError for odd
+    sizes in a format that has none.
     """
     format = check_output(output.path, overwrite=output.overwrite)
     if total is not None and total < 1:
         raise InputError(f"a video of {total} frames is no video; give at least 1")
-    fps, (height, width), scale = fps if output.fps is None else output.fps, size, output.scale
+    fps, (height, width) = fps if output.fps is None else output.fps, size
+    scale, segment = output.scale, output.segment
     video = Encoding(
         rate=exact_rate(fps), height=height, width=width, scale=scale, crf=output.crf, segment=segment, comment=comment
     )

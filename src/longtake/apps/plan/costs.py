@@ -13,7 +13,6 @@ from longtake.machine import processor
 from longtake.models.hub.loading import Offload
 from longtake.models.hub.precision import auto_dtype
 from longtake.sampler import Plan
-from longtake.video.output import SEGMENT
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
 PROCESS_BYTES = 280_000_000
@@ -101,7 +100,7 @@ def _memory(job: Job, width: int) -> dict[str, int]:
         "decoder's memory": spec.decoder.remembered * (spec.decoder.width or width),
         "latents": plan.held_frames * _latent_bytes(job) * LATENT_COPIES,
         "working": max(_denoising(job, width), _decoding(job, width)),
-        "pixels": 2 * SEGMENT * spec.height * spec.width * 3 * job.output.scale**2,
+        "pixels": 2 * job.output.segment * spec.height * spec.width * 3 * job.output.scale**2,
     }
 
 
@@ -156,7 +155,7 @@ def _disk(job: Job) -> dict[str, int]:
     content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
-    waiting = SEGMENT * spec.height * spec.width * 3
+    waiting = job.output.segment * spec.height * spec.width * 3
     return {
         "video": round(content + frames * BYTES_PER_FRAME),
         "latents": job.plan.stored_frames * _latent_bytes(job),
