@@ -19,6 +19,18 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def sleep_while_waiting() -> None:
+    """Where this machine has other work already, let the threads of torch sleep while they wait for each other.
+
+    By default each turns in a circle for milliseconds, hundreds of times in a call of a network, on a processor that
+    the one it waits for may need. Where nobody else wants one, that is faster. Changes no number, and nothing that the
+    user has chosen; to be called before torch is loaded.
+    """
+    chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+    if not chosen and os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 def memory_now() -> int:
     """Return the bytes of memory that this process occupies."""
     try:

@@ -11,6 +11,7 @@ from longtake import __version__
 from longtake.apps.generate.stopping import StoppedError
 from longtake.errors import InputError, LongtakeError, plain, unknown_name
 from longtake.lazy import named
+from longtake.machine import sleep_while_waiting
 from longtake.metrics import METRICS
 from longtake.ranks.torchrun import Launch, launched
 
@@ -61,6 +62,7 @@ def main() -> None:
         # A terminal that cannot show a sign of a prompt shows its number; that is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sleep_while_waiting()
     sys.exit(_status(sys.argv[1:]))
 
 

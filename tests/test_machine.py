@@ -1,0 +1,33 @@
+"""How threads wait, by what their library says of itself."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+BUSY, QUIET = "1e9", "0.0"
+
+
+def turns(load: str, **chosen: str) -> int:
+    """Return how often a thread of a command turns in a circle before it sleeps, on a machine of this load."""
+    code = f"import os, sys; os.getloadavg = lambda: ({load},) * 3; sys.argv = ['longtake', 'samplers']\n"
+    code += "from longtake.apps.cli import main\ntry:\n    main()\nfinally:\n    import torch"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, "OMP_DISPLAY_ENV": "VERBOSE", **chosen},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line]
+    if not lines:
+        pytest.skip("this build of torch has another library of threads, which does not say")
+    return int(lines[0].split("'")[1])
+
+
+def test_threads_sleep_while_they_wait_on_a_machine_that_has_other_work() -> None:
+    assert turns(BUSY) == 0
+    assert turns(QUIET) > 0
+    assert turns(BUSY, GOMP_SPINCOUNT="70") == 70
