@@ -40,6 +40,12 @@ def _wan(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     return pipeline.transformer(x, timestep, text).sample
 
 
+def _skyreels(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    text = WanPipeline._get_t5_prompt_embeds(pipeline, prompt, max_sequence_length=512)
+    by_frame = timestep[:, None].expand(-1, x.shape[2])
+    return pipeline.transformer(x, by_frame, text, enable_diffusion_forcing=True, fps=[1]).sample
+
+
 def _vace(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     # Its own cleans prompts by a package that longtake does not need.
     text = WanPipeline._get_t5_prompt_embeds(pipeline, prompt, max_sequence_length=512)
@@ -75,6 +81,7 @@ STOCK: dict[str, Call] = {
     "LatteTransformer3DModel": _latte,
     "WanTransformer3DModel": _wan,
     "WanVACETransformer3DModel": _vace,
+    "SkyReelsV2Transformer3DModel": _skyreels,
     "LTXVideoTransformer3DModel": _ltx,
 }
 """By the class of a network."""

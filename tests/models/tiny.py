@@ -31,7 +31,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 from longtake.models import MODELS
 
 from .ltx.ltx_fixture import tiny_ltx
-from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_vace, tiny_wan
+from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_skyreels, tiny_vace, tiny_wan
 from .wan_pictures.fixture import tiny_wan_pictures
 
 NUM_FRAMES = 8
@@ -260,6 +260,7 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "LattePipeline": tiny_latte,
     "WanTransformer3DModel": tiny_wan,
     "WanVACETransformer3DModel": tiny_vace,
+    "SkyReelsV2Transformer3DModel": tiny_skyreels,
     "WanPicturesPipeline": tiny_wan_pictures,
     "LTXVideoTransformer3DModel": tiny_ltx,
     "AnimateDiffSparseControlNetPipeline": tiny_sparsectrl,

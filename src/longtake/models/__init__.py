@@ -98,6 +98,17 @@ FAMILIES: dict[str, Family] = {
         },
         optional=frozenset({"transformer_2"}),
     ),
+    "SkyReelsV2Transformer3DModel": Family(
+        room="longtake.models.wan",
+        models="SkyReels-V2 DF and T2V",
+        pipeline="SkyReelsV2DiffusionForcingPipeline",
+        networks={
+            "transformer": "SkyReelsV2Transformer3DModel",
+            "vae": "AutoencoderKLWan",
+            "text_encoder": "UMT5EncoderModel",
+        },
+        takes_turns=True,
+    ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",
         models="Wan's transformer on pictures' latents",

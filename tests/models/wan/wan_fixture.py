@@ -9,6 +9,9 @@ import torch
 from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Transformer3DModel,
+    UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
@@ -157,3 +160,14 @@ def tiny_vace(parent: Path) -> Path:
         return {"transformer": woken(network), "vae": sharp_vae()}
 
     return tiny_wan(parent, "tiny-vace", WanVACEPipeline, parts, SIZES)
+
+
+def tiny_skyreels(parent: Path, kind: Any = SkyReelsV2DiffusionForcingPipeline, **settings: Any) -> Path:
+    """Save a model with a noise level for every frame that is told a rate, as SkyReels-V2 DF 1.3B is."""
+
+    def parts() -> dict[str, Any]:
+        network = tiny_transformer(SkyReelsV2Transformer3DModel, inject_sample_info=True, **settings)
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+        return {"transformer": woken(network), "vae": sharp_vae(), "scheduler": scheduler}
+
+    return tiny_wan(parent, "tiny-skyreels", kind, parts, SIZES)

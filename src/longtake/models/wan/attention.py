@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
+from diffusers import SkyReelsV2Transformer3DModel, WanTransformer3DModel, WanVACETransformer3DModel
+from diffusers.models.transformers.transformer_skyreels_v2 import SkyReelsV2Attention, SkyReelsV2RotaryPosEmbed
 from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ from longtake.attention import FrameMixer, Rotate, attention
 from longtake.models.hooks import attended_by_row, frames_by_row, swapped, turned
 from longtake.models.wan.spec import TEXT_TOKENS
 
-WanTransformer = WanTransformer3DModel | WanVACETransformer3DModel
+WanTransformer = WanTransformer3DModel | WanVACETransformer3DModel | SkyReelsV2Transformer3DModel
+Layer = WanAttention | SkyReelsV2Attention
+Rope = WanRotaryPosEmbed | SkyReelsV2RotaryPosEmbed
 Table = Float[Tensor, "1 tokens 1 headwidth"]
 Keys = Float[Tensor, "sequences frames_x_tokens heads headwidth"]
 
@@ -34,7 +37,7 @@ class FrameText:
 
     def __call__(
         self,
-        attn: WanAttention,
+        attn: Layer,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         attention_mask: Tensor | None,
@@ -65,7 +68,7 @@ class MixedFrames:
 
     def __call__(
         self,
-        attn: WanAttention,
+        attn: Layer,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None,
         attention_mask: Tensor | None,
@@ -87,7 +90,7 @@ class MixedFrames:
 class FirstFrame(nn.Module):
     """Stands in for `transformer.rope` and gives the positions of the first frame: those in space, at time 0."""
 
-    def __init__(self, rope: WanRotaryPosEmbed) -> None:
+    def __init__(self, rope: Rope) -> None:
         super().__init__()
         self.rope = rope
 
@@ -96,7 +99,7 @@ class FirstFrame(nn.Module):
         return self.rope(hidden_states[:, :, :1])
 
 
-def temporal_rotation(rope: WanRotaryPosEmbed, reach: int) -> Rotate:
+def temporal_rotation(rope: Rope, reach: int) -> Rotate:
     """Return the function that turns the channels for time of keys, frame by frame.
 
     It takes the offset (key frame - query frame) of every frame; offsets beyond +-`reach`, which training has never
@@ -145,5 +148,5 @@ def _blocks(transformer: WanTransformer) -> list[Any]:
     return [block for stack in stacks for block in stack]
 
 
-def _headed(attn: WanAttention, x: Tensor) -> Tensor:
+def _headed(attn: Layer, x: Tensor) -> Tensor:
     return x.unflatten(2, (attn.heads, -1))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import SkyReelsV2Transformer3DModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from longtake.models.wan.attention import WanTransformer, frame_texts, mixed_fra
 from longtake.schedule import Schedule, Spacing, to_x0
 
 Text = Float[Tensor, "prompts tokens textwidth"]
+SKYREELS_FPS = [1]
+"""The row of 24 frames per second among the two rates that SkyReels-V2 was told of in training; the other is 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,11 @@ def flow_x0(
     """Return x0 of windows; a level a window or a frame, and for every frame the row of its prompt in `text`."""
     network: Any = transformer
     timestep = schedule.timestep[level.cpu()].float().to(x.device)
-    if level.ndim == 2:
+    own: dict[str, Any] = {}
+    if isinstance(transformer, SkyReelsV2Transformer3DModel):
+        # It takes a timestep a frame. One rate for all windows: for one each it puts them in the wrong places.
+        own = {"enable_diffusion_forcing": level.ndim == 2, "fps": SKYREELS_FPS}
+    elif level.ndim == 2:
         # One timestep a token is what the network takes in its place.
         timestep = timestep.repeat_interleave(x.shape[3] * x.shape[4] // network.config.patch_size[1] ** 2, dim=1)
     # What a frame attends to: its prompt, and its window's pictures.
@@ -105,9 +112,10 @@ def flow_x0(
     dtype = network_dtype(transformer)
     given = x if beside.channels is None else torch.cat([x, beside.channels.to(x)], dim=1)
     seen = None if beside.pictures is None else beside.pictures[pairs[0]].flatten(0, 1)
-    control = {} if beside.control is None else {"control_hidden_states": beside.control.to(dtype)}
+    if beside.control is not None:
+        own["control_hidden_states"] = beside.control.to(dtype)
     with torch.inference_mode(), frame_texts(transformer, rows):
-        (flow,) = network(given.to(dtype), timestep, text[pairs[1]], seen, **control, return_dict=False)
+        (flow,) = network(given.to(dtype), timestep, text[pairs[1]], seen, **own, return_dict=False)
     at = schedule.now(level.reshape(len(level), 1, -1, 1, 1))
     return to_x0(flow, x, at, "flow").to(x.dtype)
 

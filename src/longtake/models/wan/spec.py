@@ -1,6 +1,7 @@
 """What can be known of the Wan family before its weights are loaded (Wan Team, 2025, arXiv 2503.20314).
 
-Wan2.1 T2V, I2V, FLF2V and VACE, Wan2.2 T2V and I2V A14B and TI2V 5B, whatever pipeline saved them. Imports no torch.
+Wan2.1 T2V, I2V, FLF2V and VACE, Wan2.2 T2V and I2V A14B and TI2V 5B, and SkyReels-V2 (Chen et al., 2025, arXiv
+2504.13074), which is Wan2.1 trained on; whatever pipeline saved them. Imports no torch.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ NATIVE: dict[str, Any] = {"fps": 16.0, "guidance": 5.0, "num_frames": 21, "size"
 EXPERTS: dict[Kind, tuple[float, float]] = {"text": (4.0, 3.0), "pictures": (3.5, 3.5), "vace": (5.0, 5.0)}
 """Guidance of the expert for much noise, and of that for little, by Wan2.2's authors."""
 NATIVE_5B: dict[str, Any] = {"fps": 24.0, "guidance": 5.0, "num_frames": 31, "size": [704, 1280]}
+
+NATIVE_SKYREELS: dict[str, Any] = {"fps": 24.0, "guidance": 6.0, "num_frames": 25, "size": [544, 960]}
+SKYREELS_SHIFT = 8.0
+"""Of the noise levels, by SkyReels' authors, who set it at every run: their folders say none, which is written as 1."""
 
 DISTILLED: dict[str, dict[str, Any]] = {"WanDMDPipeline": {"guidance": 1.0, "sigmas": [1.0, 0.757, 0.522]}}
 """What folders of FastWan hold by the name of their pipeline alone (FastVideo's `dmd_denoising_steps` over 1000)."""
@@ -59,6 +64,8 @@ class Transformer:
     vace_layers: tuple[int, ...] = ()
     """Layers beside which VACE has blocks of its own."""
     vace_in_channels: Count = 96
+    num_frame_per_block: Count = 1
+    """Frames of SkyReels-V2 that see each other and what is before them, and nothing after; 1 lets all see all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +99,8 @@ def spec(configs: Configs) -> VideoSpec:
     Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for broken configs.
     """
     is_5b = _index(configs).expand_timesteps
-    native = (NATIVE_5B if is_5b else NATIVE) | DISTILLED.get(str(configs.index.get("_class_name")), {})
+    native = NATIVE_SKYREELS if _is_skyreels(configs) else NATIVE_5B if is_5b else NATIVE
+    native = native | {"clean_frames": is_forced(configs)} | DISTILLED.get(_pipeline(configs), {})
     extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary", "sigmas"), **native)
     flow_shift(configs)
     at = boundary(configs)
@@ -120,7 +128,7 @@ def spec(configs: Configs) -> VideoSpec:
         timing=timing,
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS[kind], at),
-        capabilities=_capabilities(kind, network, is_5b),
+        capabilities=_capabilities(kind, network, is_5b or is_forced(configs)),
         sigmas=_distilled(configs, extras.sigmas),
         known="pixel",
         continues_from=1 if is_5b or kind == "pictures" else None,
@@ -163,7 +171,8 @@ def _distilled(configs: Configs, sigmas: Sequence[float] | None) -> tuple[float,
 
 
 def flow_shift(configs: Configs) -> float:
-    """Return the shift of the noise levels, from the scheduler's config: 3 at 480p and 5 at 720p by custom.
+    """Return the shift of the noise levels, from the scheduler's config: 3 at 480p and 5 at 720p by custom; 8 for
+    SkyReels-V2 if that says none.
 
     Raises InputError for a scheduler whose levels do not follow from it, CheckpointError for a broken config.
     """
@@ -171,7 +180,13 @@ def flow_shift(configs: Configs) -> float:
     read = part.read(Scheduler)
     if read.prediction_type != "flow_prediction" or read.use_dynamic_shifting:
         raise InputError(f"{part.where} is not of a flow with a constant shift, which longtake runs Wan with")
-    return read.flow_shift or read.shift
+    shift = read.flow_shift or read.shift
+    return SKYREELS_SHIFT if _is_skyreels(configs) and shift == 1 else shift
+
+
+def is_forced(configs: Configs) -> bool:
+    """Return whether a network was trained by diffusion forcing, with a noise level for every frame."""
+    return _is_skyreels(configs) and "DiffusionForcing" in _pipeline(configs)
 
 
 def decoder_history(num_res_blocks: int, doubled: Sequence[bool]) -> int:
@@ -246,9 +261,9 @@ def kind_of(configs: Configs) -> Kind:
     return "text" if channels == latents else "pictures"
 
 
-def _capabilities(kind: Kind, network: Transformer, is_5b: bool) -> frozenset[type[VideoModel]]:
+def _capabilities(kind: Kind, network: Transformer, goes_on: bool) -> frozenset[type[VideoModel]]:
     if kind == "text":
-        return frozenset({PerFrameNoise, TemporalHooks, *([Continuation] if is_5b else [])})
+        return frozenset({PerFrameNoise, TemporalHooks, *([Continuation] if goes_on else [])})
     if kind == "vace":
         return frozenset({Infill, Continuation})
     # What attends to CLIP's picture of both ends needs both, what attends to one only that.
@@ -258,11 +273,28 @@ def _capabilities(kind: Kind, network: Transformer, is_5b: bool) -> frozenset[ty
 
 def _check_parts(configs: Configs, network: Transformer, kind: Kind) -> None:
     where = configs.parts["transformer"].where
+    if _is_skyreels(configs) and kind == "pictures":
+        raise InputError(
+            f"{where} is SkyReels-V2 I2V, which longtake does not run; SkyReels-V2 DF goes on from a picture, too"
+        )
+    if network.num_frame_per_block > 1:
+        raise InputError(
+            f"{where}: num_frame_per_block {network.num_frame_per_block}: frames that must not see later ones are not "
+            "run by longtake; set it to 1, as the released networks have it"
+        )
     if (other := configs.parts.get("transformer_2")) and other.read(Transformer) != network:
         raise other.error(f"it is of other sizes than {where}")
     lacking = {"image_encoder", "image_processor"} - configs.parts.keys()
     if kind == "pictures" and network.image_dim and lacking:
         raise CheckpointError(f"{configs.where} lacks {sorted(lacking)[0]}, which its network needs; fetch it again")
+
+
+def _is_skyreels(configs: Configs) -> bool:
+    return configs.parts["transformer"].config.get("_class_name") == "SkyReelsV2Transformer3DModel"
+
+
+def _pipeline(configs: Configs) -> str:
+    return str(configs.index.get("_class_name"))
 
 
 def _index(configs: Configs) -> Index:
