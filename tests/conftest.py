@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from . import checked as checked
 from .run_ranks import Ranks
 
 # No test reaches the network: a model that is not in the repository is a failure, not a download.
