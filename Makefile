@@ -6,12 +6,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # A process for every core, each with one thread; those that are through first take over tests of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test quick lint slow bench clean
+.PHONY: demo test tests quick lint slow bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/longtake generate "a rocket flies up through the night sky" --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
 
-test: lint
+# Side by side: of two cores pyright would leave one idle.
+test: $(VENV)/.installed-dev
+	$(MAKE) --no-print-directory --jobs 2 lint tests
+
+tests: $(VENV)/.installed-dev
 	$(PYTEST)
 
 # Contracts, layers and the authors' numbers: what breaks first.
