@@ -1,17 +1,22 @@
 """What every sampler promises, row by row of the table, on the toy model."""
 
-from dataclasses import replace
+import math
+from dataclasses import fields, replace
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
-from longtake.errors import InputError
+from longtake._generate import stream
+from longtake.errors import InputError, LongtakeError
 from longtake.models.toy import Toy, colour
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import GuidanceByLevel, PromptTimeline, Request
 from longtake.samplers import SAMPLERS, run_plan, sampler_class
+from longtake.samplers.planning import checked_plan
 
 from .decoders import HeldBack, OnePrompt
 
@@ -73,9 +78,54 @@ def test_every_stream_is_decoded_to_its_end_and_as_in_one_piece(name, settings, 
     for _ in run_plan(model, plan, seeded_noise(5), ALONE, None):
         pass
     assert ended and not begun
-    for stream in ended:
-        latents, frames = zip(*stream, strict=True)
+    for pieces in ended:
+        latents, frames = zip(*pieces, strict=True)
         assert torch.equal(torch.cat(frames), decode(torch.cat(latents, dim=1), None, last=True)[0])
+
+
+ABSURD = {int: (-1, 0, 3, 10**12), float: (-1.0, 0.0, 1e308, math.nan), bool: (True, False)}
+
+
+def values(kind):
+    """Return what a setting of this type could be given: any number, or each of the words."""
+    match get_origin(kind):
+        case None:
+            return ABSURD.get(kind, ())
+        case origin if origin is Literal:
+            return get_args(kind)
+        case origin if origin is Annotated:
+            return values(get_args(kind)[0])
+        case origin if origin in (Union, UnionType):
+            return [value for one in get_args(kind) for value in values(one)]
+        case _:
+            return ()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_whatever_a_run_would_refuse_is_refused_by_the_plan(name):
+    given = [(field, value) for kind in (sampler_class(name), Request) for field, value in absurd(kind)]
+    asked, made = Request(prompts=PROMPTS, frames=20, steps=None if name == "fifo" else 2), 0
+    assert len(given) > 15
+    for field, value in given:
+        try:
+            if field in {one.name for one in fields(Request)}:
+                request, sampler = replace(asked, **{field: value}), sampler_class(name)()
+            else:
+                request, sampler = asked, sampler_class(name)(**{field: value})
+            plan = checked_plan(Toy().spec, request, sampler)
+        except LongtakeError:
+            continue
+        # What is only long is no mistake.
+        if plan.forwards is not None and plan.forwards < 60:
+            assert sum(map(len, stream(Toy(), request, sampler))) == request.frames, f"{field} {value}"
+            made += 1
+    assert made > 5
+
+
+def absurd(kind):
+    """Return the settings of a class, each with everything that it could be given."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [(field.name, value) for field in fields(kind) for value in values(hints[field.name])]
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -22,6 +22,8 @@ REACH = 4
 """Frames to each side that a block of four convolutions sees."""
 MOMENTS_BYTES = 2 * 4
 """Mean and variance of one frame in one group of a norm."""
+MOST_FRAMES = 1_000_000
+LARGEST_LOGIT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,10 @@ class VideoInfinity(Stochastic):
     def _check(self, request: Request, spec: VideoSpec) -> None:
         if request.frames is None:
             raise InputError("video-infinity denoises all frames together and cannot run endlessly; give --frames")
+        if request.frames > MOST_FRAMES:
+            raise InputError(
+                f"video-infinity holds all {request.frames} frames at once; ask for {MOST_FRAMES} at most, or use fifo"
+            )
         for field in ("clips", "decode_batch"):
             if (value := getattr(self, field)) is not None and value < 1:
                 raise InputError(f"{field} is {value}; it must be 1 or more")
@@ -146,8 +152,12 @@ class VideoInfinity(Stochastic):
             if getattr(self, field) < 0:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 0 or more")
         self.check_eta()
-        if not self.attn_scale > 0:
-            raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0")
+        if not 0 < self.attn_scale <= LARGEST_LOGIT:
+            raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0, and {LARGEST_LOGIT} at most")
+        for name in ("local_phase", "global_phase"):
+            _, *added = getattr(self, name) or (0,)
+            if not all(-LARGEST_LOGIT <= logit <= LARGEST_LOGIT for logit in added):
+                raise InputError(f"{name} adds {added} to logits; use {-LARGEST_LOGIT} to {LARGEST_LOGIT}")
         self._check_blend(request, spec)
 
     def _check_blend(self, request: Request, spec: VideoSpec) -> None:
