@@ -15,8 +15,9 @@ from longtake.attention import FrameMixer
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.errors import InputError
 from longtake.model import Infill, Known, PerFrameNoise, TemporalHooks, ToldFps
-from longtake.models import FAMILIES, MODELS, family_of, load_model, model_spec
+from longtake.models import FAMILIES, MODELS, family_of, load_model, model_spec, stock_class
 from longtake.models.hub.find import find
+from longtake.models.hub.parity import NotComparedError, parity, stream_difference
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.run import Prompts
 
@@ -104,6 +105,18 @@ def test_equal_levels_are_what_the_stock_network_says(model, request):
     expected = stock_x0(pipeline, x, 6, schedule, PROMPTS[1])
     x0 = called(model, x, even(model, 1, 6), even(model, 1, 1))
     torch.testing.assert_close(x0, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_check_finds_a_call_of_the_network_and_a_stream_as_they_should_be(model):
+    if len(model.spec.latent_shape) == 4:
+        assert stream_difference(model) <= 1
+    is_own = not type(vars(model).get("pipeline")).__module__.startswith("diffusers")
+    if is_own or ToldFps in model.spec.capabilities:
+        with pytest.raises(NotComparedError, match="diffusers"):
+            parity(model, stock_class(model.origin))
+    else:
+        found = parity(model, stock_class(model.origin))
+        assert found.difference < 1e-4 and found.pipeline.endswith("Pipeline")
 
 
 def test_a_level_that_is_moved_changes_its_frame_and_no_other_window(model):

@@ -31,6 +31,9 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("longtake.apps.generate.command:generate_command", "make a video, or continue one"),
     "plan": Command("longtake.apps.plan.command:plan_command", "say what that takes: work, memory, disk, time"),
     "batch": Command("longtake.apps.batch:batch_command", "make many videos, by a list of prompts or a number"),
+    "check": Command(
+        "longtake.apps.check:check_command", "say whether a model runs here as it should, before a long run"
+    ),
     "models": Command("longtake.apps.catalog:models_command", "list the models, and the samplers that run on them"),
     "samplers": Command("longtake.apps.catalog:samplers_command", "list the samplers, and what they need"),
     **{

@@ -255,6 +255,13 @@ def canonical(name: str) -> str:
     return name if name in MODELS or (is_hub_id(name) and not path.exists()) else str(path.resolve())
 
 
+def stock_class(name: str, **loading: Any) -> str:
+    """Return what a model folder calls the class of its pipeline; see `model_spec`. Empty for a model made by code."""
+    entry = MODELS.get(name)
+    is_code = entry is not None and not entry.folder
+    return "" if is_code else str(read_index(_found(name, Loading(**loading)))["_class_name"])
+
+
 def family_of(found: Found) -> Family:
     """Return the row that runs a folder. Raises InputError, with the reason, for models that longtake does not run."""
     index = read_index(found)

@@ -6,11 +6,12 @@ from longtake.apps.generate.settings import Making, VideoSettings, Workers
 from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoSpec
 from longtake.models import canonical, model_spec
+from longtake.models.hub.loading import Loading
 from longtake.prompts import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches
-from longtake.sampler import Plan
+from longtake.sampler import Plan, Sampler
 from longtake.samplers.keyframes import init_digest
 from longtake.samplers.planning import UNCONDITIONAL, checked_plan, plan_warnings
 from longtake.video.formats import Format
@@ -104,14 +105,19 @@ def _check_prompt(settings: VideoSettings) -> None:
         refuse_timeline(settings.prompt)
 
 
-def ordered(settings: Making, prompts: PromptTimeline) -> Order:
-    """Return the order of a video of these prompts. Raises InputError for an offload that cannot be."""
-    settings.loading.offload_on("cpu" if settings.device == "cpu" else "cuda")
-    if settings.loading.offload == "model" and TemporalHooks in settings.method.requires:
+def checked_loading(loading: Loading, device: str, sampler: Sampler) -> None:
+    """Raise InputError for weights that cannot lie so on a device, or that a sampler cannot do with."""
+    loading.offload_on("cpu" if device == "cpu" else "cuda")
+    if loading.offload == "model" and TemporalHooks in sampler.requires:
         raise InputError(
-            f"--offload model does not fit {settings.sampler}, which reads the network between its calls; "
+            f"--offload model does not fit {sampler.name}, which reads the network between its calls; "
             "use --offload text"
         )
+
+
+def ordered(settings: Making, prompts: PromptTimeline) -> Order:
+    """Return the order of a video of these prompts. Raises as `checked_loading` does."""
+    checked_loading(settings.loading, settings.device, settings.method)
     return Order(
         model=canonical(settings.model),
         digest=None,

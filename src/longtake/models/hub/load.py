@@ -52,7 +52,7 @@ def load_pipeline(
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
     parts = {name: _load(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
     others = [other for part, other in family.pipeline_with.items() if part in parts]
-    with _quiet_libraries():
+    with quiet_libraries():
         kind = getattr(diffusers, (others or [family.pipeline])[0], None)
     if kind is None:
         return SimpleNamespace(**parts)
@@ -61,7 +61,7 @@ def load_pipeline(
     lacking = {name: None for name, given in wanted.items() if name != "self" and given.default is given.empty}
     said = {name: value for name, value in configs.index.items() if name in wanted and isinstance(value, bool | float)}
     said |= dict.fromkeys(wanted.keys() & {"requires_safety_checker"}, False)
-    with one_line_errors(Path(configs.where)), _quiet_libraries(), warnings.catch_warnings(action="ignore"):
+    with one_line_errors(Path(configs.where)), quiet_libraries(), warnings.catch_warnings(action="ignore"):
         return kind(**lacking | said | parts)
 
 
@@ -73,7 +73,7 @@ def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: 
     """
     if kind._keep_in_fp32_modules and not is_accelerate_available():
         return _partly_float32(kind, place, part, dtype, wanted)
-    with one_line_errors(place), _quiet_libraries():
+    with one_line_errors(place), quiet_libraries():
         module, report = kind.from_pretrained(
             place,
             torch_dtype=dtype,
@@ -88,7 +88,7 @@ def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: 
 
 def text_encoder(kind: Any, place: Path, dtype: torch.dtype, wanted: str | None = None) -> Any:
     """Load a text encoder of transformers from its folder. Raises CheckpointError for missing or damaged weights."""
-    with one_line_errors(place), _quiet_libraries():
+    with one_line_errors(place), quiet_libraries():
         module, report = kind.from_pretrained(
             place,
             dtype=dtype,
@@ -116,7 +116,7 @@ def filled(make: Callable[[], nn.Module], place: Path, wanted: str | None = None
 
 def _partly_float32(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: str | None) -> Any:
     """Load a network of which diffusers keeps some layers in float32, which it does with accelerate only."""
-    with one_line_errors(place), _quiet_libraries():
+    with one_line_errors(place), quiet_libraries():
         network = kind.from_config(kind.load_config(place, local_files_only=True))
         missing, _ = network.load_state_dict(_tensors(place, part, wanted), strict=False)
     for name, parameter in network.named_parameters():
@@ -137,11 +137,11 @@ def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:
     """Load a tokenizer of transformers, or what prepares pictures, from its folder. Raises CheckpointError for missing
     or damaged files, InputError for a class that the library does not have."""
     known = re.fullmatch(r"\w*(Tokenizer(Fast)?|ImageProcessor(Fast|Pil)?)", class_name)
-    with _quiet_libraries():
+    with quiet_libraries():
         kind = getattr(transformers, class_name, None) if known else None
     if kind is None:
         raise InputError(f"{place} is of a {class_name!r}, which transformers {transformers.__version__} does not have")
-    with one_line_errors(place), _quiet_libraries():
+    with one_line_errors(place), quiet_libraries():
         return kind.from_pretrained(place, local_files_only=True, trust_remote_code=False)
 
 
@@ -244,7 +244,7 @@ def _scheduler(part: Part) -> Any:
     kind = getattr(diffusers, name, None) if isinstance(name, str) and name.endswith("Scheduler") else None
     if kind is None:
         raise InputError(f"{part.where} is of a {name!r}, which diffusers {diffusers.__version__} does not have")
-    with one_line_errors(part.where), _quiet_libraries():
+    with one_line_errors(part.where), quiet_libraries():
         return kind.from_config({key: value for key, value in part.config.items() if key != "_class_name"})
 
 
@@ -263,7 +263,7 @@ def _check_quantiser(part: Part) -> None:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep both libraries from drawing on the terminal, which belongs to the command line's own display, and from
     warning of what is checked here."""
     libraries: Any = (diffusers_logging, transformers_logging)
