@@ -13,6 +13,7 @@ from longtake.data.sprites import (
     SpriteWorld,
     all_shots,
     caption,
+    drawn,
     grammar_corpus,
     held_out_shots,
     is_held_out,
@@ -39,6 +40,13 @@ def test_frames_are_random_access_and_deterministic():
     assert np.array_equal(whole[20:31], parts.frames(20, 31))
     assert np.array_equal(whole[3:4], parts.frames(3, 4))
     assert parts.frames(5, 5).shape == (0, 64, 64, 3)
+
+
+def test_several_processes_draw_what_one_draws(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("longtake.data.sprites._WORTH_IT", 1)
+    stretches = [(random_world(seed, num_shots=2), [700, 3, 60]) for seed in range(5)]
+    one, two = (drawn(stretches, processes) for processes in (1, 2))
+    assert all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
 
 
 def test_worlds_of_other_seeds_look_different():

@@ -6,10 +6,14 @@ moves slowly (tint, size, speed, horizon, time of day, place on the map), and th
 picture and comes back.
 """
 
+import signal
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from math import cos, exp, pi, sin
+from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +39,7 @@ from longtake.errors import InputError
 
 __all__ = [
     "FPS", "MOTIONS", "OBJECTS", "SCENES", "SIZE", "VOCABULARY", "Shot", "SpriteState", "SpriteWorld", "Timeline",
-    "all_shots", "caption", "grammar_corpus", "held_out_shots", "is_held_out", "parse_caption", "preview",
+    "all_shots", "caption", "drawn", "grammar_corpus", "held_out_shots", "is_held_out", "parse_caption", "preview",
     "random_world", "training_shots",
 ]  # fmt: skip
 
@@ -46,6 +50,7 @@ Timeline = dict[int, Shot]
 _TRAVEL_SPEED = 2.2
 _TURNS_PER_FRAME = 1 / 14
 _EXCURSION = 24
+_WORTH_IT = 1000
 _DIRECTIONS = {"drives right": (1, 0), "sails left": (-1, 0), "flies up": (0, -1), "dives down": (0, 1)}
 # How far an object leans (degrees) when it flies up or dives; the rocket points where it goes.
 _LEAN = {"rocket": 90, "fish": 55, "duck": 35, "whale": 40, "helicopter": 25, "butterfly": 25}
@@ -228,6 +233,27 @@ class SpriteWorld:
                 return 0.0, 0.0, 1 + 0.27 * sin(turn), 0.0
             case _:
                 return 0.0, 0.0, 1.0, 0.0
+
+
+def drawn(stretches: Sequence[tuple[SpriteWorld, Sequence[int]]], processes: int) -> list[NDArray[np.uint8]]:
+    """Draw frames of these numbers of each world, as `frames_at` does, in so many processes."""
+    if processes == 1 or sum(len(frames) for _, frames in stretches) < _WORTH_IT:
+        return [_drawn(stretch) for stretch in stretches]
+    return list(_pool(processes).map(_drawn, stretches, chunksize=4))
+
+
+@cache
+def _pool(processes: int) -> ProcessPoolExecutor:
+    """Processes that stay until this one ends: each has to paint the scenery once. Ctrl-C is for this one to hear."""
+    # Not forked from this one, which may have threads and a GPU.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+
+def _drawn(stretch: tuple[SpriteWorld, Sequence[int]]) -> NDArray[np.uint8]:
+    world, frames = stretch
+    return world.frames_at(frames)
 
 
 def light(time_of_day: float) -> tuple[float, float, float]:

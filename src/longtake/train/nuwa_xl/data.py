@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
-from longtake.data.sprites import SpriteWorld, random_world, training_shots
+from longtake.data.sprites import SpriteWorld, drawn, random_world, training_shots
 from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.cache import WorldFiles, encode_pictures
@@ -58,7 +58,7 @@ def encode_stretches(vae: AutoencoderKL, settings: StretchSettings, folder: Path
         tensors: dict[str, Tensor] = {}
         for stride, count in zip(settings.strides, settings.num_stretches, strict=True):
             stretches = [place for world in worlds for place in _places(world, stride, count, settings.num_frames)]
-            latents = torch.cat([encode_pictures(vae, _pictures(*stretch)) for stretch in stretches])
+            latents = torch.cat([encode_pictures(vae, pictures) for pictures in _pictures(stretches)])
             tensors[f"latents_{stride}"] = latents.unflatten(0, (-1, settings.num_frames))
             tensors[f"shots_{stride}"] = torch.tensor([_shots(*stretch) for stretch in stretches])
         return tensors
@@ -68,12 +68,13 @@ def encode_stretches(vae: AutoencoderKL, settings: StretchSettings, folder: Path
 
 def draw_clips(settings: StretchSettings) -> UInt8[Tensor, "clips frames 3 64 64"]:
     """Return the pixels of all stretches, those of a world one after the other, from coarse to fine."""
-    clips = []
-    for number in range(settings.num_worlds):
-        world = stretch_world(number, settings)
-        for stride, count in zip(settings.strides, settings.num_stretches, strict=True):
-            clips += [_pictures(*place) for place in _places(world, stride, count, settings.num_frames)]
-    return torch.stack(clips)
+    stretches = [
+        place
+        for number in range(settings.num_worlds)
+        for stride, count in zip(settings.strides, settings.num_stretches, strict=True)
+        for place in _places(stretch_world(number, settings), stride, count, settings.num_frames)
+    ]
+    return _pictures(stretches)
 
 
 def stretch_world(number: int, settings: StretchSettings) -> SpriteWorld:
@@ -89,8 +90,8 @@ def _places(world: SpriteWorld, stride: int, count: int, num_frames: int) -> Ite
     return ((world, range(start, start + num_frames * stride, stride)) for start in starts)
 
 
-def _pictures(world: SpriteWorld, frames: range) -> UInt8[Tensor, "frames 3 64 64"]:
-    return torch.from_numpy(world.frames_at(frames)).permute(0, 3, 1, 2)
+def _pictures(stretches: Sequence[tuple[SpriteWorld, range]]) -> UInt8[Tensor, "stretches frames 3 64 64"]:
+    return torch.from_numpy(np.stack(drawn(stretches, torch.get_num_threads()))).permute(0, 1, 4, 2, 3)
 
 
 def _shots(world: SpriteWorld, frames: range) -> list[int]:

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from longtake.data.sprites import Shot, SpriteWorld, random_world, training_shots
+from longtake.data.sprites import SpriteWorld, drawn, random_world, training_shots
 from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
@@ -26,7 +25,7 @@ class WorldFiles:
 
     first_seed: int = 2_000_000
     """Seed of the first world; the others count up."""
-    worlds_per_file: int = 250
+    worlds_per_file: int = 50
     """Worlds in one file; a broken-off run continues at the file it was writing."""
 
 
@@ -54,24 +53,26 @@ def encode_worlds(vae: AutoencoderKL, settings: CacheSettings, folder: Path, sto
     numbers = {shot: number for number, shot in enumerate(training_shots())}
 
     def encode(places: range) -> dict[str, Tensor]:
-        pairs = [_some_frames(number, settings) for number in places]
-        frames = torch.from_numpy(np.stack([frames for frames, _ in pairs]))
+        worlds = [_some_frames(number, settings) for number in places]
+        frames = torch.from_numpy(np.stack(drawn(worlds, torch.get_num_threads())))
         latents = encode_pictures(vae, frames.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, frames.shape[:2])
-        return {"latents": latents, "shots": torch.tensor([[numbers[shot] for shot in shown] for _, shown in pairs])}
+        return {
+            "latents": latents,
+            "shots": torch.tensor([[numbers[world.shot(frame)] for frame in frames] for world, frames in worlds]),
+        }
 
     return write_latents(folder, in_files("worlds", settings.num_worlds, settings.worlds_per_file, encode), stop)
 
 
-def _some_frames(number: int, settings: CacheSettings) -> tuple[NDArray[np.uint8], list[Shot]]:
-    """Draw the frames of a world, with what each shows."""
+def _some_frames(number: int, settings: CacheSettings) -> tuple[SpriteWorld, range]:
+    """Return a world, and which of its frames are encoded."""
     seed = settings.first_seed + number
     first = int(np.random.default_rng([seed, 2]).integers(0, 2000))
     shown, later = random_world(seed, num_shots=2).timeline.values()
     middle = first + settings.num_frames // 2 * settings.frame_step
     switches = number >= settings.num_worlds - settings.num_switches
     world = SpriteWorld(seed, {0: shown, middle: later} if switches else {0: shown})
-    places = range(first, first + settings.num_frames * settings.frame_step, settings.frame_step)
-    return world.frames_at(places), [world.shot(place) for place in places]
+    return world, range(first, first + settings.num_frames * settings.frame_step, settings.frame_step)
 
 
 def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"]) -> Float[Tensor, "frames 16 8 8"]:

@@ -28,7 +28,7 @@ _VAE_FIT = FitSettings(
 )
 _DECODER = VaeSettings(num_frames=16_000, seed=1_200_000, decoder_only=True)
 _DECODER_FIT = FitSettings(num_steps=3_500, learning_rate=1e-3, decay_steps=2_500, weight_decay=0.0, ema_decay=0.998)
-_PICTURES = CacheSettings(num_worlds=8_000, num_frames=4, frame_step=101, worlds_per_file=2_000)
+_PICTURES = CacheSettings(num_worlds=8_000, num_frames=4, frame_step=101, worlds_per_file=400)
 _CLIPS = CacheSettings(num_worlds=1_500, num_frames=48, first_seed=3_000_000)
 _IMAGES = DenoiserSettings(batch_size=32, num_frames=1, sample_steps=12)
 _IMAGES_FIT = FitSettings(num_steps=10_000, learning_rate=1e-3, warmup_steps=200, decay_steps=2_500)

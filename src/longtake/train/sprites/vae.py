@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
 
-from longtake.data.sprites import random_world
+from longtake.data.sprites import drawn, random_world
 from longtake.train.fit.task import Scalars, Task, above, sheet
 from longtake.train.sprites.autoencode import decode, posterior, to_model
 from longtake.train.sprites.build import AutoencoderKL
@@ -37,12 +37,10 @@ class VaeSettings:
 
 def draw_frames(num_frames: int, seed: int) -> UInt8[Tensor, "frames 3 64 64"]:
     """Random frames of training worlds, two a world."""
-    rng = np.random.default_rng([seed, 1])
-    frames = []
-    for number in range((num_frames + 1) // 2):
-        world = random_world(seed + number)
-        frames += [world.frames(start, start + 1) for start in rng.integers(0, 2000, 2).tolist()]
-    return torch.from_numpy(np.concatenate(frames)[:num_frames]).permute(0, 3, 1, 2).contiguous()
+    places = np.random.default_rng([seed, 1]).integers(0, 2000, ((num_frames + 1) // 2, 2)).tolist()
+    worlds = [(random_world(seed + number), two) for number, two in enumerate(places)]
+    frames = np.concatenate(drawn(worlds, torch.get_num_threads()))[:num_frames]
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
 
 
 class VaeTask(Task):
