@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,14 @@ def golden_unet(golden: Path) -> PvdmUnet:
     network = PvdmUnet(unet_config(ours, grid, config["num_heads"]))
     network.load_state_dict(ours)
     return network
+
+
+def our_discriminator(tensors: Mapping[str, Tensor], axes: int) -> dict[str, Tensor]:
+    """Return the tensors of one discriminator, of frames (2 axes) or clips (3 axes)."""
+    prefix = f"discriminator_{axes}d."
+    ours = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    ours = {re.sub(r"^model4\.0\.", "score.", name): tensor for name, tensor in ours.items()}
+    return {re.sub(r"^model(\d)\.", r"stages.\1.", name): tensor for name, tensor in ours.items()}
 
 
 def largest(difference: Tensor) -> float:

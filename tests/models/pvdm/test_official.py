@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
-from longtake.models.pvdm.losses import PatchDiscriminator, our_discriminator
+from longtake.models.pvdm.losses import PatchDiscriminator
 from longtake.models.pvdm.official import (
     autoencoder_config,
     is_unet,
@@ -18,7 +18,7 @@ from longtake.models.pvdm.official import (
 )
 from longtake.models.pvdm.unet import PvdmUnet
 
-from .goldens import DATA
+from .goldens import DATA, our_discriminator
 
 
 def official(name: str) -> dict[str, Tensor]:

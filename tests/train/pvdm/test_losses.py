@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.models.pvdm.losses import Lpips, PatchDiscriminator, our_discriminator, our_lpips
+from longtake.models.pvdm.losses import Lpips, PatchDiscriminator, our_lpips
 from longtake.train.pvdm.autoencoder import (
     Discriminators,
     LossWeights,
@@ -16,7 +16,7 @@ from longtake.train.pvdm.autoencoder import (
     reconstruction_loss,
 )
 
-from ...models.pvdm.goldens import arrays, each_golden, golden_autoencoder, largest, meta, weights
+from ...models.pvdm.goldens import arrays, each_golden, golden_autoencoder, largest, meta, our_discriminator, weights
 
 WEIGHTS = LossWeights()
 

@@ -128,11 +128,6 @@ class MaskTemporalUnet(nn.Module):
         return time + self.stride_embedding(_stride_waves(stride).to(dtype))
 
 
-def time_parameters(network: MaskTemporalUnet) -> list[nn.Parameter]:
-    """Return the parameters that the image UNet did not have."""
-    return [parameter for name, parameter in network.named_parameters() if not name.startswith("image.")]
-
-
 def _stride_waves(stride: Tensor) -> Tensor:
     """Sines and cosines of the stride's logarithm, from a half turn in 16 doublings to one in an eighth of one."""
     turns = torch.log2(stride.float()) / 16

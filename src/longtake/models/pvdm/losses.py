@@ -90,14 +90,6 @@ class Lpips(nn.Module):
         return distance
 
 
-def our_discriminator(tensors: Mapping[str, Tensor], axes: int) -> dict[str, Tensor]:
-    """Return the tensors of one discriminator, of frames (2 axes) or clips (3 axes)."""
-    prefix = f"discriminator_{axes}d."
-    ours = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    ours = {re.sub(r"^model4\.0\.", "score.", name): tensor for name, tensor in ours.items()}
-    return {re.sub(r"^model(\d)\.", r"stages.\1.", name): tensor for name, tensor in ours.items()}
-
-
 def our_lpips(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of LPIPS: VGG-16's convolutions and the weights of its five stages."""
     ours: dict[str, Tensor] = {}
