@@ -73,6 +73,9 @@ def test_a_network_of_the_user(longtake: Callable):
     assert found["warnings"] == []
     several = scores(longtake, "--real", "real", "--fake", "real", "--network", "net.pt", "--frames", "4")
     assert several["clips_real"] == 16 and "the 16 real clips are of 4 videos" in several["warnings"][0]
+    write_set("one", range(1))
+    single = scores(longtake, "--real", "real", "--fake", "one", "--network", "net.pt", "--frames", "4")
+    assert "the 4 scored clips are of 1 video, and" in single["warnings"][1]
 
 
 MISTAKES = [

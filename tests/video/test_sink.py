@@ -90,6 +90,9 @@ def test_changed_settings_are_refused_by_name(new_run: Callable[..., Any], inter
     for change in ("seed was 7 and is now 8", "sampler.steps was 16 and is now not set", "fps was 8.0 and is"):
         assert change in str(refused.value)
     assert "eta" not in str(refused.value) and "\n" not in str(refused.value)
+    assert "--init" not in str(refused.value)
+    with pytest.raises(OutputError, match=r"frames was 44 and is now 60; .*; --init .*a.mp4 with another -o goes on"):
+        run.but(total=60).open()
     assert contents(run.path.parent) == before
 
 

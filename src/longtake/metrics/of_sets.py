@@ -255,7 +255,7 @@ def _read_all(
         except InputError as reason:
             skipped.append(f"skipped: {reason}")
     if not rows:
-        raise InputError(f"none of the {len(footage.recordings)} videos can be scored: {skipped[-1]}")
+        raise InputError(f"of {_videos(len(footage.recordings))} none can be scored: {skipped[-1]}")
     return rows, skipped
 
 
@@ -267,7 +267,9 @@ def _fvd_label(sets: Fvd, real: "DrawnSet", fake: "DrawnSet", scores: "SetScores
     elif (scores.clips_real, scores.clips_fake) != (PUBLISHED_CLIPS, PUBLISHED_CLIPS):
         why = f"that takes {PUBLISHED_CLIPS:,} clips of each, not {scores.clips_real:,} and {scores.clips_fake:,}"
     elif any(drawn.num_clips > drawn.num_videos for drawn in (real, fake)):
-        why = f"that takes one clip of a video; here {real.num_videos:,} and {fake.num_videos:,} videos give them"
+        why = (
+            f"that takes one clip of a video; here {_videos(real.num_videos)} and {_videos(fake.num_videos)} give them"
+        )
     elif sets.frames not in PUBLISHED_FRAMES:
         why = f"that takes clips of 16 or 128 frames, not {sets.frames}"
     elif scores.width != scores.height or scores.width not in PUBLISHED_SIZES:
@@ -291,12 +293,16 @@ def _skipped(*sets: "Footage") -> list[str]:
     return [f"skipped: {name}: {reason}" for footage in sets for name, reason in footage.skipped]
 
 
+def _videos(number: int) -> str:
+    return f"{number:,} video{'s' * (number != 1)}"
+
+
 def _few(real: "DrawnSet", fake: "DrawnSet", scores: "SetScores") -> list[str]:
     found = []
     for name, drawn in (("real", real), ("scored", fake)):
         if drawn.num_clips > drawn.num_videos:
             found.append(
-                f"the {drawn.num_clips} {name} clips are of {drawn.num_videos} videos, and clips of one video are "
+                f"the {drawn.num_clips} {name} clips are of {_videos(drawn.num_videos)}, and clips of one video are "
                 "alike: fvd and kvd come out too large; give more videos, or fewer --clips"
             )
         if drawn.num_clips <= scores.features:

@@ -88,10 +88,10 @@ def check_settings(path: str | Path, record: Record, settings: Mapping[str, obje
         changes = ", ".join(
             f"{name} was {_short(record.settings, name)} and is now {_short(settings, name)}" for name in names
         )
-        raise OutputError(
-            f"{path} was begun with other settings: {changes}; use the old ones, another -o, "
-            "or --overwrite to start again"
-        )
+        advice = "use the old ones, another -o, or --overwrite to start again"
+        if any(name == "frames" or name.startswith("prompts") for name in names):
+            advice += f"; --init {path} with another -o goes on from its last frames"
+        raise OutputError(f"{path} was begun with other settings: {changes}; {advice}")
 
 
 def check_length(path: Path, record: Record) -> None:
