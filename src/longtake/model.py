@@ -83,6 +83,8 @@ class VideoSpec(Demands):
     """Distances, in frames of the video, between neighbours in a window that the network was trained at."""
     num_levels: int | None = None
     """Noise levels that the network was trained at, which no run can have more of; None for a flow, which has any."""
+    call: Mapping[str, Any] | None = None
+    """What the pipeline takes, by name, with its defaults, where the model is `WholeClips`."""
     bounded: bool = False
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None
@@ -249,3 +251,11 @@ class Strided(VideoModel):
     def strided(self, stride: int) -> "AbstractContextManager[None]":
         """Say that neighbouring frames of every window that is denoised inside the context lie `stride` frames of the
         video apart; outside it they lie 1 apart."""
+
+
+class WholeClips(VideoModel):
+    """A model of which only the call of its whole pipeline is known: no noise level, no x0. Its latents are pixels."""
+
+    @abstractmethod
+    def clip(self, told: Mapping[str, Any], seed: int, known: "LatentFrames | None") -> "LatentFrames":
+        """Return a clip; `told` goes to the pipeline by name, and the clip begins with the frames that are known."""

@@ -109,15 +109,3 @@ def step(
     ratio = (next.sigma * now.alpha) / (now.sigma * next.alpha)
     c = (eta * next.sigma * (1 - ratio**2).clamp(min=0).sqrt()).to(x)
     return (alpha_next * clipped + (sigma_next**2 - c**2).clamp(min=0).sqrt() * eps + c * noise.to(x)).to(dtype)
-
-
-def extrapolated(x0: Tensor, before: Tensor, previous: Level, now: Level, next: Level) -> Tensor:
-    """Return x0 moved on along its change since `before`, the x0 of the step from `previous` to `now`.
-
-    With it a `step` without eta, from `now` to `next`, is DPM-Solver++(2M) (Lu et al., 2022, arXiv 2211.01095, alg. 2):
-    x0 + (x0 - before) h' / (2 h)  with h the last and h' the coming change of log(alpha / sigma). A step to sigma = 0
-    is endless in these terms and stays of first order.
-    """
-    start, middle, end = ((level.alpha / level.sigma).log() for level in (previous, now, next))
-    weight = torch.where(next.sigma > 0, (end - middle) / (2 * (middle - start)), 0.0)
-    return x0 + weight.to(x0) * (x0 - before)

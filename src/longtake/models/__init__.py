@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
+from longtake.models.black_box.spec import family as black_box
 from longtake.models.hub.configs import Configs, Family, read_configs, read_index, with_tokenizer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id
 from longtake.models.hub.loading import Loading
@@ -209,9 +211,9 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     from longtake.models.hub.offload import HOST, Turns, rests_on_host, take_turns
     from longtake.models.hub.quantise import quantise, quantised_parts
 
-    offload = loading.offload_on(str(device))
     found = _found(name, loading)
     family = family_of(found)
+    offload = "none" if family.whole else loading.offload_on(str(device))
     configs = read_configs(found, family)
     spec = spec_of(configs, family)
     _check_offload(loading, family)
@@ -238,11 +240,11 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     lie on no device, because diffusers brings them only for a call. Raises InputError for a pipeline
     that longtake does not run.
     """
-    from longtake.models.hub.live import classes, live_configs
+    from longtake.models.hub.live import live_configs, part_classes
     from longtake.models.hub.offload import mend_offload
 
-    kinds = classes(pipe)
-    family = _row(kinds, f"this pipeline is a {kinds[0]}")
+    parts, name = part_classes(pipe), type(pipe).__name__
+    family = _row(name, parts, f"this pipeline is a {name}")
     configs = live_configs(pipe, family, extras)
     model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family), configs)
     model.takes_turns = mend_offload(pipe, model.device)
@@ -268,8 +270,8 @@ def family_of(found: Found) -> Family:
     said = index.get("_class_name")
     if not isinstance(said, str):
         raise CheckpointError(f"{found.folder / INDEX}: _class_name cannot be {said!r}; fetch the model again")
-    parts = [entry[1] for entry in index.values() if isinstance(entry, list) and len(entry) == 2]
-    return _row([said, *map(str, parts)], f"{found.folder} is a {said}")
+    parts = {part: str(entry[1]) for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    return _row(said, {part: kind for part, kind in parts.items() if kind != "None"}, f"{found.folder} is a {said}")
 
 
 def spec_of(configs: Configs, family: Family) -> VideoSpec:
@@ -277,12 +279,17 @@ def spec_of(configs: Configs, family: Family) -> VideoSpec:
     return with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs)
 
 
-def _row(kinds: list[str], what: str) -> Family:
-    for kind in kinds:
+def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
+    for kind in (name, *parts.values()):
         if kind in FAMILIES:
             return FAMILIES[kind]
+    if whole := black_box(name, parts, what):
+        return whole
     known = ", ".join(f"{name} ({row.models})" for name, row in FAMILIES.items())
-    raise InputError(f"{what}, which is not supported; longtake runs {known}")
+    raise InputError(
+        f"{what}, which is none of diffusers {version('diffusers')}; longtake runs its pipelines that make videos of a "
+        f"text as a whole, and with every sampler that fits {known}"
+    )
 
 
 def _found(name: str, loading: Loading) -> Found:
@@ -293,6 +300,11 @@ def _found(name: str, loading: Loading) -> Found:
 
 
 def _check_offload(loading: Loading, family: Family) -> None:
+    if family.whole and loading.offload not in (None, "none"):
+        raise InputError(
+            f"--offload {loading.offload} does not fit {family.models}, whose call moves its parts itself; leave it "
+            "out, or offload the pipeline by diffusers and give it to longtake.from_pipe"
+        )
     if loading.offload == "model" and not family.takes_turns:
         raise InputError(
             f"--offload model does not fit {family.models}, whose layers are called one by one; use --offload text"

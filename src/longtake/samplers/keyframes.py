@@ -121,7 +121,8 @@ def given_places(folder: str | None, request: Request, spec: VideoSpec) -> tuple
     if not spec.frame_by_frame:
         raise InputError(f"{what} a latent for every frame, which {spec.name} does not have; leave {setting} out")
     if folder is None:
-        return tuple(range(len(init_pixels(request, spec, spec.num_frames - 1))))
+        most = spec.num_frames - 1 if spec.call is None else spec.continues_from or 0
+        return tuple(range(len(init_pixels(request, spec, most))))
     last, frames = len(keyframe_files(folder, spec)) - 1, request.frames
     if frames is None:
         raise InputError("keyframes are spread over the whole video, and an endless one has no end; set frames")

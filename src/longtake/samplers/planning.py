@@ -20,9 +20,9 @@ _TOLD = 3
 
 
 def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) -> int:
-    """Return the denoising steps: those that the request wants, else those that the model was distilled to, else the
-    sampler's own."""
-    return request.steps or len(spec.sigmas) or own
+    """Return the denoising steps: those that the request wants, else those that the model was distilled to, else those
+    of its pipeline's call, else the sampler's own."""
+    return request.steps or len(spec.sigmas) or (spec.call or {}).get("num_inference_steps") or own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,11 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     InputError for settings that clash, and for frames that the video does not have.
     """
     missing = [capability.__name__ for capability in sampler.requires if capability not in spec.capabilities]
+    if missing and spec.call is not None:
+        raise CapabilityError(
+            f"{sampler.name} needs {' and '.join(missing)}; longtake has no adapter for {spec.name} and runs its whole "
+            "pipeline, which shows no x0 and takes no noise levels: use --sampler chunked"
+        )
     if missing:
         raise CapabilityError(
             f"{sampler.name} needs {' and '.join(missing)}, which the model {spec.name} does not offer; "
@@ -87,7 +92,7 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
         )
     reached = [text for _, _, text in request.prompts.spans(request.frames)]
     warnings += cut_prompts(spec, [*reached, request.negative_prompt])
-    if spec.needs_pictures and not {Infill, Continuation} & set(plan.settings.requires):
+    if spec.needs_pictures and spec.call is None and not {Infill, Continuation} & set(plan.settings.requires):
         warnings.append(
             f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
             "use autoregressive with --init, or a text-to-video model"
@@ -103,6 +108,36 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
             "and a window has the prompt of its middle frame"
         )
     return (*warnings, *plan.warnings)
+
+
+def check_whole(request: Request, spec: VideoSpec, unused: Sequence[str]) -> None:
+    """Raise InputError for settings without effect where a pipeline makes whole clips, `unused` among them, and for a
+    picture that it needs or does not take."""
+    options = {
+        "guidance_scale": ("--guidance", request.guidance),
+        "negative_prompt": ("--negative-prompt", request.negative_prompt),
+    }
+    unused = [
+        *unused,
+        *(option for name, (option, value) in options.items() if value and name not in (spec.call or {})),
+    ]
+    if request.init is not None and not spec.continues_from:
+        unused = [*unused, "--init"]
+    if unused:
+        raise InputError(f"{unused[0]} has no effect on {spec.name}, whose own pipeline takes none; leave it out")
+    if spec.needs_pictures and request.init is None:
+        raise InputError(f"the pipeline of {spec.name} needs a picture to begin with; give one with --init")
+
+
+def whole_warnings(spec: VideoSpec) -> tuple[str, ...]:
+    """Return what is to be known of a model that makes whole clips."""
+    shown = f"goes on from the last {spec.continues_from} of the clip before, as pixels that are encoded anew"
+    if not spec.continues_from:
+        shown = "knows nothing of the one before"
+    return (
+        f"longtake has no adapter for {spec.name} and runs its whole pipeline: every clip of {spec.num_frames} frames "
+        f"{shown}; of the memory, what the pipeline works with is not counted",
+    )
 
 
 def unknown_words(spec: VideoSpec, text: str) -> list[str]:

@@ -13,7 +13,7 @@ from longtake.guidance import guided, scale_at
 from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, VideoModel
 from longtake.ranks.world import ALONE, Group
 from longtake.request import Guidance
-from longtake.schedule import Clip, Schedule, extrapolated, step
+from longtake.schedule import Clip, Level, Schedule, step
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Returns x0 of windows x at integer levels (windows, frames); all that a loop knows of a model, its prompts and its
@@ -143,9 +143,21 @@ def dpmpp(denoiser: Denoiser, x: Tensor, schedule: Schedule, bounded: bool) -> T
         x0, at = denoiser(x, _everywhere(x, level)), torch.tensor(level)
         x0 = x0.clamp(-1, 1) if bounded else x0
         now, next = schedule.now(at), schedule.next(at)
-        aim = x0 if before is None else extrapolated(x0, before, schedule.now(at + 1), now, next)
+        aim = x0 if before is None else _extrapolated(x0, before, schedule.now(at + 1), now, next)
         x, before = step(x, aim, now, next), x0
     return x
+
+
+def _extrapolated(x0: Tensor, before: Tensor, previous: Level, now: Level, next: Level) -> Tensor:
+    """Return x0 moved on along its change since `before`, the x0 of the step from `previous` to `now`.
+
+    With it a `step` without eta, from `now` to `next`, is DPM-Solver++(2M) (Lu et al., 2022, arXiv 2211.01095, alg. 2):
+    x0 + (x0 - before) h' / (2 h)  with h the last and h' the coming change of log(alpha / sigma). A step to sigma = 0
+    is endless in these terms and stays of first order.
+    """
+    start, middle, end = ((level.alpha / level.sigma).log() for level in (previous, now, next))
+    weight = torch.where(next.sigma > 0, (end - middle) / (2 * (middle - start)), 0.0)
+    return x0 + weight.to(x0) * (x0 - before)
 
 
 def _everywhere(x: Tensor, level: int) -> Tensor:

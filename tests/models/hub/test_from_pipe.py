@@ -67,7 +67,7 @@ def test_what_cannot_be_run_is_refused_by_name(folder: Path) -> None:
     pipe = prepared(folder)
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (object(), {}, "an object is no pipeline of diffusers"),
-        (DDIMPipeline(pipe.unet, pipe.scheduler), {}, "is a DDIMPipeline, which is not supported"),
+        (DDIMPipeline(pipe.unet, pipe.scheduler), {}, "is a DDIMPipeline, which makes no videos"),
         (pipe, {"speed": 3}, "unknown field 'speed'"),
         (pipe, {"size": [8, 8]}, "size has no effect"),
     ]

@@ -79,6 +79,10 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
 
 def _shared(job: Job, settings: VideoSettings) -> Job:
     launched().branches(settings.split_guidance)
+    if settings.split_guidance and job.spec.call is not None:
+        raise InputError(
+            f"--split-guidance does not fit {job.spec.name}, whose pipeline guides by itself; leave it out"
+        )
     if settings.split_guidance and num_branches(job.plan.guidance) == 1:
         raise InputError(
             f"--split-guidance has no effect at guidance {job.plan.guidance:g}, which has one half only; "

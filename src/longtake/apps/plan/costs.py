@@ -61,7 +61,9 @@ def estimate(job: Job) -> Estimates:
     dtype = auto_dtype(device, job.spec.released)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
     memory, disk = _memory(job, 4 if dtype == "float32" else 2), _disk(job)
-    offload, host = job.order.loading.offload_on(device), {} if device == "cpu" else _beside(memory)
+    # A pipeline that is run as a whole keeps its parts where it computes.
+    offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
+    host = {} if device == "cpu" else _beside(memory)
     without = sum(memory.values())
     _leave(offload, memory, host)
     return Estimates(

@@ -56,6 +56,8 @@ class Family:
     """Parts of both kinds that a model may lack."""
     takes_turns: bool = False
     """Whether its network computes by calls of the whole alone, so that it can lie elsewhere between them."""
+    whole: bool = False
+    """Whether nothing but the call of its whole pipeline is run, which moves its parts itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,8 +265,8 @@ def _check_classes(places: list[Path], family: Family) -> set[str]:
 def _part(found: Found, family: Family, name: str, place: Path) -> Part:
     for file in place.iterdir():
         check_plain(file)
-    if name == "scheduler":
-        config = place / "scheduler_config.json"
+    if name in ("scheduler", "guider"):
+        config = place / f"{name}_config.json"
         _check_counts(content := read_json(config), str(config))
         return Part(where=str(config), config=content, shapes=dict, folder=place)
     if name not in family.networks:

@@ -35,11 +35,11 @@ class LiveConfigs(Configs):
         return whole.hexdigest()
 
 
-def classes(pipe: Any) -> list[str]:
-    """Return the class of a pipeline and those of its parts. Raises InputError for what is none."""
+def part_classes(pipe: Any) -> dict[str, str]:
+    """Return the class of every part of a pipeline. Raises InputError for what is none."""
     if not isinstance(pipe, DiffusionPipeline):
         raise InputError(f"an {type(pipe).__name__} is no pipeline of diffusers; give a prepared DiffusionPipeline")
-    return [type(thing).__name__ for thing in (pipe, *pipe.components.values())]
+    return {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
 
 
 def live_configs(pipe: Any, family: Family, extras: Mapping[str, Any]) -> Configs:
@@ -59,7 +59,7 @@ def live_configs(pipe: Any, family: Family, extras: Mapping[str, Any]) -> Config
         parts[name] = _part(name, component)
         if supported is not None:
             networks[name] = component
-    index = json.loads(json.dumps(dict(pipe.config), default=str))
+    index = json.loads(json.dumps(dict(pipe.config), default=str)) | {"_class_name": type(pipe).__name__}
     where = f"a {type(pipe).__name__} in memory"
     return LiveConfigs(name=_name(pipe), where=where, index=index, parts=parts, extras=extras, networks=networks)
 

@@ -136,7 +136,7 @@ def _tensors(place: Path, part: str, wanted: str | None) -> dict[str, torch.Tens
 def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:
     """Load a tokenizer of transformers, or what prepares pictures, from its folder. Raises CheckpointError for missing
     or damaged files, InputError for a class that the library does not have."""
-    known = re.fullmatch(r"\w*(Tokenizer(Fast)?|ImageProcessor(Fast|Pil)?)", class_name)
+    known = re.fullmatch(r"\w*(Tokenizer(Fast)?|Processor(Fast|Pil)?)", class_name)
     with quiet_libraries():
         kind = getattr(transformers, class_name, None) if known else None
     if kind is None:
@@ -213,10 +213,12 @@ def one_line_errors(where: Path | str) -> Iterator[None]:
 
 def _load(part: Part, name: str, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
     assert part.folder is not None
-    if name.startswith(("tokenizer", "image_processor")):
-        return tokenizer(part.folder, str(part.config["_class_name"]))
     if name == "scheduler":
         return _scheduler(part)
+    if name == "guider":
+        return _guider(part.folder, str(part.config["_class_name"]))
+    if name not in family.networks:
+        return tokenizer(part.folder, str(part.config["_class_name"]))
     _check_quantiser(part)
     class_name = family.networks[name]
     dtype = _kept_dtype(class_name, dtype)
@@ -237,6 +239,14 @@ def _kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
         return torch.float32
     # T5 overflows in float16.
     return torch.bfloat16 if "T5" in class_name and dtype == torch.float16 else dtype
+
+
+def _guider(place: Path, class_name: str) -> Any:
+    kind = getattr(diffusers, class_name, None) if class_name.endswith("Guidance") else None
+    if kind is None:
+        raise InputError(f"{place} is of a {class_name!r}, which diffusers {diffusers.__version__} does not have")
+    with one_line_errors(place), quiet_libraries():
+        return kind.from_pretrained(place, local_files_only=True)
 
 
 def _scheduler(part: Part) -> Any:

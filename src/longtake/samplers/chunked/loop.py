@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from longtake.arrays import LatentFrames
 from longtake.decoding import Decoder, decode_pixels
-from longtake.model import VideoModel
+from longtake.model import VideoModel, WholeClips
 from longtake.noise import Noise
 from longtake.ranks.world import ALONE, World
 from longtake.sampler import Chunk, State
 from longtake.samplers.chunked.plan import ChunkedPlan
-from longtake.samplers.keyframes import Keyframes
+from longtake.samplers.keyframes import Keyframes, encoded_init
 from longtake.samplers.run import Pixels, Progress, Run
 from longtake.samplers.step import ddim, free
 from longtake.schedule import Schedule
@@ -24,8 +25,16 @@ class Setting(Run):
     """What stays the same during a run."""
 
     plan: ChunkedPlan
-    schedule: Schedule
-    keyframes: Keyframes
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Return the noise levels."""
+        return self.model.schedule(self.plan.steps)
+
+    @cached_property
+    def keyframes(self) -> Keyframes:
+        """Return the given frames, encoded."""
+        return Keyframes.of(self.model, self.plan, self.plan.settings.keyframes, self.plan.anchored)
 
 
 def run(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World, resume: State | None) -> Iterator[Chunk]:
@@ -41,19 +50,14 @@ def run(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World, resume
 
 
 def prepare(model: VideoModel, plan: ChunkedPlan, noise: Noise, world: World = ALONE) -> Setting:
-    """Encode the keyframes and fix the noise levels."""
-    return Setting(
-        model=model,
-        plan=plan,
-        noise=noise,
-        world=world,
-        schedule=model.schedule(plan.steps),
-        keyframes=Keyframes.of(model, plan, plan.settings.keyframes, plan.anchored),
-    )
+    """Fix what stays the same during a run."""
+    return Setting(model=model, plan=plan, noise=noise, world=world)
 
 
 def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
     """Sample the latents of a window, which begins with the finished frames `tail` (None: with none)."""
+    if isinstance(setting.model, WholeClips):
+        return _whole_clip(setting, setting.model, window, tail)
     plan, frames = setting.plan, setting.plan.frames(window)
     windows = setting.windows(setting.schedule, [plan.prompts(window)])
     denoiser = setting.keyframes.kept(free(setting.model, windows, plan.guidance, setting.world.cfg), [frames])
@@ -74,10 +78,27 @@ def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
     return ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip, with_tail)[0]
 
 
+def _whole_clip(setting: Setting, model: WholeClips, window: int, tail: LatentFrames | None) -> LatentFrames:
+    """Have a pipeline make a window, which goes on from `tail`, or from what the video begins with."""
+    plan, request, rows = setting.plan, setting.plan.request, setting.plan.prompts(window)
+    asked = {
+        "prompt": request.prompts.texts[rows[len(rows) // 2] - 1],
+        "num_inference_steps": plan.steps,
+        "guidance_scale": plan.guidance,
+        # Without one, that of the pipeline holds.
+        **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {}),
+    }
+    known = encoded_init(model, plan) if plan.given and not window else tail
+    seed = int(setting.noise((2,), "clip", window).view(torch.int64))
+    with model.lock:
+        made = model.clip({name: value for name, value in asked.items() if name in (plan.spec.call or {})}, seed, known)
+    return made if known is None else torch.cat([known, made[:, known.shape[1] :]], dim=1)
+
+
 def _computed(setting: Setting, done: Progress, windows: range) -> tuple[LatentFrames | None, Decoder, list[Pixels]]:
     """Compute the window of this process; return the next tail, the decoder after it, and the pixels of all windows."""
     plan, world = setting.plan, setting.world
-    overlap = plan.settings.overlap
+    overlap = plan.overlap
     pixels, tail, decoder = setting.no_pixels(), None, Decoder()
     if world.clip.rank < len(windows):
         window = windows[world.clip.rank]

@@ -15,7 +15,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
-from longtake.samplers.planning import chosen_steps
+from longtake.samplers.planning import check_whole, chosen_steps, whole_warnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,14 @@ class ChunkedPlan(Plan):
     """None for an endless run."""
 
     @property
+    def overlap(self) -> int:
+        """Return the latent frames that a window shares with the one before."""
+        return self.settings.shared(self.spec)
+
+    @property
     def stride(self) -> int:
         """Return the latent frames from the start of a window to the start of the next."""
-        return self.spec.num_frames - self.settings.overlap
+        return self.spec.num_frames - self.overlap
 
     def frames(self, window: int) -> range:
         """Return the latent frames of the video that a window holds, the shared ones included."""
@@ -39,14 +44,14 @@ class ChunkedPlan(Plan):
 
     def shared(self, window: int) -> int:
         """Return how many frames at the start of a window the one before has finished."""
-        return self.settings.overlap if window else 0
+        return self.overlap if window else 0
 
     def pixel_start(self, window: int) -> int:
         """Return the number of the first pixel frame of a window, the shared ones included.
 
         Windows without overlap are decoded apart, so a causal autoencoder begins anew in each.
         """
-        return window * (self.spec.timing.pixel_frames(self.spec.num_frames) - self.settings.overlap)
+        return window * (self.spec.timing.pixel_frames(self.spec.num_frames) - self.overlap)
 
     def prompts(self, window: int) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for every latent frame of a window."""
@@ -58,7 +63,7 @@ class ChunkedPlan(Plan):
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of the first new one of every later window."""
         first = self.spec.timing.pixel_frames(self.spec.num_frames)
-        return range(first, frames, first - self.settings.overlap)
+        return range(first, frames, first - self.overlap)
 
     def round(self, first: int, size: int) -> range:
         """Return the windows that so many processes compute at once, beginning with `first`; none after the end."""
@@ -79,9 +84,9 @@ class Chunked(Anchored):
 
     def plan(self, request: Request, spec: VideoSpec) -> ChunkedPlan:
         """Lay out the windows and count the work. Raises InputError for settings that do not fit the model."""
-        self._check(spec)
-        first = spec.timing.pixel_frames(spec.num_frames)
-        later = first - self.overlap
+        self._check(request, spec)
+        first, overlap = spec.timing.pixel_frames(spec.num_frames), self.shared(spec)
+        later = first - overlap
         windows = None if request.frames is None else 1 + max(0, -(-(request.frames - first) // later))
         steps = chosen_steps(request, spec)
         anchored = given_places(self.keyframes, request, spec)
@@ -96,26 +101,36 @@ class Chunked(Anchored):
             forwards=None,
             forwards_per_frame=0.0,
             tasks=windows,
-            decoded=None if windows is None else self.overlap + windows * (spec.num_frames - self.overlap),
+            decoded=None if windows is None else overlap + windows * (spec.num_frames - overlap),
             window_batch=1,
-            held_frames=spec.num_frames + self.overlap + len(anchored),
+            held_frames=spec.num_frames + overlap + len(anchored),
             window_frames=spec.num_frames,
             num_levels=steps,
+            warnings=() if spec.call is None else whole_warnings(spec),
         )
-        per_window = steps * num_branches(plan.guidance)
+        # Guidance that the network is told takes no second evaluation.
+        is_told = spec.call is not None and "negative_prompt" not in spec.call
+        per_window = steps * (1 if is_told else num_branches(plan.guidance))
         forwards = None if windows is None else windows * per_window
         return replace(plan, forwards=forwards, forwards_per_frame=per_window / later)
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:
         """Raise InputError where more processes than one are to share windows that wait for each other."""
-        if self.overlap and ranks > 1:
+        if self.shared(plan.spec) and ranks > 1:
             raise InputError(
                 f"{ranks} processes cannot share windows that overlap, each waits for the one before; use overlap 0, "
                 "or let 2 processes share the two branches of guidance"
             )
 
-    def _check(self, spec: VideoSpec) -> None:
+    def shared(self, spec: VideoSpec) -> int:
+        """Return the latent frames that windows share: for whole clips, those that the pipeline goes on from."""
+        return self.overlap if spec.call is None else spec.continues_from or 0
+
+    def _check(self, request: Request, spec: VideoSpec) -> None:
         self.check_eta()
+        if spec.call is not None:
+            unused = {"eta": self.eta, "keyframes": self.keyframes, "overlap": self.overlap}
+            check_whole(request, spec, [f"--sampler.{name}" for name, value in unused.items() if value])
         if not 0 <= self.overlap < spec.num_frames:
             raise InputError(
                 f"overlap is {self.overlap}; it must be 0 to {spec.num_frames - 1}: a window has "
