@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RanksError,
     )
     from longtake.models import from_pipe, load_model
+    from longtake.pipeline import LongVideoPipeline
     from longtake.ranks.rendezvous import joined_world
     from longtake.request import PromptTimeline, Request
     from longtake.video.output import Output
@@ -29,6 +30,7 @@ __all__ = [
     "CapabilityError",
     "CheckpointError",
     "InputError",
+    "LongVideoPipeline",
     "LongtakeError",
     "MissingExtraError",
     "Output",
@@ -45,6 +47,7 @@ __all__ = [
 
 # Errors are in longtake.errors.
 _HOMES = {
+    "LongVideoPipeline": "longtake.pipeline",
     "Output": "longtake.video.output",
     "PromptTimeline": "longtake.request",
     "Request": "longtake.request",

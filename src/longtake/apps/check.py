@@ -22,7 +22,7 @@ from longtake.models import canonical, load_model, model_spec, stock_class
 from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.torchrun import launched
 from longtake.report import Order
-from longtake.request import Request
+from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.planning import checked_plan
 from longtake.typed import Flag, Setting
@@ -142,7 +142,10 @@ def _memory(model: VideoModel, hardware: Hardware) -> Answer:
 
     spec, on_gpu = model.spec, hardware.device.startswith("cuda")
     frames = spec.timing.pixel_frames(spec.num_frames)
-    request, sampler = Request(prompts="a red car", frames=frames, steps=len(spec.sigmas) or STEPS), Chunked()
+    request, sampler = (
+        Request(prompts=PromptTimeline.constant("a red car"), frames=frames, steps=len(spec.sigmas) or STEPS),
+        Chunked(),
+    )
     order = Order.of(model, checked_plan(spec, request, sampler), Output())
     order = replace(order, device=hardware.device, dtype=hardware.dtype_name)
     job = Job(order=order, spec=spec, format=FORMATS["mp4"], plan=checked_plan(spec, request, sampler))
