@@ -17,7 +17,7 @@ from longtake.machine import processor
 from longtake.metrics.judge import Reading
 from longtake.model import VideoModel
 from longtake.models import load_model
-from longtake.models.hub.precision import auto_dtype
+from longtake.models.hub.precision import choose_hardware
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.video.read import read_frames
@@ -30,11 +30,12 @@ HEADS = ("object", "scene", "motion")
 
 
 def measured_model(name: str, kind: type[Kind]) -> tuple[Kind, dict[str, object]]:
-    """Load a model on the CPU in the number format that `auto` chooses; return it with the head of its report."""
-    dtype, reason = auto_dtype("cpu")
-    model = load_model(name, dtype=getattr(torch, dtype))
+    """Load a model where and in which number format `auto` chooses; return it with the head of its report."""
+    hardware = choose_hardware("auto", "auto")
+    model = load_model(name, hardware.device, hardware.dtype)
     assert isinstance(model, kind), f"{name} is no {kind.__name__}"
-    return model, {"model": name, "digest": model.digest, "dtype": dtype, "dtype_because": reason}
+    chosen = {"dtype": hardware.dtype_name, "dtype_because": hardware.reason}
+    return model, {"model": name, "digest": model.digest, **chosen}
 
 
 def machine() -> dict[str, object]:
@@ -54,9 +55,11 @@ def median_seconds(call: Callable[[], object], repeats: int, clock: Callable[[],
 
 
 def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the time of a call."""
+    """Return the time of a call, on a GPU until that is done."""
     start = clock()
     call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return clock() - start
 
 

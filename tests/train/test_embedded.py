@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from longtake.apps.train.embedded import STAGES as NAMES
 from longtake.data.footage import Footage
@@ -148,6 +149,15 @@ def test_a_stage_alone_says_what_is_missing(tmp_path: Path) -> None:
     for name in ("decoder", "clips", "uniform", "stretches", "mtd", "pvdm-latents", "weights"):
         with pytest.raises(InputError, match=r"must come first: longtake train embedded [\w-]+$"):
             run_stage(name, tiny()[name], Runs(folder=tmp_path))
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 1), ("cuda", 8)])
+def test_a_gpu_gets_larger_batches(tmp_path: Path, device: str, times: int) -> None:
+    def run(loss: DenoiserSettings, fit: FitSettings, runs: Runs) -> bool:
+        return (loss, fit) == (replace(CLIPS, batch_size=times * CLIPS.batch_size), FIT)
+
+    stage = Stage(run=run, settings=(CLIPS, FIT), share=1.0)
+    assert stage(Runs(folder=tmp_path, device=torch.device(device)))
 
 
 def test_two_processes_do_not_train_one_stage(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from longtake.models.hub.find import find
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+
 def test_a_pipeline_that_nobody_knows_is_named_with_those_that_are_run(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "MadeUpPipeline"}))
     for ask in (model_spec, load_model):

@@ -13,7 +13,7 @@ from torch import nn
 from longtake.errors import InputError
 from longtake.train.fit.limit import ENDLESS, Limit
 from longtake.train.fit.loop import RECORD, fit
-from longtake.train.fit.settings import FitSettings
+from longtake.train.fit.settings import Batches, FitSettings
 from longtake.train.fit.task import Task
 from longtake.video.durable import Lock, replace_durable
 
@@ -21,6 +21,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 _MORE = 1_000
 """By so much the steps of a recipe are multiplied where time ends it."""
+_ON_GPU = 8
+"""By so much its batches are on a GPU, where a step is thousands of operations too small to fill it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,12 @@ class Stage:
 
     def __call__(self, runs: Runs) -> bool:
         """Run it, while nobody else does."""
-        return self.run(*self.settings, runs)
+        return self.run(*(_sized(each, runs.device) for each in self.settings), runs)
+
+
+def _sized(setting: Any, device: torch.device) -> Any:
+    many = isinstance(setting, Batches) and device.type != "cpu"
+    return replace(setting, batch_size=_ON_GPU * setting.batch_size) if many else setting
 
 
 def run_named(stages: Mapping[str, Stage], name: str, runs: Runs, minutes: float | None) -> tuple[bool, Limit]:

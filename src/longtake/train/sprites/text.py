@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, training_shots
+from longtake.train.fit.settings import Batches
 from longtake.train.fit.task import Scalars, Task
 
 NUM_VARIANTS = 16
@@ -24,8 +25,8 @@ NUM_VARIANTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings:
-    """Loss of the text encoder."""
+class TextSettings(Batches):
+    """Batches and loss of the text encoder."""
 
     batch_size: int = 64
     """Captions per step."""

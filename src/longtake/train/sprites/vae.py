@@ -10,13 +10,14 @@ from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
 
 from longtake.data.sprites import drawn, random_world
+from longtake.train.fit.settings import Batches
 from longtake.train.fit.task import Scalars, Task, above, sheet
 from longtake.train.sprites.autoencode import decode, posterior, to_model
 from longtake.train.sprites.build import AutoencoderKL
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaeSettings:
+class VaeSettings(Batches):
     """Data and loss of the autoencoder."""
 
     num_frames: int = 16_000
