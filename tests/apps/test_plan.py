@@ -55,9 +55,10 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
     assert sum(memory.values()) == plan["peak_memory_bytes"] and sum(disk.values()) == plan["disk_bytes"]
     assert (memory["decoder"], memory["decoder's memory"], memory["network"]) == (4000, 12000, 0)
     held, latent = plan["held_frames"], 3 * 8 * 8 * 4
-    assert disk["state"] == 2 * ((held + 38) * latent + 32 * 8 * 8 * 3)
+    state = [disk[part] for part in ("sampler's state", "decoder's state", "frames that wait")]
+    assert state == [2 * held * latent, 2 * 38 * latent, 2 * 32 * 8 * 8 * 3]
     told = longtake(*PLAN).out
-    assert "disk     video " in told and "decoder's memory 12" in told and ", state " in told
+    assert "disk     video " in told and "decoder's memory 12" in told and ", decoder's state " in told
     for sampler in SAMPLERS:
         if sampler != "nuwa-xl":
             plan = json.loads(longtake(*PLAN[:-1], "20001", "--sampler", sampler, "--json").out)

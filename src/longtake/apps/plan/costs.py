@@ -157,11 +157,12 @@ def _disk(job: Job) -> dict[str, int]:
     content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
-    waiting = job.output.segment * spec.height * spec.width * 3
     return {
         "video": round(content + frames * BYTES_PER_FRAME),
         "latents": job.plan.stored_frames * _latent_bytes(job),
-        "state": 2 * ((job.plan.held_frames + spec.decoder_history) * _latent_bytes(job) + waiting),
+        "sampler's state": 2 * job.plan.held_frames * _latent_bytes(job),
+        "decoder's state": 2 * spec.decoder_history * _latent_bytes(job),
+        "frames that wait": 2 * job.output.segment * spec.height * spec.width * 3,
     }
 
 
