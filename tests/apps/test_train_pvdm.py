@@ -1,11 +1,14 @@
 """`longtake train pvdm-autoencoder` and `longtake train pvdm`, from videos to a model that makes one."""
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from longtake.data.footage_settings import FootageSettings
 from longtake.video.durable import Lock
@@ -116,9 +119,38 @@ def test_the_sprite_worlds_are_data_too(longtake: Callable) -> None:
     ran = longtake("train", "pvdm-autoencoder", "sprites", "-o", "run", *TINY_AUTOENCODER, *arguments)
     assert ran.status == 0, ran.err
     assert "data: 1 recording, 8 frames\n" in ran.err
+    assert re.search(r"step 1 on what is held out: psnr \d", Path("run/log.txt").read_text())
     short = longtake("train", "pvdm", "sprites", "--autoencoder", "run", "-o", "on", *TINY_UNET, *arguments[:3])
     assert short.status == 2 and "no recording has two clips of 8 frames" in short.err
     assert not Path("on/latents").exists()
+
+
+def test_a_run_begins_with_the_weights_of_another(longtake: Callable) -> None:
+    import torch
+
+    worlds = ["sprites", "--worlds=4", "--world-frames=16", "--hold-out=2", "--parts=1", "--precision=no", "--steps=1"]
+    first, still = ["train", "pvdm-autoencoder", *worlds, *TINY_AUTOENCODER], "--learning-rate=1e-12"
+    second = ["train", "pvdm", *worlds, *TINY_UNET, "--autoencoder=one"]
+    for command, stage, name in ((first, "autoencoder", "one"), (second, "unet", "two")):
+        runs = [[f"-o={name}"], [f"-o={name}-on", f"--base={name}", still], [f"-o={name}-anew", "--seed=7", still]]
+        for run in runs:
+            ran = longtake(*command, *run)
+            assert ran.status == 0, ran.err
+        of, on, anew = (weights(f"{run[0][3:]}/final/{stage}") for run in runs)
+        assert all(torch.allclose(on[key], of[key], atol=1e-9) for key in of)
+        assert not all(torch.allclose(anew[key], of[key], atol=1e-3) for key in of)
+    assert re.search(r"step 1 on what is held out: loss \d", Path("two/log.txt").read_text())
+    for wrong, why in (
+        (["--base=one", "--depth=2"], "has depth 1, not 2"),
+        (["--base=videos"], "holds no autoencoder"),
+    ):
+        ran = longtake(*first, "-o=other", *wrong)
+        assert (ran.status, why in ran.err, Path("other").exists()) == (2, True, False), ran.err
+
+
+def weights(folder: str) -> dict[str, Any]:
+    (file,) = Path(folder).glob("*.safetensors")
+    return load_file(file)
 
 
 def test_running_out_of_memory_says_what_to_lower(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,6 +250,12 @@ BAD: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "another family's": ("adapter", "motion_adapter/config.json", {"block_out_channels": [16, 32, 64]}, "same family"),
     "PIA": ("adapter", "motion_adapter/config.json", {"conv_in_channels": 9}, "9 in_channels are made for other"),
     "a list too short": ("animatediff", "unet/config.json", {"layers_per_block": [1]}, "each of 1 blocks, .* are 2"),
+    "an adapter's list": (
+        "adapter",
+        "motion_adapter/config.json",
+        {"motion_transformer_layers_per_mid_block": [1, 2]},
+        "motion_adapter/config.json: .* each of 2 blocks",
+    ),
     "unknown to it": ("animatediff", "longtake.json", {"infill_guidance": 2.0}, "infill_guidance has no effect"),
 }
 

@@ -1,17 +1,17 @@
 """`longtake train pvdm-autoencoder` and `longtake train pvdm`: PVDM on videos of one's own, in two stages."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from longtake.apps.arguments import parse_arguments
 from longtake.apps.train.session import RunSession, need, run_training
 from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
 from longtake.models.hub.files import digest
-from longtake.models.pvdm.config import AutoencoderConfig
-from longtake.models.pvdm.spec import read_config
+from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
+from longtake.models.pvdm.spec import part_name, read_config
 from longtake.train.pvdm.settings import EFFICIENTNET_PACKAGE, AutoencoderRun, DiffusionRun
 from longtake.typed import Flag, Setting, to_json
 
@@ -78,7 +78,8 @@ def autoencoder_command(arguments: Sequence[str]) -> int:
         raise InputError("--perceptual-weight has no effect with --perceptual none; choose a network, or leave it out")
     if run.perceptual.kind == "efficientnet":
         need(EFFICIENTNET_PACKAGE, "perceptual")
-    asked = to_json({"run": run, "footage": recordings.chosen()})
+    run = replace(run, base=_base(run.base, run.network))
+    asked = _asked(run, recordings)
 
     def train(job: "Callable[..., Job]") -> bool:
         from longtake.train.pvdm.stages import autoencoder_stage
@@ -97,7 +98,8 @@ def diffusion_command(arguments: Sequence[str]) -> int:
     part, recordings = _autoencoder_part(settings.autoencoder), settings.recordings
     config = read_config(AutoencoderConfig, part)
     run = settings.run.on(config, part)
-    asked = to_json({"run": run, "footage": recordings.chosen()}) | {"autoencoder_digest": digest([part])}
+    run = replace(run, base=_base(run.base, run.network))
+    asked = _asked(run, recordings) | {"autoencoder_digest": digest([part])}
 
     def train(job: "Callable[..., Job]") -> bool:
         from longtake.train.pvdm.stages import diffusion_stage
@@ -110,11 +112,37 @@ def diffusion_command(arguments: Sequence[str]) -> int:
 
 
 def _autoencoder_part(folder: Path | None) -> Path:
-    """Return where the autoencoder lies: in a run's folder, a model's, or just there."""
     if folder is None:
         raise InputError("--autoencoder is missing; give the folder of a finished 'longtake train pvdm-autoencoder'")
-    folder = folder.expanduser()
-    for part in (folder / "final" / "autoencoder", folder / "autoencoder", folder):
-        if part.name == "autoencoder" and (part / "config.json").is_file():
-            return part
+    if part := _part(folder, "autoencoder"):
+        return part
     raise InputError(f"{folder} holds no finished autoencoder; 'longtake train pvdm-autoencoder' makes one")
+
+
+def _part(folder: Path, name: str) -> Path | None:
+    """Return where a network lies: in a run's folder, a model's, or just there."""
+    folder = folder.expanduser()
+    parts = (folder / "final" / name, folder / name, folder)
+    return next((part for part in parts if part.name == name and (part / "config.json").is_file()), None)
+
+
+def _base(folder: Path | None, network: AutoencoderConfig | UnetConfig) -> Path | None:
+    """Return where the weights are that a run begins with. Raises InputError for those of another network."""
+    if folder is None:
+        return None
+    part = _part(folder, part_name(network))
+    if part is None:
+        raise InputError(f"--base {folder} holds no {part_name(network)} of PVDM; give a run's folder, or a model's")
+    is_first = isinstance(network, AutoencoderConfig)
+    found = read_config(AutoencoderConfig, part) if is_first else read_config(UnetConfig, part)
+    for name, value in vars(network).items():
+        if (there := getattr(found, name)) != value:
+            raise InputError(f"the {part_name(network)} of --base {folder} has {name} {there}, not {value}")
+    return part
+
+
+def _asked(run: AutoencoderRun | DiffusionRun, recordings: Recordings) -> dict[str, Any]:
+    asked = to_json({"run": run, "footage": recordings.chosen()})
+    # What it is, and not where it lies.
+    asked["run"]["base"] = run.base and digest([run.base])
+    return asked

@@ -94,7 +94,7 @@ def spec(configs: Configs) -> VideoSpec:
         timing=timing,
         blends=True,
         prompt_numbers=text.max_position_embeddings * text.hidden_size,
-        temporal_layers=temporal_layers(unet, part),
+        temporal_layers=temporal_layers(unet, configs.parts.get("motion_adapter", part)),
     )
 
 

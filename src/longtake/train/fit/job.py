@@ -25,7 +25,7 @@ from longtake.train.fit.latents import Share, check_made_of
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
 from longtake.train.fit.settings import FitSettings
-from longtake.train.fit.task import AdversarialPhase, Task
+from longtake.train.fit.task import AdversarialPhase, Scalars, Task
 from longtake.typed import read_typed
 from longtake.video.durable import Lock, replace_durable
 
@@ -55,6 +55,11 @@ class Job:
         """A digest of which recordings there are."""
         names = [[recording.name, recording.num_frames] for recording in self.train.recordings]
         return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+    @property
+    def held_back(self) -> bool:
+        """Whether what is shown is not learned from."""
+        return self.shown is not self.train
 
     @contextmanager
     def begun(self, stage: str, plan: str, **facts: Any) -> Iterator[None]:
@@ -93,9 +98,10 @@ class Job:
         settings: FitSettings,
         discriminators: AdversarialPhase | None = None,
         save: Callable[[Path], None] | None = None,
+        held_out: Callable[[], Scalars] | None = None,
     ) -> bool:
         """Train in the folder; return whether all steps are done."""
-        return fit(task, settings, self.folder, self.limit, discriminators, self.limit.share, save)
+        return fit(task, settings, self.folder, self.limit, discriminators, self.limit.share, save, held_out)
 
 
 def frame_rate(footage: Footage) -> float:

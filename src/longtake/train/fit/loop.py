@@ -43,6 +43,7 @@ def fit(
     discriminators: AdversarialPhase | None = None,
     share: Callable[[], float] | None = None,
     save: Callable[[Path], None] | None = None,
+    held_out: Callable[[], Scalars] | None = None,
 ) -> bool:
     """Train the task in `folder`: checkpoints, `samples/`, TensorBoard events, `log.txt`, and `final/`, the model.
 
@@ -51,13 +52,13 @@ def fit(
     With more steps, or `discriminators` that begin where the last call ended, a finished run goes on. In a job of
     several processes, each computes its share of `parts`, and the first one writes. `final/` is written beside each
     checkpoint, so that a run that ends for whatever reason leaves a model, by `save` where the task's own would not be
-    whole. `share()` of the time that has passed lets the learning rate fall by time. Returns whether all steps are
-    done.
+    whole. `share()` of the time that has passed lets the learning rate fall by time. `held_out()` is measured whenever
+    pictures are made, with the average of the weights. Returns whether all steps are done.
     Raises CheckpointError where a checkpoint is damaged, InputError where the settings do not suit the machine,
     NonFiniteError where training diverges; a checkpoint never holds a weight that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return _Run(task, settings, folder, discriminators, share, save or task.save).train(stop)
+    return _Run(task, settings, folder, discriminators, share, save or task.save, held_out).train(stop)
 
 
 class _Run:
@@ -71,9 +72,10 @@ class _Run:
         discriminators: AdversarialPhase | None,
         share: Callable[[], float] | None,
         save: Callable[[Path], None],
+        held_out: Callable[[], Scalars] | None,
     ) -> None:
         self.task, self.settings, self.folder, self.discriminators = task, settings, folder, discriminators
-        self.share, self.write_model = share, save
+        self.share, self.write_model, self.held_out = share, save, held_out
         module = task.module()
         self.device = next(module.parameters()).device
         # accelerate fixes its precision once per process, but stages with different ones may follow each other.
@@ -203,6 +205,12 @@ class _Run:
             return
         with self.ema.applied(), self._autocast():
             grid = self.task.sample().float().cpu()
+            figures = self.held_out() if self.held_out else {}
+        for name, value in figures.items():
+            self.writer.add_scalar(f"held_out/{name}", value, self.step)
+        if figures:
+            said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            self._say(f"step {self.step} on what is held out: {said}")
         self.writer.add_image("samples", grid, self.step)
         path = self.folder / "samples" / f"{self.step:06d}.png"
         path.parent.mkdir(exist_ok=True)

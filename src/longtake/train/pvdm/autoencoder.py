@@ -121,8 +121,20 @@ class AutoencoderTask(Task):
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Every fourth frame of held-out clips, and below it the reconstruction."""
-        again = torch.cat([self.autoencoder(clip).float() for clip in self.shown.split(2)]).clamp(-1, 1)
+        again = self._shown_again()
         return sheet(above(*(clips[:, :, ::4].transpose(1, 2) / 2 + 0.5 for clips in (self.shown, again))))
+
+    def held_out(self, network: str) -> Scalars:
+        """PSNR of the clips that are shown, and how different a frame of each looks, by the name of what says so."""
+        again, middle = self._shown_again(), self.shown.shape[2] // 2
+        figures = {"psnr": _psnr((again - self.shown).square().mean())}
+        if self.distance is not None:
+            looks = self.distance(self.shown[:, :, middle], again[:, :, middle])
+            figures[network] = float(looks.mean())
+        return figures
+
+    def _shown_again(self) -> Tensor:
+        return torch.cat([self.autoencoder(clip).float() for clip in self.shown.split(2)]).clamp(-1, 1)
 
     def save(self, folder: Path) -> None:
         """Write `autoencoder/`."""
@@ -139,7 +151,12 @@ class AutoencoderTask(Task):
     def _reconstruction(self, video: Tensor, again: Tensor, chosen: Tensor) -> tuple[Tensor, Scalars]:
         loss = reconstruction_loss(video, again, chosen, self.distance, self.settings.weights)
         square = (again.detach() - video).square().mean()
-        return loss, {"psnr": float(-10 * torch.log10(square / 4))}
+        return loss, {"psnr": _psnr(square)}
+
+
+def _psnr(square: Tensor) -> float:
+    """Return it of a mean square of differences in [-2, 2]."""
+    return float(-10 * torch.log10(square / 4))
 
 
 def to_video(clips: Clips) -> Float[Tensor, "clips 3 frames height width"]:

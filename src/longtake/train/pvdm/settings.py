@@ -116,6 +116,9 @@ class DiffusionSettings(DiffusionLoss):
 class _Run:
     """What both stages have."""
 
+    base: Annotated[Path | None, Setting(metavar="FOLDER", unset="random weights")] = None
+    """What to begin with: the folder of an earlier run, or of a PVDM model, such as one that 'longtake convert pvdm'
+    made, whose network has the same sizes."""
     recompute: Flag = False
     """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
 

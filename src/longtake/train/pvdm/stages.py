@@ -3,11 +3,14 @@
 Each is called in all processes of a job; the first one writes and speaks.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from math import gcd
 from pathlib import Path
 from shutil import copytree
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,11 +28,13 @@ from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
 from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
 from longtake.train.fit.latents import Share
-from longtake.train.pvdm.autoencoder import AutoencoderTask, Discriminators, Draw
+from longtake.train.pvdm.autoencoder import AutoencoderTask, Discriminators, Draw, to_video
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
 from longtake.train.pvdm.perceptual import load_perceptual
 from longtake.train.pvdm.settings import AutoencoderRun, DiffusionRun
 from longtake.train.pvdm.unet import DiffusionTask
+
+Network = TypeVar("Network", PvdmAutoencoder, PvdmUnet)
 
 NUM_SHOWN = 6
 CLIPS_PER_FILE = 1_000
@@ -43,7 +48,7 @@ def autoencoder_stage(run: AutoencoderRun, job: Job) -> bool:
     """
     num_frames = run.network.grid.frames
     torch.manual_seed(run.fit.seed)
-    network = PvdmAutoencoder(run.network).to(job.device)
+    network = _begun(lambda: PvdmAutoencoder(run.network), run.base).to(job.device)
     network.recompute = run.recompute
     distance = load_perceptual(run.perceptual.kind, run.perceptual.vgg, job.device)
     num_steps = run.fit.num_steps + run.judges.steps
@@ -62,7 +67,8 @@ def autoencoder_stage(run: AutoencoderRun, job: Job) -> bool:
             torch.manual_seed(run.fit.seed + 1)
             both = Discriminators(*(PatchDiscriminator(axes, run.judges.channels) for axes in (2, 3)))
             phase = task.with_discriminators(both.to(job.device), run.fit.num_steps, run.judges.learning_rate)
-        return job.fit(task, replace(run.fit, num_steps=num_steps), phase)
+        held_out = partial(task.held_out, run.perceptual.kind) if job.held_back else None
+        return job.fit(task, replace(run.fit, num_steps=num_steps), phase, held_out=held_out)
 
 
 def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
@@ -80,7 +86,7 @@ def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
             "clip goes on; give longer videos, or --conditional 0"
         )
     torch.manual_seed(run.fit.seed)
-    unet = PvdmUnet(run.network).to(job.device)
+    unet = _begun(lambda: PvdmUnet(run.network), run.base).to(job.device)
     unet.recompute = run.recompute
     weights, num_clips = num_weights(unet), len(clip_places(job.train, num_frames, run.every))
     cache = 2 * num_clips * config.latent_channels * config.grid.positions
@@ -107,7 +113,16 @@ def diffusion_stage(run: DiffusionRun, job: Job) -> bool:
             costs = count_flops(config) | count_flops(run.network)
             save_index(folder, with_text=False, fps=frame_rate(job.train), guidance=1.0, **costs)
 
-        return job.fit(task, run.fit, save=save)
+        held_out = None
+        if job.held_back:
+            unseen = autoencoder.encode(to_video(_shown(job.shown, num_frames).to(job.device))).float()
+            held_out = partial(task.held_out, unseen)
+        return job.fit(task, run.fit, save=save, held_out=held_out)
+
+
+def _begun(make: Callable[[], Network], base: Path | None) -> Network:
+    """Return a network with random weights, or with those in the folder of its like."""
+    return make() if base is None else filled(make, base).float()
 
 
 def frozen_autoencoder(part: Path, device: torch.device) -> PvdmAutoencoder:

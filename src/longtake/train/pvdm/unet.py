@@ -88,6 +88,14 @@ class DiffusionTask(Task):
         wanted = noise if self.unet.config.prediction == "epsilon" else alpha * noise - sigma * latents
         return (predicted - wanted).square().mean()
 
+    def held_out(self, latents: Float[Tensor, "clips channels positions"]) -> Scalars:
+        """The loss of clips that follow nothing, with the same noise every time; no text."""
+        generator = Generator().manual_seed(0)
+        latents = latents.repeat(2, 1, 1)
+        timestep = torch.linspace(0, NUM_TRAIN - 1, len(latents)).long()
+        noise = torch.randn(latents.shape, generator=generator)
+        return {"loss": float(self.error(latents, torch.zeros_like(latents), None, timestep, noise))}
+
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Every second frame of six clips and of the clips that follow them, a row each."""
         generator = torch.Generator().manual_seed(0)
