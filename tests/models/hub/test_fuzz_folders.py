@@ -171,7 +171,7 @@ def test_no_folder_ends_in_a_traceback(family: str, tmp_path: Path) -> None:
     whole, failures, refused = TINY[family](tmp_path / "whole"), [], 0
     extras = whole / "longtake.json"
     if shared := extras.exists() and json.loads(extras.read_text()).get("shared"):
-        shutil.copytree(whole / shared, tmp_path / "copy" / shared)
+        shutil.copytree(whole / shared, tmp_path / Path(shared).name)
     for seed in range(TRIES):
         dice, copy = random.Random(seed), tmp_path / "copy"
         shutil.copytree(whole, copy)
