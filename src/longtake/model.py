@@ -57,8 +57,8 @@ class VideoSpec(Demands):
     sigmas: tuple[float, ...] = ()
     """Shares of noise, rising to 1, of the steps that the network was distilled to; none where any will do."""
     known: Literal["latent", "pixel"] = "latent"
-    """How a window's known frames are given: as latents of the stream that they are part of, or as pixels, with which
-    it begins a stream of its own (a causal autoencoder that training always saw from its start)."""
+    """How a window's known frames are given: as latents of their stream, or as pixels, with which it begins one of its
+    own (a causal autoencoder that training always saw from its start)."""
     continues_from: int | None = None
     """Latent frames that the network was trained to go on from; None for any number."""
     needs_pictures: bool = False
@@ -91,6 +91,8 @@ class VideoSpec(Demands):
     """Every word that the model knows; None where any word may mean something to it."""
     released: Literal["float16", "bfloat16"] = "float16"
     """The format of 16 bits that the network is known to work in, which auto takes on a GPU."""
+    drops_sound: bool = False
+    """Whether the network makes sound, too, which is not made here."""
 
     @property
     def frame_by_frame(self) -> bool:
@@ -160,17 +162,16 @@ class VideoModel(ABC):
     def denoise(
         self, x: "Tensor", level: "Tensor", schedule: "Schedule", condition: Condition, prompt_index: "Tensor"
     ) -> "Tensor":
-        """Return x0 of one guidance branch for a batch of windows; one level a window. `prompt_index` has a prompt for
-        every frame, the same for all of a window where `spec.prompts` says so."""
+        """Return x0 of one guidance branch for windows; a level a window. `prompt_index` has a prompt for every frame,
+        the same for all of a window where `spec.prompts` says so."""
 
     @abstractmethod
     def decode(self, latents: "LatentFrames", state: Any, last: bool) -> tuple["Frames", Any]:
         """Decode the next latents of a stream; return the frames that come, and the next `state`.
 
         `state` is None at the start of a stream, then what the last call returned, which this one uses up. A decoder
-        may hold frames back until it has seen what comes after them; `last` says that nothing does. However a stream is
-        cut, the frames are the same, and a decoder that remembers is the same after the last `spec.decoder_history`
-        latents alone.
+        may hold frames back until it has seen what comes after them; `last` says that nothing does. The frames are the
+        same however a stream is cut, a decoder that remembers after the last `spec.decoder_history` latents alone.
         """
 
     @abstractmethod
@@ -249,8 +250,7 @@ class Strided(VideoModel):
 
     @abstractmethod
     def strided(self, stride: int) -> "AbstractContextManager[None]":
-        """Say that neighbouring frames of every window that is denoised inside the context lie `stride` frames of the
-        video apart; outside it they lie 1 apart."""
+        """Say that neighbours in windows denoised inside the context lie `stride` frames of the video apart, not 1."""
 
 
 class WholeClips(VideoModel):

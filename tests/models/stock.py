@@ -75,6 +75,29 @@ def _ltx(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     return flow.transpose(1, 2).unflatten(2, (frames, height, width))
 
 
+def _ltx2(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    states, mask, _, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+    text, heard, valid = pipeline.connectors(states, mask, padding_side="left")
+    frames, height, width = x.shape[2:]
+    flow = pipeline.transformer(
+        x.flatten(2).transpose(1, 2),
+        torch.randn(len(x), 7, pipeline.transformer.config.audio_in_channels),
+        text,
+        heard,
+        timestep=timestep.float(),
+        sigma=timestep.float(),
+        encoder_attention_mask=valid,
+        audio_encoder_attention_mask=valid,
+        num_frames=frames,
+        height=height,
+        width=width,
+        audio_num_frames=7,
+        isolate_modalities=True,
+        use_cross_timestep=True,
+    ).sample
+    return flow.transpose(1, 2).unflatten(2, (frames, height, width))
+
+
 STOCK: dict[str, Call] = {
     "UNet3DConditionModel": _unet,
     "UNetMotionModel": _motion,
@@ -83,6 +106,7 @@ STOCK: dict[str, Call] = {
     "WanVACETransformer3DModel": _vace,
     "SkyReelsV2Transformer3DModel": _skyreels,
     "LTXVideoTransformer3DModel": _ltx,
+    "LTX2VideoTransformer3DModel": _ltx2,
 }
 """By the class of a network."""
 

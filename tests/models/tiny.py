@@ -30,7 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from longtake.models import MODELS
 
-from .ltx.ltx_fixture import tiny_ltx
+from .ltx.ltx_fixture import tiny_ltx, tiny_ltx2
 from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_skyreels, tiny_vace, tiny_wan
 from .wan_pictures.fixture import tiny_wan_pictures
 
@@ -263,6 +263,7 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "SkyReelsV2Transformer3DModel": tiny_skyreels,
     "WanPicturesPipeline": tiny_wan_pictures,
     "LTXVideoTransformer3DModel": tiny_ltx,
+    "LTX2VideoTransformer3DModel": tiny_ltx2,
     "AnimateDiffSparseControlNetPipeline": tiny_sparsectrl,
     "UNetMotionModel": partial(tiny_animatediff, merged=True),
     "UNet2DConditionModel": partial(tiny_animatediff, merged=False),
@@ -277,6 +278,7 @@ OTHERS: dict[str, Callable[[Path], Path]] = {
     "wan 5b": tiny_5b,
     **{f"wan {name}": partial(tiny_from_pictures, name=name) for name in ("i2v", "flf2v", "i2v-a14b")},
     "ltx later": partial(tiny_ltx, later=True),
+    "ltx 2.3": partial(tiny_ltx2, third=True),
 }
 """Other models of these families."""
 

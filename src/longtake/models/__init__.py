@@ -127,6 +127,17 @@ FAMILIES: dict[str, Family] = {
             "text_encoder": "T5EncoderModel",
         },
     ),
+    "LTX2VideoTransformer3DModel": Family(
+        room="longtake.models.ltx",
+        models="LTX-2, the picture alone",
+        pipeline="LTX2Pipeline",
+        networks={
+            "transformer": "LTX2VideoTransformer3DModel",
+            "connectors": "LTX2TextConnectors",
+            "vae": "AutoencoderKLLTX2Video",
+            "text_encoder": "Gemma3ForConditionalGeneration",
+        },
+    ),
     "AnimateDiffSparseControlNetPipeline": Family(
         room="longtake.models.animatediff",
         models="AnimateDiff with SparseCtrl",

@@ -214,6 +214,12 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1).flatten(-2).type_as(x)
 
 
+def turned_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return x with every pair of channels turned that lie half a head apart, as `turned` does neighbours."""
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).type_as(x)
+
+
 @contextmanager
 def swapped(owner: object, name: str, replacement: Any) -> Iterator[None]:
     """Put `replacement` in the place of an attribute while the context lasts."""

@@ -97,6 +97,8 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
             f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
             "use autoregressive with --init, or a text-to-video model"
         )
+    if spec.drops_sound:
+        warnings.append(f"the model {spec.name} makes sound, too; longtake makes its picture alone")
     late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
     if late:
         warnings.append(

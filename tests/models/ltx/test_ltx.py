@@ -94,7 +94,7 @@ def test_a_stream_decodes_as_the_library_decodes_all_at_once(settings: dict[str,
         expected = vae.decode(z, time if settings is LATER else None).sample
         parts, memory = [], None
         for place in range(num_latents):
-            pixels, memory = decode(vae.decoder, z[:, :, place : place + 1], memory, place + 1 == num_latents)
+            pixels, memory = decode(vae, z[:, :, place : place + 1], memory, place + 1 == num_latents)
             parts.append(pixels)
     assert expected.shape[2] == 1 + 8 * (num_latents - 1)
     torch.testing.assert_close(torch.cat(parts, dim=2), expected, atol=1e-5, rtol=1e-4)
@@ -116,9 +116,9 @@ def test_released_decoders_remember_what_the_plan_says() -> None:
     vae: Any = tiny_vae(**LATER)
     read = Autoencoder(**{name: vae.config[name] for name in Autoencoder.__dataclass_fields__ if name in vae.config})
     layers = list(decoder_layers(read))
-    _, memory = decode(vae.decoder, latents(1, 1), None, last=False)
+    _, memory = decode(vae, latents(1, 1), None, last=False)
     for part in latents(1, 20).split(1, dim=2):
-        _, memory = decode(vae.decoder, part, memory, last=False)
+        _, memory = decode(vae, part, memory, last=False)
     kept = [held for held in memory if isinstance(held, Tensor)]
     assert remembered_numbers(layers, HEIGHT * WIDTH, causal=False) == sum(held.numel() for held in kept)
     assert decoder_history(list(decoder_layers(Autoencoder())), causal=False) == 48

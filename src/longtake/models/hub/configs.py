@@ -6,7 +6,7 @@ no place there; see `Extras`. Imports no torch.
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -174,6 +174,13 @@ class Configs:
         if height % unit or width % unit:
             raise InputError(f"{where}: size {height} x {width} does not fit; both must be multiples of {unit}")
         return extras.size
+
+    def distilled(self, sigmas: Sequence[float] | None) -> tuple[float, ...]:
+        """Return shares of noise that fall from 1 in rising order. Raises CheckpointError for others."""
+        shares = sigmas or ()
+        if shares and (shares[0] != 1 or any(low >= high for high, low in zip(shares, shares[1:], strict=False))):
+            raise CheckpointError(f"{self.where}/{EXTRAS}: sigmas must fall from 1, and are {list(shares)}")
+        return tuple(shares[::-1])
 
     @cached_property
     def parameters(self) -> int:

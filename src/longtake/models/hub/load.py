@@ -31,6 +31,8 @@ from longtake.schedule import Prediction, Table
 
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+ASIDE = {"LTX2TextConnectors": "diffusers.pipelines.ltx2"}
+"""Networks that diffusers keeps out of its list of classes, and where they are."""
 PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum.quanto", "gguf": "gguf"}
 """What a config calls a way to quantise, and the package that it needs."""
 
@@ -224,7 +226,7 @@ def _load(part: Part, name: str, family: Family, device: torch.device, dtype: to
     dtype = _kept_dtype(class_name, dtype)
     if class_name == "AutoencoderKL":
         return image_decoder(part.folder, device, dtype, part.variant)
-    if kind := getattr(diffusers, class_name, None):
+    if kind := getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None):
         return library_part(kind, part.folder, name, dtype, part.variant).to(device)
     if kind := getattr(transformers, class_name, None):
         return text_encoder(kind, part.folder, dtype, part.variant).to(device)

@@ -1,4 +1,4 @@
-"""LTX-Video's decoder, a few latents at a time: delay lines in its own layers.
+"""The decoder of LTX-Video and LTX-2, a few latents at a time: delay lines in its own layers.
 
 It is not causal: every convolution over time looks one frame ahead. So each keeps the last two frames that it was given
 and answers for all but the newest; what goes past convolutions, by a shortcut, waits for what comes out of them; and
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_ltx2 import PerChannelRMSNorm
 from torch import Tensor
 
 from longtake.noise import seeded_noise
@@ -20,8 +21,8 @@ from longtake.noise import seeded_noise
 class DelayLines:
     """What the layers remember, in the order in which they ask for it, and whether the video ends with this call."""
 
-    def __init__(self, kept: list[Any] | None, last: bool) -> None:
-        self.is_start, self.last = kept is None, last
+    def __init__(self, kept: list[Any] | None, last: bool, causal: bool) -> None:
+        self.is_start, self.last, self.causal = kept is None, last, causal
         self.before: Iterator[Any] = iter(kept or ())
         self.after: list[Any] = []
 
@@ -32,8 +33,8 @@ class DelayLines:
         """Return the frames for which a convolution over time has now seen enough."""
         size = layer.kernel_size[0]
         if size == 1:
-            return layer.conv(x) if x.shape[2] else x.new_zeros(1, layer.out_channels, *x.shape[2:])
-        kept, ahead = self._before(), 0 if layer.is_causal else size // 2
+            return layer(x) if x.shape[2] else x.new_zeros(1, layer.out_channels, *x.shape[2:])
+        kept, ahead = self._before(), 0 if self.causal else size // 2
         if kept is None and x.shape[2]:
             kept = x[:, :, :1].repeat(1, 1, size - 1 - ahead, 1, 1)
         seen = x if kept is None else torch.cat([kept, x], dim=2)
@@ -57,18 +58,19 @@ class DelayLines:
         return x if begun else x[:, :, count:]
 
 
-def decode(decoder: Any, latents: Tensor, kept: list[Any] | None, last: bool) -> tuple[Tensor, list[Any]]:
-    """Return the frames (1, 3, F, H, W) that come of the next latents (1, C, F, H, W), and what the layers remember.
+def decode(vae: Any, latents: Tensor, kept: list[Any] | None, last: bool) -> tuple[Tensor, list[Any]]:
+    """Return the frames (1, 3, F, H, W) that come of the next latents (1, C, F, H, W), and what the layers of the
+    autoencoder's decoder remember.
 
     A decoder that is conditioned on a noise level is told 0, and is given no noise, as the stock pipeline does by
     default.
     """
-    lines = DelayLines(kept, last)
+    decoder, lines = vae.decoder, DelayLines(kept, last, vae.config.decoder_causal)
     time = None if decoder.timestep_scale_multiplier is None else latents.new_zeros(1)
     x = lines.convolved(decoder.conv_in, latents)
     for number, block in enumerate((decoder.mid_block, *decoder.up_blocks)):
         x = _block(block, x, time, lines, number)
-    x = decoder.norm_out(x.movedim(1, -1)).movedim(-1, 1)
+    x = _normed(decoder.norm_out, x)
     if time is not None:
         embedded = _embedded(decoder.time_embedder, time, x).unflatten(1, (2, -1))
         shift, scale = (embedded + decoder.scale_shift_table[None, ..., None, None, None]).unbind(1)
@@ -104,7 +106,7 @@ def _resnet(layer: Any, x: Tensor, modulation: Tensor | None, lines: DelayLines,
         (layer.norm2, layer.conv2, layer.per_channel_scale2),
     )
     for half, ((norm, convolution, noisiness), (shift, scale)) in enumerate(zip(halves, shifts, strict=True)):
-        hidden = norm(hidden.movedim(1, -1)).movedim(-1, 1)
+        hidden = _normed(norm, hidden)
         if shift is not None and scale is not None:
             hidden = hidden * (1 + scale) + shift
         hidden = lines.convolved(convolution, layer.nonlinearity(hidden))
@@ -114,12 +116,16 @@ def _resnet(layer: Any, x: Tensor, modulation: Tensor | None, lines: DelayLines,
             hidden = hidden + (noise[None] * noisiness)[None, :, None]
     shortcut = lines.waited(x, hidden.shape[2])
     if layer.norm3 is not None:
-        shortcut = layer.norm3(shortcut.movedim(1, -1)).movedim(-1, 1)
+        shortcut = _normed(layer.norm3, shortcut)
     return hidden + (shortcut if layer.conv_shortcut is None else lines.convolved(layer.conv_shortcut, shortcut))
 
 
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    return norm(x) if isinstance(norm, PerChannelRMSNorm) else norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
 def _doubled(layer: Any, x: Tensor, lines: DelayLines) -> Tensor:
-    """Return twice as many frames, twice as high and wide; the video's first comes once."""
+    """Return twice as many frames, twice as high and wide, or one of these; doubled over time the first comes once."""
     spread = _spread(lines.convolved(layer.conv, x), layer.stride)
     if layer.residual:
         frames = spread.shape[2] // layer.stride[0]

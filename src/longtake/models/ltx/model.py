@@ -1,10 +1,12 @@
-"""LTX-Video 0.9 (LTXVideoTransformer3DModel; HaCohen et al., 2024, arXiv 2501.00103).
+"""LTX-Video 0.9 (LTXVideoTransformer3DModel; HaCohen et al., 2024, arXiv 2501.00103) and LTX-2 (its successor).
 
 A transformer that attends over the tokens of all frames at once, a video autoencoder whose decoder looks ahead (8 pixel
-frames a latent frame, the first one 1) and the text encoder T5.
+frames a latent frame, the first one 1) and the text encoder T5, or Gemma and two transformers over its layers. LTX-2
+makes sound beside the picture, which is left out here: its two halves are kept apart, as the library can.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -26,44 +28,42 @@ from longtake.models.hub.load import where_run
 from longtake.models.known_frames import CleanFrames
 from longtake.models.ltx.attention import frame_texts, mixed_frames
 from longtake.models.ltx.decoder import decode
-from longtake.models.ltx.spec import takes_conditions, text_tokens
-from longtake.models.schedules import check_flow_spacing, flow_at
+from longtake.models.ltx.spec import is_second, takes_conditions, text_tokens
+from longtake.models.schedules import check_flow_spacing, flow_at, given_levels
 from longtake.schedule import Schedule, Spacing, to_x0
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
 Pixels = Float[Tensor, "pixel_frames 3 pixel_height pixel_width"]
 
 
-class LtxModel(CleanFrames, TemporalHooks):
-    """A transformer with full attention over time and space, which predicts the flow from picture to noise.
+class LtxBase(CleanFrames, TemporalHooks):
+    """What all share: a transformer with full attention over time and space that predicts the flow from picture to
+    noise, and an autoencoder.
 
     Known frames are put into the window, clean and told so. A model whose spec says `clean_frames` was trained with
-    them at any place, the others with the first one at most.
+    them, the others with the first one at most.
     """
 
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
         self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
         self.takes_conditions, self.text_tokens = takes_conditions(configs), text_tokens(configs)
         self.device, self.dtype = where_run(pipeline, pipeline.transformer)
+        # The network has another while a mixer is in place.
+        self.rope = pipeline.transformer.rope
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
-        """Return the text encoder's states of prompts, and which of them count, as the stock pipeline has them."""
-        given: Any = self.pipeline.tokenizer(
-            list(prompts), padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt"
-        )
-        valid = given.attention_mask.to(self.device, torch.bool)
-        with torch.inference_mode():
-            # The first pipeline let the text encoder see the padding; its transformer was trained so.
-            seen = {"attention_mask": valid} if self.takes_conditions else {}
-            states = self.pipeline.text_encoder(given.input_ids.to(self.device), **seen)[0]
-        return Condition({"text": states.to(self.dtype), "valid": valid})
+    @abstractmethod
+    def flow(self, x: Latents, timestep: Tensor, condition: Condition, prompt_index: FrameIndex) -> Tensor:
+        """Return what the network predicts, a row a token; `timestep` has one a window or a frame."""
 
     def schedule(self, num_levels: int, spacing: Spacing = "trailing") -> Schedule:
-        """Return the levels of the stock pipeline: shifted by the length of a window, or linear and then quadratic.
+        """Return the levels of the stock pipeline: shifted by the length of a window, or linear and then quadratic; or
+        those that the model was distilled to.
 
         Raises InputError for a spacing other than trailing.
         """
         check_flow_spacing(self.spec.name, spacing)
+        if self.spec.sigmas:
+            return given_levels(self.spec.sigmas, num_levels)
         if self.takes_conditions:
             noisy = linear_quadratic_schedule(num_levels)
         else:
@@ -83,23 +83,9 @@ class LtxModel(CleanFrames, TemporalHooks):
         prompt_index: FrameIndex,
     ) -> Latents:
         """Return x0; a level a window or a frame, a prompt for every frame."""
-        transformer: Any = self.pipeline.transformer
         timestep = schedule.timestep[level.cpu()].float().to(self.device)
-        if level.ndim == 2:
-            # One timestep a token is what the network takes in its place.
-            timestep = timestep.repeat_interleave(x.shape[3] * x.shape[4], dim=1)
-        rows, places = prompt_index.flatten().to(self.device).unique(return_inverse=True)
-        text, valid = condition.rows["text"][rows], condition.rows["valid"][rows]
-        with torch.inference_mode(), frame_texts(transformer, text, valid, places):
-            (flow,) = transformer(
-                hidden_states=x.to(self.dtype).flatten(2).transpose(1, 2),
-                # The layers for text know theirs already.
-                encoder_hidden_states=text[:1, :1].expand(len(x), -1, -1),
-                timestep=timestep,
-                encoder_attention_mask=None,
-                video_coords=self._places(x).expand(len(x), -1, -1),
-                return_dict=False,
-            )
+        with torch.inference_mode():
+            flow = self.flow(x, timestep, condition, prompt_index)
         at = schedule.now(level[:, None, None, None, None] if level.ndim == 1 else level[:, None, :, None, None])
         return to_x0(flow.transpose(1, 2).unflatten(2, x.shape[2:]), x, at, "flow").to(x.dtype)
 
@@ -123,7 +109,7 @@ class LtxModel(CleanFrames, TemporalHooks):
             # Each by itself: then the same numbers are computed however the stream is cut.
             parts = scaled[None].split(1, dim=2)
             for number, part in enumerate(parts, start=1):
-                pixels, state = decode(vae.decoder, part, state, last and number == len(parts))
+                pixels, state = decode(vae, part, state, last and number == len(parts))
                 decoded.append(pixels)
         return (torch.cat(decoded, dim=2)[0].transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), state
 
@@ -144,6 +130,38 @@ class LtxModel(CleanFrames, TemporalHooks):
         mean, std = (table.view(-1, 1, 1, 1) for table in (vae.latents_mean, vae.latents_std))
         return ((latents - mean) * vae.config.scaling_factor / std).float()
 
+
+class LtxModel(LtxBase):
+    """LTX-Video 0.9."""
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return the text encoder's states of prompts, and which of them count, as the stock pipeline has them."""
+        given: Any = self.pipeline.tokenizer(
+            list(prompts), padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt"
+        )
+        valid = given.attention_mask.to(self.device, torch.bool)
+        with torch.inference_mode():
+            # The first pipeline let the text encoder see the padding; its transformer was trained so.
+            seen = {"attention_mask": valid} if self.takes_conditions else {}
+            states = self.pipeline.text_encoder(given.input_ids.to(self.device), **seen)[0]
+        return Condition({"text": states.to(self.dtype), "valid": valid})
+
+    def flow(self, x: Latents, timestep: Tensor, condition: Condition, prompt_index: FrameIndex) -> Tensor:
+        """Return what the network predicts; its layers for text know theirs beforehand."""
+        transformer: Any = self.pipeline.transformer
+        rows, places = prompt_index.flatten().to(self.device).unique(return_inverse=True)
+        text, valid = condition.rows["text"][rows], condition.rows["valid"][rows]
+        with frame_texts(transformer, transformer.caption_projection(text), valid, places):
+            (flow,) = transformer(
+                hidden_states=_tokens(x, self.dtype),
+                encoder_hidden_states=text[:1, :1].expand(len(x), -1, -1),
+                timestep=_by_token(timestep, x),
+                encoder_attention_mask=None,
+                video_coords=self._places(x).expand(len(x), -1, -1),
+                return_dict=False,
+            )
+        return flow
+
     def _places(self, x: Latents) -> Float[Tensor, "1 3 tokens"]:
         """Return the second, row and column of every token; the first latent frame is one pixel frame."""
         sizes = (self.spec.timing.stride, self.pipeline.vae.spatial_compression_ratio)
@@ -155,6 +173,72 @@ class LtxModel(CleanFrames, TemporalHooks):
         return torch.stack(grid).flatten(1)[None]
 
 
-def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> LtxModel:
+class Ltx2Model(LtxBase):
+    """LTX-2: the half of its network that makes the picture."""
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return what the connectors make of all layers of the text encoder, and which tokens count, as the stock
+        pipeline has them."""
+        tokenizer = self.pipeline.tokenizer
+        tokenizer.padding_side = "left"
+        given: Any = tokenizer(
+            [prompt.strip() for prompt in prompts],
+            padding="max_length",
+            max_length=self.text_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids, mask = given.input_ids.to(self.device), given.attention_mask.to(self.device)
+        with torch.inference_mode():
+            layers = self.pipeline.text_encoder(
+                input_ids=ids, attention_mask=mask, output_hidden_states=True, logits_to_keep=1
+            )
+            states = torch.stack(layers.hidden_states, dim=-1).flatten(2).to(self.dtype)
+            text, _, valid = self.pipeline.connectors(states, mask, padding_side="left")
+        return Condition({"text": text.to(self.dtype), "valid": valid.bool()})
+
+    def flow(self, x: Latents, timestep: Tensor, condition: Condition, prompt_index: FrameIndex) -> Tensor:
+        """Return what the network predicts of the picture, without a look at the sound, of which one token is given."""
+        transformer: Any = self.pipeline.transformer
+        config, alone = transformer.config, x.new_zeros(len(x), 1, 1, dtype=self.dtype)
+        # In LTX-2.3 a text reads otherwise at every level.
+        reads_level = transformer.prompt_modulation and config.use_prompt_adaln_single
+        noise = timestep.view(len(x), -1).expand(-1, x.shape[2]) * reads_level
+        pairs, places = torch.stack([prompt_index.to(noise), noise]).flatten(1).unique(dim=1, return_inverse=True)
+        # The blocks want as many rows of texts as there are windows: all texts one after the other, shared out evenly.
+        pairs = torch.cat([pairs, pairs[:, :1].expand(-1, -pairs.shape[1] % len(x))], dim=1)
+        text, valid = (condition.rows[name][pairs[0].long()] for name in ("text", "valid"))
+        width = config.caption_channels if config.use_prompt_embeddings else config.audio_cross_attention_dim
+        places_of = {"batch_size": len(x), "fps": self.spec.fps, "device": x.device}
+        sizes = dict(zip(("num_frames", "height", "width"), x.shape[2:], strict=True))
+        with frame_texts(transformer, None, valid, places):
+            flow, _ = transformer(
+                hidden_states=_tokens(x, self.dtype),
+                audio_hidden_states=alone.expand(-1, -1, config.audio_in_channels),
+                encoder_hidden_states=text.reshape(len(x), -1, text.shape[-1]),
+                audio_encoder_hidden_states=alone.expand(-1, -1, width),
+                timestep=_by_token(timestep, x),
+                audio_timestep=alone[:, 0, 0].float(),
+                sigma=pairs[1, :, None].expand(-1, text.shape[1]).reshape(len(x), -1),
+                audio_sigma=alone[:, 0, 0].float(),
+                video_coords=self.rope.prepare_video_coords(**sizes, **places_of),
+                audio_num_frames=1,
+                isolate_modalities=True,
+                use_cross_timestep=True,
+                return_dict=False,
+            )
+        return flow
+
+
+def _tokens(x: Latents, dtype: torch.dtype) -> Float[Tensor, "windows tokens channels"]:
+    return x.to(dtype).flatten(2).transpose(1, 2)
+
+
+def _by_token(timestep: Tensor, x: Latents) -> Tensor:
+    """Return a timestep a token, which is what the networks take in place of one a window."""
+    return timestep if timestep.ndim == 1 else timestep.repeat_interleave(x.shape[3] * x.shape[4], dim=1)
+
+
+def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> LtxBase:
     """Return the model that a pipeline is."""
-    return LtxModel(pipeline, spec, configs)
+    return Ltx2Model(pipeline, spec, configs) if is_second(configs) else LtxModel(pipeline, spec, configs)

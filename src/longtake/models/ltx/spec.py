@@ -1,11 +1,11 @@
-"""What can be known of LTX-Video 0.9 before its weights are loaded (HaCohen et al., 2024, arXiv 2501.00103).
+"""What can be known of LTX-Video 0.9 and LTX-2 before they are loaded (HaCohen et al., 2024, arXiv 2501.00103).
 
-0.9.0 to 0.9.8, whatever pipeline saved them. Imports no torch.
+0.9.0 to 0.9.8, 2.0 and 2.3, whatever pipeline saved them. Imports no torch.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
@@ -13,11 +13,12 @@ from longtake.models.hub.configs import Configs, Count, TextEncoder
 
 # What the stock pipelines use: 161 frames at 25 per second.
 NATIVE: dict[str, Any] = {"fps": 25.0, "guidance": 3.0, "num_frames": 21, "size": [512, 704]}
+NATIVE_2: dict[str, Any] = {"fps": 24.0, "guidance": 3.0, "num_frames": 16, "size": [512, 768], "clean_frames": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer:
-    """What is read of the config of LTXVideoTransformer3DModel; the defaults are the library's."""
+    """What is read of the config of a transformer; the defaults are the library's for LTXVideoTransformer3DModel."""
 
     in_channels: Count = 128
     patch_size: Count = 1
@@ -29,17 +30,46 @@ class Transformer:
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder:
-    """What is read of the config of AutoencoderKLLTXVideo; the defaults are the library's."""
+    """What is read of the config of an autoencoder; the defaults are the library's for AutoencoderKLLTXVideo."""
 
     latent_channels: Count = 128
     decoder_block_out_channels: tuple[Count, ...] = (128, 256, 512, 512)
     decoder_layers_per_block: tuple[Count, ...] = (4, 3, 3, 3, 4)
-    decoder_spatio_temporal_scaling: tuple[bool, ...] = (True, True, True, False)
-    upsample_residual: tuple[bool, ...] = (False, False, False, False)
+    decoder_spatio_temporal_scaling: bool | tuple[bool, ...] = (True, True, True, False)
+    upsample_residual: bool | tuple[bool, ...] = (False, False, False, False)
     upsample_factor: tuple[Count, ...] = (1, 1, 1, 1)
     patch_size: Count = 4
     patch_size_t: Count = 1
     decoder_causal: bool = False
+    upsample_type: tuple[Literal["spatiotemporal", "temporal", "spatial"], ...] = ()
+    """What is doubled where something is, from the latents on; where nothing is said, all."""
+
+    @property
+    def doubled(self) -> list[str]:
+        """Return what is doubled by each of the blocks that make frames larger, from the latents on; nothing, or what
+        `upsample_type` says."""
+        scaling = self.decoder_spatio_temporal_scaling
+        does = [scaling] * (len(self.decoder_layers_per_block) - 1) if isinstance(scaling, bool) else scaling[::-1]
+        types = self.upsample_type or ("spatiotemporal",) * len(does)
+        return [kind if doubles else "" for kind, doubles in zip(types, does, strict=True)]
+
+    @property
+    def stride(self) -> int:
+        """Return how many frames of the video a latent is."""
+        return 2 ** sum("temporal" in kind for kind in self.doubled)
+
+    @property
+    def unit(self) -> int:
+        """Return how many pixels a side of a latent's cell is."""
+        return self.patch_size * 2 ** sum("spati" in kind for kind in self.doubled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connectors:
+    """What is read of the config of LTX2TextConnectors; the defaults are the library's."""
+
+    video_connector_num_attention_heads: Count = 30
+    video_connector_attention_head_dim: Count = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +77,15 @@ class Layer:
     """A layer of the decoder that looks at more than one frame."""
 
     kind: str
-    """convolution; block, which is two of them beside a shortcut; or doubling, after which there are twice as many
-    frames, twice as high and wide."""
+    """convolution; block, which is two of them beside a shortcut; or doubling."""
     channels: int
     """That enter it."""
     inner: int = 0
     """Channels between the two convolutions of a block."""
     shortcut: bool = True
     """Whether what enters waits for what the convolutions make of it."""
+    doubled: str = ""
+    """What there is twice as much of after it: see `Autoencoder.doubled`."""
 
 
 def spec(configs: Configs) -> VideoSpec:
@@ -62,8 +93,9 @@ def spec(configs: Configs) -> VideoSpec:
 
     Raises InputError for a model of another kind or a size that does not fit it, CheckpointError for broken configs.
     """
-    uses = ("num_frames", "size", "clean_frames")
-    extras = configs.told(uses, **NATIVE | {"clean_frames": takes_conditions(configs)})
+    uses = ("num_frames", "size", "clean_frames", "sigmas")
+    native = NATIVE_2 if is_second(configs) else NATIVE | {"clean_frames": takes_conditions(configs)}
+    extras = configs.told(uses, **native)
     network, vae = configs.parts["transformer"].read(Transformer), configs.parts["vae"].read(Autoencoder)
     if (network.patch_size, network.patch_size_t, vae.patch_size_t) != (1, 1, 1):
         raise configs.parts["transformer"].error("longtake runs LTX with patch_size 1 and patch_size_t 1")
@@ -71,8 +103,7 @@ def spec(configs: Configs) -> VideoSpec:
         raise configs.parts["transformer"].error(
             f"in_channels {network.in_channels} does not fit the {vae.latent_channels} channels of the latents"
         )
-    doublings = sum(vae.decoder_spatio_temporal_scaling)
-    unit, timing = vae.patch_size * 2**doublings, Timing(stride=2**doublings)
+    unit, timing = vae.unit, Timing(stride=vae.stride)
     height, width = configs.picture_size(extras, unit)
     configs.check_window(extras.num_frames, timing)
     cells, inner = height // unit * (width // unit), network.num_attention_heads * network.attention_head_dim
@@ -90,10 +121,12 @@ def spec(configs: Configs) -> VideoSpec:
         guidance=extras.guidance,
         capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
         clean_frames=extras.clean_frames,
+        sigmas=configs.distilled(extras.sigmas),
         released="bfloat16",
+        drops_sound=is_second(configs),
         parameters=configs.parameters,
         prompt_tokens=text,
-        prompt_numbers=text * (1 + configs.parts["text_encoder"].read(TextEncoder).d_model),
+        prompt_numbers=text * (1 + _text_width(configs)),
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         decoder=Part(
             parameters=configs.parts["vae"].parameters, remembered=remembered_numbers(layers, cells, vae.decoder_causal)
@@ -104,6 +137,11 @@ def spec(configs: Configs) -> VideoSpec:
     )
 
 
+def is_second(configs: Configs) -> bool:
+    """Return whether a model is LTX-2."""
+    return "connectors" in configs.parts
+
+
 def takes_conditions(configs: Configs) -> bool:
     """Return whether a model was saved as one that takes known frames at any place: 0.9.5 and later."""
     return configs.index.get("_class_name") == "LTXConditionPipeline"
@@ -111,29 +149,32 @@ def takes_conditions(configs: Configs) -> bool:
 
 def text_tokens(configs: Configs) -> int:
     """Return how many tokens of a prompt the stock pipeline keeps."""
+    if is_second(configs):
+        return 1024
     return 256 if takes_conditions(configs) else 128
 
 
 def decoder_layers(vae: Autoencoder) -> Iterator[Layer]:
     """Yield the layers of the decoder that look at more than one frame, in the order in which they run."""
     counts, outs = vae.decoder_layers_per_block[::-1], vae.decoder_block_out_channels[::-1]
+    residual = vae.upsample_residual
     yield Layer(kind="convolution", channels=vae.latent_channels)
     yield from (Layer(kind="block", channels=outs[0], inner=outs[0]),) * counts[0]
     width = outs[0]
     stages = zip(
         outs,
         counts[1:],
-        vae.decoder_spatio_temporal_scaling[::-1],
-        vae.upsample_residual[::-1],
+        vae.doubled,
+        [residual] * (len(counts) - 1) if isinstance(residual, bool) else residual[::-1],
         vae.upsample_factor[::-1],
         strict=True,
     )
-    for channels, count, doubles, has_shortcut, factor in stages:
+    for channels, count, doubled, has_shortcut, factor in stages:
         leaving = channels // factor
         if width // factor != leaving:
             yield Layer(kind="block", channels=width, inner=leaving)
-        if doubles:
-            yield Layer(kind="doubling", channels=leaving * factor, shortcut=has_shortcut)
+        if doubled:
+            yield Layer(kind="doubling", channels=leaving * factor, shortcut=has_shortcut, doubled=doubled)
         yield from (Layer(kind="block", channels=leaving, inner=leaving),) * count
         width = leaving
     yield Layer(kind="convolution", channels=width)
@@ -154,7 +195,7 @@ def decoder_history(layers: list[Layer], causal: bool) -> int:
                 break
             convolutions = 2 if layer.kind == "block" else 1
             frames, spoilt = frames - late_by * convolutions, spoilt + spoilt_by * convolutions
-            if layer.kind == "doubling":
+            if "temporal" in layer.doubled:
                 frames, spoilt = 2 * frames - 1, 2 * spoilt - 1
         else:
             return latents
@@ -172,8 +213,16 @@ def remembered_numbers(layers: list[Layer], cells: int, causal: bool) -> int:
             numbers += 2 * cells * layer.channels
         if layer.kind == "doubling":
             numbers += waiting * layer.shortcut * cells * layer.channels
+        if "spati" in layer.doubled:
             cells *= 4
     return numbers
+
+
+def _text_width(configs: Configs) -> int:
+    if not is_second(configs):
+        return configs.parts["text_encoder"].read(TextEncoder).d_model
+    read = configs.parts["connectors"].read(Connectors)
+    return read.video_connector_num_attention_heads * read.video_connector_attention_head_dim
 
 
 def _forward_flops(network: Transformer, tokens: int, text: int) -> int:

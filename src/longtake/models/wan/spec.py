@@ -13,7 +13,7 @@ from annotated_types import Gt, Lt
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Length, Positive, TextEncoder
+from longtake.models.hub.configs import Configs, Count, Length, Positive, TextEncoder
 from longtake.models.hub.configs import Part as Config
 from longtake.models.hub.find import INDEX
 from longtake.request import GuidanceByLevel
@@ -129,7 +129,7 @@ def spec(configs: Configs) -> VideoSpec:
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS[kind], at),
         capabilities=_capabilities(kind, network, is_5b or is_forced(configs)),
-        sigmas=_distilled(configs, extras.sigmas),
+        sigmas=configs.distilled(extras.sigmas),
         known="pixel",
         continues_from=1 if is_5b or kind == "pictures" else None,
         needs_pictures=kind == "pictures",
@@ -160,14 +160,6 @@ def boundary(configs: Configs) -> float | None:
         said = "no boundary_ratio for" if has_two else "a boundary_ratio without"
         raise CheckpointError(f"{configs.where}/{INDEX} has {said} a transformer_2; fetch the model again")
     return None if ratio is None else 1000 * ratio
-
-
-def _distilled(configs: Configs, sigmas: Sequence[float] | None) -> tuple[float, ...]:
-    """Return shares of noise that fall from 1 in rising order. Raises CheckpointError for others."""
-    shares = sigmas or ()
-    if shares and (shares[0] != 1 or any(low >= high for high, low in zip(shares, shares[1:], strict=False))):
-        raise CheckpointError(f"{configs.where}/{EXTRAS}: sigmas must fall from 1, and are {list(shares)}")
-    return tuple(shares[::-1])
 
 
 def flow_shift(configs: Configs) -> float:
