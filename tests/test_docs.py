@@ -9,8 +9,10 @@ import pytest
 
 from longtake import PromptTimeline, Request, generate, load_model
 from longtake._generate import Output
+from longtake.apps.catalog import what_runs
 from longtake.data.sprite_captions import caption, parse_caption
 from longtake.metrics.prompt_accuracy import prompt_accuracy
+from longtake.models import offers
 from longtake.samplers.chunked.plan import Chunked
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,11 @@ def test_what_an_index_of_packages_shows_has_no_link_that_leads_nowhere():
     shown = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["readme"]
     assert isinstance(shown, dict), "links and pictures of a page of the repository are relative"
     assert not re.findall(r"\]\((?!https?:)", shown["text"])
+
+
+def test_the_table_of_what_runs_on_what_is_that_of_the_code():
+    assert what_runs() in (ROOT / "README.md").read_text(), "python scripts/what_runs.py prints it"
+    assert all((ROOT / "docs" / offer.page).exists() for offer in offers())
 
 
 EMBEDDED = ("sprites", "pvdm-sprites", "nuwa-sprites")

@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.apps.catalog import offered_samplers
 from longtake.attention import FrameMixer
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
-from longtake.errors import InputError
+from longtake.errors import InputError, LongtakeError
+from longtake.lazy import named
 from longtake.model import Infill, Known, PerFrameNoise, TemporalHooks, ToldFps
-from longtake.models import FAMILIES, MODELS, family_of, load_model, model_spec, stock_class
+from longtake.models import FAMILIES, MODELS, UNRELEASED, family_of, load_model, model_spec, stock_class
 from longtake.models.hub.find import find
 from longtake.models.hub.parity import NotComparedError, parity, stream_difference
 from longtake.request import PromptTimeline, Request
+from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers.planning import checked_plan
 from longtake.samplers.run import Prompts
 
 from .stock import network_of, stock_x0
@@ -197,3 +201,23 @@ def test_the_spec_is_the_one_that_is_known_without_weights(model):
         assert model_spec(model.spec.name) == model.spec
     for capability in model.spec.capabilities:
         assert isinstance(model, capability)
+
+
+def is_run(spec, sampler):
+    """Whether a sampler takes the model, given what it asks for beside."""
+    try:
+        checked_plan(spec, Request(prompts=PromptTimeline.constant("a car"), frames=40), sampler_class(sampler)())
+    except LongtakeError as refusal:
+        # Pictures can be given.
+        return "give one with --init" in str(refusal) or "give a storyboard" in str(refusal)
+    return True
+
+
+def test_the_table_of_what_runs_on_what_says_so(model):
+    place = MODELS[model.origin].folder if model.origin in MODELS else Path(model.origin)
+    family = family_of(find(str(place))) if place else None
+    if family is None or family.room in UNRELEASED:
+        pytest.skip("not in the table")
+    run = {name for name in SAMPLERS if is_run(model.spec, name)}
+    said = named(f"{family.room}.spec:OFFERS")
+    assert any((set(offered_samplers(offer)), offer.prompts) == (run, model.spec.prompts) for offer in said)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +10,12 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import print_table
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
-from longtake.models import MODELS, model_spec
+from longtake.models import MODELS, model_spec, offers
+from longtake.models.hub.configs import Offer
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.typed import Flag, Setting
+
+COLUMNS = ("models in folders", "samplers", "a prompt for", "sound", "trained", "extrapolated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,8 @@ def models_command(arguments: Sequence[str]) -> int:
     settings = parse_arguments(ModelsSettings, "models", arguments)
     models = {name: _model(name) for name in MODELS}
     if settings.json:
-        print(json.dumps({"models": models}, indent=2))
+        families = [asdict(offer) | {"capabilities": _names(offer.capabilities)} for offer in offers()]
+        print(json.dumps({"models": models, "families": families}, indent=2))
         return 0
     rows = [
         (
@@ -48,7 +52,32 @@ def models_command(arguments: Sequence[str]) -> int:
     for name, model in models.items():
         if not model["ready"]:
             print(f"{name} cannot be used: {model['problem']}")
+    print_table(COLUMNS, [_row(offer) for offer in offers()])
     return 0
+
+
+def _row(offer: Offer) -> tuple[str, ...]:
+    names = ", ".join(offered_samplers(offer))
+    return offer.models, names, f"a {offer.prompts}", offer.sound, offer.trained, offer.extrapolated
+
+
+def offered_samplers(offer: Offer) -> list[str]:
+    """Return the samplers that run the models of a row."""
+    return [name for name in _runs(offer.capabilities) if name not in offer.without]
+
+
+def what_runs() -> str:
+    """Return the table of what runs on what, as the README has it."""
+    lines = [("family", *COLUMNS[1:]), ("---",) * len(COLUMNS)]
+    for offer in offers():
+        models, samplers, *others = _row(offer)
+        shown = ", ".join(f"`{name}`" for name in samplers.split(", "))
+        lines.append((f"[{models}](docs/{offer.page})", shown, *others))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _runs(capabilities: frozenset[type[VideoModel]]) -> list[str]:
+    return [name for name in SAMPLERS if set(sampler_class(name).requires) <= capabilities]
 
 
 def samplers_command(arguments: Sequence[str]) -> int:
@@ -83,7 +112,7 @@ def _model(name: str) -> dict[str, Any]:
         "guidance": spec.guidance,
         "parameters": spec.parameters,
         "capabilities": _names(spec.capabilities),
-        "samplers": [key for key in SAMPLERS if set(sampler_class(key).requires) <= spec.capabilities],
+        "samplers": _runs(spec.capabilities),
         "summary": summary,
     }
 

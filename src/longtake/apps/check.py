@@ -140,6 +140,8 @@ def _memory(model: VideoModel, hardware: Hardware) -> Answer:
     """Make one window, and compare the most memory that it took with what the plan says of it."""
     import torch
 
+    if model.spec.call is not None:
+        raise CapabilityError("what the pipeline of such a model works with is not counted, so nothing to compare")
     spec, on_gpu = model.spec, hardware.device.startswith("cuda")
     frames = spec.timing.pixel_frames(spec.num_frames)
     request, sampler = (

@@ -10,7 +10,7 @@ from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as black_box
-from longtake.models.hub.configs import Configs, Family, read_configs, read_index, with_tokenizer
+from longtake.models.hub.configs import Configs, Family, Offer, read_configs, read_index, with_tokenizer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id
 from longtake.models.hub.loading import Loading
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).parent / "weights"
+BLACK_BOX = "longtake.models.black_box"
+UNRELEASED = ("longtake.models.wan_pictures",)
+"""Rooms of models that are still in training."""
 TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 
 
@@ -239,6 +242,12 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     model.takes_turns = offload == "model"
     model.digest = digest_with(model.digest, loading.loras, loading.quantize)
     return model
+
+
+def offers() -> list[Offer]:
+    """Return what the models of every family can do, in the order of the table."""
+    rooms = dict.fromkeys([*(row.room for row in FAMILIES.values()), BLACK_BOX])
+    return [offer for room in rooms if room not in UNRELEASED for offer in named(f"{room}.spec:OFFERS")]
 
 
 def from_pipe(pipe: Any, **extras: Any) -> VideoModel:

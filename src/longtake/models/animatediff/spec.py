@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Length, Part
+from longtake.models.hub.configs import Configs, Count, Length, Offer, Part
 from longtake.models.image_spec import Denoiser, image_spec
 
 Layer = tuple[str, int, int]
@@ -17,6 +17,25 @@ Counts = Count | tuple[Count, ...]
 
 LCM_GUIDANCE = 2.0
 """What diffusers' documentation of AnimateLCM takes; it learned pictures that were guided already."""
+
+
+OFFERS = (
+    Offer(
+        models="AnimateDiff",
+        page="models/animatediff.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        trained="one level and one prompt a clip",
+        extrapolated="a level or a prompt a frame; clips that see each other",
+    ),
+    Offer(
+        models="AnimateDiff with SparseCtrl",
+        page="models/sparsectrl.md",
+        capabilities=frozenset({Infill, Continuation}),
+        trained="one level and one prompt a clip, some known frames",
+        extrapolated="a prompt a frame; frames farther apart",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import VideoSpec, WholeClips
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Family
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Family, Offer
 
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of an argument that has none."""
@@ -36,6 +36,20 @@ RATES = {"CogVideoX": 8.0, "EasyAnimate": 8.0, "Allegro": 15.0, "Sana": 16.0, "A
 USUAL_RATE = 24.0
 SIZES = {"Mochi": (480, 848), "HunyuanVideo15": (368, 640)}
 """Height and width of released models, where neither a call nor a config says them."""
+
+
+OFFERS = (
+    Offer(
+        models="any other pipeline of diffusers that makes videos of a text (CogVideoX, HunyuanVideo, Mochi)",
+        page="models/any-pipeline.md",
+        capabilities=frozenset({WholeClips}),
+        prompts="window",
+        sound="not kept",
+        trained="a clip, by the call of its pipeline",
+        extrapolated="that clips follow each other",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Timing, VideoSpec
+from longtake.model import Timing, VideoModel, VideoSpec
 from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, variant, weight_files
 from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
@@ -58,6 +58,27 @@ class Family:
     """Whether its network computes by calls of the whole alone, so that it can lie elsewhere between them."""
     whole: bool = False
     """Whether nothing but the call of its whole pipeline is run, which moves its parts itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What models of a family can do: a row of the table of what runs on what. A room's spec.py has `OFFERS`."""
+
+    models: str
+    """Which of them."""
+    page: str
+    """Below docs/."""
+    capabilities: frozenset[type[VideoModel]]
+    """Those that samplers ask for."""
+    without: tuple[str, ...] = ()
+    """Samplers that refuse them for another reason than a capability."""
+    prompts: Literal["frame", "window"] = "frame"
+    """What has a prompt of its own."""
+    sound: str = "none"
+    trained: str
+    """What training showed the network."""
+    extrapolated: str
+    """What samplers ask of it beyond that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,8 @@ class Parity:
 def parity(model: VideoModel, class_name: str) -> Parity:
     """Compare every network of a model that denoises with the stock pipeline `class_name`, where diffusers has that,
     else with that which the model holds. Raises NotComparedError where that cannot be."""
+    if model.spec.call is not None:
+        raise NotComparedError("nothing but the call of its pipeline of diffusers is run")
     pipeline = _stock(model, class_name)
     names = [name for name in EXPERTS if pipeline.components.get(name) is not None] or ["unet"]
     levels = EXPERTS if len(names) == 2 else dict.fromkeys(names, LEVEL)

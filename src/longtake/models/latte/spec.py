@@ -4,11 +4,23 @@ from dataclasses import dataclass
 
 from longtake.errors import InputError
 from longtake.model import LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Length
+from longtake.models.hub.configs import Configs, Count, Length, Offer
 from longtake.models.image_spec import Denoiser, image_spec
 
 TEXT_TOKENS = 120
 """Tokens of a prompt; what is longer is cut (as in diffusers' pipeline)."""
+
+
+OFFERS = (
+    Offer(
+        models="Latte",
+        page="models/latte.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        trained="one level and one prompt a clip",
+        extrapolated="a level or a prompt a frame; clips that see each other",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,24 @@ from typing import Any, Literal
 
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
-from longtake.models.hub.configs import Configs, Count, TextEncoder
+from longtake.models.hub.configs import Configs, Count, Offer, TextEncoder
 
 # What the stock pipelines use: 161 frames at 25 per second.
 NATIVE: dict[str, Any] = {"fps": 25.0, "guidance": 3.0, "num_frames": 21, "size": [512, 704]}
 NATIVE_2: dict[str, Any] = {"fps": 24.0, "guidance": 3.0, "num_frames": 16, "size": [512, 768], "clean_frames": True}
+
+
+OFFERS = (
+    Offer(
+        models="LTX-Video 0.9",
+        page="models/ltx.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
+        without=("nuwa-xl",),
+        trained="one level and one prompt a clip; a first picture, from 0.9.5 known frames anywhere",
+        extrapolated="a level or a prompt a frame; clips that see each other",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, ToldFps, VideoModel, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Offer, Part
 from longtake.models.image_spec import Denoiser, image_spec
 
 USES = ("num_frames", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")
@@ -22,6 +22,25 @@ DOWN = ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D", 
 UP = ("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D")
 CONVOLUTIONS = 4
 """Pairs of norm and convolution in a TemporalConvLayer."""
+
+
+OFFERS = (
+    Offer(
+        models="`sprites` (embedded)",
+        page="models/sprites.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
+        trained="a level a frame, known frames, one prompt a clip",
+        extrapolated="a prompt a frame; clips that see each other",
+    ),
+    Offer(
+        models="ModelScope, ZeroScope, VideoCrafter2, `sprites-uniform` (embedded)",
+        page="models/videocrafter2.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        trained="one level and one prompt a clip",
+        extrapolated="a level or a prompt a frame; clips that see each other",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)

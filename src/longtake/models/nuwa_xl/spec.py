@@ -14,7 +14,7 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, Strided, VideoSpec
-from longtake.models.hub.configs import Configs, Count, place_of
+from longtake.models.hub.configs import Configs, Count, Offer, place_of
 from longtake.models.hub.files import read_json
 from longtake.models.image_spec import Denoiser, ImageAutoencoder, image_spec
 from longtake.typed import read_typed
@@ -22,6 +22,18 @@ from longtake.typed import read_typed
 PIPELINE, UNET, T_KLVAE = "NuwaXlPipeline", "MaskTemporalUnet", "TemporalAutoencoder"
 OVER_TIME = "vae_over_time"
 """Part with what T-KLVAE adds to `vae`."""
+
+
+OFFERS = (
+    Offer(
+        models="NUWA-XL, `nuwa-sprites` (embedded)",
+        page="methods/nuwa_xl.md",
+        capabilities=frozenset({Infill, Continuation}),
+        trained="known frames, the distances between frames of its levels, a prompt a frame",
+        extrapolated="other distances",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from longtake.errors import CheckpointError
 from longtake.model import Continuation, VideoSpec
-from longtake.models.hub.configs import Configs, place_of
+from longtake.models.hub.configs import Configs, Offer, place_of
 from longtake.models.hub.files import read_json
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
 from longtake.typed import read_typed
@@ -24,6 +24,18 @@ NUM_TRAIN = 1000
 """Noise levels of training."""
 
 Config = TypeVar("Config", AutoencoderConfig, UnetConfig)
+
+
+OFFERS = (
+    Offer(
+        models="PVDM, `pvdm-sprites` (embedded)",
+        page="methods/pvdm.md",
+        capabilities=frozenset({Continuation}),
+        trained="clip after clip, one prompt a clip",
+        extrapolated="prompts that change in a clip",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 def spec(configs: Configs) -> VideoSpec:

@@ -13,7 +13,7 @@ from annotated_types import Gt, Lt
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Length, Positive, TextEncoder
+from longtake.models.hub.configs import Configs, Count, Length, Offer, Positive, TextEncoder
 from longtake.models.hub.configs import Part as Config
 from longtake.models.hub.find import INDEX
 from longtake.request import GuidanceByLevel
@@ -36,6 +36,67 @@ SKYREELS_SHIFT = 8.0
 
 DISTILLED: dict[str, dict[str, Any]] = {"WanDMDPipeline": {"guidance": 1.0, "sigmas": [1.0, 0.757, 0.522]}}
 """What folders of FastWan hold by the name of their pipeline alone (FastVideo's `dmd_denoising_steps` over 1000)."""
+
+
+OFFERS = (
+    Offer(
+        models="Wan2.1 T2V, Wan2.2 T2V A14B",
+        page="models/wan.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        trained="one level and one prompt a clip",
+        extrapolated="a level or a prompt a frame; clips that see each other; windows of both experts",
+    ),
+    Offer(
+        models="Wan2.2 TI2V 5B",
+        page="models/wan.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks, Continuation}),
+        trained="one level and one prompt a clip, a first picture",
+        extrapolated="a level or a prompt a frame; clips that see each other",
+    ),
+    Offer(
+        models="Wan2.1 I2V",
+        page="models/wan.md",
+        capabilities=frozenset({PerFrameNoise, Continuation}),
+        trained="one level and one prompt a clip, a first picture",
+        extrapolated="a level or a prompt a frame; windows without a picture",
+    ),
+    Offer(
+        models="Wan2.1 FLF2V",
+        page="models/wan.md",
+        capabilities=frozenset({PerFrameNoise, Infill}),
+        trained="one level and one prompt a clip, a first and a last picture",
+        extrapolated="a level or a prompt a frame; windows without pictures; frames farther apart",
+    ),
+    Offer(
+        models="Wan2.2 I2V A14B",
+        page="models/wan.md",
+        capabilities=frozenset({PerFrameNoise, Infill, Continuation}),
+        trained="one level and one prompt a clip, a first picture",
+        extrapolated="a last picture; a level or a prompt a frame; windows without a picture",
+    ),
+    Offer(
+        models="Wan2.1 VACE",
+        page="models/wan.md",
+        capabilities=frozenset({Infill, Continuation}),
+        trained="one level and one prompt a clip, any known frames",
+        extrapolated="a prompt a frame; frames farther apart",
+    ),
+    Offer(
+        models="SkyReels-V2 DF",
+        page="models/skyreels.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks, Continuation}),
+        trained="a level a frame, clean frames, one prompt a clip",
+        extrapolated="a prompt a frame; clips that see each other",
+    ),
+    Offer(
+        models="SkyReels-V2 T2V",
+        page="models/skyreels.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks}),
+        trained="one level and one prompt a clip",
+        extrapolated="a level or a prompt a frame; clips that see each other",
+    ),
+)
+"""Rows of the table of what runs on what."""
 
 
 @dataclass(frozen=True, kw_only=True)
