@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.models import load_model
+from longtake.video.read import read_frames
 from tests.models.tiny import TINY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -139,3 +140,41 @@ def test_a_quantised_run_is_planned_smaller_and_repeated(longtake: Callable[...,
     assert json.loads(Path("small.json").read_text())["model"]["quantize"] == "fp8"
     assert longtake("generate", "--from", "small.json", "-o", "again.mkv").status == 0
     assert Path("again.mkv").read_bytes() == Path("small.mkv").read_bytes()
+
+
+@pytest.mark.parametrize("family", ["tiny", "wan"])
+def test_a_size_and_a_window_are_those_of_the_run_and_are_repeated(
+    longtake: Callable[..., Any], family: str, request: pytest.FixtureRequest
+) -> None:
+    folder = str(request.getfixturevalue(family))
+    model = ("--model", folder, *SHORT, "--size", "80x48", "--window", "3")
+    plan = json.loads(longtake("plan", "a", *model, "--json", "--sampler", "chunked").out)
+    assert plan["held_frames"] >= 3
+    assert longtake("generate", "a", *model, "-o", "wide.mkv").status == 0
+    assert {frames.shape[-3:] for frames in read_frames(Path("wide.mkv"))} == {(48, 80, 3)}
+    told = json.loads(Path("wide.json").read_text())["model"]
+    assert (told["size"], told["window"]) == ("80x48", 3)
+    assert longtake("generate", "--from", "wide.json", "-o", "again.mkv").status == 0
+    assert Path("again.mkv").read_bytes() == Path("wide.mkv").read_bytes()
+    wide, plain = load_model(folder, size="80x48", window=3), load_model(folder)
+    assert wide.spec.latent_shape[1] == 3 and wide.digest == told["digest"] != plain.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--size", "50x32"), "--size 50x32 does not fit; the nearest that does is 48x32"),
+        (("--size", "48"), "--size '48' is no width and height; write them as 832x480"),
+        (("--window", "65"), "--window 65 is no window of this network, which takes 1 to 64 latent frames"),
+        (("--window", "0"), "--window 0 holds no frame"),
+        (("--model", "pvdm-sprites", "--size", "64x64"), "--size has no effect on this model"),
+        (("--model", "nuwa-sprites", "--window", "8"), "--window has no effect on this model"),
+        (("--model", "toy", "--window", "8"), "--window has no effect on the model toy"),
+    ],
+)
+def test_a_size_or_a_window_that_does_not_fit_is_refused_before_anything_is_loaded(
+    longtake: Callable[..., Any], wan: Path, options: tuple[str, ...], message: str
+) -> None:
+    for command in ("plan", "generate"):
+        said = longtake(command, "a", "--model", str(wan), *options)
+        assert said.status == 2 and message in said.err and said.err.count("\n") == 1

@@ -192,7 +192,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
     settings = Loading(**loading).absolute
     found = _found(name, settings)
     _check_offload(settings, family_of(found))
-    return spec_of(read_configs(found, family_of(found)), family_of(found))
+    return spec_of(read_configs(found, family_of(found), settings.asked), family_of(found))
 
 
 def load_model(
@@ -221,14 +221,14 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     import torch
 
     from longtake.models.hub.load import load_pipeline
-    from longtake.models.hub.lora import digest_with, fuse, read_changes
+    from longtake.models.hub.lora import fuse, read_changes
     from longtake.models.hub.offload import HOST, Turns, rests_on_host, take_turns
     from longtake.models.hub.quantise import quantise, quantised_parts
 
     found = _found(name, loading)
     family = family_of(found)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    configs = read_configs(found, family)
+    configs = read_configs(found, family, loading.asked)
     spec = spec_of(configs, family)
     _check_offload(loading, family)
     changes = read_changes(loading.loras, configs, family)
@@ -240,7 +240,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     model = named(f"{family.room}.model:wrap")(pipeline, spec, configs)
     take_turns(pipeline, [name for name in family.networks if name in configs.parts], offload, Turns(model.device))
     model.takes_turns = offload == "model"
-    model.digest = digest_with(model.digest, loading.loras, loading.quantize)
+    model.digest = loading.digest(model.digest)
     return model
 
 

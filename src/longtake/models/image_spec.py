@@ -1,7 +1,7 @@
 """The spec of a model whose latents go frame by frame through an image autoencoder. Imports no torch."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from longtake.errors import CheckpointError
 from longtake.model import VideoModel, VideoSpec
@@ -23,6 +23,9 @@ class Denoiser:
         return self.sample_size if isinstance(self.sample_size, tuple) else (self.sample_size, self.sample_size)
 
 
+Network = TypeVar("Network", bound=Denoiser)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageAutoencoder:
     """What is read of the config of AutoencoderKL."""
@@ -38,6 +41,18 @@ class NoiseLevels:
     """What is read of the config of a DDPM's scheduler; the default is the library's."""
 
     num_train_timesteps: Count = 1000
+
+
+def sized(configs: Configs, extras: Extras, denoiser: Network) -> Network:
+    """Return the network on latents of pictures of another size, where one was said.
+
+    Raises InputError for a size that the autoencoder does not divide.
+    """
+    if extras.size is None:
+        return denoiser
+    stride = 2 ** (len(configs.parts["vae"].read(ImageAutoencoder).block_out_channels) - 1)
+    height, width = configs.picture_size(extras, stride)
+    return replace(denoiser, sample_size=(height // stride, width // stride))
 
 
 def image_spec(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
 from longtake.models.hub.configs import Configs, Count, Length, Offer, Part
-from longtake.models.image_spec import Denoiser, image_spec
+from longtake.models.image_spec import Denoiser, image_spec, sized
 
 Layer = tuple[str, int, int]
 """Kind, channels, cells of a frame; see `VideoSpec.temporal_layers`."""
@@ -97,8 +97,9 @@ def spec(configs: Configs) -> VideoSpec:
         )
     has_control = "controlnet" in configs.parts
     is_lcm = configs.parts["scheduler"].config.get("_class_name") == "LCMScheduler"
-    uses = ("num_frames", "vocabulary", *(("infill_guidance",) if has_control else ()))
+    uses = ("num_frames", "size", "vocabulary", *(("infill_guidance",) if has_control else ()))
     extras = configs.told(uses, guidance=LCM_GUIDANCE if is_lcm else 7.5)
+    unet = sized(configs, extras, unet)
     lengths = [unet.motion_max_seq_length, *([_control_length(configs, unet)] if has_control else [])]
     timing = Timing(window_lengths=range(1, min(lengths) + 1))
     configs.check_window(extras.num_frames, timing)

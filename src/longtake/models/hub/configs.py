@@ -23,6 +23,8 @@ from longtake.typed import read_typed
 EXTRAS = "longtake.json"
 ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared")
 """Fields of `Extras` that mean something for every model."""
+OPTIONS = {"size": "--size", "num_frames": "--window"}
+"""What takes the place of fields of `Extras` on a command line."""
 MOST = {"layers|depth|blocks": 500, "timesteps": 10**5, "length|seq_len|position": 2**20, "": 10**8}
 """The most that a count in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
 Count = Annotated[int, Ge(1)]
@@ -158,6 +160,8 @@ class Configs:
     parts: Mapping[str, Part]
     extras: Mapping[str, Any] = field(default_factory=dict)
     """The content of longtake.json."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of these, the ones that an option said in its place."""
 
     def told(self, uses: Collection[str] = (), **defaults: Any) -> Extras:
         """Return what longtake.json says, else the defaults. `uses`: fields beside `ALWAYS` that the family reads.
@@ -168,8 +172,12 @@ class Configs:
         for name in sorted(set(self.extras) - set(known)):
             raise CheckpointError(f"{self.where}/{EXTRAS} has the unknown field {name!r}; known: {', '.join(known)}")
         for name in sorted(set(self.extras) - {*uses, *ALWAYS}):
-            raise InputError(f"{self.where}/{EXTRAS}: {name} has no effect on this model; leave it out")
+            raise InputError(f"{self.place(name)} has no effect on this model; leave it out")
         return read_typed(Extras, defaults | dict(self.extras), f"{self.where}/{EXTRAS}", error=CheckpointError)
+
+    def place(self, name: str) -> str:
+        """Return where a field of `Extras` was said, for people."""
+        return self.options.get(name, f"{self.where}/{EXTRAS}: {name}")
 
     def check_window(self, num_frames: int, timing: Timing) -> None:
         """Raise InputError for a number of latent frames that the network cannot be given at once."""
@@ -178,7 +186,7 @@ class Configs:
             return
         place = min(max(0, (num_frames - lengths.start) // lengths.step), len(lengths) - 1)
         raise InputError(
-            f"{self.where}/{EXTRAS}: num_frames {num_frames} is no window of this network, which takes "
+            f"{self.place('num_frames')} {num_frames} is no window of this network, which takes "
             f"{lengths[0]} to {lengths[-1]} latent frames{f' in steps of {lengths.step}' if lengths.step > 1 else ''}; "
             f"the next is {lengths[place]}"
         )
@@ -193,7 +201,13 @@ class Configs:
             raise CheckpointError(f"{where}: size cannot be null; leave it out, or name height and width")
         height, width = extras.size
         if height % unit or width % unit:
-            raise InputError(f"{where}: size {height} x {width} does not fit; both must be multiples of {unit}")
+            near = [max(unit, round(side / unit) * unit) for side in extras.size]
+            asked = f"{self.place('size')} {height} x {width} does not fit; both must be multiples of {unit}"
+            if "size" in self.options:
+                asked = (
+                    f"{self.place('size')} {width}x{height} does not fit; the nearest that does is {near[1]}x{near[0]}"
+                )
+            raise InputError(asked)
         return extras.size
 
     def distilled(self, sigmas: Sequence[float] | None) -> tuple[float, ...]:
@@ -223,16 +237,19 @@ def read_extras(folder: Path) -> dict[str, Any]:
     return read_json(folder / EXTRAS) if (folder / EXTRAS).exists() else {}
 
 
-def read_configs(found: Found, family: Family) -> Configs:
-    """Return what the files of a model of this family say.
+def read_configs(found: Found, family: Family, asked: Mapping[str, Any] | None = None) -> Configs:
+    """Return what the files of a model of this family say, and in place of longtake.json what was `asked` for by
+    options.
 
     Raises InputError for a model of another kind, CheckpointError for missing or broken files.
     """
-    index, extras = read_index(found), read_extras(found.folder)
+    index, extras = read_index(found), read_extras(found.folder) | dict(asked or {})
     places = part_folders(found.folder, family)
     parts = {name: _part(found, family, name, place) for name, place in places.items()}
     _check_variant(found, [(places[name], stem(name)) for name in family.networks if name in places])
-    return Configs(name=found.name, where=str(found.folder), index=index, parts=parts, extras=extras)
+    options = {name: OPTIONS[name] for name in asked or ()}
+    where = str(found.folder)
+    return Configs(name=found.name, where=where, index=index, parts=parts, extras=extras, options=options)
 
 
 def part_folders(folder: Path, family: Family) -> dict[str, Path]:

@@ -1,7 +1,9 @@
 """Which weights of a model are taken, and where they lie: settings of every command that loads one, and keywords of
 `load_model`. Imports no torch."""
 
+import hashlib
 import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +14,8 @@ from longtake.typed import Setting
 
 Offload = Literal["none", "text", "model"]
 Quantise = Literal["fp8", "int8"]
+DECIDING = ("size", "window")
+"""Settings beside LoRAs and 8 bits that decide what a model makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,11 @@ class Loading:
     variant: Annotated[str | None, Setting(metavar="WORD", unset="plain files, else fp16")] = None
     """Take the files of weights that have this word in their name, such as fp16."""
 
+    size: Annotated[str | None, Setting(metavar="WxH", unset="the model's own")] = None
+    """Width and height of the video in pixels, for networks that take others than they were trained at."""
+    window: Annotated[int | None, Setting(metavar="N", unset="the model's own")] = None
+    """Frames in one call of the network, in latent frames: 21 of Wan are 81 frames of the video."""
+
     lora: Annotated[tuple[str, ...], Setting(metavar="PATH[:SCALE]", unset="none", repeated=True)] = ()
     """A LoRA (.safetensors, or a folder with pytorch_lora_weights.safetensors) that is added to the weights, at 1 or so
     much of its strength; may be given several times."""
@@ -40,6 +49,30 @@ class Loading:
     offload: Annotated[Offload | None, Setting(metavar="none|text|model", unset="text on a GPU")] = None
     """What leaves the GPU's memory between its calls: none, the text encoder, or all parts but the one that computes.
     No frame changes; model takes time at every change from network to decoder."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Return what takes the place of longtake.json, by its names. Raises InputError for what is no size."""
+        size = None if self.size is None else re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", self.size)
+        if self.size is not None and size is None:
+            raise InputError(f"--size {self.size!r} is no width and height; write them as 832x480")
+        if self.window is not None and self.window < 1:
+            raise InputError(f"--window {self.window} holds no frame; give 1 or more latent frames")
+        sides = {} if size is None else {"size": [int(size[2]), int(size[1])]}
+        return sides | ({} if self.window is None else {"num_frames": self.window})
+
+    def digest(self, digest: str) -> str:
+        """Return that of a model to which LoRAs were added, and whose weights were quantised after that; what else
+        decides its numbers counts, too."""
+        for lora in self.loras:
+            content = hashlib.sha256(lora.file.read_bytes()).hexdigest()
+            digest = _joined(digest, f"{content} {lora.scale}")
+        if self.quantize is not None:
+            digest = _joined(digest, self.quantize)
+        for name, value in self.told.items():
+            if name in DECIDING:
+                digest = _joined(digest, f"{name} {value}")
+        return digest
 
     @property
     def loras(self) -> list["Lora"]:
@@ -63,6 +96,10 @@ class Loading:
     def told(self) -> dict[str, Any]:
         """Return what differs from the defaults, by the names of the fields."""
         return {entry.name: value for entry in fields(self) if (value := asdict(self)[entry.name]) != entry.default}
+
+
+def _joined(digest: str, more: str) -> str:
+    return hashlib.sha256(f"{digest} {more}".encode()).hexdigest()
 
 
 def _lora(word: str) -> Lora:

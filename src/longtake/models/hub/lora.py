@@ -5,7 +5,6 @@
 Names of other trainers are turned into diffusers' own by diffusers; nothing but safetensors is read.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -61,14 +60,6 @@ def fuse(pipeline: Any, changes: Sequence[Change]) -> None:
         delta = change.delta.to(weight.device).view(weight.shape)
         with torch.no_grad():
             weight.copy_((weight.float() + delta).to(weight.dtype))
-
-
-def digest_with(digest: str, loras: Sequence[Lora], quantised: str | None) -> str:
-    """Return the digest of a model to which LoRAs were added, and whose weights were quantised after that."""
-    for lora in loras:
-        content = hashlib.sha256(lora.file.read_bytes()).hexdigest()
-        digest = hashlib.sha256(f"{digest} {content} {lora.scale}".encode()).hexdigest()
-    return digest if quantised is None else hashlib.sha256(f"{digest} {quantised}".encode()).hexdigest()
 
 
 def _changes(lora: Lora, configs: Configs, family: Family) -> list[Change]:

@@ -7,9 +7,9 @@ from typing import Any
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, ToldFps, VideoModel, VideoSpec
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Offer, Part
-from longtake.models.image_spec import Denoiser, image_spec
+from longtake.models.image_spec import Denoiser, image_spec, sized
 
-USES = ("num_frames", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")
+USES = ("num_frames", "size", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")
 FPS_EMBEDDING = tuple(
     f"fps_embedding.{layer}.{kind}" for layer in ("linear_1", "linear_2") for kind in ("weight", "bias")
 )
@@ -64,7 +64,7 @@ def spec(configs: Configs) -> VideoSpec:
     scheduler = configs.parts["scheduler"]
     if extras.use_scale and scheduler.config.get("prediction_type", "epsilon") != "epsilon":
         raise InputError(f"use_scale of {EXTRAS} is for networks that predict epsilon, which {scheduler.where} denies")
-    denoiser = unet.read(Denoiser)
+    denoiser = sized(configs, extras, unet.read(Denoiser))
     capabilities: set[type[VideoModel]] = {PerFrameNoise, TemporalHooks}
     if extras.clean_frames:
         capabilities |= {Infill, Continuation}
