@@ -100,6 +100,8 @@ def _stock(model: VideoModel, class_name: str) -> Any:
         raise NotComparedError("diffusers has no pipeline for this model")
     if ToldFps in model.spec.capabilities:
         raise NotComparedError("the pipeline of diffusers tells its network no frames per second")
+    if model.spec.drops_sound:
+        raise NotComparedError("the pipeline of diffusers makes a picture that hears its sound, which is not made here")
     kind = getattr(diffusers, class_name, None) or type(own)
     if isinstance(own, kind):
         return own

@@ -25,6 +25,15 @@ OFFERS = (
         trained="one level and one prompt a clip; a first picture, from 0.9.5 known frames anywhere",
         extrapolated="a level or a prompt a frame; clips that see each other",
     ),
+    Offer(
+        models="LTX-2",
+        page="models/ltx.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
+        without=("nuwa-xl",),
+        sound="not made",
+        trained="one level and one prompt a clip; a first picture, with its sound beside it",
+        extrapolated="a level or a prompt a frame; clips that see each other; a picture without its sound",
+    ),
 )
 """Rows of the table of what runs on what."""
 
