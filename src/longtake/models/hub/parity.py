@@ -73,7 +73,7 @@ def parity(model: VideoModel, class_name: str) -> Parity:
             theirs = call({"prompt": PROMPT})
         except NameError:
             # Some pipelines clean prompts by a package that they do not ask for.
-            theirs = call({"prompt_embeds": condition.rows["text"]})
+            theirs = call({"prompt": None, "prompt_embeds": condition.rows["text"]})
         most = max(most, float((ours - theirs).abs().max() / theirs.std()))
     return Parity(pipeline=type(pipeline).__name__, difference=most)
 
@@ -203,7 +203,8 @@ def _answering(network: nn.Module, x: Tensor, timestep: float) -> Iterator[None]
         # Pipelines hand on the format of their text encoder, which may be another than the network's.
         call.arguments |= {name: value.to(x.dtype) for name, value in call.arguments.items() if _is_float(value)}
         call.arguments[sample] = _as_theirs(x, theirs)
-        call.arguments["timestep"] = torch.full_like(at, timestep, device=theirs.device)
+        # Some pipelines hand on whole numbers.
+        call.arguments["timestep"] = torch.full(at.shape, timestep, device=theirs.device)
         return call.args, call.kwargs
 
     def after(module: nn.Module, given: Any, answer: Any) -> None:
