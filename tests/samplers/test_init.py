@@ -22,6 +22,7 @@ from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.samplers.planning import plan_warnings
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.video.output import Output
 from longtake.video.read import read_frames
@@ -128,6 +129,22 @@ def test_what_cannot_begin_a_video_is_refused_before_any_work(film, tmp_path: Pa
     with pytest.raises(CapabilityError, match="cannot go on from given frames"):
         spec = replace(TOY, capabilities=TOY.capabilities - {Continuation})
         checked_plan(spec, wanted(path, NuwaXl()), NuwaXl())
-    Image.new("RGB", (TOY.width + 1, TOY.height)).save(tmp_path / "wide.png")
-    with pytest.raises(InputError, match=r"wide.png has .* resize it"):
-        checked_plan(TOY, wanted(tmp_path / "wide.png", Chunked()), Chunked())
+
+
+def test_a_picture_of_another_aspect_is_cropped_and_that_is_said(tmp_path: Path) -> None:
+    path, middle = tmp_path / "wide.png", (90, 120, 30)
+    picture = Image.new("RGB", (3 * 16, 16), (255, 0, 0))
+    picture.paste(middle, (8, 0, 40, 16))
+    picture.save(path)
+    plan = checked_plan(TOY, wanted(path, Chunked()), Chunked())
+    (said,) = [warning for warning in plan_warnings(plan) if "wide.png" in warning]
+    assert "has 48x16 pixels: it is scaled to the 8x8 of the video, and 67% of it is cut off" in said
+    first = next(iter(stream(Toy(), wanted(path, Chunked()), Chunked())))[0]
+    assert np.abs(first.astype(int) - middle).max() <= 1
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_picture_that_fits_is_reduced_and_nothing_is_said(times: int, tmp_path: Path) -> None:
+    path = tmp_path / "fits.png"
+    Image.new("RGB", (TOY.width * times, TOY.height * times), (90, 120, 30)).save(path)
+    assert not [word for word in plan_warnings(checked_plan(TOY, wanted(path, Chunked()), Chunked())) if "fits" in word]

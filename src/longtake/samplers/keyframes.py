@@ -73,15 +73,15 @@ def init_pixels(request: Request, spec: VideoSpec, most: int) -> np.ndarray:
     """Return the frames that a video begins with, uint8 (frames, height, width, 3): the last ones of `request.init`, at
     most so many; none where nothing is given.
 
-    What is larger than the model's frames by a whole number, as `--scale` makes it, is reduced to them. Raises
-    InputError for what cannot be read or has another size, and for a video that would be over with them.
+    They are brought to the size of the model's frames as `read_last` does. Raises InputError for what cannot be read,
+    and for a video that would be over with them.
     """
     if request.init is None:
         return np.zeros((0, spec.height, spec.width, 3), np.uint8)
     # Imports av.
     from longtake.video.read import read_last
 
-    frames = read_last(Path(request.init).expanduser(), most, (spec.height, spec.width), spec.name)
+    frames = read_last(Path(request.init).expanduser(), most, (spec.height, spec.width))
     if request.frames is not None and len(frames) >= request.frames:
         raise InputError(
             f"{request.init} gives the first {len(frames)} frames, and the video is to have {request.frames}; "

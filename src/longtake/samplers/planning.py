@@ -5,6 +5,7 @@ know before the start.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from longtake.errors import CapabilityError, InputError, plain
 from longtake.model import Continuation, Infill, ToldFps, VideoSpec
@@ -99,6 +100,12 @@ def plan_warnings(plan: Plan) -> tuple[str, ...]:
         )
     if spec.drops_sound:
         warnings.append(f"the model {spec.name} makes sound, too; longtake makes its picture alone")
+    if request.init is not None:
+        # Imports av.
+        from longtake.video.read import how_fitted
+
+        fitted = how_fitted(Path(request.init).expanduser(), (spec.height, spec.width))
+        warnings += [] if fitted is None else [fitted]
     late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
     if late:
         warnings.append(

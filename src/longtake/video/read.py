@@ -68,30 +68,49 @@ def count_frames(path: str | Path) -> int:
         return open_video(path).num_frames
 
 
-def read_last(path: Path, most: int, size: tuple[int, int], name: str) -> np.ndarray:
+def read_last(path: Path, most: int, size: tuple[int, int]) -> np.ndarray:
     """Return the last frames of a video, a picture, or a folder of pictures in natural order, `most` of them at most.
 
-    They are uint8 (frames, height, width, 3) of this `size` (height, width), that of the frames of `name`; what is
-    larger by a whole number is reduced to it. Raises InputError for what cannot be read or has another size.
+    They are uint8 (frames, height, width, 3) of this `size` (height, width): what is larger by a whole number, as
+    `--scale` makes it, is reduced to it; anything else is scaled until it covers it, and cut evenly at its edges.
+    Raises InputError for what cannot be read, and for frames of several sizes.
     """
+    frames = _last_frames(path, most)
+    if any(frame.shape != frames[0].shape for frame in frames):
+        raise InputError(f"{path} has frames of several sizes; give some of one size")
+    if times := _times(frames[0], size):
+        return _reduced(np.stack(frames), times, path)
+    fitted = [ImageOps.fit(Image.fromarray(frame), size[::-1], Image.Resampling.LANCZOS) for frame in frames]
+    return np.stack([np.asarray(frame) for frame in fitted])
+
+
+def how_fitted(path: Path, size: tuple[int, int]) -> str | None:
+    """Return what `read_last` does with frames that do not have this size or a multiple of it; None where nothing."""
+    frame = _last_frames(path, 1)[0]
+    if _times(frame, size):
+        return None
+    height, width = frame.shape[:2]
+    shares = sorted((size[0] / height, size[1] / width))
+    lost = 1 - shares[0] / shares[1]
+    cut = f", and {lost:.0%} of it is cut off, evenly at its edges" if lost >= 0.005 else ""
+    return f"{path} has {width}x{height} pixels: it is scaled to the {size[1]}x{size[0]} of the video{cut}"
+
+
+def _times(frame: np.ndarray, size: tuple[int, int]) -> int:
+    """Return how many times larger than this a frame is, 0 where that is no whole number."""
+    times = frame.shape[0] // size[0]
+    return times if frame.shape[:2] == (size[0] * times, size[1] * times) else 0
+
+
+def _last_frames(path: Path, most: int) -> list[np.ndarray]:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS:
         files = picture_files(path) if path.is_dir() else [path]
         if not files:
             raise InputError(f"{path} holds no pictures ({' '.join(sorted(PICTURE_ENDINGS))}); give one that does")
-        frames = [read_picture(file) for file in files[-most:]]
-    else:
-        frames = [frame for batch in read_frames(path, max(0, count_frames(path) - most)) for frame in batch]
-    scale = max(1, frames[0].shape[0] // size[0])
-    for frame in frames:
-        if frame.shape[:2] != (size[0] * scale, size[1] * scale):
-            height, width = frame.shape[:2]
-            raise InputError(
-                f"{path} has {width}x{height} pixels; the frames of {name} have {size[1]}x{size[0]}: "
-                "resize it to that, or to a whole number of times that"
-            )
-    return _reduced(np.stack(frames), scale, path)
+        return [read_picture(file) for file in files[-most:]]
+    return [frame for batch in read_frames(path, max(0, count_frames(path) - most)) for frame in batch]
 
 
 def _folder_frames(path: Path, start: int) -> Iterator[np.ndarray]:
