@@ -81,6 +81,15 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
+def lacking_shard(file: Path, of: int = 2) -> Path:
+    """Put the weights in the first of so many shards; a folder that is half downloaded has no others."""
+    names = [f"model-{number + 1:05}-of-{of:05}.safetensors" for number in range(of)]
+    file.rename(file.with_name(names[0]))
+    index = {"weight_map": {f"tensor {number}": name for number, name in enumerate(names)}}
+    (file.parent / f"{file.stem}.safetensors.index.json").write_text(json.dumps(index))
+    return file.with_name(names[0])
+
+
 def overlong_header(file: Path) -> None:
     file.write_bytes((1 << 62).to_bytes(8, "little") + file.read_bytes()[8:])
 
@@ -94,9 +103,9 @@ WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
 
 BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "another pipeline": (
-        lambda folder: edit(folder / "model_index.json", _class_name="CogVideoXPipeline"),
+        lambda folder: edit(folder / "model_index.json", _class_name="StableDiffusionPipeline"),
         InputError,
-        "CogVideoXPipeline, which is not supported.*TextToVideoSDPipeline",
+        "StableDiffusionPipeline, which makes no videos",
     ),
     "another network": (
         lambda folder: edit(folder / "model_index.json", unet=["diffusers", "UNetMotionModel"]),
@@ -122,6 +131,12 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "channels odd": (lambda f: edit(f / "vae" / "config.json", block_out_channels=3), CheckpointError, "block_out"),
     "weights missing": (lambda folder: (folder / WEIGHTS).unlink(), CheckpointError, "holds no diffusion_"),
     "weights pickled": (lambda f: (f / WEIGHTS).rename(f / "unet" / "weights.bin"), CheckpointError, "can run code"),
+    "shard missing": (
+        lambda folder: lacking_shard(folder / WEIGHTS),
+        CheckpointError,
+        "model-00002-of-00002.safetensors is missing; fetch",
+    ),
+    "shard cut": (lambda folder: cut(lacking_shard(folder / WEIGHTS, 1)), CheckpointError, "shorter or longer"),
     "weights cut": (lambda folder: cut(folder / WEIGHTS), CheckpointError, "unet.*fetch"),
     "weights empty": (lambda folder: (folder / WEIGHTS).write_bytes(b""), CheckpointError, "safetensors"),
     "header overlong": (lambda folder: overlong_header(folder / WEIGHTS), CheckpointError, "longer than the file"),

@@ -51,6 +51,8 @@ def load_pipeline(
     It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
     damaged files, InputError for what this version of the libraries does not have.
     """
+    for part in configs.parts.values():
+        _check_quantiser(part)
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
     parts = {name: _load(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
     others = [other for part, other in family.pipeline_with.items() if part in parts]
@@ -221,7 +223,6 @@ def _load(part: Part, name: str, family: Family, device: torch.device, dtype: to
         return _guider(part.folder, str(part.config["_class_name"]))
     if name not in family.networks:
         return tokenizer(part.folder, str(part.config["_class_name"]))
-    _check_quantiser(part)
     class_name = family.networks[name]
     dtype = _kept_dtype(class_name, dtype)
     if class_name == "AutoencoderKL":
