@@ -30,6 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from longtake.models import MODELS
 
+from .black_box.fixture import tiny_cogvideox
 from .ltx.ltx_fixture import tiny_ltx, tiny_ltx2
 from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_skyreels, tiny_vace, tiny_wan
 from .wan_pictures.fixture import tiny_wan_pictures
@@ -279,6 +280,7 @@ OTHERS: dict[str, Callable[[Path], Path]] = {
     **{f"wan {name}": partial(tiny_from_pictures, name=name) for name in ("i2v", "flf2v", "i2v-a14b")},
     "ltx later": partial(tiny_ltx, later=True),
     "ltx 2.3": partial(tiny_ltx2, third=True),
+    "cogvideox": tiny_cogvideox,
 }
 """Other models of these families."""
 
