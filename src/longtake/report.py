@@ -94,7 +94,7 @@ class _Report:
     request: dict[str, Any]
     sampler: dict[str, Any]
     model: _Model
-    device: Literal["cpu", "cuda"]
+    device: str
     dtype: Literal["float32", "bfloat16", "float16"]
     output: _File
 

@@ -36,7 +36,7 @@ MISTAKES = [
     (("generate", "a", *TOY, "--steps", "5"), "fixes the number of steps"),
     (("generate", "a", *TOY, "--seed"), "--seed needs a value"),
     (("generate", "a", *TOY, "--guidance", "high"), "'high' is no number"),
-    (("generate", "a", *TOY, "--device", "tpu"), "invalid choice 'tpu'"),
+    (("generate", "a", *TOY, "--device", "tpu"), "'tpu' is none that longtake knows; known: auto, cpu, cuda, cuda:1"),
     (("generate", "a", *TOY, "-o", "x.avi"), "unknown ending '.avi'"),
     (("generate", "a", *TOY, "-o", "nowhere/x.mp4"), "does not exist"),
     (("generate", "a", *TOY, "-o", "."), "no name of its own"),

@@ -97,11 +97,14 @@ def test_a_plan_says_what_offloading_saves(longtake: Callable[..., Any], wan: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--compile", "--sampler", "video-infinity"), "--compile does not fit video-infinity"),
+        (("--attention-backend", "flex", "--sampler", "video-infinity"), "--attention-backend does not fit"),
+        (("--compile", "--offload", "model"), "--compile does not fit --offload model"),
         (("--offload", "text", "--device", "cpu"), "--offload text has no effect on a CPU"),
         (("--offload", "model", "--sampler", "video-infinity"), "--offload model does not fit video-infinity"),
     ],
 )
-def test_an_offload_that_cannot_be_is_refused(
+def test_what_does_not_go_together_is_refused(
     longtake: Callable[..., Any], wan: Path, options: tuple[str, ...], message: str
 ) -> None:
     for command in ("plan", "generate"):

@@ -53,6 +53,12 @@ def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ltx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LTX-Video."""
+    return _made(tmp_path_factory, "LTXVideoTransformer3DModel")
+
+
+@pytest.fixture(scope="session")
 def zeroscope(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as ZeroScope lies on the hub: it predicts epsilon, and there is no longtake.json."""
     parts = Path(shutil.copytree(folder, tmp_path_factory.mktemp("models") / "zeroscope"))

@@ -90,6 +90,7 @@ FAMILIES: dict[str, Family] = {
         others=("tokenizer", "scheduler", "image_processor"),
         optional=frozenset({"transformer_2", "image_encoder", "image_processor"}),
         takes_turns=True,
+        compiles=True,
     ),
     "WanVACETransformer3DModel": Family(
         room="longtake.models.wan",
@@ -102,6 +103,7 @@ FAMILIES: dict[str, Family] = {
             "text_encoder": "UMT5EncoderModel",
         },
         optional=frozenset({"transformer_2"}),
+        compiles=True,
     ),
     "SkyReelsV2Transformer3DModel": Family(
         room="longtake.models.wan",
@@ -113,6 +115,7 @@ FAMILIES: dict[str, Family] = {
             "text_encoder": "UMT5EncoderModel",
         },
         takes_turns=True,
+        compiles=True,
     ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",
@@ -129,6 +132,7 @@ FAMILIES: dict[str, Family] = {
             "vae": "AutoencoderKLLTXVideo",
             "text_encoder": "T5EncoderModel",
         },
+        compiles=True,
     ),
     "LTX2VideoTransformer3DModel": Family(
         room="longtake.models.ltx",
@@ -191,7 +195,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         return named(entry.spec)()
     settings = Loading(**loading).absolute
     found = _found(name, settings)
-    _check_offload(settings, family_of(found))
+    _check_loading(settings, family_of(found))
     return spec_of(read_configs(found, family_of(found), settings.asked), family_of(found))
 
 
@@ -223,22 +227,27 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     from longtake.models.hub.load import load_pipeline
     from longtake.models.hub.lora import fuse, read_changes
     from longtake.models.hub.offload import HOST, Turns, rests_on_host, take_turns
-    from longtake.models.hub.quantise import quantise, quantised_parts
+    from longtake.models.hub.quantise import DENOISERS, attend_by, quantise, quantised_parts
 
     found = _found(name, loading)
     family = family_of(found)
     offload = "none" if family.whole else loading.offload_on(str(device))
     configs = read_configs(found, family, loading.asked)
     spec = spec_of(configs, family)
-    _check_offload(loading, family)
+    _check_loading(loading, family)
     changes = read_changes(loading.loras, configs, family)
     quantised = quantised_parts(configs, family, loading.quantize)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
     fuse(pipeline, changes)
+    denoisers = [getattr(pipeline, part) for part in DENOISERS if part in configs.parts]
+    for network in denoisers if loading.attention_backend else ():
+        attend_by(network, str(loading.attention_backend))
     for part in quantised:
         quantise(getattr(pipeline, part), loading.quantize).to(HOST if rests_on_host(part, offload) else device)
     model = named(f"{family.room}.model:wrap")(pipeline, spec, configs)
     take_turns(pipeline, [name for name in family.networks if name in configs.parts], offload, Turns(model.device))
+    for network in denoisers if loading.compile else ():
+        network.compile()
     model.takes_turns = offload == "model"
     model.digest = loading.digest(model.digest)
     return model
@@ -319,7 +328,8 @@ def _found(name: str, loading: Loading) -> Found:
     return find(str(entry.folder) if entry else name, loading.revision, loading.variant)
 
 
-def _check_offload(loading: Loading, family: Family) -> None:
+def _check_loading(loading: Loading, family: Family) -> None:
+    """Raise InputError for settings that do not fit a family."""
     if family.whole and loading.offload not in (None, "none"):
         raise InputError(
             f"--offload {loading.offload} does not fit {family.models}, whose call moves its parts itself; leave it "
@@ -329,6 +339,13 @@ def _check_offload(loading: Loading, family: Family) -> None:
         raise InputError(
             f"--offload model does not fit {family.models}, whose layers are called one by one; use --offload text"
         )
+    for option, value in (("--compile", loading.compile), ("--attention-backend", loading.attention_backend)):
+        if value and not family.compiles:
+            raise InputError(
+                f"{option} does not fit {family.models}, whose network is not run as diffusers wrote it; leave it out"
+            )
+    if loading.compile and loading.offload == "model":
+        raise InputError("--compile does not fit --offload model, which moves the network between its calls; use text")
 
 
 def _check_unused(name: str, told: Mapping[str, Any]) -> None:

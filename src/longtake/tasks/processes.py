@@ -119,6 +119,8 @@ class Processes(Executor):
 
 def num_units(device: str) -> int:
     """Return how many GPUs, or processors, this process may use."""
+    if ":" in device:
+        return 1
     return torch.cuda.device_count() if device == "cuda" else len(os.sched_getaffinity(0))
 
 

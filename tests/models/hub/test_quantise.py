@@ -4,9 +4,12 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from torch._dynamo.utils import counters
 
 from longtake.errors import InputError
 from longtake.models import load_model
@@ -46,6 +49,43 @@ def test_a_lora_is_added_before_and_offloading_comes_after(wan_folder: Path, tmp
     expected = x0(both)
     take_turns(both.pipeline, ("transformer", "vae", "text_encoder"), "model", Turns(HOST))
     assert torch.equal(x0(both), expected)
+
+
+@pytest.mark.parametrize("name", ["wan_folder", "ltx_folder"])
+def test_another_attention_is_the_same_to_rounding_and_of_this_network_alone(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    folder = str(request.getfixturevalue(name))
+    plain, other = load_model(folder), load_model(folder, attention_backend="_native_math")
+    kinds = {processor._attention_backend for processor in other.pipeline.transformer.attn_processors.values()}
+    assert AttentionBackendName._NATIVE_MATH in kinds
+    assert _AttentionBackendRegistry.get_active_backend()[0] is AttentionBackendName.NATIVE
+    torch.testing.assert_close(x0(other), x0(plain), atol=1e-4, rtol=0)
+    assert other.digest != plain.digest and other.loading == {"attention_backend": "_native_math"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wan_folder", "ltx_folder"])
+def test_compiled_it_is_the_same_to_1e_4(name: str, request: pytest.FixtureRequest) -> None:
+    folder = str(request.getfixturevalue(name))
+    plain, fast = load_model(folder), load_model(folder, compile=True)
+    before = dict(counters["stats"])
+    torch.testing.assert_close(x0(fast), x0(plain), atol=1e-4, rtol=0)
+    assert counters["stats"]["unique_graphs"] > before.get("unique_graphs", 0)
+    assert fast.digest != plain.digest
+
+
+def test_what_does_not_fit_is_refused_with_the_reason(wan_folder: Path, folder: Path) -> None:
+    cases: list[tuple[Path, dict[str, Any], str]] = [
+        (wan_folder, {"attention_backend": "sage"}, "sage cannot be used here: .*sageattention"),
+        (wan_folder, {"attention_backend": "nativ"}, "did you mean 'native'"),
+        (wan_folder, {"attention_backend": "flash_hub"}, "there is no attention backend 'flash_hub'"),
+        (folder, {"attention_backend": "native"}, "does not fit ModelScope"),
+        (folder, {"compile": True}, "--compile does not fit ModelScope"),
+    ]
+    for model, loading, message in cases:
+        with pytest.raises(InputError, match=message):
+            load_model(str(model), **loading)
 
 
 def test_what_cannot_be_quantised_is_refused(wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,12 +110,20 @@ def _check_prompt(settings: VideoSettings) -> None:
 
 
 def checked_loading(loading: Loading, device: str, sampler: Sampler) -> None:
-    """Raise InputError for weights that cannot lie so on a device, or that a sampler cannot do with."""
+    """Raise InputError for a device that cannot be, for weights that cannot lie so there, or that a sampler cannot do
+    with."""
+    ranks = launched().size
+    if ranks > 1 and device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"{ranks} processes take a GPU each, and --device {device} is one; use cuda or cpu")
     loading.offload_on("cpu" if device == "cpu" else "cuda")
-    if loading.offload == "model" and TemporalHooks in sampler.requires:
+    inside = {
+        "--offload model": loading.offload == "model",
+        "--attention-backend": loading.attention_backend is not None,
+        "--compile": loading.compile,
+    }
+    for option in (option for option, given in inside.items() if given and TemporalHooks in sampler.requires):
         raise InputError(
-            f"--offload model does not fit {sampler.name}, which reads the network between its calls; "
-            "use --offload text"
+            f"{option} does not fit {sampler.name}, which takes the place of layers inside the network; leave it out"
         )
 
 

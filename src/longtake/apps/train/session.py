@@ -87,6 +87,8 @@ def _trained(
     from longtake.ranks.rendezvous import joined_world
     from longtake.train.fit.job import Job, memory_advice
 
+    if session.device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {session.device} is not for training, which takes auto, cpu or cuda")
     device = choose_hardware(session.device, "float32").device
     fit.check_device(device)
     with joined_world(device) as world, memory_advice(smaller):

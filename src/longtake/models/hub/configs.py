@@ -58,6 +58,8 @@ class Family:
     """Parts of both kinds that a model may lack."""
     takes_turns: bool = False
     """Whether its network computes by calls of the whole alone, so that it can lie elsewhere between them."""
+    compiles: bool = False
+    """Whether its network runs as diffusers wrote it, so that it can be compiled, and attend by another backend."""
     whole: bool = False
     """Whether nothing but the call of its whole pipeline is run, which moves its parts itself."""
 

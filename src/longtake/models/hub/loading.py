@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from longtake.errors import InputError
 from longtake.models.hub.files import tensor_shapes
-from longtake.typed import Setting
+from longtake.typed import Flag, Setting
 
 Offload = Literal["none", "text", "model"]
 Quantise = Literal["fp8", "int8"]
-DECIDING = ("size", "window")
+DECIDING = ("size", "window", "attention_backend", "compile")
 """Settings beside LoRAs and 8 bits that decide what a model makes."""
 
 
@@ -46,6 +46,10 @@ class Loading:
     quantize: Annotated[Quantise | None, Setting(metavar="fp8|int8", unset="as they are")] = None
     """Store the weights of the network that denoises in 8 bits: fp8 on any machine, int8 with the package torchao. The
     numbers that it computes with are those of --dtype; pictures differ a little."""
+    attention_backend: Annotated[str | None, Setting(metavar="NAME", unset="torch's own")] = None
+    """What attends in the network, by diffusers' name: native, flex, flash, sage, xformers and others."""
+    compile: Flag = False
+    """Compile the network that denoises (torch.compile): minutes at the start, then faster calls."""
     offload: Annotated[Offload | None, Setting(metavar="none|text|model", unset="text on a GPU")] = None
     """What leaves the GPU's memory between its calls: none, the text encoder, or all parts but the one that computes.
     No frame changes; model takes time at every change from network to decoder."""

@@ -1,17 +1,29 @@
 """Where to compute, and in which number format; the choice of auto, and why. A plan asks it, too, without torch."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from longtake.errors import InputError
+from longtake.typed import Setting
 
 if TYPE_CHECKING:
     import torch
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
-DeviceChoice = Literal["auto", "cpu", "cuda"]
+DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+
+
+def read_device(word: str) -> str:
+    """Return the name of a device. Raises InputError for one that torch does not know."""
+    if not DEVICES.fullmatch(word):
+        raise InputError(f"--device {word!r} is none that longtake knows; known: auto, cpu, cuda, cuda:1, mps, xpu")
+    return word
+
+
+DeviceChoice = Annotated[str, Setting(metavar="auto|cpu|cuda[:N]|mps|xpu", read=read_device)]
 
 
 def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[Dtype, str]:
@@ -55,8 +67,14 @@ def choose_hardware(device: str, dtype: str, released: Dtype = "float16") -> Har
     import torch
 
     found = torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise InputError("there is no GPU that torch can use (torch.cuda.is_available() is false); use --device cpu")
+    kind, _, number = read_device(device).partition(":")
+    if kind not in ("auto", "cpu"):
+        asked: Any = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}[kind]
+        called = "GPU" if kind == "cuda" else f"device of the kind {kind}"
+        if not asked.is_available():
+            raise InputError(f"there is no {called} that torch can use (is_available() is false); use --device cpu")
+        if number and int(number) >= asked.device_count():
+            raise InputError(f"--device {device}: torch finds {asked.device_count()}, which count from 0")
     chosen, why = device, "as asked"
     if device == "auto":
         chosen, why = ("cuda", "auto: torch finds a GPU") if found else ("cpu", "auto: torch finds no GPU")

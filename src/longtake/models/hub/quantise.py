@@ -1,14 +1,16 @@
-"""Networks whose weights are stored in 8 bits, and computed with in the format of the model."""
+"""Networks that compute otherwise than by default: with weights that are stored in 8 bits, by another attention."""
 
 import importlib.util
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
 
-from longtake.errors import InputError
+from longtake.errors import InputError, unknown_name
 from longtake.models.hub.configs import Configs, Family
+from longtake.models.hub.load import quiet_libraries
 from longtake.models.hub.loading import Quantise
 
 DENOISERS = ("transformer", "transformer_2", "unet", "controlnet")
@@ -40,6 +42,24 @@ def quantise(network: Any, how: Quantise | None) -> Any:
     else:
         _to_int8(network)
     return network
+
+
+def attend_by(network: Any, backend: str) -> None:
+    """Let a network attend by a backend of diffusers. Raises InputError for one that is unknown or not installed."""
+    # Those of the hub are code that would be downloaded.
+    known = [name.value for name in AttentionBackendName if not name.value.endswith("_hub")]
+    if backend not in known:
+        raise unknown_name("attention backend", backend, known)
+    others, _ = _AttentionBackendRegistry.get_active_backend()
+    try:
+        with quiet_libraries():
+            network.set_attention_backend(backend)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--attention-backend {backend} cannot be used here: {reason}") from None
+    finally:
+        # The library means it for every network that follows.
+        _AttentionBackendRegistry.set_active_backend(others)
 
 
 def _to_int8(network: Any) -> None:
