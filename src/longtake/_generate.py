@@ -87,7 +87,8 @@ def generate(
             chunks = run_plan(model, plan, seeded_noise(request.seed), world, restart, executor, store)
             if made is not None:
                 chunks = (chunk for chunk in made if chunk.start >= before)
-            _write(_numbered(chunks, output.part), sink, journal)
+            first = output.part[0] if output.part else 0
+            _write((replace(chunk, start=chunk.start - first) for chunk in chunks), sink, journal)
         frames, warnings = world.all.say(sink and journal and [sink.next_frame, journal.warnings(sink)])[0]
     seconds, report = time.monotonic() - begin, {}
     if journal:
@@ -127,8 +128,3 @@ def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None
             sink.append(chunk)
             journal.note(sink.next_frame, chunk.doing)
     sink.finish()
-
-
-def _numbered(chunks: Iterable[Chunk], part: tuple[int, int] | None) -> Iterable[Chunk]:
-    """Return chunks with the numbers that their frames have in the file."""
-    return (replace(chunk, start=chunk.start - part[0]) for chunk in chunks) if part else chunks

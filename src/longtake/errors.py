@@ -56,10 +56,7 @@ def _moves(sign: str) -> bool:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for an unknown name, with the nearest known one suggested.
-
-    `kind` is the word for the thing ("sampler"), `known` the names that exist.
-    """
+    """Return the error for an unknown name of a kind ("sampler"), with the nearest of the known ones suggested."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""

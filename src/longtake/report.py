@@ -1,7 +1,7 @@
 """The report of a run, out.json beside out.mp4: what it holds, how it is read, and how a run is rebuilt from it."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from longtake.model import VideoModel
 from longtake.models.hub.loading import Loading
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
-from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers import SAMPLERS, pieces_of, sampler_class
 from longtake.samplers.keyframes import init_digest
 from longtake.typed import read_typed, to_json
 from longtake.video.output import Output, Target, make_target
@@ -84,6 +84,7 @@ class _File:
     crf: int
     scale: int
     segment: int = Output.segment
+    keep_states: int = Output.keep_states
     range: tuple[int, int] | None = None
 
 
@@ -168,23 +169,30 @@ def run_settings(order: Order, plan: Plan) -> dict[str, object]:
 
 def order_target(order: Order, plan: Plan) -> Target:
     """Return what a run is going to write, checked; raises as `make_target` does."""
+    pieces, turns = pieces_of(plan), order.request.turns
+    # The header stays as it is when a video turns: it names the prompts that the video was begun with.
+    begun = turns[0].prompts if turns else order.request.prompts
     return make_target(
-        order.output,
+        order.output if pieces else replace(order.output, keep_states=0),
         settings=run_settings(order, plan),
         fps=plan.spec.fps,
         total=order.frames,
         size=(plan.spec.height, plan.spec.width),
-        comment=plain(" | ".join(order.request.prompts.texts)),
+        comment=plain(" | ".join(begun.texts)),
+        free=pieces.free if pieces else None,
     )
 
 
 def order_content(order: Order) -> dict[str, Any]:
     """Return the part of the report from which the run can be repeated."""
     request, output = asdict(order.request), order.output
-    prompts = order.request.prompts
     stored = {"fps": output.fps, "crf": output.crf, "scale": output.scale, "segment": output.segment}
+    stored["keep_states"] = output.keep_states
     part = {} if output.part is None else {"range": output.part}
-    request["prompts"] = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
+    request["prompts"] = _told(order.request.prompts)
+    turns = [{**asdict(turn), "prompts": _told(turn.prompts)} for turn in order.request.turns]
+    if request.pop("turns"):
+        request["turns"] = turns
     if request.pop("init") is not None:
         request["init"] = {"file": order.request.init, "sha256": order.init}
     content = {
@@ -196,6 +204,10 @@ def order_content(order: Order) -> dict[str, Any]:
         "output": {"file": output.path.name, **stored, **part},
     }
     return to_json(content)
+
+
+def _told(prompts: PromptTimeline) -> dict[str, str]:
+    return {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
 
 
 def read_order(path: str) -> Order:
@@ -236,14 +248,22 @@ def _order(content: dict[str, Any], where: str) -> Order:
             crf=made.output.crf,
             scale=made.output.scale,
             segment=made.output.segment,
+            keep_states=made.output.keep_states,
             part=made.output.range,
         ),
     )
 
 
 def _request(content: dict[str, Any], where: str) -> Request:
-    prompts = content.get("prompts")
+    turns = content.get("turns", [])
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise InputError(f"{where}: turns is no list of objects")
+    told = [turn | {"prompts": _timeline(turn.get("prompts"), f"{where}: turns")} for turn in turns]
+    prompts = _timeline(content.get("prompts"), where)
+    return read_typed(Request, content | {"prompts": prompts, "turns": told}, where, complete=True)
+
+
+def _timeline(prompts: object, where: str) -> dict[str, Any]:
     if not isinstance(prompts, dict) or not all(start.isdecimal() for start in prompts):
         raise InputError(f"{where}: prompts is missing, or its names are no numbers of frames")
-    timeline = {"starts": [int(start) for start in prompts], "texts": list(prompts.values())}
-    return read_typed(Request, content | {"prompts": timeline}, where, complete=True)
+    return {"starts": [int(start) for start in prompts], "texts": list(prompts.values())}

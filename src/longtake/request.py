@@ -16,8 +16,7 @@ class PromptTimeline:
     texts: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raise InputError unless the first prompt starts at frame 0, starts rise, and each text is Unicode and says
-        something."""
+        """Raise InputError unless the first one starts at frame 0, starts rise, and each text says something."""
         if not self.texts or len(self.texts) != len(self.starts):
             raise InputError("there is no prompt; write what the video should show")
         if self.starts[0] != 0:
@@ -55,6 +54,18 @@ class PromptTimeline:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A change on the way: the first chunk that ends at `frame` or later is the last one before a new `seed` holds."""
+
+    frame: int
+    seed: int
+    prompts: PromptTimeline
+    """Those of the video until then."""
+    keep_begun: bool
+    """Whether frames that are half made by then go on as they are, rather than begin anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A video that somebody wants."""
 
@@ -71,11 +82,11 @@ class Request:
     steps: Annotated[int | None, Setting(metavar="INT", unset="the sampler's own")] = None
     """Denoising steps, for samplers that let you choose."""
     init: Annotated[str | None, Setting(metavar="FILE", unset="nothing")] = None
-    """What the video begins with, to go on from: a picture, or a video, of which the last frames are taken, as many as
-    the model is shown at once."""
+    """What the video begins with: a picture, or the last frames of a video, as many as the model is shown at once."""
     told_fps: Annotated[float | None, Setting(metavar="FLOAT", unset="the model's own")] = None
-    """Frames per second that the network is told of, for models that want to know; more means smaller steps between
-    frames."""
+    """Frames per second that the network is told of, for models that want to know; more means smaller steps."""
+    turns: Annotated[tuple[Turn, ...], Setting(option=False)] = ()
+    """What was changed while the video was made, in order; `prompts` are those that hold in the end."""
 
     def __post_init__(self) -> None:
         """Raise InputError for numbers that no video can have."""
@@ -88,9 +99,7 @@ class Request:
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise InputError(f"a guidance of {self.guidance} is out of range; use 0 to 100, usually 1 to 12")
         if self.told_fps is not None and not 0 < self.told_fps <= 1000:
-            raise InputError(
-                f"no network can be told of {self.told_fps} frames per second; use 1 to 1000, usually 8 to 28"
-            )
+            raise InputError(f"no network can be told of {self.told_fps} frames per second; use 1 to 1000")
         _check_text(self.negative_prompt, "the negative prompt")
 
 

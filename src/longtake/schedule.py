@@ -31,8 +31,7 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The levels of a run, cleanest first. Entry 0 is what a finished frame has; a step goes from `level` to `level -
-    1`.
+    """The levels of a run, cleanest first. Entry 0 is what a finished frame has; a step goes one entry down.
 
     The pair (now, next) is stored for every level because a library's next level need not be its next timestep
     (diffusers' DDIM steps to t - 1000 // steps).
@@ -88,8 +87,7 @@ def step(
     noise: Tensor | None = None,
     clip: Clip | None = None,
 ) -> Tensor:
-    """Move x from level `now` to level `next`, given the model's x0 (DDIM eq. 12 for any alpha and sigma, a level per
-    frame).
+    """Move x from level `now` to level `next`, given the model's x0 (DDIM eq. 12 for any alpha and sigma).
 
     x' = alpha' x0 + sqrt(sigma'^2 - c^2) eps + c z  with  eps = (x - alpha x0) / sigma  and
     c = eta sigma' sqrt(1 - (sigma' alpha / (sigma alpha'))^2). eta = 0 is DDIM or the flow's Euler step, eta = 1 is

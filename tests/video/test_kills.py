@@ -59,7 +59,7 @@ def test_a_killed_run_continues_to_the_same_bytes(new_run: Callable[..., Any], n
             assert left >= record.stored, (point, nth)
         run.finish()
         assert run.output() == whole.output(), (point, nth)
-        assert sorted(os.listdir(f"{run.path}.state")) == ["lock", "state.json"], (point, nth)
+        assert sorted(os.listdir(f"{run.path}.state")) == ["kept", "lock", "state.json"], (point, nth)
 
 
 @pytest.mark.parametrize("lengths", [(1,), (3,), (7,), (20,), (5, 0, 0, 11)])

@@ -29,6 +29,8 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "generate": Command("longtake.apps.generate.command:generate_command", "make a video, or continue one"),
+    "extend": Command("longtake.apps.steer:extend_command", "make a video longer, as if it had been so from the start"),
+    "redo": Command("longtake.apps.steer:redo_command", "make a video otherwise from a frame on, or a branch of it"),
     "plan": Command("longtake.apps.plan.command:plan_command", "say what that takes: work, memory, disk, time"),
     "batch": Command("longtake.apps.batch:batch_command", "make many videos, by a list of prompts or a number"),
     "check": Command(

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from longtake.errors import unknown_name
+from longtake.errors import CapabilityError, unknown_name
 from longtake.lazy import named
 from longtake.model import ToldFps, VideoModel
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler, State, TaskSampler
-from longtake.samplers.planning import checked_plan
+from longtake.samplers.planning import Pieces, checked_plan
+from longtake.samplers.turns import run_takes
 from longtake.tasks.task import Executor, Store, Work
 
 if TYPE_CHECKING:
@@ -61,22 +62,32 @@ class SamplerEntry:
     workload: str | None = None
     """What counts the `Workload` of a plan, given it, the number of processes and the bytes of a number, without torch;
     where there is one, a run on more processes can be forecast."""
+    pieces: str | None = None
+    """What says of a plan, without torch, in which `Pieces` its video comes; where there is one, a video can be made
+    longer, and otherwise from a frame on."""
+    renew: str | None = None
+    """What begins anew frames that are half made where the video turns, see `turns.Renew`; None where there are none.
+    """
 
 
 SAMPLERS = {
     "autoregressive": SamplerEntry(
         settings="longtake.samplers.autoregressive.plan:Autoregressive",
         loop="longtake.samplers.autoregressive.loop:run",
+        pieces="longtake.samplers.autoregressive.plan:clip_pieces",
         together="longtake.samplers.autoregressive.loop:run_together",
     ),
     "chunked": SamplerEntry(
         settings="longtake.samplers.chunked.plan:Chunked",
         loop="longtake.samplers.chunked.loop:run",
+        pieces="longtake.samplers.chunked.plan:window_pieces",
     ),
     "fifo": SamplerEntry(
         settings="longtake.samplers.fifo.plan:Fifo",
         loop="longtake.samplers.fifo.loop:run",
         workload="longtake.samplers.fifo.plan:fifo_work",
+        pieces="longtake.samplers.fifo.plan:queue_pieces",
+        renew="longtake.samplers.fifo.loop:renewed",
     ),
     "nuwa-xl": SamplerEntry(
         settings="longtake.samplers.nuwa_xl.plan:NuwaXl",
@@ -102,6 +113,12 @@ def sampler_class(name: str) -> type[Sampler]:
     return named(SAMPLERS[name].settings)
 
 
+def pieces_of(plan: Plan) -> Pieces | None:
+    """Return in which pieces a video comes; None where all of it is made together."""
+    entry = SAMPLERS[plan.settings.name]
+    return None if entry.pieces is None else named(entry.pieces)(plan)
+
+
 def preset_settings(name: str) -> Sampler:
     """Return a sampler with the settings of a preset; InputError, with the nearest name, for an unknown one."""
     if name not in PRESETS:
@@ -124,6 +141,11 @@ def run_plan(
     results, for all these processes; without one they are in the state of a chunk while they are needed.
     """
     entry = SAMPLERS[plan.settings.name]
+    if plan.request.turns:
+        if entry.pieces is None:
+            raise CapabilityError(f"{plan.settings.name} makes its frames together and takes no turns; leave them out")
+        renew = None if entry.renew is None else named(entry.renew)
+        return run_takes(named(entry.loop), renew, _told(model, plan), plan, noise, world, resume)
     if entry.work is None:
         loop: Loop = named(entry.loop)
         return loop(_told(model, plan), plan, noise, world, resume)

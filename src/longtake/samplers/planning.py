@@ -20,6 +20,25 @@ _SHOWN = 80
 _TOLD = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """In which pieces the frames of a video come out, and how far one state of the run reaches."""
+
+    first: int
+    """Frames of the first piece."""
+    later: int
+    """Frames of every other one, or fewer."""
+    begun: int
+    """Frames that are half made while those before them come out."""
+    free: int | None
+    """Up to so many frames the run does not know yet where the video ends; None where it has no end."""
+
+    def before(self, frame: int) -> int:
+        """Return a number of frames at which, or at most a piece later, yet not after `frame`, a piece ends; 0 where
+        the first one does not end by then."""
+        return 0 if frame < self.first else max(self.first, frame - self.later + 1)
+
+
 def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) -> int:
     """Return the denoising steps: those that the request wants, else those that the model was distilled to, else those
     of its pipeline's call, else the sampler's own."""

@@ -23,6 +23,14 @@ def frame_range(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
+def read_bytes(text: str) -> int:
+    """Return the bytes that a word such as 500MB says. Raises InputError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text, re.ASCII)
+    if not found:
+        raise InputError(f"--keep-states {text!r} is no size; write bytes, or 500MB or 2GB")
+    return int(float(found[1]) * 1000 ** " kMGT".index(found[2] or " "))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """Where the video goes, and in which form."""
@@ -40,6 +48,9 @@ class Output:
     larger."""
     overwrite: Flag = False
     """Start again where another run has written."""
+    keep_states: Annotated[int, Setting(metavar="BYTES", read=read_bytes)] = 1_000_000_000
+    """Disk for earlier states of the run, from which 'longtake extend' and 'longtake redo' go on: 500MB, 2GB; 0 for
+    none."""
     part: Annotated[
         tuple[int, int] | None, Setting(name="range", metavar="FIRST:STOP", unset="all", read=frame_range)
     ] = None
@@ -72,6 +83,10 @@ class Target:
     """All of the run's settings that change a byte of the output, flat."""
     overwrite: bool
     """Start again whatever is there."""
+    keep_states: int = 0
+    """Bytes of earlier states to keep."""
+    free: int | None = None
+    """Up to so many frames a state does not depend on where the video ends; None for all."""
 
 
 def make_target(
@@ -82,13 +97,14 @@ def make_target(
     total: int | None,
     size: tuple[int, int],
     comment: str,
+    free: int | None = None,
 ) -> Target:
     """Check an output and how it will be stored, before any work. Touches nothing.
 
     `settings` are the run's own, values as JSON has them, mappings nested as one likes; fps, scale, segment, frames,
     size and, where it has an effect, crf are added to them here. `fps` holds where the output gives none, `size` is
     (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and
-    must follow from the settings. For the errors see `check_output`, `exact_rate` and `Encoding`; InputError for odd
+    must follow from the settings; for `free` see `Target`. For the errors see `check_output`, `exact_rate` and `Encoding`; InputError for odd
     sizes in a format that has none.
     """
     format = check_output(output.path, overwrite=output.overwrite)
@@ -110,6 +126,8 @@ def make_target(
         video=video,
         total=total,
         overwrite=output.overwrite,
+        keep_states=output.keep_states,
+        free=free,
         settings=flat_settings(settings) | flat_settings(stored),
     )
 

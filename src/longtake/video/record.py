@@ -13,6 +13,9 @@ from longtake.video import durable, files
 LAYOUT = 2
 """Of the tensors that a record refers to. The record itself has been the same since 1."""
 
+TENSOR_FILES = ("state-a.safetensors", "state-b.safetensors")
+"""Two names in turn for the tensors: the one that the record refers to is never written to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -34,6 +37,11 @@ class Record:
     """Checksum of that file."""
     finished: bool
     """Whether the output is complete."""
+
+
+def other_file(current: str | None) -> str:
+    """Return the name under which tensors may be written while the record refers to `current`."""
+    return TENSOR_FILES[1] if current == TENSOR_FILES[0] else TENSOR_FILES[0]
 
 
 def flat_settings(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:

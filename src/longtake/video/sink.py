@@ -22,14 +22,13 @@ from longtake.sampler import Chunk
 from longtake.video import durable
 from longtake.video.durable import Lock
 from longtake.video.files import RECORD_FILE, state_folder
+from longtake.video.kept import KeptStates
 from longtake.video.output import Target, earlier_run
-from longtake.video.record import Record, damaged, write_record
+from longtake.video.record import TENSOR_FILES, Record, damaged, other_file, write_record
 from longtake.video.writer import Mark, Writer
 
 _SAMPLER = "sampler."
 _PENDING = "pending"
-# Two names in turn: the one that the record refers to is never written to.
-_FILES = ("state-a.safetensors", "state-b.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class Sink:
     Frames are encoded in segments that start at multiples of `segment` and depend on nothing else. After the segments
     that a chunk fills, the state is saved: first the bytes reach the disk, then the tensors, then the record that
     refers to both. What a kill leaves behind after that is cut off by the next run. Once the run is finished, the
-    state folder holds only the record (settings, length and checksum of the output) and the lock.
+    state folder holds the record (settings, length and checksum of the output), the lock, and the states that are kept.
     """
 
     def __init__(self, target: Target) -> None:
@@ -90,6 +89,7 @@ class Sink:
                 )
         try:
             with self._explained(safe_frames=0):
+                self._kept = KeptStates(target.path, target.keep_states, target.free)
                 self._open(earlier_run(target))
         except BaseException:
             self._writer.close()
@@ -126,9 +126,11 @@ class Sink:
             if full > self._record.stored:
                 self._store(full)
             self._commit(chunk.state())
+            if len(chunk.frames):
+                self._kept.keep(self._record)
 
     def finish(self) -> None:
-        """Store the last frames and close the output for good; the state that a restart needs is removed."""
+        """Store the last frames and close the output for good; only states that are kept stay."""
         assert not self.finished and self.next_frame == (self._target.total or self.next_frame)
         with self._explained(safe_frames=self._record.next_frame):
             self._check_in_place()
@@ -198,6 +200,7 @@ class Sink:
         write_record(self._path, self._record)
         durable.reach("run-claimed")
         remove_tensors(self._path)
+        self._kept.forget_after(0)
         self._position = _Position(
             mark=self._writer.start(), stored=0, pending=np.empty((0, video.height, video.width, 3), np.uint8)
         )
@@ -296,7 +299,7 @@ def save_tensors(
         f"the state that {path} would go on from",
         "the last one that was saved is kept; try another --dtype or --seed",
     )
-    name = _FILES[1] if current == _FILES[0] else _FILES[0]
+    name = other_file(current)
     tensors = {_SAMPLER + key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     tensors[_PENDING] = torch.from_numpy(np.ascontiguousarray(pending))
     data = safetensors.torch.save(tensors)
@@ -325,7 +328,7 @@ def load_tensors(path: Path, record: Record) -> tuple[dict[str, torch.Tensor], n
 
 def remove_tensors(path: Path, keep: str | None = None) -> None:
     """Delete the tensor files of a run, except `keep`."""
-    for name in _FILES:
+    for name in TENSOR_FILES:
         if name != keep:
             (state_folder(path) / name).unlink(missing_ok=True)
 

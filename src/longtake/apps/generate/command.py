@@ -1,7 +1,7 @@
 """The command `longtake generate`: loads the model of a checked job, shows the progress, ends in good order."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +54,8 @@ class Outcome:
     """What was written beside the output."""
 
 
-def run_job(job: Job) -> Outcome:
-    """Make, continue or find finished the video of a job.
+def run_job(job: Job, begin: Callable[[], None] = lambda: None) -> Outcome:
+    """Make, continue or find finished the video of a job; `begin` comes once the model is there.
 
     Under torchrun all processes take part; the first one shows and reports.
     """
@@ -72,6 +72,7 @@ def run_job(job: Job) -> Outcome:
             with joined_world(hardware.device, job.split_guidance) as world:
                 model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
                 _check_weights(job, model)
+                begin()
                 if not first:
                     generate(model, job.order.request, job.order.sampler, job.output, world)
                     return Outcome(status=0, line="", report={})

@@ -13,6 +13,8 @@ from longtake.machine import processor
 from longtake.models.hub.loading import Offload
 from longtake.models.hub.precision import auto_dtype
 from longtake.sampler import Plan
+from longtake.samplers import pieces_of
+from longtake.video.kept import MOST
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
 PROCESS_BYTES = 280_000_000
@@ -148,8 +150,9 @@ def _decoding(job: Job, width: int) -> int:
 
 
 def _disk(job: Job) -> dict[str, int]:
-    """Return what lies on the disk: the video, latents that stay beside it, and the saved state, of which there are two
-    while one takes the other's place: what the sampler holds, what brings back a decoder, and frames that wait."""
+    """Return what lies on the disk: the video, latents that stay beside it, the saved state, of which there are two
+    while one takes the other's place (what the sampler holds, what brings back a decoder, and frames that wait), and
+    the earlier ones that are kept."""
     spec, frames = job.spec, job.frames
     if frames is None:
         return {}
@@ -157,12 +160,17 @@ def _disk(job: Job) -> dict[str, int]:
     content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
+    queue, decoder = (number * _latent_bytes(job) for number in (job.plan.held_frames, spec.decoder_history))
+    waiting = job.output.segment * spec.height * spec.width * 3
+    state = queue + decoder + waiting
+    kept = min(frames // job.output.segment, MOST, job.output.keep_states // state) if pieces_of(job.plan) else 0
     return {
         "video": round(content + frames * BYTES_PER_FRAME),
         "latents": job.plan.stored_frames * _latent_bytes(job),
-        "sampler's state": 2 * job.plan.held_frames * _latent_bytes(job),
-        "decoder's state": 2 * spec.decoder_history * _latent_bytes(job),
-        "frames that wait": 2 * job.output.segment * spec.height * spec.width * 3,
+        "sampler's state": 2 * queue,
+        "decoder's state": 2 * decoder,
+        "frames that wait": 2 * waiting,
+        "kept states": kept * state,
     }
 
 

@@ -47,7 +47,7 @@ def plan_lines(job: Job) -> list[str]:
     sizes = {"memory": costs.memory_by_part, "host": costs.host_by_part, "disk": costs.disk_by_part}
     parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
     offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
-    return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *_prompts(job)]
+    return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *prompt_lines(job)]
 
 
 def headline(job: Job) -> list[str]:
@@ -94,7 +94,8 @@ def _parts(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {size(value)}" for name, value in sizes.items() if value)
 
 
-def _prompts(job: Job) -> list[str]:
+def prompt_lines(job: Job) -> list[str]:
+    """Return the prompts, a line each."""
     spans = job.prompts.spans(job.frames)
     return [
         f"{'prompts' if not number else '':8} {start}-{'' if stop is None else stop}: {text}"

@@ -16,7 +16,7 @@ from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import init_pixels
-from longtake.samplers.planning import Stochastic, chosen_steps
+from longtake.samplers.planning import Pieces, Stochastic, chosen_steps
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -167,4 +167,16 @@ def _warnings(spec: VideoSpec, context: int) -> tuple[str, ...]:
     return (
         f"{spec.name} has learned to go on from {spec.continues_from} latent frames, and is shown {context} here: what "
         "follows may not fit them; leave context out",
+    )
+
+
+def clip_pieces(plan: Plan) -> Pieces:
+    """Return the pieces of a video in clips."""
+    assert isinstance(plan, AutoregressivePlan)
+    spec, frames = plan.spec, plan.request.frames
+    return Pieces(
+        first=spec.timing.pixel_frames(spec.num_frames),
+        later=(spec.num_frames - plan.context) * spec.timing.stride,
+        begun=0,
+        free=None if frames is None else frames - 1,
     )

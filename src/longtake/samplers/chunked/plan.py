@@ -15,7 +15,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
-from longtake.samplers.planning import check_whole, chosen_steps, whole_warnings
+from longtake.samplers.planning import Pieces, check_whole, chosen_steps, whole_warnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,3 +138,12 @@ class Chunked(Anchored):
             )
         if self.overlap and not spec.frame_by_frame:
             raise InputError(f"overlap needs a latent for every frame, which {spec.name} does not have; use overlap 0")
+
+
+def window_pieces(plan: Plan) -> Pieces:
+    """Return the pieces of a video in windows."""
+    assert isinstance(plan, ChunkedPlan)
+    first, frames = plan.spec.timing.pixel_frames(plan.spec.num_frames), plan.request.frames
+    return Pieces(
+        first=first, later=first - plan.settings.overlap, begun=0, free=None if frames is None else frames - 1
+    )

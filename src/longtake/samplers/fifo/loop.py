@@ -173,6 +173,17 @@ def fill(setting: Setting, base: LatentFrames) -> Queue:
     )
 
 
+def renewed(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, state: State) -> State:
+    """Return a queue whose frames begin anew where the video turns: the last finished one, noised to their levels."""
+    setting, queue = prepare(model, plan, noise, world), Queue.restored(state, model)
+    body = range(plan.head, plan.queue_length)
+    # Without a head the cleanest of the body is the nearest to finished that there is.
+    last = queue.frames[:, max(plan.head - 1, 0)]
+    drawn = [setting.draw_frame("renewed", plan.frame(queue.iteration, slot)) for slot in body]
+    anew = [_noised(setting, last, slot, z) for slot, z in zip(body, drawn, strict=True)]
+    return replace(queue, frames=torch.stack([*queue.frames[:, : plan.head].unbind(1), *anew], dim=1)).state()
+
+
 def advance(setting: Setting, queue: Queue) -> tuple[LatentFrames, LatentFrames]:
     """Denoise every computed slot by one level; return the frames after it, and the latents emitted.
 

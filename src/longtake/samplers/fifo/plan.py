@@ -18,6 +18,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
+from longtake.samplers.planning import Pieces
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
 
 MOST_PARTITIONS = 10_000
@@ -332,4 +333,18 @@ def fifo_work(plan: Plan, ranks: int, width: int) -> Workload:
             )
             for rank, share in enumerate(shares)
         ),
+    )
+
+
+def queue_pieces(plan: Plan) -> Pieces:
+    """Return the pieces of a queue, which near the end leaves out windows that no frame needs."""
+    assert isinstance(plan, FifoPlan)
+    k, timing = plan.settings.frames_per_level, plan.spec.timing
+    piece, free = -(-plan.settings.decode_batch // k) * k, None
+    if plan.iterations is not None:
+        latents = (plan.iterations - len(plan.still_needed)) * k - plan.warmup_frames
+        # Of a decoder that looks ahead, fewer frames have come than the latents that went in.
+        free = timing.pixel_frames(max(0, latents // piece * piece - (2 if plan.spec.decoder_history else 0)))
+    return Pieces(
+        first=timing.pixel_frames(piece), later=piece * timing.stride, begun=plan.body * timing.stride, free=free
     )

@@ -1,0 +1,176 @@
+"""The commands `longtake extend` and `longtake redo`: a video that is there goes on, or becomes another."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from longtake.apps.arguments import Answer, parse_arguments
+from longtake.apps.generate.command import run_job
+from longtake.apps.generate.job import checked_job
+from longtake.apps.plan.view import headline, plan_content, prompt_lines, show_plan
+from longtake.apps.shown import say, size
+from longtake.errors import InputError
+from longtake.models import canonical, model_spec
+from longtake.ranks.torchrun import launched
+from longtake.report import Order
+from longtake.request import PromptTimeline, Request
+from longtake.samplers import sampler_class
+from longtake.steer import Steering, begin, find_video, plan_extension, plan_redo
+from longtake.typed import Flag, Setting
+from longtake.video.output import Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteerSettings(Answer):
+    """What both commands take."""
+
+    file: Annotated[str | None, Setting(positional=True, metavar="FILE")] = None
+    """The video."""
+    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="as before")] = None
+    """What the new frames show: one prompt, or several in the spellings of generate, counted from the first of them."""
+    output: Annotated[str | None, Setting(short="-o", metavar="PATH", unset="FILE itself")] = None
+    """A new video, which shares the frames that stay; FILE is left as it is."""
+    dry_run: Flag = False
+    """Only say from where it would go on, and what would be made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendSettings(SteerSettings):
+    """Make a video longer. The same command continues an interrupted extension."""
+
+    frames: int | None = None
+    """How many frames to add."""
+    model: Annotated[str | None, Setting(metavar="NAME|FOLDER", unset="FILE's own")] = None
+    """Who goes on with a video of other origin, of which only the last frames are taken."""
+    sampler: Annotated[str | None, Setting(metavar="NAME", unset="FILE's own")] = None
+    """And by which method."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedoSettings(SteerSettings):
+    """Make a video otherwise from a frame on. The same command continues an interrupted one."""
+
+    start: Annotated[str | None, Setting(name="from", metavar="12s|FRAME")] = None
+    """Where it becomes another: seconds, a clock (1:30), or the number of a frame."""
+    seed: Annotated[int | None, Setting(metavar="INT", unset="as before")] = None
+    """What makes the new frames others under the same prompts."""
+    keep_queue: Flag = False
+    """Let fifo go on with the frames that are half made there, so that new prompts take hold softly."""
+
+
+def extend_command(arguments: Sequence[str]) -> int:
+    """Make a video longer; return the exit status."""
+    settings = parse_arguments(ExtendSettings, "extend", arguments)
+    file = _file(settings)
+    if settings.frames is None:
+        raise InputError("how much longer is missing; give --frames, as many as are to be added")
+    other = _other(settings, file)
+    steering = plan_extension(file, settings.frames, settings.prompts, settings.output, other)
+    return _carried_out(steering, settings)
+
+
+def redo_command(arguments: Sequence[str]) -> int:
+    """Make a video otherwise from a frame on; return the exit status."""
+    settings = parse_arguments(RedoSettings, "redo", arguments)
+    file = _file(settings)
+    if settings.start is None:
+        raise InputError("from where is missing; give --from, a frame or a time such as 12s")
+    video = find_video(file)
+    frame = moment(settings.start, 1.0 if video is None else video.fps)
+    seed, keep = settings.seed, settings.keep_queue
+    return _carried_out(plan_redo(file, frame, settings.prompts, seed, settings.output, keep_queue=keep), settings)
+
+
+def moment(text: str, fps: float) -> int:
+    """Return the frame that a time or a number names. Raises InputError for anything else."""
+    if found := re.fullmatch(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)", text, re.ASCII):
+        return round((int(found[1] or 0) * 3600 + int(found[2]) * 60 + float(found[3])) * fps)
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)s", text, re.ASCII):
+        return round(float(found[1]) * fps)
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    raise InputError(f"--from {text!r} is no moment; write seconds (12s), a clock (1:30), or the number of a frame")
+
+
+def _file(settings: SteerSettings) -> str:
+    if launched().size > 1:
+        raise InputError("one process steers a video; start the command without torchrun")
+    if settings.file is None:
+        raise InputError("which video is missing; give its file")
+    return settings.file
+
+
+def _other(settings: ExtendSettings, file: str) -> Order | None:
+    """Return who goes on with a video of other origin."""
+    if settings.model is None and settings.sampler is None:
+        return None
+    if find_video(file) is not None:
+        raise InputError(f"{file} goes on by its own model and sampler; leave --model and --sampler out")
+    if settings.prompts is None:
+        raise InputError(f"nothing says what {file} shows; give --prompts")
+    return Order(
+        model=canonical(settings.model or "sprites"),
+        digest=None,
+        request=Request(prompts=PromptTimeline.constant("what --prompts says")),
+        sampler=sampler_class(settings.sampler or "fifo")(),
+        device="auto",
+        dtype="auto",
+        output=Output(),
+    )
+
+
+def _carried_out(steering: Steering, settings: SteerSettings) -> int:
+    order = steering.order
+    job = checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None)
+    if settings.dry_run:
+        content = {**plan_content(job), "steering": _content(steering)}
+        show_plan(job, content, [*headline(job), *steering_lines(steering), *prompt_lines(job)], as_json=settings.json)
+        return 0
+    for line in steering_lines(steering):
+        say(line)
+    outcome = run_job(job, lambda: begin(steering))
+    if outcome.line:
+        say(outcome.line)
+    if settings.json:
+        print(json.dumps(outcome.report, indent=2))
+    return outcome.status
+
+
+def steering_lines(steering: Steering) -> list[str]:
+    """Return from where a video goes on, in lines for people."""
+    notes = [f"note     {note}" for note in steering.notes]
+    if steering.video is None:
+        return notes
+    if steering.under_way:
+        return ["steer    an earlier call has begun it, and it goes on"]
+    start, made = steering.made_from, steering.video.record.next_frame
+    whole = steering.state.stored if steering.state else 0
+    lines = [
+        f"steer    from frame {start} on: {max(0, made - start)} frames that are there are made again; "
+        f"the first {whole} stay as they are stored"
+    ]
+    if steering.holds is not None:
+        lines.append(f"prompts  hold fully from about frame {steering.holds} on")
+    states = steering.video.states(None)
+    kept = f"{len(states)} states, {size(sum(state.bytes for state in states))}" if states else "no states"
+    at = f", at frames {_places([state.next_frame for state in states])}" if states else ""
+    return [*lines, f"kept     {kept}{at}; what lies between is made again from the one before", *notes]
+
+
+def _places(frames: Sequence[int]) -> str:
+    shown = [str(frame) for frame in frames]
+    return " ".join(shown if len(shown) <= 9 else [*shown[:4], "...", *shown[-4:]])
+
+
+def _content(steering: Steering) -> dict[str, Any]:
+    states = [] if steering.video is None else steering.video.states(None)
+    return {
+        "from": steering.made_from,
+        "stored": steering.state.stored if steering.state else 0,
+        "under_way": steering.under_way,
+        "holds": steering.holds,
+        "states": [asdict(state) for state in states],
+        "notes": list(steering.notes),
+    }

@@ -1,0 +1,486 @@
+"""Steers a video that is there, finished or not: makes it longer, makes it otherwise from a frame on, or changes the
+prompts of what has not begun.
+
+Its run goes on from a kept state, with a request that has grown or takes a turn (`Request.turns`). What comes out is
+what that request alone describes, so the report repeats it; and the run that leads there is as any other: a kill does
+not disturb it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from longtake._generate import Result, generate
+from longtake.errors import CapabilityError, CheckpointError, InputError, OutputError
+from longtake.journal import Progress
+from longtake.lazy import named
+from longtake.model import VideoModel, VideoSpec
+from longtake.models import load_model, model_spec
+from longtake.models.hub.precision import choose_hardware
+from longtake.prompts import parse_prompts, refuse_timeline
+from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content, order_target, read_order, report_path
+from longtake.request import PromptTimeline, Request, Turn
+from longtake.sampler import Plan
+from longtake.samplers import pieces_of
+from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
+from longtake.samplers.planning import Pieces, checked_plan
+from longtake.video import durable
+from longtake.video.files import state_folder
+from longtake.video.kept import Kept, go_on_from, link, usable_states
+from longtake.video.output import SEGMENT, check_output, output_format
+from longtake.video.record import Record, check_settings, read_record
+
+Prompts = str | PromptTimeline
+"""A prompt, several in any spelling of `--prompts`, or a file with some; frame 0 is the first that they are for."""
+
+_NOTE = "steer-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A video that is there, as it was asked for last, with what its run has left."""
+
+    path: Path
+    order: Order
+    spec: VideoSpec
+    plan: Plan
+    record: Record
+
+    @property
+    def fps(self) -> float:
+        """Return the frames per second of the file."""
+        return self.order.output.fps or self.spec.fps
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether its run is over, report and all."""
+        if not self.record.finished or not belongs(self.path):
+            return False
+        report = json.loads(report_path(self.path).read_bytes())
+        return report["complete"] and read_order(str(report_path(self.path))).request == self.order.request
+
+    def states(self, most: int | None) -> list[Kept]:
+        """Return the states from which it can go on, up to so many frames, in order."""
+        states = usable_states(self.path, self.record)
+        return [state for state in states if most is None or state.next_frame <= most]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """What is to become of a video, checked; nothing is touched before `begin`."""
+
+    video: Video | None
+    """That which goes on; none where only its last frames are taken."""
+    order: Order
+    """The whole of what is to be made, and where."""
+    state: Kept | None = None
+    """From where the run goes on; None from nothing."""
+    call: str = ""
+    """Tells what was asked for from other calls."""
+    under_way: bool = False
+    """The same call has begun it before."""
+    holds: int | None = None
+    """About from which frame on the new prompts hold fully."""
+    notes: tuple[str, ...] = ()
+    """What else its owner should know."""
+
+    @property
+    def in_place(self) -> bool:
+        """Return whether the video itself goes on, rather than a branch of it."""
+        return self.video is not None and self.video.path == self.order.output.path
+
+    @property
+    def made_from(self) -> int:
+        """Return the first frame that is made, some of them again."""
+        return self.state.next_frame if self.state else 0
+
+
+def extend(
+    file: str | Path,
+    frames: int,
+    prompts: Prompts | None = None,
+    output: str | Path | None = None,
+    *,
+    model: VideoModel | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Make a video longer by so many frames, itself or as a new one; a run of N frames becomes the one of N + M, byte
+    for byte. The same call after an interruption goes on. See `plan_extension`; `model` may be loaded already."""
+    return carried_out(plan_extension(file, frames, prompts, output), model, progress)
+
+
+def redo(
+    file: str | Path,
+    frame: int,
+    prompts: Prompts | None = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+    *,
+    keep_queue: bool = False,
+    model: VideoModel | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Make a video otherwise from a frame on, itself or as a branch that shares what comes before. The same call after
+    an interruption goes on. See `plan_redo`; `model` may be loaded already."""
+    return carried_out(plan_redo(file, frame, prompts, seed, output, keep_queue=keep_queue), model, progress)
+
+
+def carried_out(steering: Steering, model: VideoModel | None = None, progress: Progress | None = None) -> Result:
+    """Do what was planned. Raises CheckpointError for other weights or another encoder than made the video."""
+    order = steering.order
+    if model is None:
+        released = steering.video.spec.released if steering.video else model_spec(order.model).released
+        hardware = choose_hardware(order.device, order.dtype, released)
+        model = load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
+    if order.digest not in (None, model.digest):
+        raise CheckpointError(
+            f"the video was made with other weights: {order.digest}, here {model.digest}; get those weights"
+        )
+    begin(steering)
+    return generate(model, order.request, order.sampler, order.output, progress=progress)
+
+
+def find_video(file: str | Path) -> Video | None:
+    """Return the video that a run has made or begun; None for a file of other origin.
+
+    Raises InputError where its report is gone, OutputError or CheckpointError where report and state do not fit.
+    """
+    path = Path(file)
+    record = read_record(path)
+    if record is None:
+        return None
+    if not belongs(path):
+        raise InputError(f"{report_path(path)}, the report of {path}, is not there; bring it back")
+    # A kill may leave a note of what the run is now, before its report says so.
+    notes = sorted(state_folder(path).glob(f"{_NOTE}*.json"))
+    videos = [_video(path, note, record) for note in (report_path(path), *notes)]
+    fitting = [video for video in videos if order_target(video.order, video.plan).settings == record.settings]
+    if not fitting:
+        check_settings(path, record, order_target(videos[0].order, videos[0].plan).settings)
+    return fitting[-1]
+
+
+def plan_extension(
+    file: str | Path,
+    frames: int,
+    prompts: Prompts | None = None,
+    output: str | Path | None = None,
+    other: Order | None = None,
+) -> Steering:
+    """Return how a video becomes longer by so many frames, itself or as `output`. Frames that are there stay.
+
+    Without `prompts` for what is added the last one holds. Where there is no state to go on from, `output` begins with
+    the last frames of the file, as `--init` does; for a file of other origin `other` says by which model and method.
+    Raises as `find_video`, and InputError, CapabilityError or OutputError for what cannot be.
+    """
+    if frames < 1:
+        raise InputError(f"{frames} frames more are none; ask for 1 or more")
+    video, call = find_video(file), _call("extend", frames, prompts)
+    if video is None or (output is None and _is_begun(video, call)):
+        return _under_way(video, call) if video else _from_frames(Path(file), other, frames, prompts, output)
+    order, end = video.order, video.order.request.frames
+    if end is None:
+        raise InputError(f"{video.path} is endless; the command that began it goes on")
+    if order.output.part is not None:
+        raise InputError(f"{video.path} is a part of a video; make the next one with --range")
+    told = None if prompts is None else told_prompts(prompts, frames, video.fps)
+    request = replace(order.request, frames=end + frames)
+    if isinstance(order.sampler, NuwaXl):
+        return _longer_tree(video, request, told, call, output)
+    pieces = _pieces(video.plan)
+    if "keyframes" in asdict(order.sampler) and asdict(order.sampler)["keyframes"]:  # pyright: ignore
+        raise InputError("keyframes are spread over the whole video, and all would move; make the longer video anew")
+    states = video.states(pieces.free)
+    if not states and (pieces.free is None or pieces.free >= SEGMENT):
+        return _from_frames(video.path, order, frames, prompts, output)
+    if told is not None:
+        request = _turned(request, end, _seed(request), spliced(request.prompts, told, end), keep_begun=False)
+    holds = None if told is None else end + pieces.later - 1 + pieces.begun
+    return _checked(video, request, call, output, states[-1] if states else None, holds=holds)
+
+
+def plan_redo(
+    file: str | Path,
+    frame: int,
+    prompts: Prompts | None = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+    *,
+    keep_queue: bool = False,
+) -> Steering:
+    """Return how a video is made otherwise from a frame on, itself or as the branch `output`.
+
+    Pieces before that frame stay; the piece with it is made again, and all after it: of `seed`, and with `prompts`
+    from the frame on. FIFO's queue, half made there, begins anew; `keep_queue` goes on with it, so that new prompts
+    take hold softly. Raises as `plan_extension`.
+    """
+    video, call = find_video(file), _call("redo", frame, prompts, seed, keep_queue)
+    if video is None:
+        raise InputError(
+            f"{file} was made by no run of longtake, which alone can be made otherwise; extend goes on from it"
+        )
+    if output is None and _is_begun(video, call):
+        return _under_way(video, call)
+    order, made = video.order, video.record.next_frame
+    if prompts is None and seed is None:
+        raise InputError("nothing would change; give --prompts, or another --seed")
+    if not 0 <= frame < made:
+        raise InputError(f"{video.path} has frames 0 to {made - 1} so far, not {frame}; give one of them")
+    rest = None if order.frames is None else order.frames - frame
+    told = order.prompts.after(frame) if prompts is None else told_prompts(prompts, rest, video.fps)
+    after = spliced(order.prompts, told, frame)
+    if isinstance(order.sampler, NuwaXl):
+        return _other_tree(video, after, seed, keep_queue, call, output)
+    pieces, request = _pieces(video.plan), order.request
+    if keep_queue and not pieces.begun:
+        raise InputError(f"{order.sampler.name} has no queue to keep; leave --keep-queue out")
+    cut = pieces.before(frame)
+    seed = _seed(request, cut) if seed is None else seed
+    if cut:
+        request = _turned(request, cut, seed, after, keep_begun=keep_queue)
+    else:
+        request = replace(request, prompts=after, seed=seed, turns=())
+    if request == order.request:
+        raise InputError("nothing would change: it is so already; give other --prompts, or another --seed")
+    states = video.states(frame) if cut else []
+    holds = (cut + pieces.later - 1 if cut else 0) + (pieces.begun if cut else 0)
+    return _checked(video, request, call, output, states[-1] if states else None, holds=max(frame, holds))
+
+
+def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None:
+    """Return how a run that is not finished, and that nobody continues at the moment, goes on with other prompts in
+    what has not begun; None where these do not differ there.
+
+    `prompts` count frames from the start of the video. Raises as `plan_extension`.
+    """
+    video = find_video(file)
+    if video is None or video.record.finished:
+        return None
+    request, made, pieces = video.order.request, video.record.next_frame, _pieces(video.plan)
+    states = video.states(made)
+    state = states[-1] if states and states[-1].next_frame == made else None
+    begun = made + pieces.begun if state else 0
+    after = spliced(request.prompts, prompts.after(begun), begun)
+    if after == request.prompts:
+        return None
+    if state is None:
+        changed = replace(request, prompts=after, seed=_seed(request, 0), turns=())
+    else:
+        changed = _turned(request, made, _seed(request), after, keep_begun=True)
+    return _checked(video, changed, _call("retell", after), None, state, holds=begun)
+
+
+def begin(steering: Steering) -> None:
+    """Bring the output to where the run goes on. Raises CheckpointError where another encoder made the video."""
+    video, output = steering.video, steering.order.output.path
+    if video is None or steering.under_way:
+        return
+    if steering.state:
+        target = order_target(steering.order, video.plan)
+        here, was = named(target.format.writer)(output, target.video).encoder(), video.record.environment["encoder"]
+        if here != was:
+            raise CheckpointError(
+                f"{video.path} was encoded by {was}, here is {here}: what it adds would not fit; use the version that "
+                "began it, or make the video anew with generate --from"
+            )
+    settings = _settings(steering.order)
+    if steering.in_place:
+        content = {"longtake": LAYOUT, **order_content(steering.order)}
+        durable.replace_durable(_note(video.path, steering.call), json.dumps(content, indent=2).encode())
+        durable.reach("steering-noted")
+    go_on_from(video.path, output, steering.state, settings)
+    if not steering.in_place:
+        _share_nodes(video.path, output)
+        return
+    for note in state_folder(video.path).glob(f"{_NOTE}*.json"):
+        if note != _note(video.path, steering.call):
+            note.unlink()
+
+
+def told_prompts(prompts: Prompts, frames: int | None, fps: float) -> PromptTimeline:
+    """Return prompts of so many frames as a timeline; a text that looks like neither several nor a file is one."""
+    if isinstance(prompts, PromptTimeline):
+        return prompts
+    try:
+        refuse_timeline(prompts)
+    except InputError:
+        return parse_prompts(prompts, frames, fps)
+    return PromptTimeline.constant(prompts)
+
+
+def spliced(before: PromptTimeline, after: PromptTimeline, frame: int) -> PromptTimeline:
+    """Return the prompts that are those of `before` up to a frame, and then those of `after`, which counts from it."""
+    told = [(start, text) for start, text in zip(before.starts, before.texts, strict=True) if start < frame]
+    for start, text in zip(after.starts, after.texts, strict=True):
+        if not told or told[-1][1] != text:
+            told.append((frame + start, text))
+    return PromptTimeline(tuple(start for start, _ in told), tuple(text for _, text in told))
+
+
+def _video(path: Path, report: Path, record: Record) -> Video:
+    order = read_order(str(report))
+    order = replace(order, output=replace(order.output, path=path))
+    spec = model_spec(order.model, **order.loading.told)
+    plan = checked_plan(spec, order.request, order.sampler, order.output.part)
+    return Video(path=path, order=order, spec=spec, plan=plan, record=record)
+
+
+def _settings(order: Order) -> Mapping[str, object]:
+    spec = model_spec(order.model, **order.loading.told)
+    return order_target(order, checked_plan(spec, order.request, order.sampler, order.output.part)).settings
+
+
+def _pieces(plan: Plan) -> Pieces:
+    pieces = pieces_of(plan)
+    if pieces is None:
+        raise CapabilityError(
+            f"{plan.settings.name} makes all frames together, so that a video of it is made whole or not at all; "
+            "autoregressive, chunked, fifo and nuwa-xl can go on"
+        )
+    return pieces
+
+
+def _seed(request: Request, frame: int | None = None) -> int:
+    """Return the seed of the noise before a frame; that of the end for None."""
+    seeds = [turn.seed for turn in request.turns if frame is None or turn.frame < frame]
+    return [request.seed, *seeds][-1]
+
+
+def _turned(request: Request, frame: int, seed: int, after: PromptTimeline, *, keep_begun: bool) -> Request:
+    """Return a request that takes a turn at a frame, in place of those that it took from there on."""
+    turns = tuple(turn for turn in request.turns if turn.frame < frame)
+    before = [*(turn.prompts for turn in request.turns), request.prompts][len(turns)]
+    turn = Turn(frame=frame, seed=seed, prompts=before, keep_begun=keep_begun)
+    return replace(request, prompts=after, turns=(*turns, turn))
+
+
+def _checked(
+    video: Video,
+    request: Request,
+    call: str,
+    output: str | Path | None,
+    state: Kept | None,
+    *,
+    sampler: NuwaXl | None = None,
+    holds: int | None = None,
+    notes: tuple[str, ...] = (),
+) -> Steering:
+    """Return the steering, where its output may be written; that a branch is under way is found here."""
+    path = video.path if output is None else Path(output)
+    asked = replace(video.order.output, path=path)
+    order = replace(video.order, request=request, sampler=sampler or video.order.sampler, output=asked)
+    steering = Steering(video=video, order=order, state=state, call=call, holds=holds, notes=notes)
+    checked_plan(video.spec, request, order.sampler)
+    if steering.in_place:
+        return steering
+    if output_format(path) != output_format(video.path):
+        example = output_format(video.path).example(path.with_suffix(""))
+        raise OutputError(f"a branch shares the bytes of {video.path} and has its form; give -o {example}")
+    check_output(path)
+    check_sidecars(path, overwrite=False, prompts_file=None)
+    record = read_record(path)
+    if record is not None:
+        check_settings(path, record, _settings(order))
+    return replace(steering, under_way=record is not None and bool(record.mark))
+
+
+def _from_frames(
+    path: Path, base: Order | None, frames: int, prompts: Prompts | None, output: str | Path | None
+) -> Steering:
+    """Return how a new video begins with the last frames of a file, and goes on."""
+    what = f"{path} has no state that a run could go on from"
+    if not path.exists():
+        raise InputError(f"there is no {path}; give a video")
+    if base is None:
+        raise InputError(f"{what}, and it is not known which model made it; say with which one, and its sampler")
+    if output is None or Path(output) == path:
+        raise OutputError(f"{what}, only frames: a new video can begin with the last of them; give -o with its name")
+    spec = model_spec(base.model, **base.loading.told)
+    fps = base.output.fps or spec.fps
+    last = PromptTimeline.constant(base.request.prompts.texts[-1])
+    told = last if prompts is None else told_prompts(prompts, frames, fps)
+    request = replace(base.request, prompts=told, init=str(path.resolve()), frames=None, turns=())
+    given = checked_plan(spec, request, base.sampler).given
+    request = replace(request, prompts=spliced(told, told, given), frames=given + frames)
+    order = replace(base, request=request, init=None, output=replace(base.output, path=Path(output)))
+    checked_plan(spec, request, order.sampler)
+    check_output(Path(output))
+    note = (
+        f"{what}: the new video begins with its last {given} frames, decoded, and goes on from them; that is not the "
+        "video that a longer run would have made"
+    )
+    return Steering(video=None, order=order, notes=(note,))
+
+
+def _longer_tree(
+    video: Video, request: Request, told: PromptTimeline | None, call: str, output: str | Path | None
+) -> Steering:
+    """Return how a video of nuwa-xl becomes longer: its calls stay where a longer one has the same levels."""
+    order, before = video.order, video.plan
+    assert isinstance(order.sampler, NuwaXl) and isinstance(before, NuwaXlPlan) and order.request.frames is not None
+    sampler, end = order.sampler, order.request.frames
+    if told is not None:
+        sampler = replace(sampler, before=(*sampler.before, _as_text(request.prompts)))
+        request = replace(request, prompts=spliced(request.prompts, told, end))
+    after = checked_plan(video.spec, request, sampler)
+    assert isinstance(after, NuwaXlPlan)
+    if after.ladder.lengths != before.ladder.lengths:
+        raise CapabilityError(
+            f"nuwa-xl lays {request.frames} frames out in other levels than {end}, so that none would stay; give "
+            "--sampler.depth from the start to make a video longer later, or make the longer one anew"
+        )
+    return _checked(video, request, call, output, None, sampler=sampler, notes=(_CALLS,))
+
+
+def _other_tree(
+    video: Video, after: PromptTimeline, seed: int | None, keep_queue: bool, call: str, output: str | Path | None
+) -> Steering:
+    """Return how a story of nuwa-xl is told otherwise: the calls that make frames of other prompts are made again."""
+    order = video.order
+    assert isinstance(order.sampler, NuwaXl)
+    if seed is not None or keep_queue:
+        raise InputError("nuwa-xl makes a story otherwise by its --prompts alone; leave --seed and --keep-queue out")
+    if after == order.request.prompts:
+        raise InputError("nothing would change: it is so already; give other --prompts")
+    sampler = replace(order.sampler, before=(*order.sampler.before, _as_text(order.request.prompts)))
+    request = replace(order.request, prompts=after)
+    return _checked(video, request, call, output, None, sampler=sampler, notes=(_CALLS,))
+
+
+_CALLS = "calls whose frames stay are not made again; the file is written anew from what they made"
+
+
+def _as_text(prompts: PromptTimeline) -> str:
+    return json.dumps({str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)})
+
+
+def _share_nodes(source: Path, target: Path) -> None:
+    """Give a branch what the calls of a tree have made so far."""
+    nodes = state_folder(source) / "nodes"
+    if not nodes.is_dir():
+        return
+    (state_folder(target) / "nodes").mkdir(exist_ok=True)
+    for file in nodes.glob("*.safetensors"):
+        link(file, state_folder(target) / "nodes" / file.name)
+
+
+def _call(*asked: object) -> str:
+    told = [asdict(one) if isinstance(one, PromptTimeline) else one for one in asked]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _note(path: Path, call: str) -> Path:
+    """Return where it is noted what the run of an output becomes by a call."""
+    return state_folder(path) / f"{_NOTE}{call}.json"
+
+
+def _is_begun(video: Video, call: str) -> bool:
+    """Return whether the last thing that a video was asked for is this call, and it is not complete."""
+    note = _note(video.path, call)
+    return note.exists() and not video.is_complete and read_order(str(note)).request == video.order.request
+
+
+def _under_way(video: Video, call: str) -> Steering:
+    return Steering(video=video, order=video.order, call=call, under_way=True)

@@ -1,0 +1,365 @@
+"""A video that is steered is the video that its report alone describes, whatever happened on the way."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import longtake
+from longtake._generate import generate
+from longtake.errors import CapabilityError, CheckpointError, InputError, OutputError
+from longtake.models.toy import Toy
+from longtake.report import read_order, report_path
+from longtake.request import PromptTimeline, Request
+from longtake.sampler import Sampler
+from longtake.samplers.autoregressive.plan import Autoregressive
+from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.nuwa_xl.plan import NuwaXl
+from longtake.samplers.video_infinity.plan import VideoInfinity
+from longtake.steer import begin, carried_out, find_video, plan_extension, plan_redo, plan_retelling, spliced
+from longtake.video import durable
+from longtake.video.formats import FORMATS
+from longtake.video.kept import Kept, kept_folder, read_kept, thinned
+from longtake.video.output import Output
+from longtake.video.read import read_frames
+
+from .forked import in_child
+
+PROMPTS = PromptTimeline((0, 30), ("a red car", "a blue boat"))
+FIFO = Fifo(partitions=2, eta=0.5, decode_batch=7)
+CHUNKED = Chunked(overlap=2, eta=0.5)
+SAMPLERS: dict[str, Sampler] = {"fifo": FIFO, "chunked": CHUNKED, "autoregressive": Autoregressive()}
+NAMES = [f"a{row.ending}" if row.ending else "frames" for row in FORMATS.values()]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch):
+    """A forked child cannot use the parent's pool of threads; fsync only matters when the power fails."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    yield
+    torch.set_num_threads(before)
+
+
+def quiet(*told: Any) -> None:
+    """Hear of a run and say nothing."""
+
+
+def asked(frames: int | None, sampler: Sampler = FIFO, **other: Any) -> Request:
+    steps = None if isinstance(sampler, Fifo) else 3
+    return Request(prompts=PROMPTS, frames=frames, seed=4, steps=steps, **other)
+
+
+def make(path: Path, frames: int | None, sampler: Sampler = FIFO, **output: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    generate(Toy(), asked(frames, sampler), sampler, Output(path=path, scale=2, **output), progress=quiet)
+    return path
+
+
+def stopped(path: Path, at: int, frames: int | None = 96, sampler: Sampler = FIFO) -> Path:
+    """Make a video up to a frame or somewhat further."""
+
+    def progress(made: int, *_: Any) -> None:
+        if made >= at:
+            raise KeyboardInterrupt
+
+    path.parent.mkdir(exist_ok=True)
+    with pytest.raises(KeyboardInterrupt):
+        generate(Toy(), asked(frames, sampler), sampler, Output(path=path, scale=2), progress=progress)
+    return path
+
+
+def extend(path: Path, frames: int, prompts: Any = None, output: Path | None = None) -> longtake._generate.Result:
+    return longtake.extend(path, frames, prompts, output, model=Toy(), progress=quiet)
+
+
+def redo(path: Path, *asked: Any, **more: Any) -> longtake._generate.Result:
+    return longtake.redo(path, *asked, model=Toy(), progress=quiet, **more)
+
+
+def content(path: Path) -> list[bytes]:
+    return [file.read_bytes() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
+
+def frames_of(path: Path) -> np.ndarray:
+    return np.concatenate(list(read_frames(path)))
+
+
+def repeated(path: Path, at: Path) -> Path:
+    """Make the video of a report anew, from nothing."""
+    at.parent.mkdir(exist_ok=True)
+    order = read_order(str(report_path(path)))
+    output = replace(order.output, path=at)
+    generate(Toy(), order.request, order.sampler, output, progress=quiet)
+    return at
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_video_made_longer_is_the_longer_video(tmp_path: Path, sampler: str, name: str) -> None:
+    short = make(tmp_path / "short" / name, 70, SAMPLERS[sampler])
+    whole = make(tmp_path / "whole" / name, 111, SAMPLERS[sampler])
+    left = content(short)
+    (tmp_path / "branch").mkdir()
+    extend(short, 41, output=tmp_path / "branch" / name)
+    assert content(tmp_path / "branch" / name) == content(whole) and content(short) == left
+    result = extend(short, 41)
+    assert content(short) == content(whole) and 0 < result.resumed_from < 70
+    assert result.report["complete"] and result.report["frames"] == 111
+    assert read_order(str(report_path(short))).request == asked(111, SAMPLERS[sampler])
+
+
+def test_again_and_again_also_where_the_end_was_begun(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 10)
+    for frames in (1, 25, 60):
+        extend(path, frames)
+    assert content(path) == content(make(tmp_path / "whole.mkv", 96))
+
+
+def test_a_stopped_video_goes_on_and_further(tmp_path: Path) -> None:
+    path = stopped(tmp_path / "a.mp4", 50)
+    assert extend(path, 20).frames == 116
+    assert content(path) == content(make(tmp_path / "whole.mp4", 116))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_other_prompts_for_what_is_added_leave_what_is_there(tmp_path: Path, sampler: str) -> None:
+    path = make(tmp_path / "a.mkv", 70, SAMPLERS[sampler])
+    before = frames_of(path)
+    extend(path, 40, "a green house")
+    assert np.array_equal(frames_of(path)[:70], before)
+    report = json.loads(report_path(path).read_text())
+    assert report["request"]["prompts"] == {"0": "a red car", "30": "a blue boat", "70": "a green house"}
+    assert "a green house" in (tmp_path / "a.vtt").read_text()
+    plain = make(tmp_path / "plain.mkv", 110, SAMPLERS[sampler])
+    assert not np.array_equal(frames_of(path)[100:], frames_of(plain)[100:])
+    assert content(repeated(path, tmp_path / "again" / "a.mkv")) == content(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("change", [{"prompts": "a green house"}, {"seed": 9}])
+def test_a_video_made_otherwise_from_a_frame_on(tmp_path: Path, sampler: str, name: str, change: dict) -> None:
+    path = make(tmp_path / "a" / name, 100, SAMPLERS[sampler])
+    before, left = frames_of(path), content(path)
+    branch = tmp_path / "b" / name
+    branch.parent.mkdir()
+    redo(path, 75, output=branch, **change)
+    assert content(path) == left
+    after = frames_of(branch)
+    assert len(after) == 100 and np.array_equal(after[:64], before[:64])
+    assert not np.array_equal(after[75:], before[75:])
+    assert content(repeated(branch, tmp_path / "again" / name)) == content(branch)
+    redo(path, 75, **change)
+    assert content(path) == content(branch)
+    if path.suffix:
+        stored = next(state.mark["bytes"] for state in read_kept(path) if state.next_frame >= 64)
+        # The number of frames stands in the header, and is the same.
+        assert content(path)[0][:stored] == left[0][:stored]
+
+
+def test_redo_can_be_redone_and_extended(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 100)
+    redo(path, 80, "a green house")
+    redo(path, 60, seed=8)
+    redo(path, 90, "a red car | a blue sky", keep_queue=True)
+    extend(path, 30, "a dog")
+    turns = read_order(str(report_path(path))).request.turns
+    assert [turn.frame for turn in turns] == [54, 84, 100] and [turn.seed for turn in turns] == [8, 8, 8]
+    assert content(repeated(path, tmp_path / "again" / "a.mkv")) == content(path)
+    redo(path, 30, "a cat")
+    assert len(read_order(str(report_path(path))).request.turns) == 1
+
+
+def test_a_queue_that_is_kept_turns_more_softly(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 100)
+    before = frames_of(path).astype(int)
+    moved = {}
+    for keep in (False, True):
+        branch = tmp_path / f"{keep}.mkv"
+        redo(path, 50, "a green house", output=branch, keep_queue=keep)
+        moved[keep] = np.abs(frames_of(branch).astype(int)[50:58] - before[50:58]).mean()
+    assert moved[True] < moved[False]
+
+
+def test_where_the_first_piece_is_cut_all_is_made_again(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 60)
+    redo(path, 3, seed=9)
+    request = read_order(str(report_path(path))).request
+    assert not request.turns and request.seed == 9
+
+
+@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize("steer", ["extend", "redo"])
+def test_killed_anywhere_the_same_call_ends_in_the_same_bytes(tmp_path: Path, steer: str, branch: bool) -> None:
+    def work(path: Path) -> None:
+        output = path.with_name("b.mp4") if branch else None
+        if steer == "extend":
+            extend(path, 40, "a green house", output)
+        else:
+            redo(path, 50, "a green house", 8, output)
+
+    def prepared(name: str) -> Path:
+        return make(tmp_path / name / "a.mp4", 70, CHUNKED)
+
+    seen: list[str] = []
+    whole = prepared("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(durable, "reach", seen.append)
+        work(whole)
+    for nth in {*range(1, 12), *np.linspace(12, len(seen), 9).round().astype(int).tolist()}:
+        path = prepared(str(nth))
+        assert in_child(lambda path=path, nth=nth: _killed(nth, work, path)) == signal.SIGKILL, seen[nth - 1]
+        work(path)
+        for name in ("a.mp4", "b.mp4") if branch else ("a.mp4",):
+            assert content(path.with_name(name)) == content(whole.with_name(name)), (nth, seen[nth - 1], name)
+        assert len(frames_of(path)) == (70 if branch or steer == "redo" else 110)
+
+
+def _killed(nth: int, work: Callable[[Path], None], path: Path) -> None:
+    reached = 0
+
+    def count(point: str) -> None:
+        nonlocal reached
+        reached += 1
+        if reached == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    durable.reach = count
+    work(path)
+
+
+def test_without_a_state_it_begins_with_the_last_frames(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 70, keep_states=0)
+    assert not kept_folder(path).exists()
+    with pytest.raises(OutputError, match="give -o"):
+        plan_extension(path, 30)
+    steering = plan_extension(path, 30, output=tmp_path / "b.mkv")
+    assert "not the video that a longer run" in steering.notes[0] and steering.video is None
+    carried_out(steering, Toy(), quiet)
+    given = frames_of(tmp_path / "b.mkv")
+    assert np.array_equal(given[:7], frames_of(path)[-7:]) and len(given) == 37
+
+
+def test_a_file_of_other_origin_needs_a_model(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 20)
+    path.rename(tmp_path / "film.mkv")
+    with pytest.raises(InputError, match="which model"):
+        plan_extension(tmp_path / "film.mkv", 30)
+    with pytest.raises(InputError, match="no run of longtake"):
+        plan_redo(tmp_path / "film.mkv", 3, seed=2)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 70)
+    for state in read_kept(path):
+        (kept_folder(path) / state.name).write_bytes(b"?")
+    with pytest.raises(CheckpointError, match="is damaged; delete it"):
+        extend(path, 30)
+    for file in kept_folder(path).glob("*.safetensors"):
+        file.unlink()
+    assert frames_of(path).shape[0] == 70
+
+
+def test_another_encoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "a.mkv", 70)
+    steering = plan_extension(path, 30)
+    assert steering.video is not None
+    steering.video.record.environment["encoder"] = "ffv1 1"
+    with pytest.raises(CheckpointError, match="encoded by ffv1 1, here is ffv1"):
+        begin(steering)
+
+
+def test_what_cannot_be_steered_says_so(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 64, VideoInfinity())
+    with pytest.raises(CapabilityError, match="whole or not at all"):
+        plan_redo(path, 30, seed=3)
+    with pytest.raises(CapabilityError, match="whole or not at all"):
+        plan_extension(path, 30)
+    fifo = make(tmp_path / "b.mkv", 64)
+    for wrong, message in (
+        ({"frame": 70, "seed": 3}, "frames 0 to 63"),
+        ({"frame": 40}, "nothing would change"),
+        ({"frame": 40, "seed": 3, "output": tmp_path / "b.mp4"}, "has its form"),
+        ({"frame": 40, "seed": 3, "output": path}, "begun with other settings"),
+    ):
+        with pytest.raises((InputError, OutputError), match=message):
+            plan_redo(fifo, **wrong)
+    with pytest.raises(InputError, match="endless"):
+        plan_extension(stopped(tmp_path / "c.mkv", 20, None), 5)
+    with pytest.raises(InputError, match="no queue"):
+        plan_redo(make(tmp_path / "d.mkv", 64, CHUNKED), 40, seed=3, keep_queue=True)
+
+
+def test_an_endless_video_is_made_otherwise(tmp_path: Path) -> None:
+    path = stopped(tmp_path / "a.mkv", 70, None)
+    steering = plan_redo(path, 50, "a green house", output=tmp_path / "b.mkv")
+    assert steering.made_from and steering.order.frames is None
+
+
+def test_a_story_of_nuwa_xl_is_told_otherwise_and_further(tmp_path: Path) -> None:
+    sampler = NuwaXl(depth=2)
+    path = make(tmp_path / "a.mkv", 60, sampler)
+    before = frames_of(path)
+    redo(path, 50, "a green house", output=tmp_path / "b.mkv")
+    assert np.array_equal(frames_of(tmp_path / "b.mkv")[:50], before[:50])
+    assert not np.array_equal(frames_of(tmp_path / "b.mkv")[51:], before[51:])
+    extend(path, 40)
+    assert content(path) == content(make(tmp_path / "whole.mkv", 100, sampler))
+    with pytest.raises(CapabilityError, match="other levels"):
+        plan_extension(make(tmp_path / "c.mkv", 30, NuwaXl()), 400)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_prompts_that_change_on_the_way(tmp_path: Path, sampler: str) -> None:
+    path = stopped(tmp_path / "a.mkv", 40, 120, SAMPLERS[sampler])
+    assert plan_retelling(path, PROMPTS) is None
+    edited = PromptTimeline((0, 20, 80), ("a red car", "a cat", "a green house"))
+    steering = plan_retelling(path, edited)
+    assert steering is not None
+    begun = steering.holds
+    assert begun is not None and begun >= 32
+    carried_out(steering, Toy(), quiet)
+    assert plan_retelling(path, edited) is None
+    texts = json.loads(report_path(path).read_text())["request"]["prompts"]
+    assert texts == {"0": "a red car", "30": "a blue boat", str(begun): "a cat", "80": "a green house"}
+    assert content(repeated(path, tmp_path / "again" / "a.mkv")) == content(path)
+
+
+def test_states_thin_out_toward_the_start() -> None:
+    def state(frame: int) -> Kept:
+        return Kept(next_frame=frame, stored=frame, mark={}, sha256="", bytes=10)
+
+    states: list[Kept] = []
+    for frame in range(32, 32 * 1000, 32):
+        states = thinned([*states, state(frame)], budget=120)
+    frames = [state.next_frame for state in states]
+    assert len(frames) == 12 and frames[-3:] == [31904, 31936, 31968] and frames[0] == 16384
+    assert thinned([state(32), state(64), state(96)], budget=15, free=70) == [state(64)]
+    assert thinned([state(32)], budget=5) == []
+
+
+def test_prompts_are_joined_where_one_goes_on() -> None:
+    assert spliced(PROMPTS, PromptTimeline((0, 10), ("a blue boat", "a cat")), 40) == PromptTimeline(
+        (0, 30, 50), ("a red car", "a blue boat", "a cat")
+    )
+
+
+def test_a_run_that_somebody_writes_is_left_alone(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 70)
+    steering = plan_extension(path, 30)
+    lock = durable.Lock(Path(f"{path}.state") / "lock", path)
+    with pytest.raises(OutputError, match="is writing"):
+        begin(steering)
+    lock.close()
+    video = find_video(path)
+    assert video is not None and video.is_complete
