@@ -161,6 +161,7 @@ def test_a_video_made_otherwise_from_a_frame_on(tmp_path: Path, sampler: str, na
     assert content(repeated(branch, tmp_path / "again" / name)) == content(branch)
     redo(path, 75, **change)
     assert content(path) == content(branch)
+    assert redo(path, 75, **change).finished_before
     if path.suffix:
         stored = next(state.mark["bytes"] for state in read_kept(path) if state.next_frame >= 64)
         # The number of frames stands in the header, and is the same.
@@ -216,7 +217,7 @@ def test_killed_anywhere_the_same_call_ends_in_the_same_bytes(tmp_path: Path, st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durable, "reach", seen.append)
         work(whole)
-    for nth in {*range(1, 12), *np.linspace(12, len(seen), 9).round().astype(int).tolist()}:
+    for nth in {*range(1, 12), *np.linspace(12, len(seen) - 1, 9).round().astype(int).tolist()}:
         path = prepared(str(nth))
         assert in_child(lambda path=path, nth=nth: _killed(nth, work, path)) == signal.SIGKILL, seen[nth - 1]
         work(path)
@@ -307,14 +308,18 @@ def test_an_endless_video_is_made_otherwise(tmp_path: Path) -> None:
 
 
 def test_a_story_of_nuwa_xl_is_told_otherwise_and_further(tmp_path: Path) -> None:
-    sampler = NuwaXl(depth=2)
-    path = make(tmp_path / "a.mkv", 60, sampler)
+    path = make(tmp_path / "a.mkv", 60, NuwaXl())
     before = frames_of(path)
     redo(path, 50, "a green house", output=tmp_path / "b.mkv")
     assert np.array_equal(frames_of(tmp_path / "b.mkv")[:50], before[:50])
     assert not np.array_equal(frames_of(tmp_path / "b.mkv")[51:], before[51:])
+    row = NuwaXl(depth=1)
+    path = make(tmp_path / "row.mkv", 60, row)
     extend(path, 40)
-    assert content(path) == content(make(tmp_path / "whole.mkv", 100, sampler))
+    assert content(path) == content(make(tmp_path / "whole.mkv", 100, row))
+    before = frames_of(path)
+    redo(path, 50, "a green house")
+    assert np.array_equal(frames_of(path)[:49], before[:49]) and len(frames_of(path)) == 100
     with pytest.raises(CapabilityError, match="other levels"):
         plan_extension(make(tmp_path / "c.mkv", 30, NuwaXl()), 400)
 

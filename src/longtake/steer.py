@@ -20,7 +20,17 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.prompts import parse_prompts, refuse_timeline
-from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content, order_target, read_order, report_path
+from longtake.report import (
+    LAYOUT,
+    Order,
+    belongs,
+    check_sidecars,
+    order_content,
+    order_target,
+    read_order,
+    report_path,
+    subtitle_path,
+)
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.sampler import Plan
 from longtake.samplers import pieces_of
@@ -56,7 +66,7 @@ class Video:
     @property
     def is_complete(self) -> bool:
         """Return whether its run is over, report and all."""
-        if not self.record.finished or not belongs(self.path):
+        if not (self.record.finished and belongs(self.path) and subtitle_path(self.path).exists()):
             return False
         report = json.loads(report_path(self.path).read_bytes())
         return report["complete"] and read_order(str(report_path(self.path))).request == self.order.request
@@ -242,6 +252,9 @@ def plan_redo(
         request = _turned(request, cut, seed, after, keep_begun=keep_queue)
     else:
         request = replace(request, prompts=after, seed=seed, turns=())
+    if request == order.request and output is None:
+        # It was made so before.
+        return _under_way(video, call)
     if request == order.request:
         raise InputError("nothing would change: it is so already; give other --prompts, or another --seed")
     states = video.states(frame) if cut else []
@@ -289,6 +302,8 @@ def begin(steering: Steering) -> None:
     if steering.in_place:
         content = {"longtake": LAYOUT, **order_content(steering.order)}
         durable.replace_durable(_note(video.path, steering.call), json.dumps(content, indent=2).encode())
+        # Subtitles of what was asked for before do not make a run complete.
+        subtitle_path(video.path).unlink(missing_ok=True)
         durable.reach("steering-noted")
     go_on_from(video.path, output, steering.state, settings)
     if not steering.in_place:
@@ -422,7 +437,7 @@ def _longer_tree(
     assert isinstance(order.sampler, NuwaXl) and isinstance(before, NuwaXlPlan) and order.request.frames is not None
     sampler, end = order.sampler, order.request.frames
     if told is not None:
-        sampler = replace(sampler, before=(*sampler.before, _as_text(request.prompts)))
+        sampler = _with_story(before)
         request = replace(request, prompts=spliced(request.prompts, told, end))
     after = checked_plan(video.spec, request, sampler)
     assert isinstance(after, NuwaXlPlan)
@@ -444,16 +459,25 @@ def _other_tree(
         raise InputError("nuwa-xl makes a story otherwise by its --prompts alone; leave --seed and --keep-queue out")
     if after == order.request.prompts:
         raise InputError("nothing would change: it is so already; give other --prompts")
-    sampler = replace(order.sampler, before=(*order.sampler.before, _as_text(order.request.prompts)))
-    request = replace(order.request, prompts=after)
-    return _checked(video, request, call, output, None, sampler=sampler, notes=(_CALLS,))
+    assert isinstance(video.plan, NuwaXlPlan)
+    sampler, request = _with_story(video.plan), replace(order.request, prompts=after)
+    notes = (_CALLS,) if sampler.before != order.sampler.before else (_CALLS, _WAITING)
+    return _checked(video, request, call, output, None, sampler=sampler, notes=notes)
 
 
 _CALLS = "calls whose frames stay are not made again; the file is written anew from what they made"
+_WAITING = "it is told without the story before: calls that wait for a changed one are made again, too"
 
 
-def _as_text(prompts: PromptTimeline) -> str:
-    return json.dumps({str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)})
+def _with_story(plan: NuwaXlPlan) -> NuwaXl:
+    """Return the sampler with the story so far as one before, to which frames that do not change are held; without it
+    where trees follow each other, or it cannot hold them."""
+    sampler, frames, prompts = plan.settings, plan.request.frames, plan.request.prompts
+    is_tree = frames is not None and plan.ladder.span(1) >= frames - 1
+    if not (is_tree and plan.spec.clean_frames and sampler.keyframes is None and sampler.handoff == "latent"):
+        return sampler
+    told = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
+    return replace(sampler, before=(*sampler.before, json.dumps(told)))
 
 
 def _share_nodes(source: Path, target: Path) -> None:
