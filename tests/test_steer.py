@@ -24,7 +24,9 @@ from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.video_infinity.plan import VideoInfinity
-from longtake.steer import begin, carried_out, find_video, plan_extension, plan_redo, plan_retelling, spliced
+from longtake.steer.plan import plan_extension, plan_redo, plan_retelling, spliced
+from longtake.steer.run import begin, carried_out
+from longtake.steer.video import find_video
 from longtake.video import durable
 from longtake.video.formats import FORMATS
 from longtake.video.kept import Kept, kept_folder, read_kept, thinned

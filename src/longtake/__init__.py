@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from longtake.pipeline import LongVideoPipeline
     from longtake.ranks.rendezvous import joined_world
     from longtake.request import PromptTimeline, Request
-    from longtake.steer import extend, redo
+    from longtake.steer.run import extend, redo
     from longtake.video.output import Output
 
 __version__ = "0.1.0"
@@ -54,12 +54,12 @@ _HOMES = {
     "Output": "longtake.video.output",
     "PromptTimeline": "longtake.request",
     "Request": "longtake.request",
-    "extend": "longtake.steer",
+    "extend": "longtake.steer.run",
     "from_pipe": "longtake.models",
     "generate": "longtake._generate",
     "joined_world": "longtake.ranks.rendezvous",
     "load_model": "longtake.models",
-    "redo": "longtake.steer",
+    "redo": "longtake.steer.run",
     "stream": "longtake._generate",
 }
 

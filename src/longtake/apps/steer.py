@@ -17,7 +17,9 @@ from longtake.ranks.torchrun import launched
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import sampler_class
-from longtake.steer import Steering, begin, find_video, plan_extension, plan_redo
+from longtake.steer.plan import Steering, plan_extension, plan_redo
+from longtake.steer.run import begin
+from longtake.steer.video import find_video
 from longtake.typed import Flag, Setting
 from longtake.video.output import Output
 

@@ -104,8 +104,8 @@ def make_target(
     `settings` are the run's own, values as JSON has them, mappings nested as one likes; fps, scale, segment, frames,
     size and, where it has an effect, crf are added to them here. `fps` holds where the output gives none, `size` is
     (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and
-    must follow from the settings; for `free` see `Target`. For the errors see `check_output`, `exact_rate` and `Encoding`; InputError for odd
-    sizes in a format that has none.
+    must follow from the settings; for `free` see `Target`. For the errors see `check_output`, `exact_rate` and
+    `Encoding`; InputError for odd sizes in a format that has none.
     """
     format = check_output(output.path, overwrite=output.overwrite)
     if total is not None and total < 1:

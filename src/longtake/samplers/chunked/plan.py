@@ -144,6 +144,4 @@ def window_pieces(plan: Plan) -> Pieces:
     """Return the pieces of a video in windows."""
     assert isinstance(plan, ChunkedPlan)
     first, frames = plan.spec.timing.pixel_frames(plan.spec.num_frames), plan.request.frames
-    return Pieces(
-        first=first, later=first - plan.settings.overlap, begun=0, free=None if frames is None else frames - 1
-    )
+    return Pieces(first=first, later=first - plan.overlap, begun=0, free=None if frames is None else frames - 1)

@@ -1,80 +1,28 @@
-"""Steers a video that is there, finished or not: makes it longer, makes it otherwise from a frame on, or changes the
-prompts of what has not begun.
-
-Its run goes on from a kept state, with a request that has grown or takes a turn (`Request.turns`). What comes out is
-what that request alone describes, so the report repeats it; and the run that leads there is as any other: a kill does
-not disturb it.
-"""
+"""What is to become of a video: checked from end to end, and nothing is touched."""
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from longtake._generate import Result, generate
-from longtake.errors import CapabilityError, CheckpointError, InputError, OutputError
-from longtake.journal import Progress
-from longtake.lazy import named
-from longtake.model import VideoModel, VideoSpec
-from longtake.models import load_model, model_spec
-from longtake.models.hub.precision import choose_hardware
+from longtake.errors import CapabilityError, InputError, OutputError
+from longtake.models import model_spec
 from longtake.prompts import parse_prompts, refuse_timeline
-from longtake.report import (
-    LAYOUT,
-    Order,
-    belongs,
-    check_sidecars,
-    order_content,
-    order_target,
-    read_order,
-    report_path,
-    subtitle_path,
-)
+from longtake.report import Order, check_sidecars, read_order
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.sampler import Plan
 from longtake.samplers import pieces_of
 from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
 from longtake.samplers.planning import Pieces, checked_plan
-from longtake.video import durable
-from longtake.video.files import state_folder
-from longtake.video.kept import Kept, go_on_from, link, usable_states
-from longtake.video.output import SEGMENT, check_output, output_format
-from longtake.video.record import Record, check_settings, read_record
+from longtake.steer.video import Video, find_video, note_path, order_settings
+from longtake.video.kept import Kept
+from longtake.video.output import check_output, output_format
+from longtake.video.record import check_settings, read_record
 
 Prompts = str | PromptTimeline
 """A prompt, several in any spelling of `--prompts`, or a file with some; frame 0 is the first that they are for."""
 
 _NOTE = "steer-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Video:
-    """A video that is there, as it was asked for last, with what its run has left."""
-
-    path: Path
-    order: Order
-    spec: VideoSpec
-    plan: Plan
-    record: Record
-
-    @property
-    def fps(self) -> float:
-        """Return the frames per second of the file."""
-        return self.order.output.fps or self.spec.fps
-
-    @property
-    def is_complete(self) -> bool:
-        """Return whether its run is over, report and all."""
-        if not (self.record.finished and belongs(self.path) and subtitle_path(self.path).exists()):
-            return False
-        report = json.loads(report_path(self.path).read_bytes())
-        return report["complete"] and read_order(str(report_path(self.path))).request == self.order.request
-
-    def states(self, most: int | None) -> list[Kept]:
-        """Return the states from which it can go on, up to so many frames, in order."""
-        states = usable_states(self.path, self.record)
-        return [state for state in states if most is None or state.next_frame <= most]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,71 +53,6 @@ class Steering:
     def made_from(self) -> int:
         """Return the first frame that is made, some of them again."""
         return self.state.next_frame if self.state else 0
-
-
-def extend(
-    file: str | Path,
-    frames: int,
-    prompts: Prompts | None = None,
-    output: str | Path | None = None,
-    *,
-    model: VideoModel | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Make a video longer by so many frames, itself or as a new one; a run of N frames becomes the one of N + M, byte
-    for byte. The same call after an interruption goes on. See `plan_extension`; `model` may be loaded already."""
-    return carried_out(plan_extension(file, frames, prompts, output), model, progress)
-
-
-def redo(
-    file: str | Path,
-    frame: int,
-    prompts: Prompts | None = None,
-    seed: int | None = None,
-    output: str | Path | None = None,
-    *,
-    keep_queue: bool = False,
-    model: VideoModel | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Make a video otherwise from a frame on, itself or as a branch that shares what comes before. The same call after
-    an interruption goes on. See `plan_redo`; `model` may be loaded already."""
-    return carried_out(plan_redo(file, frame, prompts, seed, output, keep_queue=keep_queue), model, progress)
-
-
-def carried_out(steering: Steering, model: VideoModel | None = None, progress: Progress | None = None) -> Result:
-    """Do what was planned. Raises CheckpointError for other weights or another encoder than made the video."""
-    order = steering.order
-    if model is None:
-        released = steering.video.spec.released if steering.video else model_spec(order.model).released
-        hardware = choose_hardware(order.device, order.dtype, released)
-        model = load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
-    if order.digest not in (None, model.digest):
-        raise CheckpointError(
-            f"the video was made with other weights: {order.digest}, here {model.digest}; get those weights"
-        )
-    begin(steering)
-    return generate(model, order.request, order.sampler, order.output, progress=progress)
-
-
-def find_video(file: str | Path) -> Video | None:
-    """Return the video that a run has made or begun; None for a file of other origin.
-
-    Raises InputError where its report is gone, OutputError or CheckpointError where report and state do not fit.
-    """
-    path = Path(file)
-    record = read_record(path)
-    if record is None:
-        return None
-    if not belongs(path):
-        raise InputError(f"{report_path(path)}, the report of {path}, is not there; bring it back")
-    # A kill may leave a note of what the run is now, before its report says so.
-    notes = sorted(state_folder(path).glob(f"{_NOTE}*.json"))
-    videos = [_video(path, note, record) for note in (report_path(path), *notes)]
-    fitting = [video for video in videos if order_target(video.order, video.plan).settings == record.settings]
-    if not fitting:
-        check_settings(path, record, order_target(videos[0].order, videos[0].plan).settings)
-    return fitting[-1]
 
 
 def plan_extension(
@@ -203,7 +86,7 @@ def plan_extension(
     if "keyframes" in asdict(order.sampler) and asdict(order.sampler)["keyframes"]:  # pyright: ignore
         raise InputError("keyframes are spread over the whole video, and all would move; make the longer video anew")
     states = video.states(pieces.free)
-    if not states and (pieces.free is None or pieces.free >= SEGMENT):
+    if not states and (pieces.free is None or pieces.free >= order.output.segment):
         return _from_frames(video.path, order, frames, prompts, output)
     if told is not None:
         request = _turned(request, end, _seed(request), spliced(request.prompts, told, end), keep_begun=False)
@@ -285,35 +168,6 @@ def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None
     return _checked(video, changed, _call("retell", after), None, state, holds=begun)
 
 
-def begin(steering: Steering) -> None:
-    """Bring the output to where the run goes on. Raises CheckpointError where another encoder made the video."""
-    video, output = steering.video, steering.order.output.path
-    if video is None or steering.under_way:
-        return
-    if steering.state:
-        target = order_target(steering.order, video.plan)
-        here, was = named(target.format.writer)(output, target.video).encoder(), video.record.environment["encoder"]
-        if here != was:
-            raise CheckpointError(
-                f"{video.path} was encoded by {was}, here is {here}: what it adds would not fit; use the version that "
-                "began it, or make the video anew with generate --from"
-            )
-    settings = _settings(steering.order)
-    if steering.in_place:
-        content = {"longtake": LAYOUT, **order_content(steering.order)}
-        durable.replace_durable(_note(video.path, steering.call), json.dumps(content, indent=2).encode())
-        # Subtitles of what was asked for before do not make a run complete.
-        subtitle_path(video.path).unlink(missing_ok=True)
-        durable.reach("steering-noted")
-    go_on_from(video.path, output, steering.state, settings)
-    if not steering.in_place:
-        _share_nodes(video.path, output)
-        return
-    for note in state_folder(video.path).glob(f"{_NOTE}*.json"):
-        if note != _note(video.path, steering.call):
-            note.unlink()
-
-
 def told_prompts(prompts: Prompts, frames: int | None, fps: float) -> PromptTimeline:
     """Return prompts of so many frames as a timeline; a text that looks like neither several nor a file is one."""
     if isinstance(prompts, PromptTimeline):
@@ -332,19 +186,6 @@ def spliced(before: PromptTimeline, after: PromptTimeline, frame: int) -> Prompt
         if not told or told[-1][1] != text:
             told.append((frame + start, text))
     return PromptTimeline(tuple(start for start, _ in told), tuple(text for _, text in told))
-
-
-def _video(path: Path, report: Path, record: Record) -> Video:
-    order = read_order(str(report))
-    order = replace(order, output=replace(order.output, path=path))
-    spec = model_spec(order.model, **order.loading.told)
-    plan = checked_plan(spec, order.request, order.sampler, order.output.part)
-    return Video(path=path, order=order, spec=spec, plan=plan, record=record)
-
-
-def _settings(order: Order) -> Mapping[str, object]:
-    spec = model_spec(order.model, **order.loading.told)
-    return order_target(order, checked_plan(spec, order.request, order.sampler, order.output.part)).settings
 
 
 def _pieces(plan: Plan) -> Pieces:
@@ -397,7 +238,7 @@ def _checked(
     check_sidecars(path, overwrite=False, prompts_file=None)
     record = read_record(path)
     if record is not None:
-        check_settings(path, record, _settings(order))
+        check_settings(path, record, order_settings(order))
     return replace(steering, under_way=record is not None and bool(record.mark))
 
 
@@ -480,29 +321,14 @@ def _with_story(plan: NuwaXlPlan) -> NuwaXl:
     return replace(sampler, before=(*sampler.before, json.dumps(told)))
 
 
-def _share_nodes(source: Path, target: Path) -> None:
-    """Give a branch what the calls of a tree have made so far."""
-    nodes = state_folder(source) / "nodes"
-    if not nodes.is_dir():
-        return
-    (state_folder(target) / "nodes").mkdir(exist_ok=True)
-    for file in nodes.glob("*.safetensors"):
-        link(file, state_folder(target) / "nodes" / file.name)
-
-
 def _call(*asked: object) -> str:
     told = [asdict(one) if isinstance(one, PromptTimeline) else one for one in asked]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def _note(path: Path, call: str) -> Path:
-    """Return where it is noted what the run of an output becomes by a call."""
-    return state_folder(path) / f"{_NOTE}{call}.json"
-
-
 def _is_begun(video: Video, call: str) -> bool:
     """Return whether the last thing that a video was asked for is this call, and it is not complete."""
-    note = _note(video.path, call)
+    note = note_path(video.path, call)
     return note.exists() and not video.is_complete and read_order(str(note)).request == video.order.request
 
 

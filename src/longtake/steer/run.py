@@ -1,0 +1,102 @@
+"""Steers a video, from the plan to the bytes."""
+
+import json
+from pathlib import Path
+
+from longtake._generate import Result, generate
+from longtake.errors import CheckpointError
+from longtake.journal import Progress
+from longtake.lazy import named
+from longtake.model import VideoModel
+from longtake.models import load_model, model_spec
+from longtake.models.hub.precision import choose_hardware
+from longtake.report import LAYOUT, order_content, order_target, subtitle_path
+from longtake.steer.plan import Prompts, Steering, plan_extension, plan_redo
+from longtake.steer.video import note_path, notes, order_settings
+from longtake.video import durable
+from longtake.video.files import state_folder
+from longtake.video.kept import go_on_from, link
+
+
+def extend(
+    file: str | Path,
+    frames: int,
+    prompts: Prompts | None = None,
+    output: str | Path | None = None,
+    *,
+    model: VideoModel | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Make a video longer by so many frames, itself or as a new one; a run of N frames becomes the one of N + M, byte
+    for byte. The same call after an interruption goes on. See `plan_extension`; `model` may be loaded already."""
+    return carried_out(plan_extension(file, frames, prompts, output), model, progress)
+
+
+def redo(
+    file: str | Path,
+    frame: int,
+    prompts: Prompts | None = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+    *,
+    keep_queue: bool = False,
+    model: VideoModel | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Make a video otherwise from a frame on, itself or as a branch that shares what comes before. The same call after
+    an interruption goes on. See `plan_redo`; `model` may be loaded already."""
+    return carried_out(plan_redo(file, frame, prompts, seed, output, keep_queue=keep_queue), model, progress)
+
+
+def carried_out(steering: Steering, model: VideoModel | None = None, progress: Progress | None = None) -> Result:
+    """Do what was planned. Raises CheckpointError for other weights or another encoder than made the video."""
+    order = steering.order
+    if model is None:
+        released = steering.video.spec.released if steering.video else model_spec(order.model).released
+        hardware = choose_hardware(order.device, order.dtype, released)
+        model = load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
+    if order.digest not in (None, model.digest):
+        raise CheckpointError(
+            f"the video was made with other weights: {order.digest}, here {model.digest}; get those weights"
+        )
+    begin(steering)
+    return generate(model, order.request, order.sampler, order.output, progress=progress)
+
+
+def begin(steering: Steering) -> None:
+    """Bring the output to where the run goes on. Raises CheckpointError where another encoder made the video."""
+    video, output = steering.video, steering.order.output.path
+    if video is None or steering.under_way:
+        return
+    if steering.state:
+        target = order_target(steering.order, video.plan)
+        here, was = named(target.format.writer)(output, target.video).encoder(), video.record.environment["encoder"]
+        if here != was:
+            raise CheckpointError(
+                f"{video.path} was encoded by {was}, here is {here}: what it adds would not fit; use the version that "
+                "began it, or make the video anew with generate --from"
+            )
+    settings = order_settings(steering.order)
+    if steering.in_place:
+        content = {"longtake": LAYOUT, **order_content(steering.order)}
+        durable.replace_durable(note_path(video.path, steering.call), json.dumps(content, indent=2).encode())
+        # Subtitles of what was asked for before do not make a run complete.
+        subtitle_path(video.path).unlink(missing_ok=True)
+        durable.reach("steering-noted")
+    go_on_from(video.path, output, steering.state, settings)
+    if not steering.in_place:
+        _share_nodes(video.path, output)
+        return
+    for note in notes(video.path):
+        if note != note_path(video.path, steering.call):
+            note.unlink()
+
+
+def _share_nodes(source: Path, target: Path) -> None:
+    """Give a branch what the calls of a tree have made so far."""
+    nodes = state_folder(source) / "nodes"
+    if not nodes.is_dir():
+        return
+    (state_folder(target) / "nodes").mkdir(exist_ok=True)
+    for file in nodes.glob("*.safetensors"):
+        link(file, state_folder(target) / "nodes" / file.name)
