@@ -34,8 +34,8 @@ class Limit:
         return self._seconds is not None
 
     def share(self) -> float:
-        """Return the share of the time that has passed, 0 where there is no end to it."""
-        return 0.0 if self._seconds is None else self.seconds() / self._seconds
+        """Return the share of the time that has passed, 0 where there is no end to it; above 1 where there is none."""
+        return 0.0 if self._seconds is None else self.seconds() / max(self._seconds, 1e-9)
 
     def seconds(self) -> float:
         """Return the time that has passed."""
