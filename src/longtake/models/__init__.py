@@ -11,7 +11,7 @@ from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as black_box
 from longtake.models.hub.configs import Configs, Family, Offer, read_configs, read_index, with_tokenizer
-from longtake.models.hub.find import INDEX, Found, find, is_hub_id
+from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
 from longtake.models.hub.loading import Loading
 
 if TYPE_CHECKING:
@@ -323,6 +323,10 @@ def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
 
 def _found(name: str, loading: Loading) -> Found:
     entry = MODELS.get(name)
+    if loading.base is not None and entry is None:
+        return with_transformer(find(loading.base, loading.revision, loading.variant), name)
+    if loading.base is not None:
+        raise InputError(f"--base has no effect on the model {name}; leave it out")
     if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
         raise unknown_name("model", name, MODELS)
     return find(str(entry.folder) if entry else name, loading.revision, loading.variant)

@@ -16,7 +16,16 @@ from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Timing, VideoModel, VideoSpec
-from longtake.models.hub.files import check_plain, digest, plain_name, read_json, tensor_shapes, variant, weight_files
+from longtake.models.hub.files import (
+    check_plain,
+    digest,
+    gguf_shapes,
+    plain_name,
+    read_json,
+    tensor_shapes,
+    variant,
+    weight_files,
+)
 from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
 
@@ -25,6 +34,13 @@ ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared")
 """Fields of `Extras` that mean something for every model."""
 OPTIONS = {"size": "--size", "num_frames": "--window"}
 """What takes the place of fields of `Extras` on a command line."""
+SINGLE = (
+    "WanTransformer3DModel",
+    "WanVACETransformer3DModel",
+    "SkyReelsV2Transformer3DModel",
+    "LTXVideoTransformer3DModel",
+)
+"""Networks that diffusers reads of a file by itself."""
 MOST = {"layers|depth|blocks": 500, "timesteps": 10**5, "length|seq_len|position": 2**20, "": 10**8}
 """The most that a count in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
 Count = Annotated[int, Ge(1)]
@@ -130,6 +146,20 @@ class Part:
     """Where it lies, if on a disk."""
     variant: str | None = None
     """Which of its files to read; see `Found`."""
+    file: Path | None = None
+    """What holds its weights by itself, where that is not the folder."""
+
+    @property
+    def is_quantised(self) -> bool:
+        """Return whether its weights are stored as something else than numbers."""
+        return "quantization_config" in self.config or (self.file is not None and self.file.suffix == ".gguf")
+
+    @property
+    def sources(self) -> list[Path]:
+        """Return the folder, or the files, that decide what it makes."""
+        if self.folder is None:
+            return []
+        return [self.folder] if self.file is None else [self.folder / "config.json", self.file]
 
     def read(self, kind: type[Kind], of: Mapping[str, Any] | None = None) -> Kind:
         """Return the fields of the dataclass `kind`; the config may have others. `of`: a config within this one.
@@ -226,7 +256,7 @@ class Configs:
 
     def digest(self, told: str = "") -> str:
         """Return a hash of everything on the disk that decides what the model makes; `told` is what lies elsewhere."""
-        return digest((part.folder for part in self.parts.values() if part.folder), told)
+        return digest((source for part in self.parts.values() for source in part.sources), told)
 
 
 def read_index(found: Found) -> dict[str, Any]:
@@ -248,6 +278,8 @@ def read_configs(found: Found, family: Family, asked: Mapping[str, Any] | None =
     index, extras = read_index(found), read_extras(found.folder) | dict(asked or {})
     places = part_folders(found.folder, family)
     parts = {name: _part(found, family, name, place) for name, place in places.items()}
+    if found.file is not None and {"transformer", "transformer_2"} & places.keys() != {"transformer"}:
+        raise InputError(f"{found.folder} has not one transformer, for which {found.file} could stand; give a folder")
     _check_variant(found, [(places[name], stem(name)) for name in family.networks if name in places])
     options = {name: OPTIONS[name] for name in asked or ()}
     where = str(found.folder)
@@ -327,11 +359,17 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
         raise InputError(f"{place} is a {shown}; longtake runs folders with a {supported} there")
     _check_counts(content, str(config))
 
+    file = found.file if name == "transformer" else None
+    if file is not None and supported not in SINGLE:
+        raise InputError(f"{file}: diffusers reads no {supported} of a single file; give --model a folder")
+
     def shapes() -> Shapes:
+        if file is not None:
+            return tensor_shapes(file) if file.suffix != ".gguf" else gguf_shapes(file)
         files = weight_files(place, stem(name), found.variant)
         return {tensor: shape for file in files for tensor, shape in tensor_shapes(file).items()}
 
-    return Part(where=str(config), config=content, shapes=shapes, folder=place, variant=found.variant)
+    return Part(where=str(config), config=content, shapes=shapes, folder=place, variant=found.variant, file=file)
 
 
 def _check_variant(found: Found, networks: list[tuple[Path, str]]) -> None:

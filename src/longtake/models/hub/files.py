@@ -117,20 +117,34 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
 
 
+def gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a GGUF file, for which the package gguf must be there. Raises CheckpointError for a
+    damaged one."""
+    from gguf import GGUFReader  # pyright: ignore[reportMissingImports]
+
+    try:
+        return {tensor.name: tuple(int(side) for side in tensor.shape) for tensor in GGUFReader(file).tensors}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{file} is no whole GGUF file ({error}); fetch the model again") from None
+
+
 def digest(parts: Iterable[Path], told: str = "") -> str:
     """Return a hash of everything in these folders that decides what a model makes: weights, settings, vocabulary.
 
-    Names count relative to their part. `told` is what decides it, too, but lies elsewhere. Hashes of large files stay
-    in the user's cache, by path, size and time.
+    Names count relative to their part, and not where a part is a file. `told` is what decides it, too, but lies
+    elsewhere. Hashes of large files stay in the user's cache, by path, size and time.
     """
     whole = hashlib.sha256(told.encode())
     for part in parts:
         for file in _relevant(part):
-            whole.update(f"{part.name}/{file.name} {_file_hash(file)}\n".encode())
+            name = part.suffix if file is part else f"{part.name}/{file.name}"
+            whole.update(f"{name} {_file_hash(file)}\n".encode())
     return whole.hexdigest()
 
 
 def _relevant(part: Path) -> Iterator[Path]:
+    if part.is_file():
+        return iter([part])
     return (file for file in sorted(part.iterdir()) if file.suffix in KINDS and file.is_file())
 
 

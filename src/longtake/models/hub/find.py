@@ -1,7 +1,8 @@
 """Where a model is: a folder, or a repository of the hub that lies in the local cache. Asks nothing of the network."""
 
+import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longtake.errors import CheckpointError, InputError, LongtakeError
@@ -10,6 +11,7 @@ from longtake.models.hub.files import read_json, tensor_shapes
 INDEX = "model_index.json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SNAPSHOTS = "snapshots"
+BASE = "give --base the folder or hub id of its pipeline, for the other parts and the config"
 WANTED = f"longtake takes a folder with {INDEX}, as diffusers saves a pipeline"
 
 
@@ -22,6 +24,8 @@ class Found:
     """What people call it: the folder, or the repository that it is a snapshot of."""
     variant: str | None = None
     """Which files of a part count first: those with this word in their name, as "fp16"."""
+    file: Path | None = None
+    """What holds the weights of its transformer, in place of the folder's own."""
 
 
 def find(name: str, revision: str | None = None, variant: str | None = None) -> Found:
@@ -41,6 +45,21 @@ def find(name: str, revision: str | None = None, variant: str | None = None) -> 
     if not folder.is_dir() or not (folder / INDEX).exists():
         raise _other(folder)
     return Found(folder=folder, name=_shown(folder.resolve()), variant=variant)
+
+
+def with_transformer(base: Found, name: str) -> Found:
+    """Return a model of which the transformer lies in a file by itself, as trainers and ComfyUI pass them on.
+
+    Raises InputError for what is no such file, and says what it is.
+    """
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise InputError(f"{file} is no file, so --base has no effect on it; leave --base out")
+    if file.suffix != ".gguf":
+        _check_transformer(file)
+    elif importlib.util.find_spec("gguf") is None:
+        raise InputError(f"{file} is a GGUF file, which needs gguf, which is not installed; pip install gguf")
+    return replace(base, file=file.resolve(), name=file.stem)
 
 
 def is_hub_id(name: str) -> bool:
@@ -103,17 +122,38 @@ def _other(path: Path) -> LongtakeError:
 
 def _single_file(file: Path) -> LongtakeError:
     if file.suffix == ".gguf":
-        return InputError(f"{file} is a GGUF file, a transformer alone and quantised; {WANTED}")
+        return InputError(f"{file} is a GGUF file, a transformer alone and quantised; {BASE}")
     if file.suffix == ".safetensors":
-        shapes = tensor_shapes(file)
-        if any("lora" in name.lower() for name in shapes):
-            return _lora(file)
-        return InputError(
-            f"{file} is a single file of {len(shapes)} tensors and does not say how to run them; {WANTED}"
-        )
+        try:
+            _check_transformer(file)
+        except InputError as other:
+            return other
+        return InputError(f"{file} is a single file of {len(tensor_shapes(file))} tensors; {BASE}")
     if file.suffix in (".bin", ".ckpt", ".pt", ".pth"):
         return InputError(f"{file} holds pickled weights, which can run code; see longtake convert --help, or {WANTED}")
     return InputError(f"{file} is a file; {WANTED}")
+
+
+def _check_transformer(file: Path) -> None:
+    """Raise InputError, by its name, for a file of safetensors that cannot be a transformer that longtake reads."""
+    if file.suffix != ".safetensors":
+        raise _single_file(file)
+    names = tensor_shapes(file).keys()
+    is_scaled = any(name.endswith(("scale_weight", "weight_scale")) or "scaled_fp8" in name for name in names)
+    kept = "scaled fp8 of ComfyUI's layout, " if is_scaled else ""
+    if any("lora" in name.lower() for name in names):
+        raise _lora(file)
+    if any(name.endswith("shared.weight") or "text_model.encoder" in name for name in names):
+        raise InputError(
+            f"{file} is a text encoder ({kept or 'a single file, '}which no pipeline of diffusers reads); the text "
+            "encoder of --base is used: give --model the transformer"
+        )
+    if is_scaled:
+        raise InputError(
+            f"{file} holds {kept}which diffusers does not read; take the fp16 or bf16 file, and --quantize"
+        )
+    if any(name.startswith(("decoder.", "first_stage_model.")) for name in names):
+        raise InputError(f"{file} is an autoencoder; that of --base is used: give --model the transformer")
 
 
 def _lora(path: Path) -> LongtakeError:

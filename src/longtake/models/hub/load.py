@@ -90,6 +90,34 @@ def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: 
     return _frozen(module, place, report["missing_keys"])
 
 
+def blank_network(part: Part) -> nn.Module:
+    """Return a network of diffusers without numbers."""
+    with torch.device("meta"), quiet_libraries():
+        return getattr(diffusers, str(part.config["_class_name"])).from_config(dict(part.config))
+
+
+def single_file(kind: Any, part: Part, dtype: torch.dtype) -> Any:
+    """Load a network of diffusers of a file by itself, in diffusers' names or its authors'; its config lies in the
+    part's folder. Raises InputError for a file of another network, or of a part of one."""
+    assert part.file is not None and part.folder is not None
+    given = {}
+    if part.is_quantised:
+        given = {"quantization_config": diffusers.GGUFQuantizationConfig(compute_dtype=dtype), "torch_dtype": dtype}
+    place = {"config": str(part.folder.parent), "subfolder": part.folder.name, "local_files_only": True}
+    try:
+        with quiet_libraries():
+            network = kind.from_single_file(str(part.file), **place, **given)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{part.file} is not all of a {kind.__name__} as {part.where} describes it ({reason}); give the whole "
+            "file, and the --base that it was made for"
+        ) from error
+    if not given:
+        _cast(network, kind, dtype)
+    return _frozen(network, part.file, ())
+
+
 def text_encoder(kind: Any, place: Path, dtype: torch.dtype, wanted: str | None = None) -> Any:
     """Load a text encoder of transformers from its folder. Raises CheckpointError for missing or damaged weights."""
     with one_line_errors(place), quiet_libraries():
@@ -123,10 +151,15 @@ def _partly_float32(kind: Any, place: Path, part: str, dtype: torch.dtype, wante
     with one_line_errors(place), quiet_libraries():
         network = kind.from_config(kind.load_config(place, local_files_only=True))
         missing, _ = network.load_state_dict(_tensors(place, part, wanted), strict=False)
-    for name, parameter in network.named_parameters():
-        if not set(kind._keep_in_fp32_modules) & set(name.split(".")):
-            parameter.data = parameter.data.to(dtype)
+    _cast(network, kind, dtype)
     return _frozen(network, place, missing)
+
+
+def _cast(network: nn.Module, kind: Any, dtype: torch.dtype) -> None:
+    """Bring the weights of a network into a format, but those that diffusers keeps in float32."""
+    for name, parameter in network.named_parameters():
+        is_kept = set(kind._keep_in_fp32_modules or ()) & set(name.split("."))
+        parameter.data = parameter.data.to(torch.float32 if is_kept else dtype)
 
 
 def _tensors(place: Path, part: str, wanted: str | None) -> dict[str, torch.Tensor]:
@@ -227,6 +260,8 @@ def _load(part: Part, name: str, family: Family, device: torch.device, dtype: to
     dtype = _kept_dtype(class_name, dtype)
     if class_name == "AutoencoderKL":
         return image_decoder(part.folder, device, dtype, part.variant)
+    if part.file is not None:
+        return single_file(getattr(diffusers, class_name), part, dtype).to(device)
     if kind := getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None):
         return library_part(kind, part.folder, name, dtype, part.variant).to(device)
     if kind := getattr(transformers, class_name, None):

@@ -32,6 +32,9 @@ class Loading:
 
     revision: Annotated[str | None, Setting(metavar="NAME", unset="main")] = None
     """Branch, tag or commit of a model that --model names by its hub id."""
+    base: Annotated[str | None, Setting(metavar="FOLDER|ID", unset="none")] = None
+    """The pipeline of a --model that is a transformer by itself (.safetensors as ComfyUI has it, or .gguf): its other
+    parts, and the transformer's config."""
     variant: Annotated[str | None, Setting(metavar="WORD", unset="plain files, else fp16")] = None
     """Take the files of weights that have this word in their name, such as fp16."""
 
@@ -86,7 +89,9 @@ class Loading:
     @property
     def absolute(self) -> "Loading":
         """Return the same with paths that hold in any folder."""
-        return replace(self, lora=tuple(f"{lora.file.resolve()}:{lora.scale!r}" for lora in self.loras))
+        is_here = self.base is not None and Path(self.base).expanduser().exists()
+        base = str(Path(self.base or "").expanduser().resolve()) if is_here else self.base
+        return replace(self, base=base, lora=tuple(f"{lora.file.resolve()}:{lora.scale!r}" for lora in self.loras))
 
     def offload_on(self, device: str) -> Offload:
         """Return what leaves this device. Raises InputError where there is nowhere to go."""

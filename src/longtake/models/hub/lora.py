@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from longtake.errors import InputError
 from longtake.models.hub.configs import Configs, Family
-from longtake.models.hub.load import one_line_errors
+from longtake.models.hub.load import blank_network, one_line_errors
 from longtake.models.hub.loading import Lora
 
 NAMES = re.compile(r"(?P<module>.+)\.(?P<kind>lora_A|lora_B|lora\.down|lora\.up)\.weight")
@@ -92,9 +92,12 @@ def _changes(lora: Lora, configs: Configs, family: Family) -> list[Change]:
 def _shapes(configs: Configs, part: str) -> Mapping[str, tuple[int, ...]]:
     if part not in configs.parts:
         return {}
-    if "quantization_config" in configs.parts[part].config:
+    if configs.parts[part].is_quantised:
         raise InputError(f"{configs.parts[part].where} is quantised, so that no LoRA can be added; leave --lora out")
-    return configs.parts[part].shapes()
+    if configs.parts[part].file is None:
+        return configs.parts[part].shapes()
+    # By diffusers' names, which those of a single file are not.
+    return {name: tuple(tensor.shape) for name, tensor in blank_network(configs.parts[part]).state_dict().items()}
 
 
 def _fits(pair: Mapping[bool, Tensor], wanted: tuple[int, ...]) -> bool:

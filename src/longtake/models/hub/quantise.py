@@ -30,7 +30,7 @@ def quantised_parts(configs: Configs, family: Family, how: Quantise | None) -> l
         part = configs.parts[name]
         if getattr(diffusers, family.networks[name], None) is None:
             raise InputError(f"--quantize does not fit {family.models}: its network is not of diffusers; leave it out")
-        if "quantization_config" in part.config:
+        if part.is_quantised:
             raise InputError(f"{part.where} is quantised already; leave --quantize out")
     return parts
 
