@@ -13,7 +13,7 @@ SECONDS = 60.0
 ATTEMPTS = 3
 
 
-def in_child(action: Callable[[], object]) -> int:
+def in_child(action: Callable[[], object], seconds: float = SECONDS) -> int:
     """Do something in a forked process; return the signal that ended it, 0 when it ended in another way.
 
     A process that has threads may leave a lock behind in its fork, which then waits for ever, whatever it does. Such a
@@ -21,14 +21,14 @@ def in_child(action: Callable[[], object]) -> int:
     happens; what hangs by itself hangs every time, and fails the test.
     """
     for _ in range(ATTEMPTS):
-        ended = _attempt(action)
+        ended = _attempt(action, seconds)
         if ended != signal.SIGABRT:
             return ended
         print("a forked child hung and was ended", file=sys.stderr)
     raise AssertionError(f"the child hung {ATTEMPTS} times; see where above")
 
 
-def _attempt(action: Callable[[], object]) -> int:
+def _attempt(action: Callable[[], object], seconds: float) -> int:
     child = os.fork()
     if child == 0:
         try:
@@ -39,7 +39,7 @@ def _attempt(action: Callable[[], object]) -> int:
         finally:
             # Nothing of the test runner may run in the child, whatever has happened.
             os._exit(0)
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGABRT)
