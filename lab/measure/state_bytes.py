@@ -5,7 +5,6 @@ default segments, and the bytes of every state that it stores are counted. The s
 what the tensors of that state are: latents, the decoder's part of it, and frames that wait.
 """
 
-import string
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -13,15 +12,12 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
-from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel  # pyright: ignore
 
+from lab.measure.tiny import tiny_wan
 from longtake import PromptTimeline, Request, generate, load_model
 from longtake._generate import Output
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video import durable
-
-CHANNELS, SIDE = 16, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +26,6 @@ class Settings:
 
     minutes: float = 5.0  # of video
     residual: bool = False  # the autoencoder of Wan2.2 5B in place of that of the others
-
-
-def tiny_wan(parent: Path, residual: bool) -> Path:
-    """Save a model with random weights in a new folder; return it."""
-    torch.manual_seed(0)
-    folder = parent / "tiny-wan"
-    words = ["<pad>", "</s>", "<unk>", "\u2581", *string.ascii_lowercase]
-    tokenizer = T5TokenizerFast(vocab=[(word, -float(rank)) for rank, word in enumerate(words)], extra_ids=0)
-    text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    changes = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
-    vae = AutoencoderKLWan(base_dim=4, z_dim=CHANNELS, **(changes if residual else {}))  # pyright: ignore
-    transformer = WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=24,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
-        text_dim=16,
-        freq_dim=32,
-        ffn_dim=64,
-        num_layers=1,
-    )
-    WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=UMT5EncoderModel(text).eval(),
-        vae=vae.eval(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        transformer=transformer,
-    ).save_pretrained(folder)
-    (folder / "longtake.json").write_text(f'{{"num_frames": 4, "size": [{SIDE}, {SIDE}], "guidance": 1.0}}')
-    return folder
 
 
 def measure(chosen: Settings) -> dict[str, object]:
