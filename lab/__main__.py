@@ -36,6 +36,7 @@ SCRIPTS = {
     "measure nuwa-xl": "lab.measure.nuwa_xl:measure",
     "measure scaling": "lab.measure.scaling:measure",
     "measure gpu": "lab.measure.gpu:measure",
+    "measure cards": "lab.measure.cards:measure",
     "measure memory": "lab.measure.length:measure",
     "measure state-bytes": "lab.measure.state_bytes:measure",
     "film big-buck-bunny": "lab.film.big_buck_bunny:prepare",

@@ -9,8 +9,7 @@ import gc
 import math
 import tempfile
 import tracemalloc
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,13 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from lab.measure.unet_3d import Unet3d, Unet3dConfig
 from longtake._generate import Output, generate
 from longtake.model import Continuation, VideoSpec
+from longtake.models.hub.fake import LiveBytes
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
 from longtake.models.pvdm.model import PvdmModel
@@ -38,44 +36,6 @@ from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.train.fit.ema import Ema
 
 GIB, MIB = 2**30, 2**20
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts, inside its context, the bytes of all storages that operations have returned and that still live.
-
-    What an operation needs while it runs and does not return is not seen; nor is anything outside torch.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0
-        self.peak = 0
-        """The most so far; may be set back to `now`."""
-        self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run an operation and look at what it returns."""
-        returned = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(returned):
-            if isinstance(leaf, Tensor):
-                self._add(leaf)
-        return returned
-
-    def _add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._seen:
-            return
-
-        def free(_: object) -> None:
-            del self._seen[key]
-            self.now -= size
-
-        self._seen[key] = weakref.ref(storage, free)
-        self.now += size
-        self.peak = max(self.peak, self.now)
 
 
 def kept_bytes(build: Callable[[], Callable[[], object]]) -> int:

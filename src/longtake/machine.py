@@ -54,6 +54,10 @@ class Part:
     """Numbers alive at once while it works, on a window or on a latent frame; None where nobody has counted them."""
     remembered: int = 0
     """Numbers that it keeps from one call to the next."""
+    wide: int = 0
+    """Numbers alive at once beside `working`, which are float32 whatever the format."""
+    turns: int = 1
+    """How many networks it is, of which one computes at a time."""
     width: int | None = None
     """Bytes of a number, where that is not for the user to choose."""
 
@@ -72,6 +76,8 @@ class Demands:
     """The file by which a prompt becomes tokens (tokenizer.json), where it is on this disk."""
     text_encoder: Part = Part()
     """Where its weights are counted apart."""
+    image_encoder: Part = Part()
+    """Where the network is shown what one sees in pictures."""
     network: Part = Part()
     """Its weights are those that belong to no other part."""
     decoder: Part = Part()

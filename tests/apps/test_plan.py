@@ -14,6 +14,8 @@ from longtake.model import Timing
 from longtake.models import MODELS, toy_spec
 from longtake.samplers import SAMPLERS
 
+from ..models.tiny import TINY
+
 PLAN = ("plan", "a red car", "--model", "toy", "--frames", "64")
 
 
@@ -140,3 +142,22 @@ def test_a_model_of_one_prompt_a_window_says_how_prompts_change(
     (warning,) = json.loads(longtake(*story).out)["warnings"]
     assert "one prompt for all frames of a window" in warning
     assert json.loads(longtake("plan", "a", *story[3:]).out)["warnings"] == []
+
+
+def test_what_the_plan_says_of_the_parts_is_counted(longtake: Callable, tmp_path: Path) -> None:
+    """Of a tiny network, which the formula, made for large ones, need not fit in all."""
+    folder = TINY["WanTransformer3DModel"](tmp_path)
+    asked = ("plan", "a", "--model", str(folder), "--frames", "200", "--dtype", "float32", "--verify")
+    counted = json.loads(longtake(*asked, "--json").out)["counted"]
+    for part in ("text encoder", "network", "decoder"):
+        assert counted[part]["formula"] == pytest.approx(counted[part]["counted"], rel=0.01)
+    told = longtake(*asked)
+    assert "by formula" in told.out and "decoder's memory" in told.out
+    off = [row["formula"] / row["counted"] - 1 for row in counted.values() if row["counted"]]
+    assert told.status == (1 if max(map(abs, off)) > 0.1 else 0)
+
+
+def test_what_cannot_be_counted_is_refused(longtake: Callable) -> None:
+    for model, reason in (("toy", "is made by code"), ("pvdm-sprites", "is no network of diffusers")):
+        ran = longtake("plan", "a", "--model", model, "--sampler", "chunked", "--frames", "64", "--verify")
+        assert ran.status == 2 and reason in ran.err

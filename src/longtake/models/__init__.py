@@ -193,10 +193,15 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
     if entry and not entry.folder:
         _check_unused(name, loading)
         return named(entry.spec)()
-    settings = Loading(**loading).absolute
-    found = _found(name, settings)
-    _check_loading(settings, family_of(found))
-    return spec_of(read_configs(found, family_of(found), settings.asked), family_of(found))
+    return spec_of(*configs_of(name, Loading(**loading).absolute))
+
+
+def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
+    """Return what the files of a model say, and the row that runs it; see `model_spec`."""
+    found = _found(name, loading)
+    family = family_of(found)
+    _check_loading(loading, family)
+    return read_configs(found, family, loading.asked), family
 
 
 def load_model(
@@ -229,12 +234,9 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     from longtake.models.hub.offload import HOST, Turns, rests_on_host, take_turns
     from longtake.models.hub.quantise import DENOISERS, attend_by, quantise, quantised_parts
 
-    found = _found(name, loading)
-    family = family_of(found)
+    configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    configs = read_configs(found, family, loading.asked)
     spec = spec_of(configs, family)
-    _check_loading(loading, family)
     changes = read_changes(loading.loras, configs, family)
     quantised = quantised_parts(configs, family, loading.quantize)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from lab.measure import memory
-from lab.measure.memory import GIB, MIB, LiveBytes, Recomputed, Training, recompute_attention
+from lab.measure.memory import GIB, MIB, Recomputed, Training, recompute_attention
 from lab.measure.pvdm import activations, network, speed
+from longtake.models.hub.fake import LiveBytes
 from longtake.models.pvdm.config import Grid, UnetConfig
 from longtake.models.pvdm.unet import PvdmUnet
 

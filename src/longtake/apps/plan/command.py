@@ -7,13 +7,16 @@ from typing import Annotated, Any, Literal
 from longtake.apps.arguments import given, parse_arguments
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import VideoSettings, default_method
-from longtake.apps.plan.costs import estimate, remembered_rate
+from longtake.apps.plan.costs import by_formula, estimate, remembered_rate
 from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, size
 from longtake.errors import InputError
-from longtake.typed import Setting
+from longtake.models import MODELS, configs_of
+from longtake.typed import Flag, Setting
 
+AGREES = 0.1
+"""How far what the plan says of a part may be from what is counted, as a share of that."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LinkName = Literal["nvlink", "pcie", "ethernet", "ethernet100"]
 
@@ -73,21 +76,65 @@ class PlanSettings:
 
     video: Annotated[VideoSettings, Setting(name="")]
     scaling: Annotated[ScalingSettings, Setting(boxed=True)] = ScalingSettings()
+    verify: Flag = False
+    """Also count what the parts of the model take, on tensors without numbers; the exit status is 1 where that is more
+    than a tenth from what the plan says. Takes a minute or two for a large model, and loads no weights."""
 
 
 def plan_command(arguments: Sequence[str]) -> int:
     """Say what would be done, and with --ranks what it would take on many processes."""
     default, options = PlanSettings(video=VideoSettings(method=default_method(arguments))), given(arguments)
     settings = parse_arguments(PlanSettings, "plan", arguments, default=default)
-    scaling, own = settings.scaling, ScalingSettings.options()
+    scaling, own = settings.scaling, [*ScalingSettings.options(), "--verify"]
     scaling.check(options)
     job = make_job(settings.video, [option for option in options if option not in own])
     content, lines = plan_content(job), plan_lines(job)
     if scaling.ranks is not None:
         content["scaling"] = scaling_content(job, scaling)
         lines += scaling_lines(content["scaling"])
+    differing = False
+    if settings.verify:
+        content["counted"] = counted_parts(job)
+        lines += counted_lines(content["counted"])
+        differing = any(
+            abs(row["formula"] - row["counted"]) > AGREES * row["counted"] for row in content["counted"].values()
+        )
     show_plan(job, content, lines, as_json=settings.video.json)
-    return 0
+    return 1 if differing else 0
+
+
+def counted_parts(job: Job) -> dict[str, dict[str, int]]:
+    """Return of every part of a model the bytes by the formula behind the plan, and those that are counted.
+
+    Raises InputError for a model that cannot be counted so.
+    """
+    order, name = job.order, estimate(job).dtype
+    if order.model in MODELS and MODELS[order.model].folder is None:
+        raise InputError(f"{order.model} is made by code and has no parts to count; leave --verify out")
+    if job.spec.call is not None:
+        raise InputError(f"{job.spec.name} is run as a whole, and its parts are not looked at; leave --verify out")
+    if order.loading.quantize or order.loading.lora:
+        raise InputError("--verify counts weights as they are stored; leave --quantize and --lora out")
+    # These import torch and the libraries.
+    import torch
+
+    from longtake.models.hub.fake import fake_model
+
+    model = fake_model(*configs_of(order.model, order.loading), job.spec, getattr(torch, name))
+    formula = by_formula(job.spec, job.plan, BYTES[name])
+    return {part: {"formula": formula[part], "counted": found} for part, found in model.counted(job.plan).items()}
+
+
+def counted_lines(content: dict[str, dict[str, int]]) -> list[str]:
+    """Return the same as a table."""
+    rows = [
+        (part, size(row["formula"]), size(row["counted"]), f"{row['formula'] / row['counted'] - 1:+.1%}")
+        for part, row in content.items()
+        if row["counted"]
+    ]
+    cells = [("part", "by formula", "counted", ""), *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    return ["", *("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)]
 
 
 def scaling_content(job: Job, scaling: ScalingSettings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from longtake.apps.generate.job import Job
 from longtake.machine import processor
+from longtake.model import VideoSpec
 from longtake.models.hub.loading import Offload
 from longtake.models.hub.precision import auto_dtype
 from longtake.sampler import Plan
@@ -67,7 +68,7 @@ def estimate(job: Job) -> Estimates:
     offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
     host = {} if device == "cpu" else _beside(memory)
     without = sum(memory.values())
-    _leave(offload, memory, host)
+    _leave(offload, memory, host, job.spec.network.turns)
     return Estimates(
         device=device,
         dtype=dtype,
@@ -91,40 +92,57 @@ def _memory(job: Job, width: int) -> dict[str, int]:
     `width`: bytes of a number. The sum depends on the length of the video only for samplers that hold all of it.
     """
     spec, plan = job.spec, job.plan
-    text, decoder = spec.text_encoder.parameters, spec.decoder.parameters
-    # A float32 copy of one part exists while the weights are read.
-    weights = spec.parameters - text - decoder
-    network = weights if job.order.loading.quantize else int(weights * width * 1.25)
+    parts = by_formula(spec, plan, width)
+    if job.order.loading.quantize:
+        parts["network"] //= width
+    working = max(parts.pop("denoising"), parts.pop("decoding"))
     return {
         "process": PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0),
+        # A float32 copy of one part exists while the weights are read.
+        "reading": parts["network"] // 4,
         "prompts": _prompts(job) * spec.prompt_numbers * width,
-        "text encoder": text * (spec.text_encoder.width or width),
-        "network": network,
-        "decoder": decoder * (spec.decoder.width or width),
-        "decoder's memory": spec.decoder.remembered * (spec.decoder.width or width),
+        **parts,
         "latents": plan.held_frames * _latent_bytes(job) * LATENT_COPIES,
-        "working": max(_denoising(job, width), _decoding(job, width)),
+        "working": working,
         "pixels": 2 * job.output.segment * spec.height * spec.width * 3 * job.output.scale**2,
+    }
+
+
+def by_formula(spec: VideoSpec, plan: Plan, width: int) -> dict[str, int]:
+    """Return the bytes of the weights of every part, of what the decoder remembers, and of what a batch of the plan's
+    windows takes in the network, and a latent in the decoder, worked out from the configs; `width`: of a number."""
+    text, image, decoder = spec.text_encoder, spec.image_encoder, spec.decoder
+    network = spec.parameters - text.parameters - image.parameters - decoder.parameters
+    return {
+        "text encoder": text.parameters * (text.width or width),
+        "image encoder": image.parameters * (image.width or width),
+        "network": network * width,
+        "decoder": decoder.parameters * (decoder.width or width),
+        "decoder's memory": decoder.remembered * (decoder.width or width),
+        "denoising": _denoising(spec, plan, width),
+        "decoding": _decoding(spec, plan, width),
     }
 
 
 def _beside(memory: dict[str, int]) -> dict[str, int]:
     """Take out and return what lies on the host where there is a device."""
-    return {name: memory.pop(name) for name in ("process", "pixels")}
+    return {name: memory.pop(name) for name in ("process", "reading", "pixels")}
 
 
-def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int]) -> None:
+def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], turns: int) -> None:
     """Move the parts that take turns from the memory of a device to the host's. Of those that never meet the largest
     counts, as far as it is larger than what is there after it."""
-    parts = {"none": (), "text": ("text encoder",), "model": ("text encoder", "network", "decoder")}[offload]
-    away = {name: memory[name] for name in parts}
+    alone = {"none": (), "text": ("text encoder",), "model": ("text encoder", "image encoder")}[offload]
+    in_turn = {"network": turns, "decoder": 1} if offload == "model" else {}
+    away = {name: memory[name] for name in (*alone, *in_turn)}
     if not away:
         return
     host |= away
     memory |= dict.fromkeys(away, 0)
-    if offload == "model":
-        memory |= {max(("network", "decoder"), key=away.__getitem__): max(away["network"], away["decoder"])}
-    memory["text encoder"] = max(0, away["text encoder"] - sum(memory.values()))
+    if in_turn:
+        memory |= [max((away[name] // count, name) for name, count in in_turn.items())[::-1]]
+    largest = max(alone, key=away.__getitem__)
+    memory[largest] = max(0, away[largest] - sum(memory.values()))
 
 
 def _prompts(job: Job) -> int:
@@ -132,18 +150,16 @@ def _prompts(job: Job) -> int:
     return 1 + len(job.prompts.spans(job.frames))
 
 
-def _denoising(job: Job, width: int) -> int:
+def _denoising(spec: VideoSpec, plan: Plan, width: int) -> int:
     """Return the bytes of one batch in the network; uncounted networks are video UNets in the usual proportions."""
-    spec, plan = job.spec, job.plan
     window = spec.network.working
     if window is None:
         window = math.prod(spec.latent_shape[1:]) * NUMBERS_PER_CELL
-    return plan.window_batch * window * plan.window_frames // spec.num_frames * width
+    return plan.window_batch * (window * width + spec.network.wide * 4) * plan.window_frames // spec.num_frames
 
 
-def _decoding(job: Job, width: int) -> int:
+def _decoding(spec: VideoSpec, plan: Plan, width: int) -> int:
     """Return the bytes of decoding, eight frames at a time where nobody has counted."""
-    spec, plan = job.spec, job.plan
     if spec.decoder.working is not None:
         return spec.decoder.working * (spec.decoder.width or width)
     return min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width

@@ -54,7 +54,15 @@ def load_pipeline(
     for part in configs.parts.values():
         _check_quantiser(part)
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
-    parts = {name: _load(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
+    return assembled(
+        configs,
+        family,
+        {name: load_part(part, name, family, places[name], dtype) for name, part in configs.parts.items()},
+    )
+
+
+def assembled(configs: Configs, family: Family, parts: Mapping[str, Any]) -> Any:
+    """Return the pipeline of these parts; see `load_pipeline`."""
     others = [other for part, other in family.pipeline_with.items() if part in parts]
     with quiet_libraries():
         kind = getattr(diffusers, (others or [family.pipeline])[0], None)
@@ -66,7 +74,7 @@ def load_pipeline(
     said = {name: value for name, value in configs.index.items() if name in wanted and isinstance(value, bool | float)}
     said |= dict.fromkeys(wanted.keys() & {"requires_safety_checker"}, False)
     with one_line_errors(Path(configs.where)), quiet_libraries(), warnings.catch_warnings(action="ignore"):
-        return kind(**lacking | said | parts)
+        return kind(**{**lacking, **said, **parts})
 
 
 def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: str | None = None) -> Any:
@@ -248,7 +256,8 @@ def one_line_errors(where: Path | str) -> Iterator[None]:
         raise CheckpointError(f"{where} cannot be loaded ({reason}); fetch the model again") from error
 
 
-def _load(part: Part, name: str, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
+def load_part(part: Part, name: str, family: Family, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a part of a pipeline from its folder; see `load_pipeline`."""
     assert part.folder is not None
     if name == "scheduler":
         return _scheduler(part)
@@ -257,7 +266,7 @@ def _load(part: Part, name: str, family: Family, device: torch.device, dtype: to
     if name not in family.networks:
         return tokenizer(part.folder, str(part.config["_class_name"]))
     class_name = family.networks[name]
-    dtype = _kept_dtype(class_name, dtype)
+    dtype = kept_dtype(class_name, dtype)
     if class_name == "AutoencoderKL":
         return image_decoder(part.folder, device, dtype, part.variant)
     if part.file is not None:
@@ -270,7 +279,7 @@ def _load(part: Part, name: str, family: Family, device: torch.device, dtype: to
     return network.to(device, dtype).eval().requires_grad_(False)
 
 
-def _kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
+def kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
     """Return the format of a network where it is not the model's."""
     if class_name in ("CLIPTextModel", "CLIPVisionModel", "AutoencoderKLWan"):
         # Small and run once; and as the stock pipeline advises.

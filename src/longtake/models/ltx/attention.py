@@ -47,7 +47,7 @@ class FrameText:
         texts = encoder_hidden_states.flatten(0, 1).unflatten(0, self.valid.shape) if self.text is None else self.text
 
         def attend(asked: Tensor, row: int) -> Tensor:
-            text = texts[row][None, self.valid[row]]
+            text = texts[row][self.valid[row].nonzero()[:, 0]][None]
             key, value = attn.norm_k(attn.to_k(text)), attn.to_v(text)
             return attention(asked, key.unflatten(2, (attn.heads, -1)), value.unflatten(2, (attn.heads, -1)))
 

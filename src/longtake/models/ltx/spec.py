@@ -150,6 +150,8 @@ def spec(configs: Configs) -> VideoSpec:
         prompt_tokens=text,
         prompt_numbers=text * (1 + _text_width(configs)),
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
+        # Counted on fake tensors of the released sizes, as what the decoder works with.
+        network=Part(working=extras.num_frames * cells * 25 * inner, wide=extras.num_frames * cells * 2 * inner),
         decoder=Part(
             parameters=configs.parts["vae"].parameters, remembered=remembered_numbers(layers, cells, vae.decoder_causal)
         ),

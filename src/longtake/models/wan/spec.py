@@ -202,8 +202,16 @@ def spec(configs: Configs) -> VideoSpec:
         prompt_tokens=TEXT_TOKENS,
         prompt_numbers=TEXT_TOKENS * configs.parts["text_encoder"].read(TextEncoder).d_model,
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
-        # Counted on fake tensors of the sizes of 1.3B and 14B: that many numbers for every token, all layers alike.
-        network=Part(working=extras.num_frames * tokens * (20 * inner + 2 * network.ffn_dim)),
+        image_encoder=Part(parameters=configs.parts["image_encoder"].parameters, width=4)
+        if "image_encoder" in configs.parts
+        else Part(),
+        # Counted on fake tensors of the released sizes: that many numbers for every token, in the attention of a layer
+        # or in what follows it, and beside them its own modulation.
+        network=Part(
+            working=extras.num_frames * tokens * max(20 * inner, 11 * inner + 2 * network.ffn_dim),
+            wide=extras.num_frames * tokens * 6 * inner,
+            turns=2 if "transformer_2" in configs.parts else 1,
+        ),
         decoder=_decoder(vae, configs.parts["vae"].parameters, height // stride, width // stride),
         forward_flops=extras.forward_flops or flops,
         decode_flops=extras.decode_flops,

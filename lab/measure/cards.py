@@ -1,0 +1,252 @@
+"""Which released model fits which card, counted: python -m lab measure cards [--models ...] [--no-count].
+
+The configs are those of the released folders; no weights are there. What the parts of a model take is worked out by the
+formula behind `longtake plan`, and counted on fake tensors, which have a shape and no numbers. Then, for every card and
+offload, the longest window of FIFO that fits, in latent frames up to the model's own.
+
+Not counted: memory that a kernel takes for itself, what the allocator loses to gaps, the CUDA context; weights that
+are quantised.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch._subclasses import FakeTensorMode
+from transformers import CLIPImageProcessorPil  # pyright: ignore
+
+from lab.measure.tiny import tokenizer
+from longtake.apps.generate.job import Job
+from longtake.apps.plan.costs import by_formula, estimate
+from longtake.model import VideoSpec
+from longtake.models import FAMILIES, spec_of
+from longtake.models.hub.configs import Configs, Family, Part, Shapes
+from longtake.models.hub.fake import FakeModel
+from longtake.models.hub.loading import Loading, Offload
+from longtake.report import Order
+from longtake.request import Request
+from longtake.sampler import Plan
+from longtake.samplers.fifo.plan import Fifo
+from longtake.video.formats import FORMATS
+from longtake.video.output import Output
+
+CARDS = (8, 12, 16, 24, 48, 80)
+"""Gigabytes."""
+SPARE = 0.9
+"""Of a card, what torch can have: the rest is the context, gaps and what shows the desktop."""
+OFFLOADS: tuple[Offload, ...] = ("none", "text", "model")
+
+UMT5 = {
+    "_class_name": "UMT5EncoderModel",
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "vocab_size": 256384,
+    "feed_forward_proj": "gated-gelu",
+}
+T5 = UMT5 | {"_class_name": "T5EncoderModel", "vocab_size": 32128}
+CLIP = {
+    "_class_name": "CLIPVisionModel",
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+    "projection_dim": 1024,
+}
+WAN = {"_class_name": "WanTransformer3DModel"}
+WAN_1B = WAN | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
+WAN_5B = WAN | {"in_channels": 48, "out_channels": 48, "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30}
+WAN_I2V = WAN | {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
+VACE = {"_class_name": "WanVACETransformer3DModel", "vace_in_channels": 96}
+VACE_1B = VACE | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "vace_layers": list(range(0, 30, 2))}
+WAN_VAE = {"_class_name": "AutoencoderKLWan"}
+WAN_VAE_22 = WAN_VAE | {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "latents_mean": [0.0] * 48,
+    "latents_std": [1.0] * 48,
+}
+UNIPC = {"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0, "prediction_type": "flow_prediction"}
+LTX = {"_class_name": "LTXVideoTransformer3DModel"}
+LTX_13B = LTX | {"attention_head_dim": 128, "cross_attention_dim": 4096, "num_layers": 48}
+LTX_VAE = {"_class_name": "AutoencoderKLLTXVideo"}
+LTX_VAE_97 = LTX_VAE | {
+    "down_block_types": ["LTXVideo095DownBlock3D"] * 4,
+    "block_out_channels": [128, 256, 512, 1024, 2048],
+    "layers_per_block": [4, 6, 6, 2, 2],
+    "spatio_temporal_scaling": [True, True, True, True],
+    "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+    "decoder_block_out_channels": [256, 512, 1024],
+    "decoder_layers_per_block": [5, 5, 5, 5],
+    "decoder_spatio_temporal_scaling": [True, True, True],
+    "decoder_inject_noise": [False, False, False, False],
+    "upsample_residual": [True, True, True],
+    "upsample_factor": [2, 2, 2],
+    "timestep_conditioning": True,
+}
+EULER = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+
+
+def _wan(network: dict[str, Any], vae: dict[str, Any] = WAN_VAE, **others: Any) -> dict[str, dict[str, Any]]:
+    return {"transformer": network, "vae": vae, "text_encoder": UMT5, "scheduler": UNIPC, **others}
+
+
+def _ltx(network: dict[str, Any], vae: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"transformer": network, "vae": vae, "text_encoder": T5, "scheduler": EULER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """What the folder of a model says."""
+
+    parts: dict[str, dict[str, Any]]
+    index: dict[str, Any]
+    """Of model_index.json, beside the parts."""
+
+
+RELEASED = {
+    "Wan2.1 T2V 1.3B": Released(parts=_wan(WAN_1B), index={}),
+    "Wan2.1 VACE 1.3B": Released(parts=_wan(VACE_1B), index={}),
+    "Wan2.2 TI2V 5B": Released(parts=_wan(WAN_5B, WAN_VAE_22), index={"expand_timesteps": True}),
+    "Wan2.1 T2V 14B": Released(parts=_wan(WAN), index={}),
+    "Wan2.1 I2V 14B": Released(parts=_wan(WAN_I2V, image_encoder=CLIP, image_processor={}), index={}),
+    "Wan2.2 T2V A14B": Released(parts=_wan(WAN, transformer_2=WAN), index={"boundary_ratio": 0.875}),
+    "LTX-Video 0.9.0 2B": Released(parts=_ltx(LTX, LTX_VAE), index={"_class_name": "LTXConditionPipeline"}),
+    "LTX-Video 0.9.7 13B": Released(parts=_ltx(LTX_13B, LTX_VAE_97), index={"_class_name": "LTXConditionPipeline"}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is counted."""
+
+    models: tuple[str, ...] = tuple(RELEASED)
+    count: bool = True  # on fake tensors, beside the formula; a minute or two a model
+
+
+def configs_of(name: str, **extras: Any) -> tuple[Configs, Family]:
+    """Return the configs of a released model, and the row that runs it; `extras` are what longtake.json says."""
+    released = RELEASED[name]
+    family = FAMILIES[released.parts["transformer"]["_class_name"]]
+    parts = {
+        part: Part(
+            where=f"{name}/{part}",
+            config=config,
+            shapes=partial(_shapes, json.dumps(config)) if part in family.networks else dict,
+        )
+        for part, config in (released.parts | {"tokenizer": {}}).items()
+    }
+    return Configs(name=name, where=name, index=released.index, parts=parts, extras=extras), family
+
+
+@cache
+def _shapes(told: str) -> Shapes:
+    """Return the tensors of the network of a config."""
+    config = json.loads(told)
+    kind: Any = config.pop("_class_name")
+    with FakeTensorMode():
+        if found := getattr(diffusers, kind, None):
+            network = found.from_config(config)
+        else:
+            found = getattr(transformers, kind)
+            network = found(found.config_class.from_dict(config))
+    named = {id(tensor): (key, tensor) for key, tensor in network.state_dict(keep_vars=True).items()}
+    return {key: tuple(tensor.shape) for key, tensor in named.values()}
+
+
+def fake(name: str, dtype: torch.dtype) -> FakeModel:
+    """Return a released model on fake tensors."""
+    configs, family = configs_of(name)
+    kind = configs.parts["scheduler"].config["_class_name"]
+    scheduler = getattr(diffusers, kind).from_config(dict(configs.parts["scheduler"].config))
+    others = {"tokenizer": tokenizer(), "scheduler": scheduler}
+    if "image_processor" in configs.parts:
+        others["image_processor"] = CLIPImageProcessorPil()
+    return FakeModel(configs, family, spec_of(configs, family), dtype, others)
+
+
+def plan_of(spec: VideoSpec) -> Plan:
+    """Return a plan of ten minutes by FIFO."""
+    return Fifo().plan(Request(prompts="a red car", frames=round(600 * spec.fps)), spec)
+
+
+def peak(name: str, num_frames: int, offload: Offload) -> int:
+    """Return the bytes of a GPU that a window of so many latent frames takes, by the formula."""
+    spec = spec_of(*configs_of(name, num_frames=num_frames))
+    plan = plan_of(spec)
+    order = Order(
+        model=name,
+        digest=None,
+        loading=Loading(offload=offload),
+        request=plan.request,
+        sampler=Fifo(),
+        device="cuda",
+        dtype="bfloat16",
+        output=Output(),
+    )
+    return estimate(Job(order=order, spec=spec, format=FORMATS["mp4"], plan=plan)).peak_memory_bytes
+
+
+def longest(name: str, card: int, offload: Offload) -> int:
+    """Return the longest window that fits a card; 0 for none."""
+    native = spec_of(*configs_of(name)).num_frames
+    fitting = (frames for frames in range(native, 0, -1) if peak(name, frames, offload) <= SPARE * card * 1e9)
+    return next(fitting, 0)
+
+
+def measure(chosen: Settings) -> str:
+    """Return two tables: parts by formula and as counted, and what fits where."""
+    return "\n".join([*(_parts(chosen) if chosen.count else ()), "", *_cards(chosen)])
+
+
+def counted(name: str) -> dict[str, tuple[int, int]]:
+    """Return of every part of a released model in bfloat16 what the formula says, and what is counted."""
+    spec = spec_of(*configs_of(name))
+    plan = plan_of(spec)
+    formula = by_formula(spec, plan, 2)
+    return {part: (formula[part], size) for part, size in fake(name, torch.bfloat16).counted(plan).items()}
+
+
+def _parts(chosen: Settings) -> Iterator[str]:
+    yield "| model | " + " | ".join(_PARTS) + " |"
+    yield "| --- |" + " --- |" * len(_PARTS)
+    for name in chosen.models:
+        cells = [
+            f"{size / 1e9:.2f} ({formula / size - 1:+.0%})" if size else "-" for formula, size in counted(name).values()
+        ]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+_PARTS = ("text encoder", "image encoder", "decoder", "network", "decoder's memory", "denoising", "decoding")
+
+
+def _cards(chosen: Settings) -> Iterator[str]:
+    yield "| model, its window | offload | all of it | " + " | ".join(f"{card} GB" for card in CARDS) + " |"
+    yield "| --- | --- | --- |" + " --- |" * len(CARDS)
+    for name in chosen.models:
+        native = spec_of(*configs_of(name)).num_frames
+        for offload in OFFLOADS:
+            if offload == "model" and not configs_of(name)[1].takes_turns:
+                continue
+            fits = [longest(name, card, offload) for card in CARDS]
+            yield (
+                f"| {name}, {native} | {offload} | {peak(name, native, offload) / 1e9:.1f} GB | "
+                + " | ".join(str(frames or "-") for frames in fits)
+                + " |"
+            )

@@ -1,0 +1,38 @@
+"""The formula behind a plan says of released models, whose configs are here, what is counted on fake tensors."""
+
+import pytest
+
+from lab.measure.cards import RELEASED, configs_of, counted, longest, peak
+
+BILLIONS = {
+    "Wan2.1 T2V 1.3B": 1.42,
+    "Wan2.2 TI2V 5B": 5.0,
+    "Wan2.2 T2V A14B": 2 * 14.29,
+    "LTX-Video 0.9.0 2B": 1.92,
+}
+"""Weights of the networks that denoise, as released."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BILLIONS)
+def test_plan_and_count_agree_to_a_tenth(name: str) -> None:
+    parts = counted(name)
+    assert parts["network"][1] == pytest.approx(2e9 * BILLIONS[name], rel=0.01)
+    for part, (formula, found) in parts.items():
+        assert formula == pytest.approx(found, rel=0.1), part
+
+
+@pytest.mark.slow
+def test_what_leaves_a_card_makes_room() -> None:
+    name = "Wan2.2 T2V A14B"
+    none, text, model = (peak(name, 21, offload) for offload in ("none", "text", "model"))
+    expert = 2 * 14.29e9
+    assert none - text == pytest.approx(2 * 5.68e9, rel=0.01)
+    assert text - model == pytest.approx(expert, rel=0.05), "the experts take turns"
+    assert longest(name, 24, "model") == 0 and longest(name, 80, "model") == 21
+
+
+def test_a_released_folder_is_what_its_family_reads() -> None:
+    for name in RELEASED:
+        configs, family = configs_of(name)
+        assert set(configs.parts) <= {*family.networks, *family.others}

@@ -1,0 +1,80 @@
+"""Parts that are counted on fake tensors take what they take in real ones."""
+
+import gc
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.apps.plan.costs import by_formula
+from longtake.machine import memory_now
+from longtake.model import PerFrameNoise
+from longtake.models import configs_of, load_model, model_spec
+from longtake.models.hub.fake import LiveBytes, fake_model
+from longtake.models.hub.loading import Loading
+from longtake.request import Request
+from longtake.samplers.fifo.plan import Fifo
+
+from ..ltx.ltx_fixture import tiny_ltx
+from ..wan.wan_fixture import tiny_transformer, tiny_wan
+
+
+def small_wan(parent: Path) -> Path:
+    """As wide as Wan in proportion, 1,344 tokens a window: what is counted is more than what surrounds it."""
+    sizes = {"num_attention_heads": 4, "attention_head_dim": 64, "ffn_dim": 1400}
+    extras = {"num_frames": 6, "size": [224, 256]}
+    return tiny_wan(parent, "small-wan", parts=lambda: {"transformer": tiny_transformer(**sizes)}, extras=extras)
+
+
+def small_ltx(parent: Path) -> Path:
+    folder = tiny_ltx(parent)
+    (folder / "longtake.json").write_text(json.dumps({"num_frames": 4, "size": [512, 704], "guidance": 2.0}))
+    return folder
+
+
+@pytest.fixture(params=[small_wan, small_ltx])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.param(tmp_path))
+
+
+def peak_resident() -> int:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+
+def test_what_is_counted_is_what_real_tensors_take(folder: str) -> None:
+    spec = model_spec(folder)
+    plan = Fifo().plan(Request(prompts="a", frames=200), spec)
+    counted = fake_model(*configs_of(folder, Loading()), spec, torch.float32).counted(plan)
+    formula = by_formula(spec, plan, 4)
+    for part in ("text encoder", "network", "decoder"):
+        assert counted[part] == pytest.approx(formula[part], rel=0.01), part
+    assert counted["decoder's memory"] == pytest.approx(formula["decoder's memory"], rel=0.1)
+
+    model = load_model(folder)
+    assert isinstance(model, PerFrameNoise)
+    x, levels = torch.randn(1, *spec.latent_shape), torch.full((1, spec.num_frames), 5)
+    given = model.schedule(10), model.encode(["", "a"]), torch.ones_like(levels)
+    with LiveBytes() as live, torch.inference_mode():
+        model.denoise(x, levels, *given)
+    assert live.peak == pytest.approx(counted["denoising"], rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_process_grows_by_what_is_counted(tmp_path: Path) -> None:
+    """By the kernel's own account, of a window that takes far more than an allocator keeps."""
+    folder = small_wan(tmp_path)
+    told = folder / "longtake.json"
+    told.write_text(json.dumps({"num_frames": 9, "size": [384, 512], "guidance": 1.0}))
+    spec = model_spec(str(folder))
+    plan = Fifo().plan(Request(prompts="a", frames=200), spec)
+    counted = fake_model(*configs_of(str(folder), Loading()), spec, torch.float32).counted(plan)
+    model = load_model(str(folder))
+    x, levels = torch.randn(1, *spec.latent_shape), torch.full((1, spec.num_frames), 5)
+    given = model.schedule(10), model.encode(["", "a"]), torch.ones_like(levels)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory_now()
+    model.denoise(x, levels, *given)
+    assert peak_resident() - before == pytest.approx(counted["denoising"], rel=0.1)
