@@ -18,7 +18,6 @@ from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import sampler_class
 from longtake.steer.plan import Steering, plan_extension, plan_redo
-from longtake.steer.run import begin
 from longtake.steer.video import find_video
 from longtake.typed import Flag, Setting
 from longtake.video.output import Output
@@ -132,7 +131,7 @@ def _carried_out(steering: Steering, settings: SteerSettings) -> int:
         return 0
     for line in steering_lines(steering):
         say(line)
-    outcome = run_job(job, lambda: begin(steering))
+    outcome = run_job(job, steering)
     if outcome.line:
         say(outcome.line)
     if settings.json:

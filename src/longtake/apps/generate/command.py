@@ -1,7 +1,8 @@
 """The command `longtake generate`: loads the model of a checked job, shows the progress, ends in good order."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from longtake.apps.arguments import given
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import video_settings
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
+from longtake.apps.generate.story import EditedError, Story, open_story
 from longtake.apps.plan.costs import remember_rate, work, work_per_frame
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, say, size
@@ -19,6 +21,8 @@ from longtake.models import load_model
 from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.torchrun import launched
 from longtake.report import report_path
+from longtake.steer.plan import Steering
+from longtake.steer.run import begin
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -34,7 +38,8 @@ def generate_command(arguments: Sequence[str]) -> int:
     if settings.dry_run:
         show_plan(job, plan_content(job), plan_lines(job), as_json=settings.json)
         return 0
-    outcome = run_job(job)
+    job, steering, story = open_story(job, settings.prompts)
+    outcome = run_job(job, steering, story)
     if outcome.line:
         say(outcome.line)
     if settings.json and not launched().rank:
@@ -54,8 +59,8 @@ class Outcome:
     """What was written beside the output."""
 
 
-def run_job(job: Job, begin: Callable[[], None] = lambda: None) -> Outcome:
-    """Make, continue or find finished the video of a job; `begin` comes once the model is there.
+def run_job(job: Job, steering: Steering | None = None, story: Story | None = None) -> Outcome:
+    """Make, continue or find finished the video of a job, which a steering leads to; turn with its story.
 
     Under torchrun all processes take part; the first one shows and reports.
     """
@@ -72,12 +77,19 @@ def run_job(job: Job, begin: Callable[[], None] = lambda: None) -> Outcome:
             with joined_world(hardware.device, job.split_guidance) as world:
                 model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
                 _check_weights(job, model)
-                begin()
+                if steering:
+                    begin(steering)
                 if not first:
                     generate(model, job.order.request, job.order.sampler, job.output, world)
                     return Outcome(status=0, line="", report={})
-                run = _Run(job, model, hardware, stop, world)
-                result = run.made()
+                result = None
+                while result is None:
+                    run = _Run(job, model, hardware, stop, world, story)
+                    try:
+                        result = run.made()
+                    except EditedError as edited:
+                        assert story is not None
+                        job = story.turned(edited.prompts)
         except StoppedError as stopped:
             if not first:
                 return Outcome(status=stopped.status, line="", report={})
@@ -105,8 +117,11 @@ def _check_weights(job: Job, model: VideoModel) -> None:
 class _Run:
     """What the first process shows and reports of a run."""
 
-    def __init__(self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: "World") -> None:
+    def __init__(
+        self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: "World", story: Story | None
+    ) -> None:
         self._job, self._model, self._hardware, self._stop, self._world = job, model, hardware, stop, world
+        self._story = story
         from longtake.apps.generate.display import Display
 
         self._display = Display(job.prompts, job.frames)
@@ -132,6 +147,9 @@ class _Run:
         self._frames = frames
         self._display.show(frames, doing)
         self._stop.check()
+        # What is told after an error is not a moment to turn.
+        if self._story and sys.exc_info()[0] is None:
+            self._story.check(frames)
 
     def stopped(self, stopped: StoppedError) -> Outcome:
         """Report a run that a signal has ended."""

@@ -1,0 +1,149 @@
+"""Videos that are steered from the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from longtake.apps.generate.display import Display
+from longtake.apps.steer import moment
+from longtake.errors import InputError
+from longtake.video.read import read_frames
+
+Tool = Callable[..., Any]
+MAKE = ("generate", "--model", "toy", "--sampler.partitions", "2", "--frames", "96", "--scale", "2", "-o", "a.mkv")
+STORY = (*MAKE, "--prompts", "story.txt")
+
+
+def prompts(report: str) -> dict[str, str]:
+    return json.loads(Path(report).read_text())["request"]["prompts"]
+
+
+def tell(text: str) -> None:
+    Path("story.txt").write_text(text)
+
+
+def frames_of(path: str) -> np.ndarray:
+    return np.concatenate(list(read_frames(Path(path))))
+
+
+def edited(monkeypatch: pytest.MonkeyPatch, at: int, text: str) -> None:
+    """Let somebody edit the story once so many frames are made."""
+    show = Display.show
+
+    def showing(display: Display, frames: int, doing: str) -> None:
+        show(display, frames, doing)
+        if frames == at:
+            tell(text)
+
+    monkeypatch.setattr(Display, "show", showing)
+
+
+def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> None:
+    assert longtake(*MAKE, "a red car").status == 0
+    said = longtake("extend", "a.mkv", "--frames", "32", "--dry-run", "--json")
+    steering = json.loads(said.out)["steering"]
+    assert steering["from"] == steering["states"][1]["next_frame"] == 64 and not steering["under_way"]
+    assert longtake("extend", "a.mkv", "--frames", "32").status == 0
+    assert longtake(*MAKE[:6], "128", *MAKE[7:-1], "whole.mkv", "a red car").status == 0
+    assert Path("a.mkv").read_bytes() == Path("whole.mkv").read_bytes()
+    redo = ("redo", "a.mkv", "--from", "10s", "--prompts", "a boat | a house", "-o", "b.mkv")
+    light([("extend", "a.mkv", "--frames", "9", "--dry-run"), (*redo, "--dry-run")], Path(), {"torch", "diffusers"})
+    told = longtake(*redo, "--dry-run")
+    assert "prompts  hold fully from about frame 96 on" in told.out and not Path("b.mkv").exists()
+    assert "the first 64 stay as they are stored" in told.out
+    assert longtake(*redo).status == 0
+    assert prompts("b.json") == {"0": "a red car", "80": "a boat", "104": "a house"}
+    assert np.array_equal(frames_of("b.mkv")[:80], frames_of("a.mkv")[:80])
+    again = longtake(*redo)
+    assert again.status == 0 and "already complete" in again.err
+
+
+def test_a_video_of_other_origin_goes_on_from_its_last_frames(longtake: Tool) -> None:
+    longtake(*MAKE, "a red car")
+    Path("a.mkv").rename("film.mkv")
+    on = ("extend", "film.mkv", "--frames", "8", "-o", "on.mkv")
+    assert "say with which one" in longtake(*on).err
+    ran = longtake(*on, "--model", "toy", "--sampler", "chunked", "--prompts", "a boat")
+    assert ran.status == 0 and "not the video that a longer run" in ran.err
+    assert np.array_equal(frames_of("on.mkv")[:7], frames_of("film.mkv")[-7:, ::2, ::2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extend",), "which video"),
+        (("extend", "a.mkv"), "give --frames"),
+        (("redo", "a.mkv", "--seed", "2"), "give --from"),
+        (("redo", "a.mkv", "--from", "3", "--seed", "2"), "no run of longtake"),
+        (("extend", "a.mkv", "--frames", "0"), "0 frames more"),
+        (("extend", "a.mkv", "--frames", "8", "--model", "toy"), "give --prompts"),
+        ((*MAKE, "a car", "--keep-states", "much"), "no size"),
+    ],
+)
+def test_what_is_missing_is_said(longtake: Tool, arguments: tuple[str, ...], message: str) -> None:
+    ran = longtake(*arguments)
+    assert ran.status == 2 and message in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_a_story_that_is_edited_while_its_video_is_made(longtake: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell("[0s: a red car] [6s: a blue boat]")
+    with monkeypatch.context() as patch:
+        edited(patch, 40, "[0s: a dog] [9s: a green house]")
+        ran = longtake(*STORY)
+    assert ran.status == 0 and "others hold from frame 80 on" in ran.err
+    assert prompts("a.json") == {"0": "a red car", "48": "a blue boat", "80": "a green house"}
+    assert "a green house" in Path("a.vtt").read_text()
+    assert "already complete" in longtake(*STORY).err
+    assert longtake("generate", "--from", "a.json", "-o", "again.mkv").status == 0
+    assert Path("again.mkv").read_bytes() == Path("a.mkv").read_bytes()
+
+
+def test_an_edit_that_cannot_be_read_or_changes_nothing(longtake: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell("[0s: a red car] [6s: a blue boat]")
+    with monkeypatch.context() as patch:
+        edited(patch, 24, "[0s: a red car] [6s: ")
+        ran = longtake(*STORY)
+    assert ran.status == 0 and "the edited prompts change nothing: story.txt, line 1" in ran.err
+    assert "turns" not in json.loads(Path("a.json").read_text())["request"]
+    tell("[0s: a dog] [6s: a blue boat]")
+    with monkeypatch.context() as patch:
+        edited(patch, 24, "[0s: a cat] [6s: a blue boat]")
+        assert longtake(*STORY, "--overwrite").status == 0
+    assert prompts("a.json") == {"0": "a dog", "48": "a blue boat"}
+
+
+def test_a_story_that_is_edited_after_its_run_was_stopped(longtake: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell("[0s: a red car] [6s: a blue boat]")
+    show = Display.show
+
+    def stopping(display: Display, frames: int, doing: str) -> None:
+        show(display, frames, doing)
+        if frames >= 40:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "show", stopping)
+        longtake(*STORY)
+    tell("[0s: a dog] [5s: a green house]")
+    ran = longtake(*STORY)
+    assert ran.status == 0 and "edited: what has begun stays" in ran.err
+    assert prompts("a.json") == {"0": "a red car", "48": "a green house"}
+    longtake("generate", "--from", "a.json", "-o", "again.mkv")
+    assert Path("again.mkv").read_bytes() == Path("a.mkv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "frame"), [("12s", 96), ("0.5s", 4), ("1:30", 720), ("0:01:30.5", 724), ("77", 77), ("0", 0)]
+)
+def test_moments_are_read_as_people_write_them(text: str, frame: int) -> None:
+    assert moment(text, 8.0) == frame
+
+
+@pytest.mark.parametrize("text", ["12 s", "-3", "1:5", "soon", "1e3", ""])
+def test_other_words_are_no_moments(text: str) -> None:
+    with pytest.raises(InputError, match="is no moment"):
+        moment(text, 8.0)
