@@ -1,17 +1,21 @@
 """Worker processes that stand in for the ranks of a job: started once, they run a test's function on some of them.
 
+One process imports what takes long, and the workers fork from it before it does anything else.
+
 The function is module-level, in any test module, and takes (world, *args); the tests get it by the fixture `ranks`.
 """
 
 import importlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -26,7 +30,7 @@ class Ranks:
     """A pool of workers, which start when they are first needed."""
 
     def __init__(self) -> None:
-        self._workers: list[tuple[subprocess.Popen[bytes], Connection]] = []
+        self._workers: list[tuple[int, Connection]] = []
 
     def run(self, size: int, function: Callable[..., Any], *args: Any, cfg: int = 1) -> list[Any]:
         """Return what `function(world, *args)` returns on each of `size` ranks, `cfg` of which share guidance.
@@ -71,30 +75,45 @@ class Ranks:
     def _start(self) -> None:
         # One thread each, and no network but the loopback.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        for _ in range(NUM_WORKERS):
-            ours, theirs = Pipe()
-            command = [sys.executable, __file__, str(theirs.fileno())]
-            process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+        pipes = [Pipe() for _ in range(NUM_WORKERS)]
+        places = [theirs.fileno() for _, theirs in pipes]
+        self._parent = subprocess.Popen([sys.executable, __file__, *map(str, places)], env=environment, pass_fds=places)
+        for _, theirs in pipes:
             theirs.close()
-            self._workers.append((process, ours))
-        for _, connection in self._workers:
-            # All import torch at the same time, which takes long where there are few cores.
-            assert connection.poll(4 * SECONDS) and connection.recv() == "ready"
+        for ours, _ in pipes:
+            assert ours.poll(4 * SECONDS)
+            self._workers.append((ours.recv(), ours))
 
     def close(self) -> None:
         """End the workers."""
         for process, connection in self._workers:
             connection.close()
-            process.kill()
-            process.wait()
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if self._workers:
+            self._parent.wait()
         self._workers = []
+
+
+def fork_workers(places: Sequence[int]) -> None:
+    """Be a worker for each of these descriptors; the process itself only waits for their end."""
+    import longtake.models.modelscope.model
+    import longtake.ranks.rendezvous  # noqa: F401
+
+    for place in places:
+        if not os.fork():
+            for other in set(places) - {place}:
+                os.close(other)
+            return work(Connection(place))
+    for place in places:
+        os.close(place)
+    for _ in places:
+        os.wait()
 
 
 def work(connection: Connection) -> None:
     """Be a worker until the pool closes the connection."""
-    import longtake.ranks.rendezvous  # noqa: F401
-
-    connection.send("ready")
+    connection.send(os.getpid())
     while True:
         try:
             where, place = connection.recv()
@@ -131,4 +150,4 @@ def joined(function: Callable[..., Any], place: tuple[int, int, int, str], args:
 
 
 if __name__ == "__main__":
-    work(Connection(int(sys.argv[1])))
+    fork_workers([int(place) for place in sys.argv[1:]])

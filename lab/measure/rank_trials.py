@@ -60,9 +60,9 @@ def forward_trial(world: World, trial: Trial, repeats: int) -> dict[str, list[fl
     own of its share's length, so that nothing is sent; and what this process waited for and sent together."""
     torch.manual_seed(0)
     unet = build_unet(SIZES).eval()
-    together, alone = _forward(unet, trial, world.clip), _forward(unet, trial, Group())
+    together, alone = forward_call(unet, trial, world.clip), forward_call(unet, trial, Group())
     own = replace(trial, frames=trial.frames // world.size, clips=trial.clips // world.size)
-    apart = _forward(unet, own, Group())
+    apart = forward_call(unet, own, Group())
     together()
     apart()
     if world.rank == 0:
@@ -140,7 +140,7 @@ def _fifo_calls(model: PerFrameNoise, plan: FifoPlan, world: World) -> tuple[Cal
     return denoise, lambda: next(stream)
 
 
-def _forward(unet: Any, trial: Trial, group: Group) -> Callable[[], Tensor]:
+def forward_call(unet: Any, trial: Trial, group: Group) -> Callable[[], Tensor]:
     """Return a call that sends the frames of one process through the network."""
     mixer = trial.mixer(group)
     generator = torch.Generator().manual_seed(1)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from lab.measure.rank_trials import CELLS, PADDING, SIZES, TOP_K, Trial, forward_trial
+from lab.measure.rank_trials import CELLS, PADDING, SIZES, TOP_K, Trial, forward_call, forward_trial
 from lab.measure.scaling import fit_link, simulated_tables
 from longtake.models.modelscope.spec import temporal_layers
 from longtake.models.toy import Toy
@@ -29,9 +29,25 @@ FIFO = Fifo(partitions=2)
 )
 def test_a_forward_sends_what_is_predicted(ranks: Any, num_ranks: int, frames: int, compat: bool) -> None:
     trial = Trial(frames=frames, clips=num_ranks, compat=compat)
-    taken = ranks.run(num_ranks, forward_trial, trial, 1)
-    assert [sent["messages"][0] for sent in taken] == [sent.messages for sent in predicted(trial, num_ranks)]
-    assert [sent["bytes"][0] for sent in taken] == [sent.bytes for sent in predicted(trial, num_ranks)]
+    told = [(sent.messages, sent.bytes) for sent in predicted(trial, num_ranks)]
+    assert ranks.run(num_ranks, forward, trial) == told
+
+
+@torch.inference_mode()
+def forward(world: World, trial: Trial) -> tuple[int, int]:
+    """Send a video through the network once; return what this process sent."""
+    forward_call(build_unet(SIZES).eval(), trial, world.clip)()
+    return world.clip.traffic.messages, world.clip.traffic.bytes
+
+
+def test_a_trial_counts_one_forward_and_times_it(ranks: Any) -> None:
+    trial = Trial(frames=16, clips=2, compat=False)
+    taken = ranks.run(2, forward_trial, trial, 1)
+    assert [(sent["messages"][0], sent["bytes"][0]) for sent in taken] == [
+        (sent.messages, sent.bytes) for sent in predicted(trial, 2)
+    ]
+    assert [len(sent["alone"]) for sent in taken] == [1, 0]
+    assert all(len(sent[kind]) == 1 for sent in taken for kind in ("apart", "together", "waiting"))
 
 
 def test_the_short_video_stays_within_its_budget() -> None:
