@@ -301,7 +301,8 @@ def part_folders(folder: Path, family: Family) -> dict[str, Path]:
         holding = [place / part for place in places if (place / part).is_dir()]
         if not holding:
             wanted = ", ".join((*family.networks, *family.others))
-            raise CheckpointError(f"{folder / part} is missing; the folder must hold {wanted}")
+            elsewhere = f", or {EXTRAS} name a folder that does (shared)" if shared is None else ""
+            raise CheckpointError(f"{folder / part} is missing; the folder must hold {wanted}{elsewhere}")
         parts[part] = holding[0]
     return parts
 
@@ -322,7 +323,7 @@ def _sibling(folder: Path, shared: Any) -> Path:
         raise CheckpointError(f"{folder / EXTRAS}: shared cannot be {shared!r}; fetch the model again")
     sibling = folder.resolve().parent / plain_name(shared.removeprefix("../"), folder / EXTRAS)
     if not sibling.is_dir():
-        raise CheckpointError(f"{sibling} is missing; {folder} shares parts with it")
+        raise CheckpointError(f"{sibling} is missing; {folder / EXTRAS} shares parts with it")
     return sibling
 
 

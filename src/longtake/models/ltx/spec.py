@@ -123,7 +123,7 @@ def spec(configs: Configs) -> VideoSpec:
         raise configs.parts["transformer"].error("longtake runs LTX with patch_size 1 and patch_size_t 1")
     if network.in_channels != vae.latent_channels:
         raise configs.parts["transformer"].error(
-            f"in_channels {network.in_channels} does not fit the {vae.latent_channels} channels of the latents"
+            f"in_channels {network.in_channels} does not fit the {vae.latent_channels} channels of the latents (vae)"
         )
     unit, timing = vae.unit, Timing(stride=vae.stride)
     height, width = configs.picture_size(extras, unit)
