@@ -98,9 +98,17 @@ def _ltx2(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     return flow.transpose(1, 2).unflatten(2, (frames, height, width))
 
 
+def _svd(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    given = torch.cat([x, torch.zeros_like(x)], dim=1).transpose(1, 2)
+    seen = torch.zeros(len(x), 1, pipeline.image_encoder.config.projection_dim)
+    told = pipeline._get_add_time_ids(6, 127, 0.02, x.dtype, len(x), 1, False)
+    return pipeline.unet(given, timestep, seen, told).sample.transpose(1, 2)
+
+
 STOCK: dict[str, Call] = {
     "UNet3DConditionModel": _unet,
     "UNetMotionModel": _motion,
+    "UNetSpatioTemporalConditionModel": _svd,
     "LatteTransformer3DModel": _latte,
     "WanTransformer3DModel": _wan,
     "WanVACETransformer3DModel": _vace,

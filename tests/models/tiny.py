@@ -32,6 +32,7 @@ from longtake.models import MODELS
 
 from .black_box.fixture import tiny_cogvideox
 from .ltx.ltx_fixture import tiny_ltx, tiny_ltx2
+from .svd.svd_fixture import tiny_svd
 from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_skyreels, tiny_vace, tiny_wan
 from .wan_pictures.fixture import tiny_wan_pictures
 
@@ -266,6 +267,7 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "LTXVideoTransformer3DModel": tiny_ltx,
     "LTX2VideoTransformer3DModel": tiny_ltx2,
     "AnimateDiffSparseControlNetPipeline": tiny_sparsectrl,
+    "UNetSpatioTemporalConditionModel": tiny_svd,
     "UNetMotionModel": partial(tiny_animatediff, merged=True),
     "UNet2DConditionModel": partial(tiny_animatediff, merged=False),
     # One as small as can be is part of the package.

@@ -163,6 +163,17 @@ FAMILIES: dict[str, Family] = {
         pipeline="AnimateDiffPipeline",
         networks=TEXT_TO_VIDEO | {"unet": "UNet2DConditionModel", "motion_adapter": "MotionAdapter"},
     ),
+    "UNetSpatioTemporalConditionModel": Family(
+        room="longtake.models.svd",
+        models="Stable Video Diffusion",
+        pipeline="StableVideoDiffusionPipeline",
+        networks={
+            "unet": "UNetSpatioTemporalConditionModel",
+            "vae": "AutoencoderKLTemporalDecoder",
+            "image_encoder": "CLIPVisionModelWithProjection",
+        },
+        others=("scheduler", "feature_extractor"),
+    ),
     "PvdmPipeline": Family(
         room="longtake.models.pvdm",
         models="PVDM",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -38,7 +38,7 @@ def decode_frames(autoencoder: AutoencoderKL, latents: LatentFrames) -> Pixels:
     return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1)
 
 
-def encode_frames(autoencoder: AutoencoderKL, frames: Pixels) -> LatentFrames:
+def encode_frames(autoencoder: AutoencoderKL | AutoencoderKLTemporalDecoder, frames: Pixels) -> LatentFrames:
     """Return the mean of each frame's latents, scaled to unit variance."""
     vae: Any = autoencoder
     pixels = (frames * 2 - 1).to(vae.device, vae.dtype)

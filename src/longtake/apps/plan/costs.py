@@ -176,7 +176,8 @@ def _disk(job: Job) -> dict[str, int]:
     content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
-    queue, decoder = (number * _latent_bytes(job) for number in (job.plan.held_frames, spec.decoder_history))
+    history = min(spec.decoder_history, spec.timing.latent_frames(frames))
+    queue, decoder = (number * _latent_bytes(job) for number in (job.plan.held_frames, history))
     waiting = job.output.segment * spec.height * spec.width * 3
     state = queue + decoder + waiting
     kept = min(frames // job.output.segment, MOST, job.output.keep_states // state) if pieces_of(job.plan) else 0

@@ -43,6 +43,8 @@ SINGLE = (
 """Networks that diffusers reads of a file by itself."""
 MOST = {"layers|depth|blocks": 500, "timesteps": 10**5, "length|seq_len|position": 2**20, "": 10**8}
 """The most that a count in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
+WHOLE_STREAM = 2**16
+"""`VideoSpec.decoder_history` of a decoder that takes all latents of a stream together: all are kept."""
 Count = Annotated[int, Ge(1)]
 Length = Annotated[int, Ge(1), Le(2**16)]
 """Of a table of positions, which is filled as soon as a network is made."""

@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves
 from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
-from longtake.models.hub.configs import Configs, Family
-from longtake.models.hub.load import assembled, kept_dtype, load_part
+from longtake.models.hub.configs import WHOLE_STREAM, Configs, Family
+from longtake.models.hub.load import assembled, diffusers_class, kept_dtype, load_part
 from longtake.models.hub.offload import HOST
 from longtake.sampler import Plan
 
@@ -86,7 +86,7 @@ class FakeModel:
     def _network(self, configs: Configs, family: Family, name: str) -> nn.Module:
         class_name, part = family.networks[name], configs.parts[name]
         config = {key: value for key, value in part.config.items() if not key.startswith("_")}
-        library, kind = diffusers, getattr(diffusers, class_name, None)
+        library, kind = diffusers, diffusers_class(class_name)
         if kind is None:
             library, kind = transformers, getattr(transformers, class_name, None)
         if kind is None:
@@ -127,10 +127,15 @@ class FakeModel:
 
     def decoding(self) -> tuple[int, int]:
         """Return the bytes that it takes to decode a latent once the decoder remembers all that it can, beside these;
-        and what it remembers."""
-        channels, _, *cells = self.spec.latent_shape
+        and what it remembers. Of one that keeps all latents, those of a window, decoded together."""
+        channels, window, *cells = self.spec.latent_shape
+        is_whole = self.spec.decoder_history >= WHOLE_STREAM
         with self.mode:
-            latent = torch.empty(channels, 1, *cells)
+            latent = torch.empty(channels, window if is_whole else 1, *cells)
+        if is_whole:
+            with LiveBytes() as live, torch.inference_mode():
+                self.model.decode(latent, None, last=True)
+            return live.peak, 0
         state, remembered, working = None, -1, 0
         # One count of all calls, since what a call takes the place of is freed in it.
         with LiveBytes() as live, torch.inference_mode():

@@ -271,7 +271,7 @@ def load_part(part: Part, name: str, family: Family, device: torch.device, dtype
         return image_decoder(part.folder, device, dtype, part.variant)
     if part.file is not None:
         return single_file(getattr(diffusers, class_name), part, dtype).to(device)
-    if kind := getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None):
+    if kind := diffusers_class(class_name):
         return library_part(kind, part.folder, name, dtype, part.variant).to(device)
     if kind := getattr(transformers, class_name, None):
         return text_encoder(kind, part.folder, dtype, part.variant).to(device)
@@ -279,9 +279,14 @@ def load_part(part: Part, name: str, family: Family, device: torch.device, dtype
     return network.to(device, dtype).eval().requires_grad_(False)
 
 
+def diffusers_class(class_name: str) -> Any:
+    """Return a class of diffusers; None for a name that it does not have."""
+    return getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None)
+
+
 def kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
     """Return the format of a network where it is not the model's."""
-    if class_name in ("CLIPTextModel", "CLIPVisionModel", "AutoencoderKLWan"):
+    if class_name in ("CLIPTextModel", "CLIPVisionModel", "AutoencoderKLWan", "AutoencoderKLTemporalDecoder"):
         # Small and run once; and as the stock pipeline advises.
         return torch.float32
     # T5 overflows in float16.

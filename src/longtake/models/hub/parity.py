@@ -137,7 +137,7 @@ def _ours(
         levels = torch.full(frames if isinstance(model, PerFrameNoise) else (1,), level, device=model.device)
         return model.denoise(x, levels, schedule, condition, rows)
     if not isinstance(model, Infill):
-        raise NotComparedError("its network is shown pictures before the window, which the pipeline makes its own way")
+        raise NotComparedError("the pipeline of diffusers draws noise of its own into the picture that it is shown")
     return model.denoise_between(x, torch.tensor([level], device=model.device), schedule, condition, rows, known)
 
 
