@@ -103,7 +103,9 @@ def _stock(model: VideoModel, class_name: str) -> Any:
     if model.spec.drops_sound:
         raise NotComparedError("the pipeline of diffusers makes a picture that hears its sound, which is not made here")
     kind = getattr(diffusers, class_name, None) or type(own)
-    if isinstance(own, kind):
+    needs = inspect.signature(kind.__call__).parameters
+    lacks_picture = "image" in needs and needs["image"].default is inspect.Parameter.empty
+    if isinstance(own, kind) or (lacks_picture and not model.spec.needs_pictures):
         return own
     wanted = inspect.signature(kind.__init__).parameters
     said = {name: value for name, value in own.config.items() if isinstance(value, bool | float)}
@@ -203,8 +205,9 @@ def _answering(network: nn.Module, x: Tensor, timestep: float) -> Iterator[None]
         # Pipelines hand on the format of their text encoder, which may be another than the network's.
         call.arguments |= {name: value.to(x.dtype) for name, value in call.arguments.items() if _is_float(value)}
         call.arguments[sample] = _as_theirs(x, theirs)
-        # Some pipelines hand on whole numbers.
-        call.arguments["timestep"] = torch.full(at.shape, timestep, device=theirs.device)
+        # Schedulers may keep whole numbers, and ours need be none.
+        kind = at.dtype if timestep.is_integer() else torch.promote_types(at.dtype, torch.float32)
+        call.arguments["timestep"] = torch.full_like(at, timestep, device=theirs.device, dtype=kind)
         return call.args, call.kwargs
 
     def after(module: nn.Module, given: Any, answer: Any) -> None:
