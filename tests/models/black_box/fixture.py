@@ -9,27 +9,34 @@ import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
     AutoencoderKLMochi,
+    ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
 )
 from transformers import (
+    ByT5Tokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
     LlamaConfig,
     LlamaModel,
+    Qwen2_5_VLTextModel,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 
 
 def t5_tokenizer() -> T5TokenizerFast:
@@ -159,3 +166,46 @@ def tiny_mochi(root: Path) -> Path:
     ).save_pretrained(root / "mochi")
     (root / "mochi" / "longtake.json").write_text(json.dumps({"num_frames": 7, "size": [16, 32]}))
     return root / "mochi"
+
+
+def tiny_hunyuan15(root: Path) -> Path:
+    """HunyuanVideo 1.5's layout, whose guidance is a part of its own. 5 frames of 32 x 64 pixels."""
+    torch.manual_seed(3)
+    tokenizer, bytes_tokenizer = t5_tokenizer(), ByT5Tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    qwen = Qwen2_5_VLTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        rope_scaling={"rope_type": "default", "mrope_section": [1, 1, 2]},
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        num_layers=2,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        text_embed_2_dim=16,
+        image_embed_dim=8,
+        rope_axes_dim=(4, 4, 4),
+        task_type="t2v",
+    )
+    HunyuanVideo15Pipeline(
+        tokenizer=tokenizer,
+        text_encoder=Qwen2_5_VLTextModel(qwen).eval(),
+        tokenizer_2=bytes_tokenizer,
+        text_encoder_2=t5(len(bytes_tokenizer)),
+        vae=AutoencoderKLHunyuanVideo15(latent_channels=4, block_out_channels=(8,) * 5, layers_per_block=1),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        guider=ClassifierFreeGuidance(guidance_scale=6.0),
+    ).save_pretrained(root / "hunyuan15")
+    return root / "hunyuan15"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from longtake.samplers.planning import checked_plan, plan_warnings
 from longtake.video.output import Output
 
 from ...forked import in_child
-from .fixture import tiny_cogvideox, tiny_hunyuan, tiny_mochi
+from .fixture import tiny_cogvideox, tiny_hunyuan, tiny_hunyuan15, tiny_mochi
 
 TINY: dict[str, Callable[[Path], Path]] = {
     "cogvideox": tiny_cogvideox,
@@ -127,6 +128,21 @@ def test_the_plan_counts_the_evaluations_of_the_network(name: str, folders: dict
     chunks(model, request := asked(name, picture))
     handle.remove()
     assert checked_plan(model.spec, request, Chunked()).forwards == sum(seen)
+
+
+def test_guidance_that_is_a_part_is_set_and_counted(tmp_path: Path) -> None:
+    folder = tiny_hunyuan15(tmp_path)
+    spec = model_spec(str(folder))
+    assert (spec.num_frames, spec.height, spec.width, spec.guidance) == (121, 480, 848, 6.0)
+    (folder / "longtake.json").write_text('{"num_frames": 5, "size": [32, 64]}')
+    model, seen = Recording(load_model(str(folder))), []
+    handle = model.within.transformer.register_forward_pre_hook(lambda module, args: seen.append(1))
+    request = Request(prompts=PromptTimeline.constant("a car"), frames=5, steps=2, guidance=3.0)
+    (made,) = chunks(model, request)
+    handle.remove()
+    assert checked_plan(model.spec, request, Chunked()).forwards == len(seen) == 4
+    assert model.within.guider.guidance_scale == 3.0 and "guidance_scale" not in model.calls[0]
+    assert not np.array_equal(made.frames, chunks(model, replace(request, guidance=6.0))[0].frames)
 
 
 def test_killed_in_the_middle_the_same_call_ends_in_the_same_bytes(

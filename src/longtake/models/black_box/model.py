@@ -44,8 +44,8 @@ class BlackBox(WholeClips):
         if known is not None:
             pictures = [Image.fromarray(frame) for frame in to_uint8(known.transpose(0, 1))]
             given |= {"image": pictures[-1]} if len(pictures) == 1 and "image" in takes else {"video": pictures}
-        if "guider" in self.pipeline.components:
-            self.pipeline.guider.guidance_scale = given.pop("guidance_scale")
+        if (guider := self.pipeline.components.get("guider")) is not None:
+            guider.guidance_scale = given.pop("guidance_scale")
         self.pipeline.set_progress_bar_config(disable=True)
         try:
             # Clips are many, and each would say the same.

@@ -34,8 +34,10 @@ PACKAGES = {"Cosmos": "cosmos_guardrail"}
 RATES = {"CogVideoX": 8.0, "EasyAnimate": 8.0, "Allegro": 15.0, "Sana": 16.0, "AnyFlow": 16.0, "Mochi": 30.0}
 """Frames per second of released models, by how the names of their pipelines begin."""
 USUAL_RATE = 24.0
-SIZES = {"Mochi": (480, 848), "HunyuanVideo15": (368, 640)}
+SIZES = {"Mochi": (480, 848)}
 """Height and width of released models, where neither a call nor a config says them."""
+TARGETS = {640: (480, 848), 960: (720, 1280)}
+"""Those of HunyuanVideo 1.5, by the target size of its network, for the aspect that its pipeline takes by default."""
 
 
 OFFERS = (
@@ -60,6 +62,7 @@ class Network:
     sample_width: Count | None = None
     sample_size: Count | tuple[Count, Count] | None = None
     sample_frames: Count | None = None
+    target_size: Count | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -176,15 +179,15 @@ def _value(node: ast.expr) -> Any:
 
 def _refused(name: str, call: Mapping[str, Any]) -> str | None:
     """Return why a pipeline cannot be run as a whole."""
-    if not any(length in call for length in LENGTHS):
-        return "makes no videos, or as long ones as it is given: it takes no num_frames"
-    if lacking := [argument for argument in NEEDED if argument not in call]:
-        return f"takes no {lacking[0]}, by which longtake would run it as a whole"
     wanted = [
         argument for argument, default in call.items() if default is REQUIRED and argument not in ("prompt", "image")
     ]
     if steered := [argument for argument in (*STEERING, *wanted) if argument in call]:
         return f"is steered by {steered[0]}, which longtake does not have"
+    if not any(length in call for length in LENGTHS):
+        return "makes no videos, or as long ones as it is given: it takes no num_frames"
+    if lacking := [argument for argument in NEEDED if argument not in call]:
+        return f"takes no {lacking[0]}, by which longtake would run it as a whole"
     for start, package in PACKAGES.items():
         if name.startswith(start) and importlib.util.find_spec(package) is None:
             return f"diffusers makes with the package {package} only, which is not installed; pip install {package}"
@@ -216,6 +219,7 @@ def _size(name: str, call: Mapping[str, Any], read: Network, configs: Configs) -
     if isinstance(call.get("height"), int) and isinstance(call.get("width"), int):
         return [call["height"], call["width"]]
     known = next((size for start, size in SIZES.items() if name.startswith(start)), None)
+    known = known or TARGETS.get(read.target_size or 0)
     if known or not read.size or "vae" not in configs.parts:
         return None if known is None else list(known)
     stride = 2 ** (len(configs.parts["vae"].read(Autoencoder).block_out_channels) - 1)
