@@ -10,6 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from longtake.apps.generate.job import Job, make_job
+from longtake.apps.generate.settings import video_settings
+from longtake.apps.plan.costs import estimate, settled_offload
+from longtake.errors import InputError
 from longtake.models import load_model
 from longtake.video.read import read_frames
 from tests.models.tiny import TINY
@@ -57,6 +61,25 @@ def test_a_revision_and_a_variant_are_in_the_report_and_are_repeated(
     assert Path("plain.mkv").read_bytes() != Path("half.mkv").read_bytes()
 
 
+def test_auto_takes_the_first_offload_that_the_plan_says_fits(wan: Path, tiny: Path) -> None:
+    def taken(folder: Path, free: int) -> Any:
+        settings = video_settings(["a", "--model", str(folder), "--offload", "auto", "--dtype", "float32"])
+        return settled_offload(make_job(settings, ["--model"]), "cuda", free).order.loading.offload
+
+    needs = [estimate(made_job(wan, offload)).peak_memory_bytes for offload in ("none", "text", "model")]
+    assert [taken(wan, need) for need in needs] == ["none", "text", "model"]
+    assert taken(tiny, 10**12) == "none"
+    with pytest.raises(InputError, match="100 bytes are free on cuda, and the plan needs more with every --offload"):
+        taken(wan, 100)
+
+
+def made_job(folder: Path, offload: str) -> Job:
+    settings = video_settings(
+        ["a", "--model", str(folder), "--offload", offload, "--dtype", "float32", "--device", "cuda"]
+    )
+    return make_job(settings, ["--model"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -82,7 +105,16 @@ def test_a_plan_says_what_offloading_saves(longtake: Callable[..., Any], wan: Pa
         return json.loads(longtake("plan", "a", "--model", str(wan), "--json", "--dtype", "float32", *more).out)
 
     held, text = planned("--device", "cuda", "--offload", "none"), planned("--device", "cuda")
-    model, cpu = planned("--offload", "model"), planned()
+    model, group, cpu = planned("--offload", "model"), planned("--offload", "group"), planned()
+    assert (
+        text["offload_traffic_bytes"] == 2 * 2 * text["host_by_part"]["text encoder"] < model["offload_traffic_bytes"]
+    )
+    assert held["offload_traffic_bytes"] == cpu["offload_traffic_bytes"] == 0
+    # Both blocks of this network are in at once.
+    assert group["memory_by_part"]["network"] == held["memory_by_part"]["network"] == group["host_by_part"]["network"]
+    calls = group["forwards"] // group["window_batch"]
+    network = group["host_by_part"]["network"]
+    assert group["offload_traffic_bytes"] == text["offload_traffic_bytes"] + calls * network
     assert (held["offload"], text["offload"], model["offload"], cpu["offload"]) == ("none", "text", "model", "none")
     assert held["peak_memory_bytes"] == text["peak_without_offload_bytes"] == model["peak_without_offload_bytes"]
     assert held["peak_memory_bytes"] > text["peak_memory_bytes"] > model["peak_memory_bytes"]
@@ -91,7 +123,8 @@ def test_a_plan_says_what_offloading_saves(longtake: Callable[..., Any], wan: Pa
     for plan in (held, text, model, cpu):
         assert sum(plan["memory_by_part"].values()) == plan["peak_memory_bytes"]
     lines = longtake("plan", "a", "--model", str(wan), "--device", "cuda").out
-    assert "offload  the text encoder comes in when it is called; with --offload none" in lines
+    assert "offload  the text encoder comes in when it is called, " in lines
+    assert " at most come and go; with --offload none " in lines
 
 
 @pytest.mark.parametrize(
@@ -99,6 +132,10 @@ def test_a_plan_says_what_offloading_saves(longtake: Callable[..., Any], wan: Pa
     [
         (("--compile", "--sampler", "video-infinity"), "--compile does not fit video-infinity"),
         (("--attention-backend", "flex", "--sampler", "video-infinity"), "--attention-backend does not fit"),
+        (("--offload", "auto", "--device", "cpu"), "--offload auto has no effect on a CPU"),
+        (("--offload", "group", "--sampler", "video-infinity"), "--offload group does not fit video-infinity"),
+        (("--offload", "group", "--quantize", "int8"), "does not fit --quantize int8"),
+        (("--compile", "--offload", "group"), "--compile does not fit --offload group"),
         (("--compile", "--offload", "model"), "--compile does not fit --offload model"),
         (("--offload", "text", "--device", "cpu"), "--offload text has no effect on a CPU"),
         (("--offload", "model", "--sampler", "video-infinity"), "--offload model does not fit video-infinity"),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from longtake._generate import generate
 from longtake.apps.arguments import parse_arguments
+from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
@@ -54,6 +55,7 @@ def batch_command(arguments: Sequence[str]) -> int:
         raise InputError("a batch is made by one process; start several with an -o of their own, without torchrun")
     first, orders = _orders(settings)
     hardware = choose_hardware(first.order.device, first.order.dtype, first.spec.released)
+    first = settled(first, hardware)
     for line in (f"device   {hardware.reason}", *(f"warning: {warning}" for warning in first.warnings)):
         say(line)
     with stoppable() as stop:

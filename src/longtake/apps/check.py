@@ -4,13 +4,15 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from longtake import __version__
 from longtake._generate import stream
 from longtake.apps.arguments import parse_arguments
+from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_loading
 from longtake.apps.generate.settings import Weights
 from longtake.apps.plan.costs import estimate
@@ -106,16 +108,21 @@ def _content(settings: CheckSettings, spec: VideoSpec, hardware: Hardware) -> di
 
 
 def _answers(settings: CheckSettings, spec: VideoSpec, hardware: Hardware) -> Iterator[tuple[str, Answer]]:
-    begin = time.monotonic()
+    begin, loading, job, unfit = time.monotonic(), settings.loading, None, ""
     try:
-        model = load_model(settings.model, hardware.device, hardware.dtype, **settings.loading.told)
+        job = _job(settings, spec, hardware)
+        loading = job.order.loading
+    except CapabilityError as error:
+        unfit = str(error)
+    try:
+        model = load_model(settings.model, hardware.device, hardware.dtype, **loading.told)
     except LongtakeError as error:
         yield "loads", _failed(error)
         return
     weights = f"{spec.parameters / 1e6:.1f} M weights, {hardware.reason}, {duration(time.monotonic() - begin)}"
     yield "loads", ("ok", f"{spec.name}: {weights}", {"digest": model.digest})
     # Before the others, whose own memory would count.
-    yield "memory", _answer(lambda: _memory(model, hardware))
+    yield "memory", ("skipped", unfit, {}) if job is None else _answer(partial(_memory, model, job))
     yield "network", _answer(lambda: _network(model, settings, hardware.dtype_name))
     yield "decoder", _answer(lambda: _decoder(model))
 
@@ -136,30 +143,39 @@ def _failed(error: Exception) -> Answer:
     return "failed", line[:300], {"traceback": "".join(traceback.format_exception(error))}
 
 
-def _memory(model: VideoModel, hardware: Hardware) -> Answer:
+def _job(settings: CheckSettings, spec: VideoSpec, hardware: Hardware) -> Job:
+    """Return the video of one window, with --offload auto settled for it. Raises CapabilityError for a model that
+    `chunked` cannot run."""
+    frames = spec.timing.pixel_frames(spec.num_frames)
+    prompts, steps = PromptTimeline.constant("a red car"), len(spec.sigmas) or STEPS
+    request, sampler = Request(prompts=prompts, frames=frames, steps=steps), Chunked()
+    order = Order(
+        model=canonical(settings.model),
+        digest=None,
+        loading=settings.loading,
+        request=request,
+        sampler=sampler,
+        device=hardware.device,
+        dtype=hardware.dtype_name,
+        output=Output(),
+    )
+    plan = checked_plan(spec, request, sampler)
+    return settled(Job(order=order, spec=spec, format=FORMATS["mp4"], plan=plan), hardware)
+
+
+def _memory(model: VideoModel, job: Job) -> Answer:
     """Make one window, and compare the most memory that it took with what the plan says of it."""
     import torch
 
-    if model.spec.call is not None:
-        raise CapabilityError("what the pipeline of such a model works with is not counted, so nothing to compare")
-    spec, on_gpu = model.spec, hardware.device.startswith("cuda")
-    frames = spec.timing.pixel_frames(spec.num_frames)
-    request, sampler = (
-        Request(prompts=PromptTimeline.constant("a red car"), frames=frames, steps=len(spec.sigmas) or STEPS),
-        Chunked(),
-    )
-    order = Order.of(model, checked_plan(spec, request, sampler), Output())
-    order = replace(order, device=hardware.device, dtype=hardware.dtype_name)
-    job = Job(order=order, spec=spec, format=FORMATS["mp4"], plan=checked_plan(spec, request, sampler))
-    begin = time.monotonic()
-    made = sum(map(len, stream(model, request, sampler)))
-    seconds = time.monotonic() - begin
-    costs = estimate(job)
+    begin, device = time.monotonic(), job.order.device
+    made = sum(map(len, stream(model, job.order.request, job.order.sampler)))
+    seconds, costs = time.monotonic() - begin, estimate(job)
     planned = costs.peak_memory_bytes
-    taken = torch.cuda.max_memory_allocated(hardware.device) if on_gpu else peak_memory()
+    taken = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else peak_memory()
     line = f"{size(taken)} at most, planned {size(planned)}: one window of {made} frames in {duration(seconds)}"
     figures = {"memory_bytes": taken, "planned_bytes": planned, "by_part": costs.memory_by_part, "frames": made}
-    return "ok" if taken <= MORE * planned + SLACK and made == frames else "failed", line, figures
+    is_well = taken <= MORE * planned + SLACK and made == job.frames
+    return "ok" if is_well else "failed", line, figures
 
 
 def _network(model: VideoModel, settings: CheckSettings, dtype: str) -> Answer:

@@ -242,9 +242,13 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
 
     from longtake.models.hub.load import load_pipeline
     from longtake.models.hub.lora import fuse, read_changes
-    from longtake.models.hub.offload import HOST, Turns, rests_on_host, take_turns
+    from longtake.models.hub.offload import HOST, Turns, come_in_blocks, rests_on_host, take_turns
     from longtake.models.hub.quantise import DENOISERS, attend_by, quantise, quantised_parts
 
+    if loading.offload == "auto":
+        raise InputError(
+            "offload 'auto' is settled by a command, which knows its plan; give none, text, model or group"
+        )
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
     spec = spec_of(configs, family)
@@ -257,6 +261,8 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         attend_by(network, str(loading.attention_backend))
     for part in quantised:
         quantise(getattr(pipeline, part), loading.quantize).to(HOST if rests_on_host(part, offload) else device)
+    for network in denoisers if offload == "group" else ():
+        come_in_blocks(network, torch.device(device))
     model = named(f"{family.room}.model:wrap")(pipeline, spec, configs)
     take_turns(pipeline, [name for name in family.networks if name in configs.parts], offload, Turns(model.device))
     for network in denoisers if loading.compile else ():
@@ -352,17 +358,22 @@ def _check_loading(loading: Loading, family: Family) -> None:
             f"--offload {loading.offload} does not fit {family.models}, whose call moves its parts itself; leave it "
             "out, or offload the pipeline by diffusers and give it to longtake.from_pipe"
         )
-    if loading.offload == "model" and not family.takes_turns:
+    if loading.offload in ("model", "group") and not family.takes_turns:
         raise InputError(
-            f"--offload model does not fit {family.models}, whose layers are called one by one; use --offload text"
+            f"--offload {loading.offload} does not fit {family.models}, whose layers are called one by one; "
+            "use --offload text"
         )
+    if loading.offload == "group" and loading.quantize == "int8":
+        raise InputError("--offload group does not fit --quantize int8, whose weights do not move by blocks; use fp8")
     for option, value in (("--compile", loading.compile), ("--attention-backend", loading.attention_backend)):
         if value and not family.compiles:
             raise InputError(
                 f"{option} does not fit {family.models}, whose network is not run as diffusers wrote it; leave it out"
             )
-    if loading.compile and loading.offload == "model":
-        raise InputError("--compile does not fit --offload model, which moves the network between its calls; use text")
+    if loading.compile and loading.offload in ("model", "group"):
+        raise InputError(
+            f"--compile does not fit --offload {loading.offload}, which moves the network between its calls; use text"
+        )
 
 
 def _check_unused(name: str, told: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 import longtake
 from longtake import Request, stream
 from longtake.errors import InputError
-from longtake.models import load_model
-from longtake.models.hub.offload import HOST, Turns, take_turns
+from longtake.models import family_of, load_model, model_spec
+from longtake.models.hub.configs import read_configs
+from longtake.models.hub.find import find
+from longtake.models.hub.load import load_pipeline
+from longtake.models.hub.offload import HOST, Turns, come_in_blocks, take_turns
 from longtake.samplers.fifo.plan import Fifo
 
 DEVICE = torch.device("cuda")
@@ -118,8 +122,47 @@ def test_the_decoder_of_a_pipeline_that_diffusers_offloads_comes_in(wan_folder: 
     assert all(torch.equal(one, other) for one, other in zip(frames(model), expected, strict=True))
 
 
+AT_REST = {
+    "none": {"transformer", "vae", "text_encoder"},
+    "text": {"transformer", "vae"},
+    "model": {"transformer"},
+    "group": {"vae"},
+}
+
+
+@pytest.mark.parametrize("offload", AT_REST)
+def test_bytes_at_rest_on_the_device_are_those_of_the_parts_that_the_plan_leaves_there(
+    wan_folder: Path, offload: Any
+) -> None:
+    """Counted on a device that holds no numbers."""
+    found = find(str(wan_folder))
+    configs = read_configs(found, family_of(found))
+    pipeline = load_pipeline(configs, family_of(found), torch.device("meta"), torch.float32, offload)
+    counted = {
+        # The other name of the text encoder's table, which is one tensor where there are numbers.
+        part: sum(
+            weight.nbytes
+            for name, weight in getattr(pipeline, part).named_parameters()
+            if weight.device.type == "meta" and name != "encoder.embed_tokens.weight"
+        )
+        for part in PARTS
+    }
+    spec = model_spec(str(wan_folder))
+    text, decoder = 4 * spec.text_encoder.parameters, 4 * spec.decoder.parameters
+    sizes = {"text_encoder": text, "vae": decoder, "transformer": 4 * spec.parameters - text - decoder}
+    assert counted == {part: size if part in AT_REST[offload] else 0 for part, size in sizes.items()}
+
+
+@pytest.mark.parametrize("quantize", [None, "fp8"])
+def test_blocks_that_come_in_one_after_the_other_change_nothing(wan_folder: Path, quantize: Any) -> None:
+    plain, model = (load_model(str(wan_folder), quantize=quantize) for _ in range(2))
+    come_in_blocks(model.pipeline.transformer, HOST)
+    assert model.pipeline._execution_device == HOST
+    assert all(torch.equal(one, other) for one, other in zip(frames(model), frames(plain), strict=True))
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("offload", ["text", "model"])
+@pytest.mark.parametrize("offload", ["text", "model", "group"])
 def test_the_frames_are_the_same_on_a_gpu(wan_folder: Path, offload: str) -> None:
     held, away = (load_model(str(wan_folder), "cuda", offload=mode) for mode in ("none", offload))
     assert {weights.device.type for weights in away.pipeline.text_encoder.parameters()} == {"cpu"}
@@ -129,5 +172,10 @@ def test_the_frames_are_the_same_on_a_gpu(wan_folder: Path, offload: str) -> Non
 def test_what_has_no_effect_or_does_not_fit_is_refused(wan_folder: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="--offload text has no effect on a CPU"):
         load_model(str(wan_folder), offload="text")
-    with pytest.raises(InputError, match="does not fit ModelScope"):
-        load_model(str(folder), "cuda", offload="model")
+    for loading, message in (
+        ({"offload": "model"}, "--offload model does not fit ModelScope"),
+        ({"offload": "group"}, "--offload group does not fit ModelScope"),
+        ({"offload": "auto"}, "is settled by a command"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_model(str(folder), "cuda", **loading)

@@ -12,13 +12,13 @@ from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import video_settings
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.generate.story import EditedError, Story, open_story
-from longtake.apps.plan.costs import remember_rate, work, work_per_frame
+from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_per_frame
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, say, size
 from longtake.errors import CheckpointError
 from longtake.model import VideoModel
 from longtake.models import load_model
-from longtake.models.hub.precision import Hardware, choose_hardware
+from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
 from longtake.report import report_path
 from longtake.steer.plan import Steering
@@ -69,6 +69,7 @@ def run_job(job: Job, steering: Steering | None = None, story: Story | None = No
 
     first = launched().rank == 0
     hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
+    job = settled(job, hardware)
     for line in _introduction(job, hardware) if first else ():
         say(line)
     run = None
@@ -97,6 +98,16 @@ def run_job(job: Job, steering: Steering | None = None, story: Story | None = No
                 return Outcome(status=stopped.status, line=f"{stopped}: nothing was made yet", report={})
             return run.stopped(stopped)
         return run.finished(result)
+
+
+def settled(job: Job, hardware: Hardware) -> Job:
+    """Return a job of which --offload auto is settled, by what is free, and say how."""
+    if job.order.loading.offload != "auto":
+        return job
+    free = free_memory(hardware.device)
+    chosen = settled_offload(job, hardware.device, free)
+    say(f"offload  auto takes {chosen.order.loading.offload}: {size(free)} are free on {hardware.device}")
+    return chosen
 
 
 def _introduction(job: Job, hardware: Hardware) -> list[str]:

@@ -117,7 +117,7 @@ def checked_loading(loading: Loading, device: str, sampler: Sampler) -> None:
         raise InputError(f"{ranks} processes take a GPU each, and --device {device} is one; use cuda or cpu")
     loading.offload_on("cpu" if device == "cpu" else "cuda")
     inside = {
-        "--offload model": loading.offload == "model",
+        f"--offload {loading.offload}": loading.offload in ("model", "group"),
         "--attention-backend": loading.attention_backend is not None,
         "--compile": loading.compile,
     }

@@ -5,12 +5,15 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from longtake.apps.generate.job import Job
+from longtake.apps.generate.job import Job, checked_loading
+from longtake.apps.shown import size
+from longtake.errors import InputError
 from longtake.machine import processor
 from longtake.model import VideoSpec
+from longtake.models import model_spec
 from longtake.models.hub.loading import Offload
 from longtake.models.hub.precision import auto_dtype
 from longtake.sampler import Plan
@@ -27,6 +30,8 @@ NUMBERS_PER_CELL = 20 * 320
 NUMBERS_PER_PIXEL = 6 * 128
 # Copies of the latents that a sampler holds at a time: the queue, its next state, x0, noise.
 LATENT_COPIES = 4
+OFFLOADS: tuple[Offload, ...] = ("none", "text", "model", "group")
+"""The fastest first."""
 # What a container or a file adds to a frame.
 BYTES_PER_FRAME = 100
 
@@ -44,6 +49,8 @@ class Estimates:
     offload: str
     """What leaves the device between its calls."""
     peak_without_offload_bytes: int
+    offload_traffic_bytes: int | None
+    """What comes and goes between the host and the device in all, by the number of calls; None for an endless run."""
     host_by_part: Mapping[str, int]
     """Bytes beside a device of its own; empty on a CPU."""
     disk_bytes: int | None
@@ -54,6 +61,29 @@ class Estimates:
     """From counted operations and the rate that the machine has shown; None where that is not known."""
     seconds_reason: str | None
     """Why `seconds` is not known."""
+
+
+def settled_offload(job: Job, device: str, free: int) -> Job:
+    """Return a job in place of whose --offload auto stands the first choice, the fastest first, that the plan says
+    fits so many bytes on a device. Raises InputError where none does."""
+    needs: dict[str, int] = {}
+    for offload in OFFLOADS:
+        loading = replace(job.order.loading, offload=offload)
+        candidate = replace(job, order=replace(job.order, loading=loading, device=device))
+        try:
+            model_spec(job.order.model, **loading.told)
+            checked_loading(loading, device, job.order.sampler)
+        except InputError:
+            # It does not fit the model, or what else was asked for.
+            continue
+        needs[offload] = estimate(candidate).peak_memory_bytes
+        if needs[offload] <= free:
+            return candidate
+    said = ", ".join(f"{name} {size(need)}" for name, need in needs.items())
+    raise InputError(
+        f"{size(free)} are free on {device}, and the plan needs more with every --offload ({said}); choose one to try "
+        "it, --quantize fp8, a smaller --size or a shorter --window"
+    )
 
 
 def estimate(job: Job) -> Estimates:
@@ -68,7 +98,7 @@ def estimate(job: Job) -> Estimates:
     offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
     host = {} if device == "cpu" else _beside(memory)
     without = sum(memory.values())
-    _leave(offload, memory, host, job.spec.network.turns)
+    _leave(offload, memory, host, job.spec.network.turns, len(job.spec.temporal_layers or ()) or 1)
     return Estimates(
         device=device,
         dtype=dtype,
@@ -76,6 +106,7 @@ def estimate(job: Job) -> Estimates:
         memory_by_part=memory,
         offload=offload,
         peak_without_offload_bytes=without,
+        offload_traffic_bytes=_traffic(job, offload, host),
         host_by_part=host,
         disk_bytes=None if job.frames is None else sum(disk.values()),
         disk_by_part=disk,
@@ -129,20 +160,34 @@ def _beside(memory: dict[str, int]) -> dict[str, int]:
     return {name: memory.pop(name) for name in ("process", "reading", "pixels")}
 
 
-def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], turns: int) -> None:
+def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], turns: int, blocks: int) -> None:
     """Move the parts that take turns from the memory of a device to the host's. Of those that never meet the largest
-    counts, as far as it is larger than what is there after it."""
-    alone = {"none": (), "text": ("text encoder",), "model": ("text encoder", "image encoder")}[offload]
+    counts, as far as it is larger than what is there after it; of a network that comes in by `blocks` two of them."""
+    alone = {"none": (), "model": ("text encoder", "image encoder")}.get(offload, ("text encoder",))
     in_turn = {"network": turns, "decoder": 1} if offload == "model" else {}
-    away = {name: memory[name] for name in (*alone, *in_turn)}
+    away = {name: memory[name] for name in (*alone, *in_turn, *(("network",) if offload == "group" else ()))}
     if not away:
         return
     host |= away
     memory |= dict.fromkeys(away, 0)
     if in_turn:
         memory |= [max((away[name] // count, name) for name, count in in_turn.items())[::-1]]
+    if offload == "group":
+        memory["network"] = min(away["network"], 2 * away["network"] // (turns * blocks))
     largest = max(alone, key=away.__getitem__)
     memory[largest] = max(0, away[largest] - sum(memory.values()))
+
+
+def _traffic(job: Job, offload: Offload, host: Mapping[str, int]) -> int | None:
+    """Return the bytes that move at most, both ways: the text encoder for every prompt; network and decoder for every
+    batch of windows; the blocks of a network one way at every call of it."""
+    plan = job.plan
+    if offload == "none" or job.frames is None or plan.tasks is None or plan.forwards is None:
+        return 0 if offload == "none" else None
+    text = 2 * _prompts(job) * host["text encoder"]
+    if offload == "model":
+        return text + 2 * plan.tasks // plan.window_batch * (host["network"] + host["decoder"])
+    return text + (plan.forwards // plan.window_batch * host["network"] if offload == "group" else 0)
 
 
 def _prompts(job: Job) -> int:

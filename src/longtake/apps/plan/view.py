@@ -47,6 +47,8 @@ def plan_lines(job: Job) -> list[str]:
     sizes = {"memory": costs.memory_by_part, "host": costs.host_by_part, "disk": costs.disk_by_part}
     parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
     offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
+    if job.order.loading.offload == "auto":
+        offload = ["offload  auto takes the first of none, text, model and group that fits what is free when it starts"]
     return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *prompt_lines(job)]
 
 
@@ -86,8 +88,14 @@ def _cost(costs: Estimates) -> str:
 
 
 def _offload(costs: Estimates) -> str:
-    which = {"text": "the text encoder comes in when it is called", "model": "one part at a time is in"}[costs.offload]
-    return f"{which}; with --offload none {size(costs.peak_without_offload_bytes)} of memory"
+    which = {
+        "text": "the text encoder comes in when it is called",
+        "model": "one part at a time is in",
+        "group": "the blocks of the network come in one after the other",
+    }[costs.offload]
+    moved = costs.offload_traffic_bytes
+    traffic = "" if moved is None else f", {size(moved)} at most come and go"
+    return f"{which}{traffic}; with --offload none {size(costs.peak_without_offload_bytes)} of memory"
 
 
 def _parts(sizes: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from longtake.errors import InputError
 from longtake.models.hub.files import tensor_shapes
 from longtake.typed import Flag, Setting
 
-Offload = Literal["none", "text", "model"]
+Offload = Literal["none", "text", "model", "group"]
 Quantise = Literal["fp8", "int8"]
 DECIDING = ("size", "window", "attention_backend", "compile")
 """Settings beside LoRAs and 8 bits that decide what a model makes."""
@@ -53,9 +53,12 @@ class Loading:
     """What attends in the network, by diffusers' name: native, flex, flash, sage, xformers and others."""
     compile: Flag = False
     """Compile the network that denoises (torch.compile): minutes at the start, then faster calls."""
-    offload: Annotated[Offload | None, Setting(metavar="none|text|model", unset="text on a GPU")] = None
-    """What leaves the GPU's memory between its calls: none, the text encoder, or all parts but the one that computes.
-    No frame changes; model takes time at every change from network to decoder."""
+    offload: Annotated[
+        Offload | Literal["auto"] | None, Setting(metavar="none|text|model|group|auto", unset="text on a GPU")
+    ] = None
+    """What leaves the GPU's memory between its calls: none, the text encoder, all parts but the one that computes, or
+    (group) the text encoder and the blocks of the network, which come in one after the other. No frame changes; model
+    takes time at every change from network to decoder, group at every call. auto takes the first that fits."""
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -96,7 +99,8 @@ class Loading:
     def offload_on(self, device: str) -> Offload:
         """Return what leaves this device. Raises InputError where there is nowhere to go."""
         if not device.startswith("cpu"):
-            return self.offload or "text"
+            # What auto takes is settled once the plan and the device are known.
+            return "none" if self.offload == "auto" else self.offload or "text"
         if self.offload is not None:
             raise InputError(f"--offload {self.offload} has no effect on a CPU, which has one memory; leave it out")
         return "none"

@@ -10,11 +10,13 @@ from threading import RLock
 from typing import Any
 
 import torch
+from diffusers.hooks import apply_group_offloading
 from torch import Tensor, nn
 
 from longtake.models.hub.loading import Offload
 
 HOST = torch.device("cpu")
+DENOISERS = ("transformer", "transformer_2", "unet")
 FIRST = ("transformer", "unet")
 """Parts that are on the device from the start: what denoises, where the noise is high."""
 
@@ -57,7 +59,20 @@ def rests_on_host(part: str, offload: Offload) -> bool:
     """Return whether a part of a pipeline is loaded onto the host, to come in when it is called."""
     if part.startswith("text_encoder"):
         return offload != "none"
-    return offload == "model" and part not in FIRST
+    return part in DENOISERS if offload == "group" else offload == "model" and part not in FIRST
+
+
+def come_in_blocks(network: nn.Module, device: torch.device) -> None:
+    """Let the blocks of a network of diffusers that lies on the host in one after the other, by its group offloading;
+    on a GPU the next one comes while one computes."""
+    apply_group_offloading(
+        network,
+        onload_device=device,
+        offload_device=HOST,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.type == "cuda",
+    )
 
 
 def take_turns(pipeline: Any, parts: Iterable[str], offload: Offload, turns: Turns) -> None:
@@ -65,6 +80,8 @@ def take_turns(pipeline: Any, parts: Iterable[str], offload: Offload, turns: Tur
     is on the device already. Of an autoencoder its two halves do; the rest is small, and stays."""
     for part in (name for name in parts if rests_on_host(name, offload) or offload == "model"):
         module = getattr(pipeline, part)
+        if offload == "group" and part in DENOISERS:
+            continue
         if part in FIRST:
             turns.inside = module
         if part == "vae":

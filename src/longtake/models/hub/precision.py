@@ -59,6 +59,15 @@ class Hardware:
     """Both in words, with why auto chose them."""
 
 
+def free_memory(device: str) -> int:
+    """Return the bytes that are free on a device of its own. Raises InputError for one that does not say."""
+    import torch
+
+    if not device.startswith(("cuda", "xpu")):
+        raise InputError(f"--offload auto goes by the memory that is free, which {device} does not say; choose one")
+    return torch.get_device_module(device).mem_get_info(device)[0]
+
+
 def choose_hardware(device: str, dtype: str, released: Dtype = "float16") -> Hardware:
     """Resolve auto, on a GPU to the format that the model was released in.
 
