@@ -1,10 +1,13 @@
-"""How threads wait, by what their library says of itself."""
+"""How threads wait, by what their library says of itself, and when Python looks for garbage."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
+
+from longtake.machine import nothing_to_collect
 
 BUSY, QUIET = "1e9", "0.0"
 
@@ -31,3 +34,15 @@ def test_threads_sleep_while_they_wait_on_a_machine_that_has_other_work() -> Non
     assert turns(BUSY) == 0
     assert turns(QUIET) > 0
     assert turns(BUSY, GOMP_SPINCOUNT="70") == 70
+
+
+def test_garbage_is_looked_for_again_once_a_model_is_loaded() -> None:
+    gc.unfreeze()
+    try:
+        with nothing_to_collect():
+            assert not gc.isenabled()
+        assert gc.isenabled() and gc.get_freeze_count()
+        with nothing_to_collect():
+            assert gc.isenabled(), "there may be garbage of an earlier model"
+    finally:
+        gc.unfreeze()

@@ -1,9 +1,12 @@
 """This machine and this process, and what a model takes of them; without torch."""
 
+import gc
 import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +32,24 @@ def sleep_while_waiting() -> None:
     chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
     if not chosen and os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+@contextmanager
+def nothing_to_collect() -> Iterator[None]:
+    """Let Python look for no garbage while a command imports its libraries and reads weights, nor in them later.
+
+    There is none yet, and looking through all of it takes a third of the time until the first frame. Only the first
+    time in a process: later there may be some.
+    """
+    if gc.get_freeze_count() or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def memory_now() -> int:

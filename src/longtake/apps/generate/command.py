@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, say, size
 from longtake.errors import CheckpointError
+from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
 from longtake.models import load_model
 from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
@@ -64,6 +66,12 @@ def run_job(job: Job, steering: Steering | None = None, story: Story | None = No
 
     Under torchrun all processes take part; the first one shows and reports.
     """
+    with ExitStack() as loading:
+        loading.enter_context(nothing_to_collect())
+        return _run_job(job, steering, story, loading.close)
+
+
+def _run_job(job: Job, steering: Steering | None, story: Story | None, loaded: Callable[[], None]) -> Outcome:
     # Imports torch, which takes a second.
     from longtake.ranks.rendezvous import joined_world
 
@@ -77,6 +85,7 @@ def run_job(job: Job, steering: Steering | None = None, story: Story | None = No
         try:
             with joined_world(hardware.device, job.split_guidance) as world:
                 model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
+                loaded()
                 _check_weights(job, model)
                 if steering:
                     begin(steering)
