@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
-from longtake.models.black_box.spec import family as black_box
+from longtake.models.black_box.spec import family as whole_pipeline
 from longtake.models.hub.configs import Configs, Family, Offer, read_configs, read_index, with_tokenizer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
 from longtake.models.hub.loading import Loading
@@ -331,7 +331,7 @@ def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
     for kind in (name, *parts.values()):
         if kind in FAMILIES:
             return FAMILIES[kind]
-    if whole := black_box(name, parts, what):
+    if whole := whole_pipeline(name, parts, what):
         return whole
     known = ", ".join(f"{name} ({row.models})" for name, row in FAMILIES.items())
     raise InputError(

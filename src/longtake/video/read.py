@@ -80,7 +80,7 @@ def read_last(path: Path, most: int, size: tuple[int, int]) -> np.ndarray:
         raise InputError(f"{path} has frames of several sizes; give some of one size")
     if times := _times(frames[0], size):
         return _reduced(np.stack(frames), times, path)
-    fitted = [ImageOps.fit(Image.fromarray(frame), size[::-1], Image.Resampling.LANCZOS) for frame in frames]
+    fitted = [ImageOps.fit(Image.fromarray(frame), (size[1], size[0]), Image.Resampling.LANCZOS) for frame in frames]
     return np.stack([np.asarray(frame) for frame in fitted])
 
 

@@ -11,11 +11,14 @@ from diffusers import (
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
     AutoencoderKLMochi,
+    AutoencoderKLWan,
     ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    Cosmos2VideoToWorldPipeline,
+    CosmosTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15Pipeline,
     HunyuanVideo15Transformer3DModel,
@@ -24,6 +27,7 @@ from diffusers import (
     MochiPipeline,
     MochiTransformer3DModel,
 )
+from torch import nn
 from transformers import (
     ByT5Tokenizer,
     CLIPTextConfig,
@@ -209,3 +213,40 @@ def tiny_hunyuan15(root: Path) -> Path:
         guider=ClassifierFreeGuidance(guidance_scale=6.0),
     ).save_pretrained(root / "hunyuan15")
     return root / "hunyuan15"
+
+
+class Unchecked(nn.Module):
+    """In the place of what checks Cosmos's videos for safety, which is a package of its own."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def check_text_safety(self, prompt: str) -> bool:
+        return True
+
+    def check_video_safety(self, video: Any) -> Any:
+        return video
+
+
+def tiny_cosmos() -> Cosmos2VideoToWorldPipeline:
+    """A pipeline that goes on from the start of a video."""
+    torch.manual_seed(4)
+    tokenizer = t5_tokenizer()
+    transformer = CosmosTransformer3DModel(
+        in_channels=17,
+        out_channels=16,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        mlp_ratio=2,
+        text_embed_dim=16,
+        adaln_lora_dim=4,
+        max_size=(4, 32, 32),
+    )
+    vae = AutoencoderKLWan(
+        base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    given: dict[str, Any] = {"vae": vae, "transformer": transformer, "safety_checker": Unchecked()}
+    scheduler = FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True)
+    return Cosmos2VideoToWorldPipeline(
+        text_encoder=t5(len(tokenizer)), tokenizer=tokenizer, scheduler=scheduler, **given
+    )

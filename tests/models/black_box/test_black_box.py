@@ -11,13 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers import transformer_cosmos
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from longtake import from_pipe
 from longtake._generate import generate
@@ -34,7 +37,7 @@ from longtake.samplers.planning import checked_plan, plan_warnings
 from longtake.video.output import Output
 
 from ...forked import in_child
-from .fixture import tiny_cogvideox, tiny_hunyuan, tiny_hunyuan15, tiny_mochi
+from .fixture import tiny_cogvideox, tiny_cosmos, tiny_hunyuan, tiny_hunyuan15, tiny_mochi
 
 TINY: dict[str, Callable[[Path], Path]] = {
     "cogvideox": tiny_cogvideox,
@@ -128,6 +131,25 @@ def test_the_plan_counts_the_evaluations_of_the_network(name: str, folders: dict
     chunks(model, request := asked(name, picture))
     handle.remove()
     assert checked_plan(model.spec, request, Chunked()).forwards == sum(seen)
+
+
+def test_a_pipeline_of_a_video_is_given_as_many_frames_as_it_knows(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What it has torchvision for.
+    resize = SimpleNamespace(resize=lambda mask, size, interpolation: interpolate(mask, size))
+    given = SimpleNamespace(functional=resize, InterpolationMode=SimpleNamespace(NEAREST=None))
+    monkeypatch.setattr(transformer_cosmos, "transforms", given, raising=False)
+    model = Recording(from_pipe(tiny_cosmos(), num_frames=9, size=[16, 32]))
+    request = Request(prompts=PromptTimeline.constant("a car"), frames=15, steps=2)
+    with pytest.raises(InputError, match="needs a picture"):
+        checked_plan(model.spec, request, Chunked())
+    made = chunks(model, replace(request, init=str(picture)))
+    assert [len(chunk.frames) for chunk in made] == [9, 4, 2]
+    first, second, third = model.calls
+    assert "video" not in first and len(second["video"]) == len(third["video"]) == 5
+    assert np.array_equal(np.stack(second["video"]), made[0].frames[-5:])
+    assert np.array_equal(np.stack(third["video"][1:]), made[1].frames)
 
 
 def test_guidance_that_is_a_part_is_set_and_counted(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ STEERING = ("control_video", "conditioning_frames", "mask_video", "pose_video", 
 PREFIX = {"Cosmos2_5_PredictBasePipeline": 5, "Cosmos2VideoToWorldPipeline": 5, "CosmosVideoToWorldPipeline": 9}
 """Frames that those pipelines go on from which take a `video` as the start of theirs; others change one."""
 PACKAGES = {"Cosmos": "cosmos_guardrail"}
-"""Packages without which a pipeline cannot be made, by how its name begins; of the same name for pip."""
+"""Packages of what checks for safety, without which a pipeline cannot be made, by how its name begins."""
 RATES = {"CogVideoX": 8.0, "EasyAnimate": 8.0, "Allegro": 15.0, "Sana": 16.0, "AnyFlow": 16.0, "Mochi": 30.0}
 """Frames per second of released models, by how the names of their pipelines begin."""
 USUAL_RATE = 24.0
@@ -89,7 +89,7 @@ def family(name: str, parts: Mapping[str, str], what: str) -> Family | None:
     call = arguments(name)
     if call is None:
         return None
-    if reason := _refused(name, call):
+    if reason := _refused(name, call, parts):
         raise InputError(f"{what}, which {reason}")
     if not {"transformer", "unet"} & set(parts):
         raise CheckpointError(f"{what}, and its index names neither a transformer nor a unet; fetch the model again")
@@ -133,7 +133,7 @@ def spec(configs: Configs) -> VideoSpec:
         capabilities=frozenset({WholeClips}),
         call=known,
         continues_from=count,
-        needs_pictures=call.get("image") is REQUIRED,
+        needs_pictures=call.get("image") is REQUIRED or "VideoToWorld" in name,
         prompts="window",
         parameters=sum(parts.values()),
         text_encoder=Part(parameters=sum(n for part, n in parts.items() if part.startswith("text_encoder"))),
@@ -177,7 +177,7 @@ def _value(node: ast.expr) -> Any:
         return None
 
 
-def _refused(name: str, call: Mapping[str, Any]) -> str | None:
+def _refused(name: str, call: Mapping[str, Any], parts: Mapping[str, str]) -> str | None:
     """Return why a pipeline cannot be run as a whole."""
     wanted = [
         argument for argument, default in call.items() if default is REQUIRED and argument not in ("prompt", "image")
@@ -189,7 +189,7 @@ def _refused(name: str, call: Mapping[str, Any]) -> str | None:
     if lacking := [argument for argument in NEEDED if argument not in call]:
         return f"takes no {lacking[0]}, by which longtake would run it as a whole"
     for start, package in PACKAGES.items():
-        if name.startswith(start) and importlib.util.find_spec(package) is None:
+        if name.startswith(start) and "safety_checker" not in parts and importlib.util.find_spec(package) is None:
             return f"diffusers makes with the package {package} only, which is not installed; pip install {package}"
     return None
 

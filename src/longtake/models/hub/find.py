@@ -108,7 +108,10 @@ def _other(path: Path) -> LongtakeError:
     if not path.is_dir():
         return CheckpointError(f"{path} is neither a file nor a folder; {WANTED}")
     if (path / "modular_model_index.json").exists():
-        return InputError(f"{path} is a modular pipeline (modular_model_index.json), which longtake does not run")
+        return InputError(
+            f"{path} is a modular pipeline (modular_model_index.json), which longtake does not run; "
+            "docs/models/any-pipeline.md says what that would take"
+        )
     if (path / "adapter_config.json").exists():
         return _lora(path)
     if (path / "config.json").is_file():
