@@ -15,7 +15,7 @@ from longtake.models.hub.configs import Offer
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.typed import Flag, Setting
 
-COLUMNS = ("models in folders", "samplers", "a prompt for", "sound", "trained", "extrapolated")
+COLUMNS = ("family", "samplers", "a prompt for", "sound", "trained", "extrapolated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,11 @@ def models_command(arguments: Sequence[str]) -> int:
     for name, model in models.items():
         if not model["ready"]:
             print(f"{name} cannot be used: {model['problem']}")
-    print_table(COLUMNS, [_row(offer) for offer in offers()])
+    print("\nFolders, hub ids and pipelines of these are run, too:")
+    for offer in offers():
+        models, samplers, prompts, sound, trained, extrapolated = _row(offer)
+        print(f"{models.replace('`', '')}: {samplers}; a prompt for {prompts}; sound {sound}")
+        print(f"    trained: {trained}\n    extrapolated: {extrapolated}")
     return 0
 
 
@@ -68,7 +72,7 @@ def offered_samplers(offer: Offer) -> list[str]:
 
 def what_runs() -> str:
     """Return the table of what runs on what, as the README has it."""
-    lines = [("family", *COLUMNS[1:]), ("---",) * len(COLUMNS)]
+    lines = [COLUMNS, ("---",) * len(COLUMNS)]
     for offer in offers():
         models, samplers, *others = _row(offer)
         shown = ", ".join(f"`{name}`" for name in samplers.split(", "))
