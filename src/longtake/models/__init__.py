@@ -204,7 +204,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
     if entry and not entry.folder:
         _check_unused(name, loading)
         return named(entry.spec)()
-    return spec_of(*configs_of(name, Loading(**loading).absolute))
+    return spec_of(*configs_of(name, _here(name, Loading(**loading))))
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -227,7 +227,7 @@ def load_model(
     """
     import torch
 
-    settings = Loading(**loading).absolute
+    settings = _here(name, Loading(**loading))
     model = _loaded(name, device, dtype or torch.float32, settings)
     model.origin, model.loading = canonical(name), settings.told
     return model
@@ -338,6 +338,19 @@ def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
         f"{what}, which is none of diffusers {version('diffusers')}; longtake runs its pipelines that make videos of a "
         f"text as a whole, and with every sampler that fits {known}"
     )
+
+
+def _here(name: str, loading: Loading) -> Loading:
+    """Return the settings of a model whose files are all here, fetched if that was asked for. Raises InputError."""
+    wanted = loading.base or name
+    if name not in MODELS and is_hub_id(wanted) and not Path(wanted).expanduser().exists():
+        from longtake.models.hub.download import fetch
+
+        fetch(wanted, loading.revision, loading.variant, download=loading.download, offline=loading.offline)
+    elif loading.download or loading.offline:
+        option = "--download" if loading.download else "--offline"
+        raise InputError(f"{option} has no effect on {wanted}, which is no hub id; leave it out")
+    return loading.absolute
 
 
 def _found(name: str, loading: Loading) -> Found:

@@ -87,7 +87,7 @@ def test_a_repository_in_the_cache_is_a_model_by_its_id(cache: Path, folder: Pat
 @pytest.mark.parametrize(
     ("name", "revision", "message"),
     [
-        ("somebody/other", None, "not in the hub's cache .*hf download somebody/other"),
+        ("somebody/other", None, "not in the hub's cache .*--download fetches it"),
         ("somebody/tiny-model", "v2", f"not its revision 'v2'; there: {COMMIT}"),
         ("somebody/tiny-model", "../../../etc", "leads out of the cache"),
         ("sprite", None, "did you mean 'sprites'"),

@@ -67,6 +67,14 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
+def snapshot(name: str, revision: str | None = None) -> Path | None:
+    """Return the snapshot of a repository in the hub's local cache; None where it is not there, or lacks its index."""
+    try:
+        return cached(name, revision)
+    except LongtakeError:
+        return None
+
+
 def cached(name: str, revision: str | None = None) -> Path:
     """Return the snapshot of a repository in the hub's local cache. Raises InputError where it is not there."""
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -74,7 +82,7 @@ def cached(name: str, revision: str | None = None) -> Path:
     place = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     if not (place / SNAPSHOTS).is_dir():
         raise InputError(
-            f"{name} is no folder here, and not in the hub's cache ({HF_HUB_CACHE}); fetch it: hf download {name}"
+            f"{name} is no folder here, and not in the hub's cache ({HF_HUB_CACHE}); --download fetches it"
         )
     return _snapshot(place, revision or "main", name)
 

@@ -32,6 +32,10 @@ class Loading:
 
     revision: Annotated[str | None, Setting(metavar="NAME", unset="main")] = None
     """Branch, tag or commit of a model that --model names by its hub id."""
+    download: Flag = False
+    """Fetch what is missing of a model that is named by its hub id, after saying how large that is."""
+    offline: Flag = False
+    """Never ask the hub, not even how large a model is that is not in its cache; as HF_HUB_OFFLINE."""
     base: Annotated[str | None, Setting(metavar="FOLDER|ID", unset="none")] = None
     """The pipeline of a --model that is a transformer by itself (.safetensors as ComfyUI has it, or .gguf): its other
     parts, and the transformer's config."""
@@ -91,10 +95,11 @@ class Loading:
 
     @property
     def absolute(self) -> "Loading":
-        """Return the same with paths that hold in any folder."""
+        """Return the same with paths that hold in any folder, and with everything there."""
         is_here = self.base is not None and Path(self.base).expanduser().exists()
         base = str(Path(self.base or "").expanduser().resolve()) if is_here else self.base
-        return replace(self, base=base, lora=tuple(f"{lora.file.resolve()}:{lora.scale!r}" for lora in self.loras))
+        here = replace(self, download=False, offline=False)
+        return replace(here, base=base, lora=tuple(f"{lora.file.resolve()}:{lora.scale!r}" for lora in self.loras))
 
     def offload_on(self, device: str) -> Offload:
         """Return what leaves this device. Raises InputError where there is nowhere to go."""
