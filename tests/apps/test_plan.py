@@ -61,6 +61,9 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
     assert state == [2 * held * latent, 2 * 38 * latent, 2 * 32 * 8 * 8 * 3]
     told = longtake(*PLAN).out
     assert "disk     video " in told and "decoder's memory 12" in told and ", decoder's state " in told
+    assert not 2 * disk["kept states"] % sum(state) and "are kept" in told
+    few = longtake(*PLAN, "--keep-states", str(sum(state) // 2))
+    assert "states   1 of " in few.out and "none are kept" in longtake(*PLAN, "--keep-states", "0").out
     for sampler in SAMPLERS:
         if sampler != "nuwa-xl":
             plan = json.loads(longtake(*PLAN[:-1], "20001", "--sampler", sampler, "--json").out)

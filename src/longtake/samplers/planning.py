@@ -36,7 +36,7 @@ class Pieces:
     def before(self, frame: int) -> int:
         """Return a number of frames at which, or at most a piece later, yet not after `frame`, a piece ends; 0 where
         the first one does not end by then."""
-        return 0 if frame < self.first else max(self.first, frame - self.later + 1)
+        return 0 if frame < self.first else max(1, frame - self.later + 1)
 
 
 def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) -> int:

@@ -10,6 +10,7 @@ from longtake.apps.plan.costs import Estimates, estimate
 from longtake.apps.shown import duration, say, size
 from longtake.errors import plain
 from longtake.ranks.torchrun import launched
+from longtake.samplers import pieces_of
 
 
 def plan_content(job: Job) -> dict[str, Any]:
@@ -49,7 +50,22 @@ def plan_lines(job: Job) -> list[str]:
     offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
     if job.order.loading.offload == "auto":
         offload = ["offload  auto takes the first of none, text, model and group that fits what is free when it starts"]
-    return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *prompt_lines(job)]
+    return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *_states(job, costs), *prompt_lines(job)]
+
+
+def _states(job: Job, costs: Estimates) -> list[str]:
+    """Return the line that says how far back a redo can go."""
+    if job.frames is None or pieces_of(job.plan) is None:
+        return []
+    total, kept = job.frames // job.output.segment, costs.disk_by_part["kept states"]
+    one = sum(costs.disk_by_part[part] for part in ("sampler's state", "decoder's state", "frames that wait")) // 2
+    count = kept // one
+    if not count:
+        return ["states   none are kept: a redo makes everything before its moment again"]
+    far = f"all {total}" if count == total else f"{count} of {total}, dense near the end,"
+    return [
+        f"states   {far} are kept ({size(kept)}): a redo makes again what lies between its moment and the one before"
+    ]
 
 
 def headline(job: Job) -> list[str]:

@@ -343,8 +343,8 @@ def queue_pieces(plan: Plan) -> Pieces:
     piece, free = -(-plan.settings.decode_batch // k) * k, None
     if plan.iterations is not None:
         latents = (plan.iterations - len(plan.still_needed)) * k - plan.warmup_frames
-        # Of a decoder that looks ahead, fewer frames have come than the latents that went in.
-        free = timing.pixel_frames(max(0, latents // piece * piece - (2 if plan.spec.decoder_history else 0)))
+        # Fewer frames have come than latents that went in, where a decoder holds some back: half of what it remembers.
+        free = timing.pixel_frames(max(0, latents // piece * piece - (plan.spec.decoder_history + 1) // 2))
     return Pieces(
         first=timing.pixel_frames(piece), later=piece * timing.stride, begun=plan.body * timing.stride, free=free
     )
