@@ -98,7 +98,7 @@ def another_class(folder: Path, dice: random.Random) -> list[str]:
     libraries = ["diffusers", "transformers", "my_code", None]
     content[part] = dice.choice([[dice.choice(libraries), dice.choice(names)], "x", 3])
     file.write_text(json.dumps(content))
-    return [file.name, part, "which is not supported"]
+    return [file.name, part, "which is none of diffusers"]
 
 
 def spoil_tensors(folder: Path, dice: random.Random) -> list[str]:

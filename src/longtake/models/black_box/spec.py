@@ -17,6 +17,7 @@ from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import VideoSpec, WholeClips
 from longtake.models.hub.configs import EXTRAS, Configs, Count, Family, Offer
+from longtake.models.hub.find import INDEX
 
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of an argument that has none."""
@@ -210,7 +211,7 @@ def _told(name: str, call: Mapping[str, Any], configs: Configs) -> dict[str, Any
     where = f"{configs.where}/{EXTRAS}"
     for field, value in (("num_frames", frames), ("size", _size(name, call, read, configs))):
         if value is None and field not in configs.extras:
-            raise CheckpointError(f"{where}: nothing says the {field} of a {name}; write it there")
+            raise CheckpointError(f"{INDEX} names a {name}, and no config says its {field}; write it in {where}")
         said |= {} if value is None else {field: value}
     return said
 
