@@ -30,9 +30,8 @@ def tiny_svd(parent: Path) -> Path:
         projection_class_embeddings_input_dim=96,
         addition_time_embed_dim=32,
     )
-    vae = AutoencoderKLTemporalDecoder(
-        down_block_types=("DownEncoderBlock2D",) * 2, block_out_channels=(32, 64), latent_channels=4
-    )
+    halvings: Any = {"down_block_types": ("DownEncoderBlock2D",) * 2, "block_out_channels": (32, 64)}
+    vae = AutoencoderKLTemporalDecoder(latent_channels=4, **halvings)
     clip = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=37,
@@ -56,13 +55,14 @@ def tiny_svd(parent: Path) -> Path:
         timestep_type="continuous",
         use_karras_sigmas=True,
     )
+    pictures: Any = CLIPImageProcessorPil(crop_size=224, size=224)
     root = parent / "tiny-svd"
     StableVideoDiffusionPipeline(
         unet=unet.eval(),
         vae=vae.eval(),
         image_encoder=CLIPVisionModelWithProjection(clip).eval(),
         scheduler=scheduler,
-        feature_extractor=CLIPImageProcessorPil(crop_size=224, size=224),
+        feature_extractor=pictures,
     ).save_pretrained(root)
     index = root / "model_index.json"
     # As the released folders call it, which were saved where another backend is.

@@ -22,7 +22,7 @@ from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.models.hub.configs import WHOLE_STREAM, Configs, Family
-from longtake.models.hub.load import assembled, diffusers_class, kept_dtype, load_part
+from longtake.models.hub.load import assembled, kept_dtype, load_part
 from longtake.models.hub.offload import HOST
 from longtake.sampler import Plan
 
@@ -86,7 +86,7 @@ class FakeModel:
     def _network(self, configs: Configs, family: Family, name: str) -> nn.Module:
         class_name, part = family.networks[name], configs.parts[name]
         config = {key: value for key, value in part.config.items() if not key.startswith("_")}
-        library, kind = diffusers, diffusers_class(class_name)
+        library, kind = diffusers, getattr(diffusers, class_name, None)
         if kind is None:
             library, kind = transformers, getattr(transformers, class_name, None)
         if kind is None:

@@ -271,17 +271,12 @@ def load_part(part: Part, name: str, family: Family, device: torch.device, dtype
         return image_decoder(part.folder, device, dtype, part.variant)
     if part.file is not None:
         return single_file(getattr(diffusers, class_name), part, dtype).to(device)
-    if kind := diffusers_class(class_name):
+    if kind := getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None):
         return library_part(kind, part.folder, name, dtype, part.variant).to(device)
     if kind := getattr(transformers, class_name, None):
         return text_encoder(kind, part.folder, dtype, part.variant).to(device)
     network = importlib.import_module(f"{family.room}.load").load_network(part)
     return network.to(device, dtype).eval().requires_grad_(False)
-
-
-def diffusers_class(class_name: str) -> Any:
-    """Return a class of diffusers; None for a name that it does not have."""
-    return getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None)
 
 
 def kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:

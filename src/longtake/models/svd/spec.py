@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtake.errors import InputError
+from longtake.machine import Part
 from longtake.model import Continuation, VideoSpec
 from longtake.models.hub.configs import WHOLE_STREAM, Configs, Count, Offer
 
@@ -74,6 +75,8 @@ def spec(configs: Configs) -> VideoSpec:
         capabilities=frozenset({Continuation}),
         vocabulary=frozenset(),
         parameters=configs.parameters,
+        image_encoder=Part(parameters=configs.parts["image_encoder"].parameters),
+        decoder=Part(parameters=configs.parts["vae"].parameters, width=4),
         forward_flops=extras.forward_flops,
         decode_flops=extras.decode_flops,
     )
