@@ -68,6 +68,7 @@ def test_another_attention_is_the_same_to_rounding_and_of_this_network_alone(
 COMPILED = """
 import sys
 import torch
+from torch._dynamo.utils import counters
 from longtake.models import load_model
 from tests.models.hub.test_lora import x0
 plain, fast = load_model(sys.argv[1]), load_model(sys.argv[1], compile=True)
