@@ -14,6 +14,7 @@ from longtake.report import LAYOUT, order_content, order_target, subtitle_path
 from longtake.steer.plan import Prompts, Steering, plan_extension, plan_redo
 from longtake.steer.video import note_path, notes, order_settings
 from longtake.video import durable
+from longtake.video.durable import Lock
 from longtake.video.files import state_folder
 from longtake.video.kept import go_on_from, link
 
@@ -78,6 +79,8 @@ def begin(steering: Steering) -> None:
             )
     settings = order_settings(steering.order)
     if steering.in_place:
+        # Nothing is touched while somebody writes.
+        Lock(state_folder(video.path) / "lock", video.path).close()
         content = {"longtake": LAYOUT, **order_content(steering.order)}
         durable.replace_durable(note_path(video.path, steering.call), json.dumps(content, indent=2).encode())
         # Subtitles of what was asked for before do not make a run complete.

@@ -106,6 +106,7 @@ def _run_job(job: Job, steering: Steering | None, story: Story | None, loaded: C
             if run is None:
                 return Outcome(status=stopped.status, line=f"{stopped}: nothing was made yet", report={})
             return run.stopped(stopped)
+        assert run is not None
         return run.finished(result)
 
 
