@@ -36,7 +36,7 @@ from longtake.video.formats import FORMATS
 from longtake.video.output import Output
 
 CARDS = (8, 12, 16, 24, 48, 80)
-"""Gigabytes."""
+"""Gigabytes, as cards are sold: of 2 ** 30 bytes."""
 SPARE = 0.9
 """Of a card, what torch can have: the rest is the context, gaps and what shows the desktop."""
 OFFLOADS: tuple[Offload, ...] = ("none", "text", "model")
@@ -206,7 +206,7 @@ def peak(name: str, num_frames: int, offload: Offload) -> int:
 def longest(name: str, card: int, offload: Offload) -> int:
     """Return the longest window that fits a card; 0 for none."""
     native = spec_of(*configs_of(name)).num_frames
-    fitting = (frames for frames in range(native, 0, -1) if peak(name, frames, offload) <= SPARE * card * 1e9)
+    fitting = (frames for frames in range(native, 0, -1) if peak(name, frames, offload) <= SPARE * card * 2**30)
     return next(fitting, 0)
 
 

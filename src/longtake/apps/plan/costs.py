@@ -97,8 +97,8 @@ def estimate(job: Job) -> Estimates:
     # A pipeline that is run as a whole keeps its parts where it computes.
     offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
     host = {} if device == "cpu" else _beside(memory)
-    without = sum(memory.values())
-    _leave(offload, memory, host, job.spec.network.turns, len(job.spec.temporal_layers or ()) or 1)
+    without = sum(_at_once(memory).values())
+    memory = _leave(offload, memory, host, job.spec.network.turns, len(job.spec.temporal_layers or ()) or 1)
     return Estimates(
         device=device,
         dtype=dtype,
@@ -126,7 +126,6 @@ def _memory(job: Job, width: int) -> dict[str, int]:
     parts = by_formula(spec, plan, width)
     if job.order.loading.quantize:
         parts["network"] //= width
-    working = max(parts.pop("denoising"), parts.pop("decoding"))
     return {
         "process": PROCESS_BYTES + (LIBRARY_BYTES if spec.parameters else 0),
         # A float32 copy of one part exists while the weights are read.
@@ -134,7 +133,6 @@ def _memory(job: Job, width: int) -> dict[str, int]:
         "prompts": _prompts(job) * spec.prompt_numbers * width,
         **parts,
         "latents": plan.held_frames * _latent_bytes(job) * LATENT_COPIES,
-        "working": working,
         "pixels": 2 * job.output.segment * spec.height * spec.width * 3 * job.output.scale**2,
     }
 
@@ -160,22 +158,33 @@ def _beside(memory: dict[str, int]) -> dict[str, int]:
     return {name: memory.pop(name) for name in ("process", "reading", "pixels")}
 
 
-def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], turns: int, blocks: int) -> None:
-    """Move the parts that take turns from the memory of a device to the host's. Of those that never meet the largest
-    counts, as far as it is larger than what is there after it; of a network that comes in by `blocks` two of them."""
+def _at_once(memory: dict[str, int]) -> dict[str, int]:
+    """Return the same with what network and decoder work with as one: that of whichever takes more."""
+    rest = dict(memory)
+    working = max(rest.pop("denoising"), rest.pop("decoding"))
+    return {**rest, "working": working}
+
+
+def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], turns: int, blocks: int) -> dict[str, int]:
+    """Return what is on a device, and move the parts that take turns to the host. Of those that never meet the largest
+    counts, with what it works with, and of those that come in alone, as far as it is larger than what is there after
+    it; of a network that comes in by `blocks` two of them."""
     alone = {"none": (), "model": ("text encoder", "image encoder")}.get(offload, ("text encoder",))
-    in_turn = {"network": turns, "decoder": 1} if offload == "model" else {}
-    away = {name: memory[name] for name in (*alone, *in_turn, *(("network",) if offload == "group" else ()))}
-    if not away:
-        return
+    in_turn = {"model": ("network", "decoder"), "group": ("network",)}.get(offload, ())
+    away = {name: memory[name] for name in (*alone, *in_turn)}
     host |= away
-    memory |= dict.fromkeys(away, 0)
-    if in_turn:
-        memory |= [max((away[name] // count, name) for name, count in in_turn.items())[::-1]]
+    memory = memory | dict.fromkeys(away, 0)
+    if offload == "model":
+        network, decoder = away["network"] // turns, away["decoder"]
+        is_network = network + memory["denoising"] > decoder + memory["decoding"]
+        memory |= {"network": network, "decoding": 0} if is_network else {"decoder": decoder, "denoising": 0}
     if offload == "group":
         memory["network"] = min(away["network"], 2 * away["network"] // (turns * blocks))
-    largest = max(alone, key=away.__getitem__)
-    memory[largest] = max(0, away[largest] - sum(memory.values()))
+    memory = _at_once(memory)
+    if alone:
+        largest = max(alone, key=away.__getitem__)
+        memory[largest] = max(0, away[largest] - sum(memory.values()))
+    return memory
 
 
 def _traffic(job: Job, offload: Offload, host: Mapping[str, int]) -> int | None:

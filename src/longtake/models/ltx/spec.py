@@ -130,6 +130,7 @@ def spec(configs: Configs) -> VideoSpec:
     configs.check_window(extras.num_frames, timing)
     cells, inner = height // unit * (width // unit), network.num_attention_heads * network.attention_head_dim
     layers = list(decoder_layers(vae))
+    remembered = remembered_numbers(layers, cells, vae.decoder_causal)
     text = text_tokens(configs)
     return VideoSpec(
         name=configs.name,
@@ -153,7 +154,10 @@ def spec(configs: Configs) -> VideoSpec:
         # Counted on fake tensors of the released sizes, as what the decoder works with.
         network=Part(working=extras.num_frames * cells * 25 * inner, wide=extras.num_frames * cells * 2 * inner),
         decoder=Part(
-            parameters=configs.parts["vae"].parameters, remembered=remembered_numbers(layers, cells, vae.decoder_causal)
+            parameters=configs.parts["vae"].parameters,
+            # What is remembered next is made while the last is there.
+            working=remembered + 11 * layers[-1].channels * vae.stride * (height * width // vae.patch_size**2) // 2,
+            remembered=remembered,
         ),
         forward_flops=extras.forward_flops or _forward_flops(network, extras.num_frames * cells, text),
         decode_flops=extras.decode_flops,
