@@ -29,7 +29,7 @@ from longtake.models.hub.configs import Configs, Family, Part, Shapes
 from longtake.models.hub.fake import FakeModel
 from longtake.models.hub.loading import Loading, Offload
 from longtake.report import Order
-from longtake.request import Request
+from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video.formats import FORMATS
@@ -183,7 +183,7 @@ def fake(name: str, dtype: torch.dtype) -> FakeModel:
 
 def plan_of(spec: VideoSpec) -> Plan:
     """Return a plan of ten minutes by FIFO."""
-    return Fifo().plan(Request(prompts="a red car", frames=round(600 * spec.fps)), spec)
+    return Fifo().plan(Request(prompts=PromptTimeline.constant("a red car"), frames=round(600 * spec.fps)), spec)
 
 
 def peak(name: str, num_frames: int, offload: Offload) -> int:

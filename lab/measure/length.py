@@ -158,23 +158,24 @@ def in_child(action: Callable[[], dict[str, float]]) -> dict[str, float]:
 
 def reading(model: VideoModel, wanted: Request, sampler: Sampler, path: Path) -> dict[str, float]:
     """Make a video; return what it took. Live bytes are the median of those after each state of the last tenth."""
-    assert wanted.frames is not None
+    frames = wanted.frames
+    assert frames is not None
     before, written, live, last = live_bytes(), written_bytes(), [], 0
 
-    def look(frames: int, warnings: Sequence[str], doing: str) -> None:
+    def look(made: int, warnings: Sequence[str], doing: str) -> None:
         nonlocal last
-        if frames >= 0.9 * wanted.frames and frames - last >= 32:
-            live.append((frames, live_bytes() - before))
-            last = frames
+        if made >= 0.9 * frames and made - last >= 32:
+            live.append((made, live_bytes() - before))
+            last = made
 
     begin = time.process_time()
     generate(model, wanted, sampler, Output(path=path), progress=look)
     beside = written_bytes() - written - path.stat().st_size
     return {
-        "frames": wanted.frames,
+        "frames": frames,
         "at_frame": statistics.median(at for at, _ in live),
         "live_bytes": statistics.median(count for _, count in live),
         "peak_resident_bytes": peak_memory(),
-        "beside_bytes_a_minute": round(beside / (wanted.frames / model.spec.fps / 60)),
+        "beside_bytes_a_minute": round(beside / (frames / model.spec.fps / 60)),
         "processor_seconds": round(time.process_time() - begin, 1),
     }
