@@ -71,10 +71,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def pictures(tmp_path: Path, folder: tuple[str, Path]) -> Path:
-    """A folder of three pictures of the size of a frame."""
+    """A folder of pictures of the size of a frame, as many as such a video has clips between them."""
     spec, rng = model_spec(str(folder[1])), np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
-    for number in range(3):
+    clip = spec.timing.pixel_frames(spec.num_frames) - 1
+    for number in range(2 + (FRAMES - 2) // clip):
         shown = rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
         Image.fromarray(shown).save(tmp_path / "pictures" / f"{number}.png")
     return tmp_path / "pictures"
