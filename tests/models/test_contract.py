@@ -129,6 +129,11 @@ def test_equal_levels_are_what_the_stock_network_says(model, request):
     torch.testing.assert_close(x0, expected, atol=1e-5, rtol=1e-5)
 
 
+def is_added(family):
+    """Whether a family is none of the package's own: it is in no table, and its pipeline may make no video."""
+    return family is not None and not family.room.startswith("longtake.")
+
+
 @pytest.mark.usefixtures("network")
 def test_check_finds_a_call_of_the_network_and_a_stream_as_they_should_be(model, request):
     if len(model.spec.latent_shape) == 4:
@@ -142,7 +147,8 @@ def test_check_finds_a_call_of_the_network_and_a_stream_as_they_should_be(model,
     try:
         found = parity(model, stock_class(model.origin))
     except NotComparedError as reason:
-        assert request.node.callspec.params["model"] in HUB
+        name = request.node.callspec.params["model"]
+        assert name in HUB or is_added(FAMILIES.get(name))
         pytest.skip(str(reason))
     else:
         assert found.difference < 1e-4 and found.pipeline.endswith("Pipeline")
@@ -243,7 +249,7 @@ def is_run(spec, sampler):
 def test_the_table_of_what_runs_on_what_says_so(model):
     place = MODELS[model.origin].folder if model.origin in MODELS else Path(model.origin)
     family = family_of(find(str(place))) if place else None
-    if family is None or family.room in UNRELEASED:
+    if family is None or family.room in UNRELEASED or is_added(family):
         pytest.skip("not in the table")
     run = {name for name in SAMPLERS if is_run(model.spec, name)}
     said = named(f"{family.room}.spec:OFFERS")
