@@ -25,8 +25,9 @@ from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import by_formula, estimate
 from longtake.model import VideoSpec
 from longtake.models import FAMILIES, spec_of
-from longtake.models.hub.configs import Configs, Family, Part, Shapes
+from longtake.models.hub.configs import Configs, Part, Shapes
 from longtake.models.hub.fake import FakeModel
+from longtake.models.hub.family import Family
 from longtake.models.hub.loading import Loading, Offload
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request

@@ -3,11 +3,14 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Predicate
 
 from longtake.errors import InputError, OutputError, plain, unknown_name
 from longtake.model import VideoModel
 from longtake.models.hub.loading import Loading
+from longtake.models.hub.precision import is_device
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, pieces_of, sampler_class
@@ -95,7 +98,7 @@ class _Report:
     request: dict[str, Any]
     sampler: dict[str, Any]
     model: _Model
-    device: str
+    device: Annotated[str, Predicate(is_device)]
     dtype: Literal["float32", "bfloat16", "float16"]
     output: _File
 

@@ -48,9 +48,9 @@ def test_memory_grows_with_the_batch_and_not_with_the_length(longtake: Callable)
 def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
     longtake: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A decoder that remembers 38 latents: they are stored, twice for a moment; what it remembers is held in memory."""
+    """A decoder that remembers 12 latents: they are stored, twice for a moment; what it remembers is held in memory."""
     decoder = Part(parameters=1000, working=2000, remembered=3000, width=4)
-    wan = replace(toy_spec.TOY, timing=Timing(stride=4), decoder_history=38, decoder=decoder, parameters=1000)
+    wan = replace(toy_spec.TOY, timing=Timing(stride=4), decoder_history=12, decoder=decoder, parameters=1000)
     monkeypatch.setattr(toy_spec, "TOY", wan)
     plan = json.loads(longtake(*PLAN, "--json").out)
     memory, disk = plan["memory_by_part"], plan["disk_by_part"]
@@ -58,7 +58,7 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
     assert (memory["decoder"], memory["decoder's memory"], memory["network"]) == (4000, 12000, 0)
     held, latent = plan["held_frames"], 3 * 8 * 8 * 4
     state = [disk[part] for part in ("sampler's state", "decoder's state", "frames that wait")]
-    assert state == [2 * held * latent, 2 * 38 * latent, 2 * 32 * 8 * 8 * 3]
+    assert state == [2 * held * latent, 2 * 12 * latent, 2 * 32 * 8 * 8 * 3]
     told = longtake(*PLAN).out
     assert "disk     video " in told and "decoder's memory 12" in told and ", decoder's state " in told
     assert not 2 * disk["kept states"] % sum(state) and "are kept" in told

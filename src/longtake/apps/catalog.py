@@ -11,7 +11,7 @@ from longtake.apps.shown import print_table
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
 from longtake.models import MODELS, model_spec, offers
-from longtake.models.hub.configs import Offer
+from longtake.models.hub.family import Offer
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.typed import Flag, Setting
 

@@ -10,7 +10,8 @@ from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as whole_pipeline
-from longtake.models.hub.configs import Configs, Family, Offer, read_configs, read_index, with_tokenizer
+from longtake.models.hub.configs import Configs, read_configs, read_index, with_tokenizer
+from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
 from longtake.models.hub.loading import Loading
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Length, Offer, Part
+from longtake.models.hub.configs import Configs, Count, Length, Part
+from longtake.models.hub.family import Offer
 from longtake.models.image_spec import Denoiser, image_spec, sized
 
 Layer = tuple[str, int, int]

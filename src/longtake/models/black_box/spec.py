@@ -16,7 +16,8 @@ from typing import Any
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import VideoSpec, WholeClips
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Family, Offer
+from longtake.models.hub.configs import EXTRAS, Configs, Count
+from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX
 
 REQUIRED = inspect.Parameter.empty

@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Timing, VideoModel, VideoSpec
+from longtake.model import Timing, VideoSpec
+from longtake.models.hub.family import Family
 from longtake.models.hub.files import (
     check_plain,
     digest,
@@ -53,54 +54,6 @@ NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Gt(0), Le(1)]
 Shapes = dict[str, tuple[int, ...]]
 Kind = TypeVar("Kind")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """Models that the same code runs: what their folders consist of, and where that code is."""
-
-    room: str
-    """The package: spec.py has `spec(configs)`, and imports no torch; model.py has `wrap(pipeline, spec, configs)`."""
-    models: str
-    """What people know them as."""
-    pipeline: str
-    """Class of diffusers that is built of the parts; where it has none of the name, the parts go without."""
-    pipeline_with: Mapping[str, str] = field(default_factory=dict)
-    """Another class, for models that have this part."""
-    networks: Mapping[str, str]
-    """Parts that hold weights, with their class: of diffusers, of transformers, else of the room, whose load.py has
-    `load_network(part)`."""
-    others: tuple[str, ...] = ("tokenizer", "scheduler")
-    """Parts that hold none."""
-    optional: frozenset[str] = frozenset()
-    """Parts of both kinds that a model may lack."""
-    takes_turns: bool = False
-    """Whether its network computes by calls of the whole alone, so that it can lie elsewhere between them."""
-    compiles: bool = False
-    """Whether its network runs as diffusers wrote it, so that it can be compiled, and attend by another backend."""
-    whole: bool = False
-    """Whether nothing but the call of its whole pipeline is run, which moves its parts itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """What models of a family can do: a row of the table of what runs on what. A room's spec.py has `OFFERS`."""
-
-    models: str
-    """Which of them."""
-    page: str
-    """Below docs/."""
-    capabilities: frozenset[type[VideoModel]]
-    """Those that samplers ask for."""
-    without: tuple[str, ...] = ()
-    """Samplers that refuse them for another reason than a capability."""
-    prompts: Literal["frame", "window"] = "frame"
-    """What has a prompt of its own."""
-    sound: str = "none"
-    trained: str
-    """What training showed the network."""
-    extrapolated: str
-    """What samplers ask of it beyond that."""
 
 
 @dataclass(frozen=True, kw_only=True)

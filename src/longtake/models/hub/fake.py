@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
-from longtake.models.hub.configs import WHOLE_STREAM, Configs, Family
+from longtake.models.hub.configs import WHOLE_STREAM, Configs
+from longtake.models.hub.family import Family
 from longtake.models.hub.load import assembled, kept_dtype, load_part
 from longtake.models.hub.offload import HOST
 from longtake.sampler import Plan

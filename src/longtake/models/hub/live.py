@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from longtake.errors import InputError
-from longtake.models.hub.configs import Configs, Family, Part
+from longtake.models.hub.configs import Configs, Part
+from longtake.models.hub.family import Family
 
 SAMPLED = 1024
 """Numbers of a tensor that count for a digest."""

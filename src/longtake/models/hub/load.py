@@ -23,7 +23,8 @@ from transformers.utils import logging as transformers_logging
 
 from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, LongtakeError
-from longtake.models.hub.configs import Configs, Family, Part, stem
+from longtake.models.hub.configs import Configs, Part, stem
+from longtake.models.hub.family import Family
 from longtake.models.hub.files import read_json, variant, weight_files
 from longtake.models.hub.loading import Offload
 from longtake.models.hub.offload import HOST, rests_on_host

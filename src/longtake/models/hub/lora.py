@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from longtake.errors import InputError
-from longtake.models.hub.configs import Configs, Family
+from longtake.models.hub.configs import Configs
+from longtake.models.hub.family import Family
 from longtake.models.hub.load import blank_network, one_line_errors
 from longtake.models.hub.loading import Lora
 

@@ -16,9 +16,14 @@ DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
+def is_device(word: str) -> bool:
+    """Return whether it is the name of a device."""
+    return DEVICES.fullmatch(word) is not None
+
+
 def read_device(word: str) -> str:
     """Return the name of a device. Raises InputError for one that torch does not know."""
-    if not DEVICES.fullmatch(word):
+    if not is_device(word):
         raise InputError(f"--device {word!r} is none that longtake knows; known: auto, cpu, cuda, cuda:1, mps, xpu")
     return word
 

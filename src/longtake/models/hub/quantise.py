@@ -9,7 +9,8 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from torch import nn
 
 from longtake.errors import InputError, unknown_name
-from longtake.models.hub.configs import Configs, Family
+from longtake.models.hub.configs import Configs
+from longtake.models.hub.family import Family
 from longtake.models.hub.load import quiet_libraries
 from longtake.models.hub.loading import Quantise
 

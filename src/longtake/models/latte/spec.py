@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from longtake.errors import InputError
 from longtake.model import LongNegative, PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Length, Offer
+from longtake.models.hub.configs import Configs, Count, Length
+from longtake.models.hub.family import Offer
 from longtake.models.image_spec import Denoiser, image_spec
 
 TEXT_TOKENS = 120

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Offer, TextEncoder
+from longtake.models.hub.configs import Configs, Count, TextEncoder
+from longtake.models.hub.family import Offer
 
 # What the stock pipelines use: 161 frames at 25 per second.
 NATIVE: dict[str, Any] = {"fps": 25.0, "guidance": 3.0, "num_frames": 21, "size": [512, 704]}

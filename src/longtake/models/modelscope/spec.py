@@ -6,7 +6,8 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, ToldFps, VideoModel, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Offer, Part
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
+from longtake.models.hub.family import Offer
 from longtake.models.image_spec import Denoiser, image_spec, sized
 
 USES = ("num_frames", "size", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")

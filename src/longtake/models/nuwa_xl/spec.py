@@ -14,7 +14,8 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Continuation, Infill, Strided, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Offer, place_of
+from longtake.models.hub.configs import Configs, Count, place_of
+from longtake.models.hub.family import Offer
 from longtake.models.hub.files import read_json
 from longtake.models.image_spec import Denoiser, ImageAutoencoder, image_spec
 from longtake.typed import read_typed

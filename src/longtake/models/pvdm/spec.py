@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from longtake.errors import CheckpointError
 from longtake.model import Continuation, VideoSpec
-from longtake.models.hub.configs import Configs, Offer, place_of
+from longtake.models.hub.configs import Configs, place_of
+from longtake.models.hub.family import Offer
 from longtake.models.hub.files import read_json
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
 from longtake.typed import read_typed

@@ -9,7 +9,8 @@ from typing import Any
 from longtake.errors import InputError
 from longtake.machine import Part
 from longtake.model import Continuation, VideoSpec
-from longtake.models.hub.configs import WHOLE_STREAM, Configs, Count, Offer
+from longtake.models.hub.configs import WHOLE_STREAM, Configs, Count
+from longtake.models.hub.family import Offer
 
 NATIVE: dict[str, Any] = {"fps": 7.0, "guidance": 3.0, "size": [576, 1024]}
 """What the stock pipeline uses; its guidance rises from 1 at the first frame of a window to this at the last."""

@@ -13,8 +13,9 @@ from annotated_types import Gt, Lt
 from longtake.errors import CheckpointError, InputError
 from longtake.machine import Part
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, Timing, VideoModel, VideoSpec
-from longtake.models.hub.configs import Configs, Count, Length, Offer, Positive, TextEncoder
+from longtake.models.hub.configs import Configs, Count, Length, Positive, TextEncoder
 from longtake.models.hub.configs import Part as Config
+from longtake.models.hub.family import Offer
 from longtake.models.hub.find import INDEX
 from longtake.request import GuidanceByLevel
 
@@ -202,21 +203,26 @@ def spec(configs: Configs) -> VideoSpec:
         prompt_tokens=TEXT_TOKENS,
         prompt_numbers=TEXT_TOKENS * configs.parts["text_encoder"].read(TextEncoder).d_model,
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
-        image_encoder=Part(parameters=configs.parts["image_encoder"].parameters, width=4)
-        if "image_encoder" in configs.parts
-        else Part(),
-        # Counted on fake tensors of the released sizes: that many numbers for every token, in the attention of a layer
-        # or in what follows it, and beside them its own modulation.
-        network=Part(
-            working=extras.num_frames * tokens * max(20 * inner, 11 * inner + 2 * network.ffn_dim),
-            wide=extras.num_frames * tokens * 6 * inner,
-            turns=2 if "transformer_2" in configs.parts else 1,
-        ),
+        image_encoder=_image_encoder(configs),
+        network=_network(network, extras.num_frames * tokens, 2 if "transformer_2" in configs.parts else 1),
         decoder=_decoder(vae, configs.parts["vae"].parameters, height // stride, width // stride),
         forward_flops=extras.forward_flops or flops,
         decode_flops=extras.decode_flops,
         temporal_layers=(("attention", inner, tokens),) * network.num_layers,
     )
+
+
+def _network(network: Transformer, tokens: int, experts: int) -> Part:
+    """Return what a window of so many tokens takes, as counted on fake tensors of the released sizes: that many numbers
+    for every token, in the attention of a layer or in what follows it, and beside them its own modulation."""
+    inner = network.num_attention_heads * network.attention_head_dim
+    working = tokens * max(20 * inner, 11 * inner + 2 * network.ffn_dim)
+    return Part(working=working, wide=tokens * 6 * inner, turns=experts)
+
+
+def _image_encoder(configs: Configs) -> Part:
+    part = configs.parts.get("image_encoder")
+    return Part() if part is None else Part(parameters=part.parameters, width=4)
 
 
 def boundary(configs: Configs) -> float | None:
