@@ -314,7 +314,8 @@ def stock_class(name: str, **loading: Any) -> str:
 
 
 def family_of(found: Found) -> Family:
-    """Return the row that runs a folder. Raises InputError, with the reason, for models that longtake does not run."""
+    """Return the row that runs a folder. Raises InputError, with the reason, for models that longtake does not run, and
+    CheckpointError for an index that lacks what it runs."""
     index = read_index(found)
     said = index.get("_class_name")
     if not isinstance(said, str):
@@ -332,6 +333,10 @@ def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
     for kind in (name, *parts.values()):
         if kind in FAMILIES:
             return FAMILIES[kind]
+    for kind, row in FAMILIES.items():
+        lacking = [part for part, network in row.networks.items() if network == kind and part not in parts]
+        if name == row.pipeline and lacking:
+            raise CheckpointError(f"{what}, but {INDEX} names no {lacking[0]} ({kind}); fetch the model again")
     if whole := whole_pipeline(name, parts, what):
         return whole
     known = ", ".join(f"{name} ({row.models})" for name, row in FAMILIES.items())

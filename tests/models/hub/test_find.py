@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from longtake.errors import InputError, LongtakeError
+from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.models import FAMILIES, MODELS, canonical, family_of, load_model, model_spec
 from longtake.models.hub.find import find
 
@@ -124,3 +124,10 @@ def test_a_folder_is_run_by_the_row_of_its_pipeline_or_its_network(folder: Path,
     assert family_of(find(str(folder))) is FAMILIES["TextToVideoSDPipeline"]
     assert family_of(find(str(latte_folder))) is FAMILIES["LattePipeline"]
     assert all(row.room.startswith("longtake.models.") for row in FAMILIES.values()) and "sprites" in MODELS
+
+
+def test_an_index_that_lost_the_network_of_its_pipeline_says_which(tmp_path: Path) -> None:
+    index = {"_class_name": "StableVideoDiffusionPipeline", "vae": ["diffusers", "AutoencoderKLTemporalDecoder"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"model_index.json names no unet \(UNetSpatioTemporalConditionModel\)"):
+        model_spec(str(tmp_path))
