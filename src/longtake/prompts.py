@@ -105,6 +105,17 @@ def refuse_timeline(prompt: str) -> None:
         )
 
 
+def refuse_missing_file(text: str) -> None:
+    """Raise InputError for a text that is one word and looks like the name of a file, which is not there."""
+    if not (re.fullmatch(r"\S+", text) and re.search(r"[/\\]|\.\w{2,5}$", text)):
+        return
+    folder = Path(text).parent
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    nearest = difflib.get_close_matches(Path(text).name, names, n=1)
+    hint = f"; did you mean {str(folder / nearest[0])!r}?" if nearest else "; give a file, or the text itself"
+    raise InputError(f"there is no file {text}{hint}")
+
+
 def _not_a_timeline(source: _Source, start: int) -> InputError:
     text = source.text.strip()
     lines = [line for line in text.split("\n") if line.strip()]
@@ -114,16 +125,8 @@ def _not_a_timeline(source: _Source, start: int) -> InputError:
             f"{len(lines)} prompts, one a line, do not say when each begins; write '|' between them for spans of equal "
             "length, or [0s: ...] [8s: ...] around them",
         )
-    if source.name == "--prompts" and re.fullmatch(r"\S+", text) and re.search(r"[/\\]|\.\w{2,5}$", text):
-        folder = Path(text).parent
-        names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-        nearest = difflib.get_close_matches(Path(text).name, names, n=1)
-        hint = (
-            f"; did you mean {str(folder / nearest[0])!r}?"
-            if nearest
-            else "; give a file of prompts, or the text itself"
-        )
-        return InputError(f"there is no file {text}{hint}")
+    if source.name == "--prompts":
+        refuse_missing_file(text)
     return source.error(start, f"this is neither a file nor a timeline; {_HELP}")
 
 

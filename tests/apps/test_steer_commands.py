@@ -72,6 +72,16 @@ def test_a_video_of_other_origin_goes_on_from_its_last_frames(longtake: Tool) ->
     assert np.array_equal(frames_of("on.mkv")[:7], frames_of("film.mkv")[-7:, ::2, ::2])
 
 
+def test_the_name_of_a_story_that_is_not_there_is_no_prompt(longtake: Tool) -> None:
+    longtake(*MAKE, "a red car")
+    tell("a boat")
+    made = Path("a.mkv").read_bytes()
+    for change in (("extend", "a.mkv", "--frames", "8"), ("redo", "a.mkv", "--from", "10s")):
+        ran = longtake(*change, "--prompts", "storry.txt")
+        assert ran.status == 2 and "there is no file storry.txt; did you mean 'story.txt'?" in ran.err
+    assert Path("a.mkv").read_bytes() == made
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.models import model_spec
-from longtake.prompts import parse_prompts, refuse_timeline
+from longtake.prompts import parse_prompts, refuse_missing_file, refuse_timeline
 from longtake.report import Order, check_sidecars, read_order
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.sampler import Plan
@@ -169,13 +169,17 @@ def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None
 
 
 def told_prompts(prompts: Prompts, frames: int | None, fps: float) -> PromptTimeline:
-    """Return prompts of so many frames as a timeline; a text that looks like neither several nor a file is one."""
+    """Return prompts of so many frames as a timeline; a text that looks like neither several nor a file is one.
+
+    Raises as `parse_prompts`, and InputError for the name of a file that is not there.
+    """
     if isinstance(prompts, PromptTimeline):
         return prompts
     try:
         refuse_timeline(prompts)
     except InputError:
         return parse_prompts(prompts, frames, fps)
+    refuse_missing_file(prompts)
     return PromptTimeline.constant(prompts)
 
 
