@@ -175,7 +175,7 @@ def test_loras_are_in_the_report_and_are_repeated_from_another_folder(
 def test_a_quantised_run_is_planned_smaller_and_repeated(longtake: Callable[..., Any], wan: Path) -> None:
     model = ("--model", str(wan), *SHORT)
     plans = [json.loads(longtake("plan", "a", *model, "--json", *more).out) for more in ((), ("--quantize", "fp8"))]
-    assert plans[1]["memory_by_part"]["network"] * 5 == plans[0]["memory_by_part"]["network"]
+    assert plans[1]["memory_by_part"]["network"] * 4 == plans[0]["memory_by_part"]["network"]
     assert longtake("generate", "a", *model, "--quantize", "fp8", "-o", "small.mkv").status == 0
     assert json.loads(Path("small.json").read_text())["model"]["quantize"] == "fp8"
     assert longtake("generate", "--from", "small.json", "-o", "again.mkv").status == 0

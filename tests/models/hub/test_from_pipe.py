@@ -69,7 +69,7 @@ def test_what_cannot_be_run_is_refused_by_name(folder: Path) -> None:
         (object(), {}, "an object is no pipeline of diffusers"),
         (DDIMPipeline(pipe.unet, pipe.scheduler), {}, "is a DDIMPipeline, which makes no videos"),
         (pipe, {"speed": 3}, "unknown field 'speed'"),
-        (pipe, {"size": [8, 8]}, "size has no effect"),
+        (pipe, {"sigmas": [1.0]}, "sigmas has no effect"),
     ]
     for given, extras, message in wrong:
         with pytest.raises(longtake.LongtakeError, match=message) as caught:

@@ -132,7 +132,7 @@ def _layers(config: Mapping[str, Any], size: tuple[int, int]) -> Iterator[Layer]
             yield from _stage(kind, widths[level], groups, heads, cells[level])
 
 
-def _stage(kind: str, channels: int, groups: int, heads: int, cells: int) -> Iterator[Layer]:
+def _stage(kind: Any, channels: int, groups: int, heads: int, cells: int) -> Iterator[Layer]:
     yield from _convolutions(groups, channels, cells)
     if kind.startswith("CrossAttn"):
         yield from _transformer(groups, channels // heads * heads, cells)
