@@ -272,6 +272,16 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     assert frames_of(path).shape[0] == 70
 
 
+def test_a_report_of_another_video_is_named(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 20)
+    report_path(path).write_text("{")
+    with pytest.raises(InputError, match="is damaged, or of a video of another name"):
+        plan_extension(path, 5)
+    report_path(path).unlink()
+    with pytest.raises(InputError, match="is not there; bring it back"):
+        plan_extension(path, 5)
+
+
 def test_another_encoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "a.mkv", 70)
     steering = plan_extension(path, 30)

@@ -57,7 +57,10 @@ def find_video(file: str | Path) -> Video | None:
     if record is None:
         return None
     if not belongs(path):
-        raise InputError(f"{report_path(path)}, the report of {path}, is not there; bring it back")
+        how = "not there; bring it back"
+        if report_path(path).exists():
+            how = "damaged, or of a video of another name; bring it back, or give all files their old names"
+        raise InputError(f"{report_path(path)}, the report of {path}, is {how}")
     # A kill may leave a note of what the run is now, before its report says so.
     videos = [_video(path, note, record) for note in (report_path(path), *notes(path))]
     fitting = [video for video in videos if order_target(video.order, video.plan).settings == record.settings]
