@@ -28,6 +28,7 @@ from longtake.steer.plan import plan_extension, plan_redo, plan_retelling, splic
 from longtake.steer.run import begin, carried_out
 from longtake.steer.video import find_video
 from longtake.video import durable
+from longtake.video.files import state_folder
 from longtake.video.formats import FORMATS
 from longtake.video.kept import Kept, kept_folder, read_kept, thinned
 from longtake.video.output import Output
@@ -272,6 +273,22 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     assert frames_of(path).shape[0] == 70
 
 
+@pytest.mark.parametrize("output", [None, "b.mkv"])
+def test_nothing_is_begun_on_a_file_that_was_cut_or_is_gone(tmp_path: Path, output: str | None) -> None:
+    path = make(tmp_path / "a.mkv", 70)
+    whole, branch = path.read_bytes(), output and tmp_path / output
+    before = {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()}
+    for damage, message in (
+        (lambda: path.write_bytes(whole[:99]), "a.mkv has 99 bytes"),
+        (path.unlink, "a.mkv is gone"),
+    ):
+        damage()
+        with pytest.raises(CheckpointError, match=message):
+            redo(path, 60, seed=2, output=branch)
+    assert not (tmp_path / "b.mkv.state").exists()
+    assert {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()} == before
+
+
 def test_a_report_of_another_video_is_named(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mkv", 20)
     report_path(path).write_text("{")
@@ -303,9 +320,12 @@ def test_what_cannot_be_steered_says_so(tmp_path: Path) -> None:
         ({"frame": 40}, "nothing would change"),
         ({"frame": 40, "seed": 3, "output": tmp_path / "b.mp4"}, "has its form"),
         ({"frame": 40, "seed": 3, "output": path}, "begun with other settings"),
+        ({"frame": 40, "seed": 3, "output": ""}, "no name of its own"),
     ):
         with pytest.raises((InputError, OutputError), match=message):
             plan_redo(fifo, **wrong)
+    with pytest.raises(InputError, match="there is no"):
+        plan_redo(tmp_path / "nowhere.mkv", 40, seed=3)
     with pytest.raises(InputError, match="endless"):
         plan_extension(stopped(tmp_path / "c.mkv", 20, None), 5)
     with pytest.raises(InputError, match="no queue"):

@@ -88,7 +88,7 @@ def test_the_name_of_a_story_that_is_not_there_is_no_prompt(longtake: Tool) -> N
         (("extend",), "which video"),
         (("extend", "a.mkv"), "give --frames"),
         (("redo", "a.mkv", "--seed", "2"), "give --from"),
-        (("redo", "a.mkv", "--from", "3", "--seed", "2"), "no run of longtake"),
+        (("redo", "a.mkv", "--from", "3", "--seed", "2"), "there is no a.mkv"),
         (("extend", "a.mkv", "--frames", "0"), "0 frames more"),
         (("extend", "a.mkv", "--frames", "8", "--model", "toy"), "give --prompts"),
         ((*MAKE, "a car", "--keep-states", "much"), "no size"),

@@ -17,7 +17,7 @@ from longtake.samplers.planning import Pieces, checked_plan
 from longtake.steer.video import Video, find_video, note_path, order_settings
 from longtake.video.kept import Kept
 from longtake.video.output import check_output, output_format
-from longtake.video.record import check_settings, read_record
+from longtake.video.record import check_length, check_settings, read_record
 
 Prompts = str | PromptTimeline
 """A prompt, several in any spelling of `--prompts`, or a file with some; frame 0 is the first that they are for."""
@@ -111,8 +111,11 @@ def plan_redo(
     """
     video, call = find_video(file), _call("redo", frame, prompts, seed, keep_queue)
     if video is None:
+        if not Path(file).exists():
+            raise InputError(f"there is no {file}; give a video")
         raise InputError(
-            f"{file} was made by no run of longtake, which alone can be made otherwise; extend goes on from it"
+            f"no run of longtake has left a state beside {file}, without which it cannot be made otherwise; extend "
+            "goes on from its last frames"
         )
     if output is None and _is_begun(video, call):
         return _under_way(video, call)
@@ -233,12 +236,13 @@ def _checked(
     order = replace(video.order, request=request, sampler=sampler or video.order.sampler, output=asked)
     steering = Steering(video=video, order=order, state=state, call=call, holds=holds, notes=notes)
     checked_plan(video.spec, request, order.sampler)
+    if state:
+        check_length(video.path, video.record)
     if steering.in_place:
         return steering
-    if output_format(path) != output_format(video.path):
+    if check_output(path) != output_format(video.path):
         example = output_format(video.path).example(path.with_suffix(""))
         raise OutputError(f"a branch shares the bytes of {video.path} and has its form; give -o {example}")
-    check_output(path)
     check_sidecars(path, overwrite=False, prompts_file=None)
     record = read_record(path)
     if record is not None:
