@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from longtake.apps.generate.job import Job
@@ -73,13 +74,14 @@ def headline(job: Job) -> list[str]:
     spec, plan, request = job.spec, job.plan, job.order.request
     length = "endless" if job.frames is None else f"{job.frames} frames ({duration(job.frames / job.fps)})"
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
+    seeds = ", then ".join(str(seed) for seed, _ in groupby([request.seed, *(turn.seed for turn in request.turns)]))
     per_frame = f"{round(plan.forwards_per_frame, 3):g}"
     work = f"{per_frame} forwards per frame"
     if plan.forwards is not None:
         work = f"{plan.forwards:,} forwards in {plan.tasks:,} windows ({per_frame} per frame)"
     return [
         f"video    {length}, {width}x{height}, {job.fps:g} frames/s -> {job.output.path}",
-        f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {request.seed}",
+        f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",
         f"sampler  {job.order.sampler.name} ({_changed(job)}): {work}",
     ]
 
