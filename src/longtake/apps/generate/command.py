@@ -193,10 +193,11 @@ class _Run:
         self._remember(result, result.seconds)
         made = result.frames - result.resumed_from
         pace = f", {made / result.seconds:.1f} frames/s" if made else ""
+        now = f", {made} of them now" if result.resumed_from else ""
         return Outcome(
             status=0,
             line=(
-                f"done     {path}: {result.frames} frames in {duration(report['run']['seconds'])}{pace}, "
+                f"done     {path}: {result.frames} frames{now} in {duration(result.seconds)}{pace}, "
                 f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(path).name} says how"
             ),
             report=report,
