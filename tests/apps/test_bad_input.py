@@ -57,6 +57,7 @@ MISTAKES = [
     (("generate", "a", *TOY, "--prompts", "a | b"), "both a prompt and --prompts"),
     (("generate", *TOY, "--prompts", "a || b"), "line 1, column 4"),
     (("generate", *TOY, "--prompts", "notes.json", "-o", "notes.mp4", "--overwrite"), "holds the prompts"),
+    (("generate", "a", *TOY, "--init", "a.mp4", "-o", "./a.mp4", "--overwrite"), "begins with a.mp4, which it would"),
     (("generate", "--from", "nothing.json"), "cannot read nothing.json"),
     (("generate", "--from", "notes.txt"), "not JSON"),
     (("generate", "--from", "notes.json"), "no report"),

@@ -1,6 +1,7 @@
 """What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from longtake.apps.generate.settings import Making, VideoSettings, Workers
 from longtake.errors import InputError
@@ -155,7 +156,9 @@ def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
 
 def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
     """Check what is asked for against the model and the disk; raises as `make_job` does."""
-    output = order.output
+    output, init = order.output, order.request.init
+    if init is not None and Path(init).resolve() == output.path.resolve():
+        raise InputError(f"the video begins with {init}, which it would replace; give another -o")
     plan = checked_plan(spec, order.request, order.sampler, output.part)
     if order.init not in (None, init_digest(plan)):
         raise InputError(f"{order.request.init} holds other frames than the run began with; bring them back")
