@@ -86,11 +86,11 @@ def redo_command(arguments: Sequence[str]) -> int:
 
 def moment(text: str, fps: float) -> int:
     """Return the frame that a time or a number names. Raises InputError for anything else."""
-    if found := re.fullmatch(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)", text, re.ASCII):
+    if found := re.fullmatch(r"(?:(\d{1,12}):)?(\d{1,12}):(\d\d(?:\.\d+)?)", text, re.ASCII):
         return round((int(found[1] or 0) * 3600 + int(found[2]) * 60 + float(found[3])) * fps)
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)s", text, re.ASCII):
+    if found := re.fullmatch(r"(\d{1,12}(?:\.\d+)?)s", text, re.ASCII):
         return round(float(found[1]) * fps)
-    if text.isdecimal() and text.isascii():
+    if re.fullmatch(r"\d{1,12}", text, re.ASCII):
         return int(text)
     raise InputError(f"--from {text!r} is no moment; write seconds (12s), a clock (1:30), or the number of a frame")
 
