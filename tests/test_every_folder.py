@@ -7,6 +7,7 @@ DIR, of which every sampler runs that `longtake plan` takes; FRAMES=N makes vide
 
 import os
 import signal
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,8 @@ def run(arguments: list[str], log: Path, monkeypatch: pytest.MonkeyPatch) -> str
         with log.open("w") as said:
             for stream in (1, 2):
                 os.dup2(said.fileno(), stream)
+            # Those of pytest lead elsewhere.
+            sys.stdout = sys.stderr = said
             try:
                 main()
             except SystemExit as leaving:
