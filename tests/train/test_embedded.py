@@ -145,15 +145,15 @@ def test_stages_share_the_time_and_leave_what_they_do_not_need(tmp_path: Path, c
     assert given == {"long": pytest.approx(60, abs=1), "short": 10, "last": pytest.approx(110, abs=2)}
 
 
-def test_stages_without_any_time_left_end_with_a_model_too(tmp_path: Path, clock: Clock) -> None:
+def test_stages_without_any_time_left_end_with_models_too(tmp_path: Path, clock: Clock) -> None:
     def slow(runs: Runs) -> bool:
         clock.now += 1000
         return True
 
-    stages = {"slow": Stage(run=slow, settings=(), share=1.0), "vae": tiny()["vae"], "text": tiny()["text"]}
     clock.tick = 1e-6
-    assert run_stages(stages, Runs(folder=tmp_path), 3.0)
-    assert json.loads((tmp_path / "text" / "final" / "training.json").read_text())["step"] == 0
+    assert run_stages({"slow": Stage(run=slow, settings=(), share=1.0), **tiny()}, Runs(folder=tmp_path), 3.0)
+    assert len(embedded.exported(tmp_path)) == 4
+    assert json.loads((tmp_path / "mtd" / "final" / "training.json").read_text())["step"] == 0
 
 
 def test_a_stage_alone_says_what_is_missing(tmp_path: Path) -> None:

@@ -58,5 +58,5 @@ def test_the_report_holds_a_row_and_the_last_lines_of_each_part(
 
 def test_every_part_is_a_command_of_this_project() -> None:
     commands = [" ".join(one.command[1:]) for one in parts(Settings())]
-    assert commands[0] == "-m longtake train embedded all --runs runs/gpu --minutes 13.5"
+    assert commands[0] == "-m longtake train embedded all --runs runs/gpu --minutes 11"
     assert all(command.startswith(("-m longtake ", "-m lab ", "-m pytest ")) for command in commands)

@@ -28,6 +28,10 @@ class Limit:
         """Whether to end before this step."""
         return self.signal is not None or self.share() > 1 or (self._within is not None and self._within(step))
 
+    def after_one(self, number: int) -> bool:
+        """Whether to end before this file of what a later stage needs: for want of time not before the first."""
+        return self(number) if number else self.signal is not None or (self._within is not None and self._within(0))
+
     @property
     def ends(self) -> bool:
         """Return whether there is an end to the time."""

@@ -27,7 +27,7 @@ INFILL_GUIDANCE = 1.0
 
 def encode(settings: StretchSettings, runs: Runs) -> bool:
     """Encode stretches of long worlds with changes of scene."""
-    return encode_stretches(trained_vae(runs), settings, runs.folder / "stretches", runs.limit)
+    return encode_stretches(trained_vae(runs), settings, runs.folder / "stretches", runs.limit.after_one)
 
 
 def train_mtd(config: MtdConfig, settings: MtdSettings, loop: FitSettings, runs: Runs) -> bool:

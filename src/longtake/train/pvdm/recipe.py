@@ -98,7 +98,7 @@ def train_autoencoder(config: AutoencoderConfig, settings: AutoencoderLoss, loop
 
 def encode(worlds: Callable[[], Footage], every: int, runs: Runs) -> bool:
     """The cache of stage 2: clips from every `every`-th frame."""
-    return encode_footage(_autoencoder(runs), worlds(), every, runs.folder / "pvdm-latents", runs.limit)
+    return encode_footage(_autoencoder(runs), worlds(), every, runs.folder / "pvdm-latents", runs.limit.after_one)
 
 
 def train_diffusion(

@@ -69,7 +69,7 @@ def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, ru
 
 def encode_videos(settings: CacheSettings, name: str, runs: Runs) -> bool:
     """Encode many worlds into the folder `name`: "pictures" or "clips"."""
-    return encode_worlds(trained_vae(runs), settings, runs.folder / name, runs.limit)
+    return encode_worlds(trained_vae(runs), settings, runs.folder / name, runs.limit.after_one)
 
 
 def train_denoiser(
