@@ -200,7 +200,7 @@ def test_different_arguments_are_named(start: Callable, tmp_path: Path) -> None:
 
 FAILING = """
 import os
-from longtake.apps.generate import run
+from longtake.apps.generate import command
 from longtake.apps.cli import main
 from longtake.errors import OutputError, InputError
 
@@ -212,7 +212,7 @@ class Failing:
             raise OutputError("the disk is full")
 
 if os.environ["RANK"] == "0":
-    run._Run._progress = lambda self, frames, warnings, doing, fail=Failing(): fail()
+    command._Run._progress = lambda self, frames, warnings, doing, fail=Failing(): fail()
 main()
 """
 
