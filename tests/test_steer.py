@@ -391,8 +391,7 @@ def test_prompts_are_joined_where_one_goes_on() -> None:
 
 
 def test_a_run_that_somebody_writes_is_left_alone(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mkv", 70)
-    steering = plan_extension(path, 30)
+    steering = plan_extension(path := make(tmp_path / "a.mkv", 70), 30)
     lock = durable.Lock(Path(f"{path}.state") / "lock", path)
     with pytest.raises(OutputError, match="is writing"):
         begin(steering)
