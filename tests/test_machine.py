@@ -12,9 +12,11 @@ from longtake.machine import nothing_to_collect
 BUSY, QUIET = "1e9", "0.0"
 
 
-def turns(load: str, **chosen: str) -> int:
-    """Return how often a thread of a command turns in a circle before it sleeps, on a machine of this load."""
+def turns(load: str, others: bool = True, **chosen: str) -> int:
+    """Return how often a thread of a command turns in a circle before it sleeps, on a machine of this load; `others`:
+    whether anybody else wants a processor now."""
     code = f"import os, sys; os.getloadavg = lambda: ({load},) * 3; sys.argv = ['longtake', 'samplers']\n"
+    code += f"from longtake import machine; machine.others_running = lambda: {others}\n"
     code += "from longtake.apps.cli import main\ntry:\n    main()\nfinally:\n    import torch"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run(
@@ -33,6 +35,7 @@ def turns(load: str, **chosen: str) -> int:
 def test_threads_sleep_while_they_wait_on_a_machine_that_has_other_work() -> None:
     assert turns(BUSY) == 0
     assert turns(QUIET) > 0
+    assert turns(BUSY, others=False) > 0, "what was there is over"
     assert turns(BUSY, GOMP_SPINCOUNT="70") == 70
 
 

@@ -26,12 +26,21 @@ def sleep_while_waiting() -> None:
     """Where this machine has other work already, let the threads of torch sleep while they wait for each other.
 
     By default each turns in a circle for milliseconds, hundreds of times in a call of a network, on a processor that
-    the one it waits for may need. Where nobody else wants one, that is faster. Changes no number, and nothing that the
-    user has chosen; to be called before torch is loaded.
+    the one it waits for may need. Where nobody else wants one, that is faster: so the work must have been there for a
+    while, and still be. Changes no number, and nothing that the user has chosen; to be called before torch is loaded.
     """
     chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
-    if not chosen and os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+    if not chosen and os.getloadavg()[0] > (os.cpu_count() or 1) / 2 and others_running():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def others_running() -> bool:
+    """Return whether anybody but this process wants a processor right now; True where the system does not say."""
+    try:
+        running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+    except OSError:
+        return True
+    return int(running) > 1
 
 
 @contextmanager
