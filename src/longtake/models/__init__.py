@@ -92,6 +92,7 @@ FAMILIES: dict[str, Family] = {
         optional=frozenset({"transformer_2", "image_encoder", "image_processor"}),
         takes_turns=True,
         compiles=True,
+        single_file=True,
     ),
     "WanVACETransformer3DModel": Family(
         room="longtake.models.wan",
@@ -105,6 +106,7 @@ FAMILIES: dict[str, Family] = {
         },
         optional=frozenset({"transformer_2"}),
         compiles=True,
+        single_file=True,
     ),
     "SkyReelsV2Transformer3DModel": Family(
         room="longtake.models.wan",
@@ -117,12 +119,14 @@ FAMILIES: dict[str, Family] = {
         },
         takes_turns=True,
         compiles=True,
+        single_file=True,
     ),
     "WanPicturesPipeline": Family(
         room="longtake.models.wan_pictures",
         models="Wan's transformer on pictures' latents",
         pipeline="WanPicturesPipeline",
         networks={"transformer": "WanTransformer3DModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
+        single_file=True,
     ),
     "LTXVideoTransformer3DModel": Family(
         room="longtake.models.ltx",
@@ -134,6 +138,7 @@ FAMILIES: dict[str, Family] = {
             "text_encoder": "T5EncoderModel",
         },
         compiles=True,
+        single_file=True,
     ),
     "LTX2VideoTransformer3DModel": Family(
         room="longtake.models.ltx",
@@ -212,7 +217,7 @@ def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
     """Return what the files of a model say, and the row that runs it; see `model_spec`."""
     found = _found(name, loading)
     family = family_of(found)
-    _check_loading(loading, family)
+    loading.check(family)
     return read_configs(found, family, loading.asked), family
 
 
@@ -243,8 +248,8 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
 
     from longtake.models.hub.load import load_pipeline
     from longtake.models.hub.lora import fuse, read_changes
-    from longtake.models.hub.offload import HOST, Turns, come_in_blocks, rests_on_host, take_turns
-    from longtake.models.hub.quantise import DENOISERS, attend_by, quantise, quantised_parts
+    from longtake.models.hub.offload import DENOISERS, HOST, Turns, come_in_blocks, rests_on_host, take_turns
+    from longtake.models.hub.quantise import attend_by, quantise, quantised_parts
 
     if loading.offload == "auto":
         raise InputError(
@@ -368,31 +373,6 @@ def _found(name: str, loading: Loading) -> Found:
     if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
         raise unknown_name("model", name, MODELS)
     return find(str(entry.folder) if entry else name, loading.revision, loading.variant)
-
-
-def _check_loading(loading: Loading, family: Family) -> None:
-    """Raise InputError for settings that do not fit a family."""
-    if family.whole and loading.offload not in (None, "none"):
-        raise InputError(
-            f"--offload {loading.offload} does not fit {family.models}, whose call moves its parts itself; leave it "
-            "out, or offload the pipeline by diffusers and give it to longtake.from_pipe"
-        )
-    if loading.offload in ("model", "group") and not family.takes_turns:
-        raise InputError(
-            f"--offload {loading.offload} does not fit {family.models}, whose layers are called one by one; "
-            "use --offload text"
-        )
-    if loading.offload == "group" and loading.quantize == "int8":
-        raise InputError("--offload group does not fit --quantize int8, whose weights do not move by blocks; use fp8")
-    for option, value in (("--compile", loading.compile), ("--attention-backend", loading.attention_backend)):
-        if value and not family.compiles:
-            raise InputError(
-                f"{option} does not fit {family.models}, whose network is not run as diffusers wrote it; leave it out"
-            )
-    if loading.compile and loading.offload in ("model", "group"):
-        raise InputError(
-            f"--compile does not fit --offload {loading.offload}, which moves the network between its calls; use text"
-        )
 
 
 def _check_unused(name: str, told: Mapping[str, Any]) -> None:

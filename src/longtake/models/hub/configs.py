@@ -35,13 +35,6 @@ ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared")
 """Fields of `Extras` that mean something for every model."""
 OPTIONS = {"size": "--size", "num_frames": "--window"}
 """What takes the place of fields of `Extras` on a command line."""
-SINGLE = (
-    "WanTransformer3DModel",
-    "WanVACETransformer3DModel",
-    "SkyReelsV2Transformer3DModel",
-    "LTXVideoTransformer3DModel",
-)
-"""Networks that diffusers reads of a file by itself."""
 MOST = {"layers|depth|blocks": 500, "timesteps": 10**5, "length|seq_len|position": 2**20, "": 10**8}
 """The most that a count in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
 WHOLE_STREAM = 2**16
@@ -316,7 +309,7 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
     _check_counts(content, str(config))
 
     file = found.file if name == "transformer" else None
-    if file is not None and supported not in SINGLE:
+    if file is not None and not family.single_file:
         raise InputError(f"{file}: diffusers reads no {supported} of a single file; give --model a folder")
 
     def shapes() -> Shapes:

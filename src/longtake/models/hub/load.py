@@ -182,11 +182,7 @@ def _tensors(place: Path, part: str, wanted: str | None) -> dict[str, torch.Tens
 def tokenizer(place: Path, class_name: str = "AutoTokenizer") -> Any:
     """Load a tokenizer of transformers, or what prepares pictures, from its folder. Raises CheckpointError for missing
     or damaged files, InputError for a class that the library does not have."""
-    known = re.fullmatch(r"\w*(Tokenizer(Fast)?|Processor(Fast|Pil)?)", class_name)
-    with quiet_libraries():
-        kind = getattr(transformers, class_name, None) if known else None
-    if kind is None:
-        raise InputError(f"{place} is of a {class_name!r}, which transformers {transformers.__version__} does not have")
+    kind = _class_of(transformers, class_name, r"\w*(Tokenizer(Fast)?|Processor(Fast|Pil)?)", place)
     with one_line_errors(place), quiet_libraries():
         return kind.from_pretrained(place, local_files_only=True, trust_remote_code=False)
 
@@ -289,19 +285,26 @@ def kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if "T5" in class_name and dtype == torch.float16 else dtype
 
 
-def _guider(place: Path, class_name: str) -> Any:
-    kind = getattr(diffusers, class_name, None) if class_name.endswith("Guidance") else None
+def _class_of(library: Any, class_name: Any, kinds: str, where: Path | str) -> Any:
+    """Return a class of a library, if its name is one of these kinds. Raises InputError for one that it lacks."""
+    with quiet_libraries():
+        is_known = isinstance(class_name, str) and re.fullmatch(kinds, class_name)
+        kind = getattr(library, class_name, None) if is_known else None
     if kind is None:
-        raise InputError(f"{place} is of a {class_name!r}, which diffusers {diffusers.__version__} does not have")
+        raise InputError(
+            f"{where} is of a {class_name!r}, which {library.__name__} {library.__version__} does not have"
+        )
+    return kind
+
+
+def _guider(place: Path, class_name: str) -> Any:
+    kind = _class_of(diffusers, class_name, r"\w*Guidance", place)
     with one_line_errors(place), quiet_libraries():
         return kind.from_pretrained(place, local_files_only=True)
 
 
 def _scheduler(part: Part) -> Any:
-    name = part.config.get("_class_name", "DDIMScheduler")
-    kind = getattr(diffusers, name, None) if isinstance(name, str) and name.endswith("Scheduler") else None
-    if kind is None:
-        raise InputError(f"{part.where} is of a {name!r}, which diffusers {diffusers.__version__} does not have")
+    kind = _class_of(diffusers, part.config.get("_class_name", "DDIMScheduler"), r"\w*Scheduler", part.where)
     with one_line_errors(part.where), quiet_libraries():
         return kind.from_config({key: value for key, value in part.config.items() if key != "_class_name"})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from longtake.errors import InputError
+from longtake.models.hub.family import Family
 from longtake.models.hub.files import tensor_shapes
 from longtake.typed import Flag, Setting
 
@@ -109,6 +110,33 @@ class Loading:
         if self.offload is not None:
             raise InputError(f"--offload {self.offload} has no effect on a CPU, which has one memory; leave it out")
         return "none"
+
+    def check(self, family: Family) -> None:
+        """Raise InputError for settings that do not fit a family."""
+        if family.whole and self.offload not in (None, "none"):
+            raise InputError(
+                f"--offload {self.offload} does not fit {family.models}, whose call moves its parts itself; leave it "
+                "out, or offload the pipeline by diffusers and give it to longtake.from_pipe"
+            )
+        if self.offload in ("model", "group") and not family.takes_turns:
+            raise InputError(
+                f"--offload {self.offload} does not fit {family.models}, whose layers are called one by one; "
+                "use --offload text"
+            )
+        if self.offload == "group" and self.quantize == "int8":
+            raise InputError(
+                "--offload group does not fit --quantize int8, whose weights do not move by blocks; use fp8"
+            )
+        for option, value in (("--compile", self.compile), ("--attention-backend", self.attention_backend)):
+            if value and not family.compiles:
+                raise InputError(
+                    f"{option} does not fit {family.models}, whose network is not run as diffusers wrote it; "
+                    "leave it out"
+                )
+        if self.compile and self.offload in ("model", "group"):
+            raise InputError(
+                f"--compile does not fit --offload {self.offload}, which moves the network between its calls; use text"
+            )
 
     @property
     def told(self) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from longtake.models.hub.loading import Offload
 
 HOST = torch.device("cpu")
-DENOISERS = ("transformer", "transformer_2", "unet")
+DENOISERS = ("transformer", "transformer_2", "unet", "controlnet")
+"""Parts of a pipeline whose calls make up the denoising."""
 FIRST = ("transformer", "unet")
 """Parts that are on the device from the start: what denoises, where the noise is high."""
 

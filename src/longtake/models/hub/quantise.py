@@ -13,8 +13,7 @@ from longtake.models.hub.configs import Configs
 from longtake.models.hub.family import Family
 from longtake.models.hub.load import quiet_libraries
 from longtake.models.hub.loading import Quantise
-
-DENOISERS = ("transformer", "transformer_2", "unet", "controlnet")
+from longtake.models.hub.offload import DENOISERS
 
 
 def quantised_parts(configs: Configs, family: Family, how: Quantise | None) -> list[str]:
