@@ -192,8 +192,8 @@ def order_content(order: Order) -> dict[str, Any]:
     stored = {"fps": output.fps, "crf": output.crf, "scale": output.scale, "segment": output.segment}
     stored["keep_states"] = output.keep_states
     part = {} if output.part is None else {"range": output.part}
-    request["prompts"] = _told(order.request.prompts)
-    turns = [{**asdict(turn), "prompts": _told(turn.prompts)} for turn in order.request.turns]
+    request["prompts"] = told_by_frame(order.request.prompts)
+    turns = [{**asdict(turn), "prompts": told_by_frame(turn.prompts)} for turn in order.request.turns]
     if request.pop("turns"):
         request["turns"] = turns
     if request.pop("init") is not None:
@@ -209,7 +209,8 @@ def order_content(order: Order) -> dict[str, Any]:
     return to_json(content)
 
 
-def _told(prompts: PromptTimeline) -> dict[str, str]:
+def told_by_frame(prompts: PromptTimeline) -> dict[str, str]:
+    """Return prompts as JSON has them: by the number of the frame from which they hold."""
     return {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
 
 

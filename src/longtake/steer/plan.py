@@ -8,7 +8,7 @@ from pathlib import Path
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.models import model_spec
 from longtake.prompts import parse_prompts, refuse_missing_file, refuse_timeline
-from longtake.report import Order, check_sidecars, read_order
+from longtake.report import Order, check_sidecars, read_order, told_by_frame
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.sampler import Plan
 from longtake.samplers import pieces_of
@@ -21,8 +21,6 @@ from longtake.video.record import check_length, check_settings, read_record
 
 Prompts = str | PromptTimeline
 """A prompt, several in any spelling of `--prompts`, or a file with some; frame 0 is the first that they are for."""
-
-_NOTE = "steer-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,12 +319,11 @@ _WAITING = "it is told without the story before: calls that wait for a changed o
 def _with_story(plan: NuwaXlPlan) -> NuwaXl:
     """Return the sampler with the story so far as one before, to which frames that do not change are held; without it
     where trees follow each other, or it cannot hold them."""
-    sampler, frames, prompts = plan.settings, plan.request.frames, plan.request.prompts
+    sampler, frames = plan.settings, plan.request.frames
     is_tree = frames is not None and plan.ladder.span(1) >= frames - 1
     if not (is_tree and plan.spec.clean_frames and sampler.keyframes is None and sampler.handoff == "latent"):
         return sampler
-    told = {str(start): text for start, text in zip(prompts.starts, prompts.texts, strict=True)}
-    return replace(sampler, before=(*sampler.before, json.dumps(told)))
+    return replace(sampler, before=(*sampler.before, json.dumps(told_by_frame(plan.request.prompts))))
 
 
 def _call(*asked: object) -> str:

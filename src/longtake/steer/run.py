@@ -53,8 +53,8 @@ def carried_out(steering: Steering, model: VideoModel | None = None, progress: P
     """Do what was planned. Raises CheckpointError for other weights or another encoder than made the video."""
     order = steering.order
     if model is None:
-        released = steering.video.spec.released if steering.video else model_spec(order.model).released
-        hardware = choose_hardware(order.device, order.dtype, released)
+        spec = steering.video.spec if steering.video else model_spec(order.model, **order.loading.told)
+        hardware = choose_hardware(order.device, order.dtype, spec.released)
         model = load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
     if order.digest not in (None, model.digest):
         raise CheckpointError(
@@ -65,7 +65,8 @@ def carried_out(steering: Steering, model: VideoModel | None = None, progress: P
 
 
 def begin(steering: Steering) -> None:
-    """Bring the output to where the run goes on. Raises CheckpointError where another encoder made the video."""
+    """Bring the output to where the run goes on. Raises CheckpointError where another encoder made the video or its
+    state is damaged, OutputError where somebody writes the output."""
     video, output = steering.video, steering.order.output.path
     if video is None or steering.under_way:
         return
@@ -78,21 +79,31 @@ def begin(steering: Steering) -> None:
                 "began it, or make the video anew with generate --from"
             )
     settings = order_settings(steering.order)
-    if steering.in_place:
-        # Nothing is touched while somebody writes.
-        Lock(state_folder(video.path) / "lock", video.path).close()
-        content = {"longtake": LAYOUT, **order_content(steering.order)}
-        durable.replace_durable(note_path(video.path, steering.call), json.dumps(content, indent=2).encode())
-        # Subtitles of what was asked for before do not make a run complete.
-        subtitle_path(video.path).unlink(missing_ok=True)
-        durable.reach("steering-noted")
-    go_on_from(video.path, output, steering.state, settings)
-    if not steering.in_place:
-        _share_nodes(video.path, output)
-        return
-    for note in notes(video.path):
-        if note != note_path(video.path, steering.call):
-            note.unlink()
+    state_folder(output).mkdir(exist_ok=True)
+    # Nothing is touched while somebody writes.
+    lock = Lock(state_folder(output) / "lock", output)
+    try:
+        if steering.in_place:
+            _note(steering)
+        go_on_from(video.path, output, steering.state, settings)
+        if steering.in_place:
+            for note in notes(video.path):
+                if note != note_path(video.path, steering.call):
+                    note.unlink()
+        else:
+            _share_nodes(video.path, output)
+    finally:
+        lock.close()
+
+
+def _note(steering: Steering) -> None:
+    """Note what the run of a video becomes, before it does."""
+    path = steering.order.output.path
+    content = {"longtake": LAYOUT, **order_content(steering.order)}
+    durable.replace_durable(note_path(path, steering.call), json.dumps(content, indent=2).encode())
+    # Subtitles of what was asked for before do not make a run complete.
+    subtitle_path(path).unlink(missing_ok=True)
+    durable.reach("steering-noted")
 
 
 def _share_nodes(source: Path, target: Path) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 from longtake.errors import CheckpointError, InputError
 from longtake.typed import read_typed
 from longtake.video import durable
-from longtake.video.durable import Lock
 from longtake.video.files import frame_file, state_folder
-from longtake.video.record import Record, other_file, read_record, write_record
+from longtake.video.record import Record, begun_record, other_file, read_record, write_record
 
 MOST = 256
 """States, however small."""
@@ -55,16 +54,8 @@ class KeptStates:
 
     def keep(self, record: Record) -> None:
         """Keep the state that the run is in now. A file system that refuses is no reason to end the run."""
-        assert record.tensors is not None and record.tensors_sha256 is not None
-        file = state_folder(self._path) / record.tensors
         with suppress(OSError):
-            state = Kept(
-                next_frame=record.next_frame,
-                stored=record.stored,
-                mark=record.mark,
-                sha256=record.tensors_sha256,
-                bytes=file.stat().st_size,
-            )
+            file, state = _present(self._path, record)
             before = [one for one in self.states if one.next_frame < state.next_frame]
             chosen = thinned([*before, state], self._budget, self._free)
             if state in chosen:
@@ -147,46 +138,32 @@ def link(source: Path, target: Path) -> None:
 
 def go_on_from(source: Path, target: Path, state: Kept | None, settings: Mapping[str, object]) -> None:
     """Let the output `target` be that of a run with these settings (flat) that has come as far as a state of the run of
-    `source`, which may be the same output; from nothing, where there is no state.
+    `source`, which may be the same output; from nothing, where there is no state. The caller holds its lock.
 
     A kill leaves the run of `target` as it was, or on its way, when the same call does the rest. Raises CheckpointError
-    for a state that is damaged, OutputError where somebody writes `target`.
+    for a state that is damaged.
     """
     record = read_record(source)
     assert record is not None
-    state_folder(target).mkdir(exist_ok=True)
-    lock = Lock(state_folder(target) / "lock", target)
-    try:
-        begun = replace(
-            record,
-            settings=dict(settings),
-            next_frame=0,
-            stored=0,
-            mark={},
-            tensors=None,
-            tensors_sha256=None,
-            finished=False,
-        )
-        if source != target or state is None:
-            # From here on, whatever lies at the path is ours.
-            write_record(target, begun)
-            durable.reach("branch-claimed")
-        if state is None:
-            return
-        name = other_file(record.tensors if source == target else None)
-        link(_sound(source, record, state), state_folder(target) / name)
-        if source != target:
-            _copy_head(source, target, state.mark)
-            _share(source, target, state)
-        durable.sync_folder(state_folder(target))
-        durable.reach("branch-copied")
-        moved = replace(begun, next_frame=state.next_frame, stored=state.stored, mark=state.mark)
-        write_record(target, replace(moved, tensors=name, tensors_sha256=state.sha256))
-        durable.reach("branch-begun")
-        if source == target:
-            write_kept(target, [one for one in read_kept(target) if one.next_frame <= state.next_frame])
-    finally:
-        lock.close()
+    begun = begun_record(settings, record.environment)
+    if source != target or state is None:
+        # From here on, whatever lies at the path is ours.
+        write_record(target, begun)
+        durable.reach("branch-claimed")
+    if state is None:
+        return
+    name = other_file(record.tensors if source == target else None)
+    link(_sound(source, record, state), state_folder(target) / name)
+    if source != target:
+        _copy_head(source, target, state.mark)
+        _share(source, target, state)
+    durable.sync_folder(state_folder(target))
+    durable.reach("branch-copied")
+    moved = replace(begun, next_frame=state.next_frame, stored=state.stored, mark=state.mark)
+    write_record(target, replace(moved, tensors=name, tensors_sha256=state.sha256))
+    durable.reach("branch-begun")
+    if source == target:
+        write_kept(target, [one for one in read_kept(target) if one.next_frame <= state.next_frame])
 
 
 def usable_states(path: Path, record: Record) -> list[Kept]:
@@ -194,14 +171,22 @@ def usable_states(path: Path, record: Record) -> list[Kept]:
     one."""
     states = {state.next_frame: state for state in read_kept(path) if (kept_folder(path) / state.name).is_file()}
     if record.tensors is not None and record.tensors_sha256 is not None and record.next_frame:
-        states[record.next_frame] = Kept(
-            next_frame=record.next_frame,
-            stored=record.stored,
-            mark=record.mark,
-            sha256=record.tensors_sha256,
-            bytes=(state_folder(path) / record.tensors).stat().st_size,
-        )
+        states[record.next_frame] = _present(path, record)[1]
     return [states[frame] for frame in sorted(states)]
+
+
+def _present(path: Path, record: Record) -> tuple[Path, Kept]:
+    """Return the state that the run of an output is in now, and its file."""
+    assert record.tensors is not None and record.tensors_sha256 is not None
+    file = state_folder(path) / record.tensors
+    state = Kept(
+        next_frame=record.next_frame,
+        stored=record.stored,
+        mark=record.mark,
+        sha256=record.tensors_sha256,
+        bytes=file.stat().st_size,
+    )
+    return file, state
 
 
 def _sound(path: Path, record: Record, state: Kept) -> Path:

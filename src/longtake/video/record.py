@@ -39,6 +39,20 @@ class Record:
     """Whether the output is complete."""
 
 
+def begun_record(settings: Mapping[str, object], environment: Mapping[str, str]) -> Record:
+    """Return the record of a run that has made nothing yet."""
+    return Record(
+        settings=dict(settings),
+        environment=dict(environment),
+        next_frame=0,
+        stored=0,
+        mark={},
+        tensors=None,
+        tensors_sha256=None,
+        finished=False,
+    )
+
+
 def other_file(current: str | None) -> str:
     """Return the name under which tensors may be written while the record refers to `current`."""
     return TENSOR_FILES[1] if current == TENSOR_FILES[0] else TENSOR_FILES[0]

@@ -24,7 +24,7 @@ from longtake.video.durable import Lock
 from longtake.video.files import RECORD_FILE, state_folder
 from longtake.video.kept import KeptStates
 from longtake.video.output import Target, earlier_run
-from longtake.video.record import TENSOR_FILES, Record, damaged, other_file, write_record
+from longtake.video.record import TENSOR_FILES, Record, begun_record, damaged, other_file, write_record
 from longtake.video.writer import Mark, Writer
 
 _SAMPLER = "sampler."
@@ -187,16 +187,7 @@ class Sink:
     def _begin(self, here: dict[str, str]) -> None:
         # The record comes first: from then on, whatever lies at the path is ours.
         video = self._target.video
-        self._record = Record(
-            settings=dict(self._target.settings),
-            environment=here,
-            next_frame=0,
-            stored=0,
-            mark={},
-            tensors=None,
-            tensors_sha256=None,
-            finished=False,
-        )
+        self._record = begun_record(self._target.settings, here)
         write_record(self._path, self._record)
         durable.reach("run-claimed")
         remove_tensors(self._path)
