@@ -2,6 +2,7 @@
 
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from diffusers import (
     LTXVideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors
+from torch import Tensor
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -187,3 +189,12 @@ def tiny_ltx(parent: Path, later: bool = False) -> Path:
     extras = {"num_frames": FRAMES, "size": [32 * HEIGHT, 32 * WIDTH], "guidance": 2.0}
     (root / "longtake.json").write_text(json.dumps(extras))
     return root
+
+
+def latents(windows: int, frames: int = FRAMES, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((windows, CHANNELS, frames, HEIGHT, WIDTH), generator=generator)
+
+
+def rows_of(texts: Sequence[int], frames: int = FRAMES) -> Tensor:
+    return torch.tensor(texts)[:, None].expand(-1, frames)

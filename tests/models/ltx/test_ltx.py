@@ -1,6 +1,5 @@
 """The adapter for LTX-Video against diffusers itself, on tiny real components saved as the hub has them."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from longtake.models.ltx.spec import Autoencoder, decoder_history, decoder_layer
 from longtake.samplers.step import Windows, ddim, free
 
 from ..mixers import PlainMixer
-from .ltx_fixture import CHANNELS, FIRST, FRAMES, HEIGHT, LATER, WIDTH, tiny_ltx, tiny_vae
+from .ltx_fixture import CHANNELS, FIRST, FRAMES, HEIGHT, LATER, WIDTH, latents, rows_of, tiny_ltx, tiny_vae
 
 PROMPTS = ["", "a red car", "a blue boat"]
 
@@ -29,15 +28,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     found = load_model(str(tiny_ltx(tmp_path_factory.mktemp("models"), request.param)))
     assert isinstance(found, LtxModel)
     return found
-
-
-def latents(windows: int, frames: int = FRAMES, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn((windows, CHANNELS, frames, HEIGHT, WIDTH), generator=generator)
-
-
-def rows_of(texts: Sequence[int], frames: int = FRAMES) -> Tensor:
-    return torch.tensor(texts)[:, None].expand(-1, frames)
 
 
 def stock(model: LtxModel) -> Any:

@@ -1,6 +1,5 @@
 """LTX-2 without its sound, against diffusers itself, on tiny real components saved as the hub has them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from longtake.samplers.planning import checked_plan, plan_warnings
 from longtake.typed import read_typed
 
 from ..mixers import PlainMixer
-from .ltx_fixture import CHANNELS, FRAMES, HEIGHT, SECOND, THIRD, WIDTH, tiny_ltx2, tiny_vae_2
+from .ltx_fixture import CHANNELS, FRAMES, HEIGHT, SECOND, THIRD, WIDTH, latents, rows_of, tiny_ltx2, tiny_vae_2
 
 PROMPTS = ["", "a red car", "a blue boat"]
 
@@ -36,15 +35,6 @@ def model(folder: Path) -> Ltx2Model:
     found = load_model(str(folder))
     assert isinstance(found, Ltx2Model)
     return found
-
-
-def latents(windows: int, frames: int = FRAMES, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn((windows, CHANNELS, frames, HEIGHT, WIDTH), generator=generator)
-
-
-def rows_of(texts: Sequence[int], frames: int = FRAMES) -> Tensor:
-    return torch.tensor(texts)[:, None].expand(-1, frames)
 
 
 def request(frames: int) -> Request:
