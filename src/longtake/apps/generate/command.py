@@ -25,6 +25,7 @@ from longtake.ranks.torchrun import launched
 from longtake.report import report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import begin
+from longtake.video.record import read_record
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -181,7 +182,10 @@ class _Run:
         if self._first is not None:
             # A full disk may have kept it from being written.
             report = json.loads(report_path(path).read_bytes()) if report_path(path).exists() else {}
-            kept = f"{path} holds {self._frames} frames and plays; the same command continues it"
+            record = read_record(path)
+            safe = record.next_frame if record else 0
+            again = f", making those from {safe} on again" if safe < self._frames else ""
+            kept = f"{path} holds {self._frames} frames and plays; the same command continues it{again}"
         return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
 
     def finished(self, result: Result) -> Outcome:
