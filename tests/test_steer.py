@@ -266,8 +266,10 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mkv", 70)
     for state in read_kept(path):
         (kept_folder(path) / state.name).write_bytes(b"?")
-    with pytest.raises(CheckpointError, match="is damaged; delete it"):
-        extend(path, 30)
+    for output in (None, tmp_path / "b.mkv"):
+        with pytest.raises(CheckpointError, match="is damaged; delete it"):
+            extend(path, 30, output=output)
+    assert not state_folder(tmp_path / "b.mkv").exists()
     for file in kept_folder(path).glob("*.safetensors"):
         file.unlink()
     assert frames_of(path).shape[0] == 70
@@ -287,6 +289,12 @@ def test_nothing_is_begun_on_a_file_that_was_cut_or_is_gone(tmp_path: Path, outp
             redo(path, 60, seed=2, output=branch)
     assert not (tmp_path / "b.mkv.state").exists()
     assert {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()} == before
+
+
+def test_a_folder_is_no_prompt(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 20)
+    with pytest.raises(InputError, match="is a folder; give a file"):
+        plan_extension(path, 5, str(tmp_path))
 
 
 def test_a_report_of_another_video_is_named(tmp_path: Path) -> None:

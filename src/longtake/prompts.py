@@ -106,7 +106,11 @@ def refuse_timeline(prompt: str) -> None:
 
 
 def refuse_missing_file(text: str) -> None:
-    """Raise InputError for a text that is one word and looks like the name of a file, which is not there."""
+    """Raise InputError for a folder, and for a text that is one word and looks like the name of a file, which is not
+    there."""
+    # Unlike Path.is_dir, this takes texts of any length.
+    if os.path.isdir(text):
+        raise InputError(f"{text} is a folder; give a file, or the text itself")
     if not (re.fullmatch(r"\S+", text) and re.search(r"[/\\]|\.\w{2,5}$", text)):
         return
     folder = Path(text).parent

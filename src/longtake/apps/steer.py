@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.generate.command import run_job
-from longtake.apps.generate.job import checked_job
-from longtake.apps.plan.view import headline, plan_content, prompt_lines, show_plan
+from longtake.apps.generate.job import Job, checked_job
+from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import say, size
 from longtake.errors import InputError
 from longtake.models import canonical, model_spec
 from longtake.ranks.torchrun import launched
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import sampler_class
+from longtake.samplers import pieces_of, sampler_class
 from longtake.steer.plan import Steering, plan_extension, plan_redo
 from longtake.steer.video import find_video
 from longtake.typed import Flag, Setting
@@ -126,8 +126,10 @@ def _carried_out(steering: Steering, settings: SteerSettings) -> int:
     order = steering.order
     job = checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None)
     if settings.dry_run:
-        content = {**plan_content(job), "steering": _content(steering)}
-        show_plan(job, content, [*headline(job), *steering_lines(steering), *prompt_lines(job)], as_json=settings.json)
+        left, shown = _forwards_left(job, steering), plan_lines(job)
+        content = {**plan_content(job), "steering": {**_content(steering), "forwards_left": left}}
+        still = [] if left is None else [f"left     about {left:,} forwards; work and cost here are of the whole video"]
+        show_plan(job, content, [*shown[:3], *steering_lines(steering), *still, *shown[3:]], as_json=settings.json)
         return 0
     for line in steering_lines(steering):
         say(line)
@@ -150,7 +152,7 @@ def steering_lines(steering: Steering) -> list[str]:
     whole = steering.state.stored if steering.state else 0
     lines = [
         f"steer    from frame {start} on: {max(0, made - start)} frames that are there are made again; "
-        f"the first {whole} stay as they are stored"
+        f"the first {whole} stay as they are stored",
     ]
     if steering.holds is not None:
         lines.append(f"prompts  hold fully from about frame {steering.holds} on")
@@ -158,6 +160,13 @@ def steering_lines(steering: Steering) -> list[str]:
     kept = f"{len(states)} states, {size(sum(state.bytes for state in states))}" if states else "no states"
     at = f", at frames {_places([state.next_frame for state in states])}" if states else ""
     return [*lines, f"kept     {kept}{at}; what lies between is made again from the one before", *notes]
+
+
+def _forwards_left(job: Job, steering: Steering) -> int | None:
+    """Return about how many forwards of a whole video are left; None where its length or its pieces do not tell."""
+    if steering.video is None or job.frames is None or pieces_of(job.plan) is None:
+        return None
+    return round((job.frames - steering.made_from) * job.plan.forwards_per_frame)
 
 
 def _places(frames: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from longtake.steer.video import note_path, notes, order_settings
 from longtake.video import durable
 from longtake.video.durable import Lock
 from longtake.video.files import state_folder
-from longtake.video.kept import go_on_from, link
+from longtake.video.kept import check_state, go_on_from, link
 
 
 def extend(
@@ -78,6 +78,7 @@ def begin(steering: Steering) -> None:
                 f"{video.path} was encoded by {was}, here is {here}: what it adds would not fit; use the version that "
                 "began it, or make the video anew with generate --from"
             )
+        check_state(video.path, video.record, steering.state)
     settings = order_settings(steering.order)
     state_folder(output).mkdir(exist_ok=True)
     # Nothing is touched while somebody writes.

@@ -166,6 +166,11 @@ def go_on_from(source: Path, target: Path, state: Kept | None, settings: Mapping
         write_kept(target, [one for one in read_kept(target) if one.next_frame <= state.next_frame])
 
 
+def check_state(path: Path, record: Record, state: Kept) -> None:
+    """Raise CheckpointError for a state of an output's run that is damaged."""
+    _sound(path, record, state)
+
+
 def usable_states(path: Path, record: Record) -> list[Kept]:
     """Return the states from which the run of an output can go on, in order: those that are kept, and the present
     one."""
