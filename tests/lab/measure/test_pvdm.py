@@ -105,6 +105,7 @@ def test_every_speed_is_measured() -> None:
     assert taken["3-D"]["forward and backward"] > taken["3-D"]["forward"] > 0
 
 
+@pytest.mark.slow
 def test_16_clips_take_the_memory_of_2() -> None:
     """The bytes of tensors and of arrays, up to the finished file. The frames of 14 clips are 2.6 MiB."""
     # In a process of its own: what other tests have left behind decides how soon Python collects rubbish.

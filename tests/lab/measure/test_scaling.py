@@ -24,7 +24,7 @@ FIFO = Fifo(partitions=2)
 
 @pytest.mark.parametrize(
     ("num_ranks", "frames", "compat"),
-    [(2, 16, True), (2, 16, False), (3, 21, True), (3, 20, False)],
+    [(2, 16, True), (2, 16, False), pytest.param(3, 21, True, marks=pytest.mark.slow), (3, 20, False)],
     ids=["2 compat", "2 exact", "3 compat", "3 exact unequal"],
 )
 def test_a_forward_sends_what_is_predicted(ranks: Any, num_ranks: int, frames: int, compat: bool) -> None:
