@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from longtake.errors import InputError
-from longtake.video.read import count_frames, open_video, read_frames
+from longtake.video import read
+from longtake.video.read import count_frames, open_video, read_frames, read_last
 
 
 def write_film(path: Path, codec: str, num_frames: int) -> Path:
@@ -115,6 +116,20 @@ def test_frames_that_an_edit_list_takes_away_do_not_count(tmp_path: Path):
 
 def test_a_file_without_video_is_an_error(tmp_path: Path):
     (tmp_path / "empty.mp4").touch()
-    for read in (count_frames, lambda path: list(read_frames(path)), lambda path: list(read_frames(path, 3))):
+    for counted in (count_frames, lambda path: list(read_frames(path)), lambda path: list(read_frames(path, 3))):
         with pytest.raises(InputError, match=r"^cannot read .*empty\.mp4 as a video"):
-            read(tmp_path / "empty.mp4")
+            counted(tmp_path / "empty.mp4")
+
+
+def test_the_end_of_a_video_is_decoded_once_and_again_when_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened, decoded = [], read.decoded
+    monkeypatch.setattr(read, "decoded", lambda *given: opened.append(given) or decoded(*given))
+    film = write_film(tmp_path / "a.mkv", "ffv1", 9)
+    first = read_last(film, 2, (32, 32))
+    times = len(opened)
+    np.testing.assert_array_equal(read_last(film, 2, (32, 32)), first)
+    assert len(opened) == times and len(read_last(film, 3, (32, 32))) == 3
+    write_film(film, "ffv1", 20)
+    assert read_last(film, 2, (32, 32)).mean() > first.mean() + 40

@@ -7,6 +7,7 @@ players turn them, and 16 bits are brought to 8.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, count, islice, takewhile
 from pathlib import Path
 
@@ -73,8 +74,15 @@ def read_last(path: Path, most: int, size: tuple[int, int]) -> np.ndarray:
 
     They are uint8 (frames, height, width, 3) of this `size` (height, width): what is larger by a whole number, as
     `--scale` makes it, is reduced to it; anything else is scaled until it covers it, and cut evenly at its edges.
-    Raises InputError for what cannot be read, and for frames of several sizes.
+    They are decoded once, however often a run asks for them while it begins. Raises InputError for what cannot be
+    read, and for frames of several sizes.
     """
+    return _fitted(path, most, size, _stamps(path)).copy()
+
+
+@lru_cache(maxsize=1)
+def _fitted(path: Path, most: int, size: tuple[int, int], stamps: tuple[tuple[str, int, int], ...]) -> np.ndarray:
+    """Return what `read_last` does, of files that have these time stamps and lengths."""
     frames = _last_frames(path, most)
     if any(frame.shape != frames[0].shape for frame in frames):
         raise InputError(f"{path} has frames of several sizes; give some of one size")
@@ -86,7 +94,7 @@ def read_last(path: Path, most: int, size: tuple[int, int]) -> np.ndarray:
 
 def how_fitted(path: Path, size: tuple[int, int]) -> str | None:
     """Return what `read_last` does with frames that do not have this size or a multiple of it; None where nothing."""
-    frame = _last_frames(path, 1)[0]
+    frame = _one_frame(path)
     if _times(frame, size):
         return None
     height, width = frame.shape[:2]
@@ -102,13 +110,33 @@ def _times(frame: np.ndarray, size: tuple[int, int]) -> int:
     return times if frame.shape[:2] == (size[0] * times, size[1] * times) else 0
 
 
-def _last_frames(path: Path, most: int) -> list[np.ndarray]:
+def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what tells files from what they were before."""
+    found = [(file, file.stat()) for file in _pictures(path) or [path]]
+    return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file, stat in found)
+
+
+def _pictures(path: Path) -> list[Path]:
+    """Return a picture, or those of a folder, in natural order; none of a video. Raises InputError for no such file,
+    and for a folder without any."""
     if not path.exists():
         raise InputError(f"{path} does not exist")
-    if path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS:
-        files = picture_files(path) if path.is_dir() else [path]
-        if not files:
-            raise InputError(f"{path} holds no pictures ({' '.join(sorted(PICTURE_ENDINGS))}); give one that does")
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in PICTURE_ENDINGS else []
+    if files := picture_files(path):
+        return files
+    raise InputError(f"{path} holds no pictures ({' '.join(sorted(PICTURE_ENDINGS))}); give one that does")
+
+
+def _one_frame(path: Path) -> np.ndarray:
+    """Return a frame, all of which have one size."""
+    if files := _pictures(path):
+        return read_picture(files[-1])
+    return next(read_frames(path, 0, 1))[0]
+
+
+def _last_frames(path: Path, most: int) -> list[np.ndarray]:
+    if files := _pictures(path):
         return [read_picture(file) for file in files[-most:]]
     return [frame for batch in read_frames(path, max(0, count_frames(path) - most)) for frame in batch]
 
