@@ -29,16 +29,16 @@ class Order:
 
     model: str
     """Name, or path of a folder."""
-    digest: str | None
+    digest: str | None = None
     """The weights that it must be made with; None takes those that are there."""
     loading: Loading = Loading()
     request: Request
     init: str | None = None
     """The digest of the frames that it must begin with; None takes those that are there."""
     sampler: Sampler
-    device: str
-    dtype: str
-    output: Output
+    device: str = "auto"
+    dtype: str = "auto"
+    output: Output = Output()
 
     @classmethod
     def of(cls, model: VideoModel, plan: Plan, output: Output) -> "Order":

@@ -29,7 +29,6 @@ from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.planning import checked_plan
 from longtake.typed import Flag, Setting
 from longtake.video.formats import FORMATS
-from longtake.video.output import Output
 
 MOST = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
 """How far x0 of one call may be from the stock pipeline's, in its standard deviations, by number format."""
@@ -151,13 +150,11 @@ def _job(settings: CheckSettings, spec: VideoSpec, hardware: Hardware) -> Job:
     request, sampler = Request(prompts=prompts, frames=frames, steps=steps), Chunked()
     order = Order(
         model=canonical(settings.model),
-        digest=None,
         loading=settings.loading,
         request=request,
         sampler=sampler,
         device=hardware.device,
         dtype=hardware.dtype_name,
-        output=Output(),
     )
     plan = checked_plan(spec, request, sampler)
     return settled(Job(order=order, spec=spec, format=FORMATS["mp4"], plan=plan), hardware)

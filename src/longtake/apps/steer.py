@@ -20,7 +20,6 @@ from longtake.samplers import pieces_of, sampler_class
 from longtake.steer.plan import Steering, plan_extension, plan_redo
 from longtake.steer.video import find_video
 from longtake.typed import Flag, Setting
-from longtake.video.output import Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +112,8 @@ def _other(settings: ExtendSettings, file: str) -> Order | None:
         raise InputError(f"nothing says what {file} shows; give --prompts")
     return Order(
         model=canonical(settings.model or "sprites"),
-        digest=None,
         request=Request(prompts=PromptTimeline.constant("what --prompts says")),
         sampler=sampler_class(settings.sampler or "fifo")(),
-        device="auto",
-        dtype="auto",
-        output=Output(),
     )
 
 

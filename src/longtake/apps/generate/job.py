@@ -133,7 +133,6 @@ def ordered(settings: Making, prompts: PromptTimeline) -> Order:
     checked_loading(settings.loading, settings.device, settings.method)
     return Order(
         model=canonical(settings.model),
-        digest=None,
         loading=settings.loading.absolute,
         request=replace(settings.request, prompts=prompts),
         sampler=settings.method,

@@ -17,7 +17,6 @@ from longtake.typed import Flag, Setting
 
 AGREES = 0.1
 """How far what the plan says of a part may be from what is counted, as a share of that."""
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LinkName = Literal["nvlink", "pcie", "ethernet", "ethernet100"]
 
 
@@ -108,7 +107,7 @@ def counted_parts(job: Job) -> dict[str, dict[str, int]]:
 
     Raises InputError for a model that cannot be counted so.
     """
-    order, name = job.order, estimate(job).dtype
+    order, costs = job.order, estimate(job)
     if order.model in MODELS and MODELS[order.model].folder is None:
         raise InputError(f"{order.model} is made by code and has no parts to count; leave --verify out")
     if job.spec.call is not None:
@@ -120,8 +119,8 @@ def counted_parts(job: Job) -> dict[str, dict[str, int]]:
 
     from longtake.models.hub.fake import fake_model
 
-    model = fake_model(*configs_of(order.model, order.loading), job.spec, getattr(torch, name))
-    formula = by_formula(job.spec, job.plan, BYTES[name])
+    model = fake_model(*configs_of(order.model, order.loading), job.spec, getattr(torch, costs.dtype))
+    formula = by_formula(job.spec, job.plan, costs.width)
     return {part: {"formula": formula[part], "counted": found} for part, found in model.counted(job.plan).items()}
 
 
@@ -145,7 +144,7 @@ def scaling_content(job: Job, scaling: ScalingSettings) -> dict[str, Any]:
     assert scaling.ranks is not None
     job.order.sampler.check_ranks(job.plan, scaling.ranks)
     link = scaling.wire()
-    machines = Machines(link=link, forward_seconds=_forward_seconds(job, scaling), width=BYTES[estimate(job).dtype])
+    machines = Machines(link=link, forward_seconds=_forward_seconds(job, scaling), width=estimate(job).width)
     sampler, counts = job.order.sampler, scaling.counts()
     strong = [forecast(sampler, job.plan, ranks, machines) for ranks in counts]
     weak = [weak_forecast(sampler, job.plan, ranks, machines) for ranks in counts]

@@ -62,6 +62,11 @@ class Estimates:
     seconds_reason: str | None
     """Why `seconds` is not known."""
 
+    @property
+    def width(self) -> int:
+        """Return the bytes of a number."""
+        return _width(self.dtype)
+
 
 def settled_offload(job: Job, device: str, free: int) -> Job:
     """Return a job in place of whose --offload auto stands the first choice, the fastest first, that the plan says
@@ -93,7 +98,7 @@ def estimate(job: Job) -> Estimates:
     device = auto if job.order.device == "auto" else job.order.device
     dtype = auto_dtype(device, job.spec.released)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
-    memory, disk = _memory(job, 4 if dtype == "float32" else 2), _disk(job)
+    memory, disk = _memory(job, _width(dtype)), _disk(job)
     # A pipeline that is run as a whole keeps its parts where it computes.
     offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
     host = {} if device == "cpu" else _beside(memory)
@@ -113,6 +118,10 @@ def estimate(job: Job) -> Estimates:
         seconds=seconds,
         seconds_reason=reason,
     )
+
+
+def _width(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2
 
 
 def _memory(job: Job, width: int) -> dict[str, int]:
