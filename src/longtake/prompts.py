@@ -61,7 +61,16 @@ def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline
     Seconds are rounded to the nearest frame. Raises InputError, with line and column, for what cannot be read, for gaps
     and overlaps, and for blends of several prompts.
     """
-    given = _read(source)
+    return _parsed(_read(source), frames, fps)
+
+
+def parse_prompt_text(text: str, frames: int | None, fps: float) -> PromptTimeline:
+    """Read a prompt timeline from a text of a stranger, which may name a file but not have it read; else as
+    `parse_prompts`."""
+    return _parsed(_Source(text, "prompts"), frames, fps)
+
+
+def _parsed(given: _Source, frames: int | None, fps: float) -> PromptTimeline:
     start = _blank(given.text, 0)
     match given.text[start : start + 1]:
         case "":

@@ -1,0 +1,78 @@
+"""What the owner of a server decides: what it takes, who may ask, and who computes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from longtake.errors import InputError, unknown_name
+from longtake.models import MODELS
+from longtake.models.hub.loading import Loading
+from longtake.models.hub.precision import DeviceChoice, DtypeChoice
+from longtake.typed import Setting
+from longtake.video.output import read_bytes
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """What a server takes, and where it says no."""
+
+    max_frames: Annotated[int, Setting(metavar="FRAMES")] = 100_000
+    """The longest video."""
+    max_queue: Annotated[int, Setting(metavar="JOBS")] = 100
+    """Jobs that wait at once."""
+    keep_free: Annotated[int, Setting(metavar="BYTES", read=read_bytes)] = 1_000_000_000
+    """Disk that stays free: below, nothing is taken, and what runs waits until there is space again."""
+    max_deaths: Annotated[int, Setting(metavar="N")] = 5
+    """A job during which so many workers die one after the other, without a new frame, has failed."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for what would take nothing."""
+        for name in ("max_frames", "max_queue", "max_deaths"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {getattr(self, name)} takes nothing; give 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may ask, and for how much at once."""
+
+    host: str = "127.0.0.1"
+    """Where to listen; any other than this machine needs a token."""
+    port: int = 8400
+    """And at which port."""
+    token: Annotated[str | None, Setting(metavar="TEXT", unset="LONGTAKE_TOKEN, else none")] = None
+    """What every request has to bring, as OpenAI's clients do (Authorization: Bearer)."""
+    max_upload: Annotated[int, Setting(metavar="BYTES", read=read_bytes)] = 100_000_000
+    """The largest body of a request."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a port that is none."""
+        if not 0 <= self.port < 1 << 16:
+            raise InputError(f"--port {self.port} is none; give 1 to 65535, or 0 for any that is free")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """Who computes, and how models are loaded for all jobs; none of it travels in a request."""
+
+    models: tuple[str, ...] = ()
+    """Folders and hub ids that requests may name beside the embedded models, a folder by the last part of its path."""
+    device: DeviceChoice = "auto"
+    dtype: DtypeChoice = "auto"
+    loading: Loading = Loading()
+    workers: int | None = None
+    """Processes, each with a model of its own; None takes one for every GPU, or one."""
+
+    @property
+    def offered(self) -> dict[str, str]:
+        """Return all models that a request may name, and where each is."""
+        return {name: name for name in MODELS} | {Path(name).name: name for name in self.models}
+
+    def model(self, name: str) -> str:
+        """Return where a model is that a request names. Raises InputError for one that is not offered."""
+        if name not in self.offered:
+            raise unknown_name("model", name, self.offered)
+        return self.offered[name]
