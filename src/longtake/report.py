@@ -16,6 +16,7 @@ from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, pieces_of, sampler_class
 from longtake.samplers.keyframes import init_digest
 from longtake.typed import read_typed, to_json
+from longtake.video.durable import replace_durable
 from longtake.video.output import Output, Target, make_target
 from longtake.video.record import read_record
 
@@ -207,6 +208,12 @@ def order_content(order: Order) -> dict[str, Any]:
         "output": {"file": output.path.name, **stored, **part},
     }
     return to_json(content)
+
+
+def write_order(order: Order, path: Path) -> None:
+    """Write what a run is asked for as a report that has no more to tell yet."""
+    content = {"longtake": LAYOUT, "complete": False, **order_content(order)}
+    replace_durable(path, json.dumps(content, indent=2).encode())
 
 
 def told_by_frame(prompts: PromptTimeline) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Steers a video, from the plan to the bytes."""
 
-import json
 from pathlib import Path
 
 from longtake._generate import Result, generate
@@ -10,7 +9,7 @@ from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
-from longtake.report import LAYOUT, order_content, order_target, subtitle_path
+from longtake.report import order_target, subtitle_path, write_order
 from longtake.steer.plan import Prompts, Steering, plan_extension, plan_redo
 from longtake.steer.video import note_path, notes, order_settings
 from longtake.video import durable
@@ -100,8 +99,7 @@ def begin(steering: Steering) -> None:
 def _note(steering: Steering) -> None:
     """Note what the run of a video becomes, before it does."""
     path = steering.order.output.path
-    content = {"longtake": LAYOUT, **order_content(steering.order)}
-    durable.replace_durable(note_path(path, steering.call), json.dumps(content, indent=2).encode())
+    write_order(steering.order, note_path(path, steering.call))
     # Subtitles of what was asked for before do not make a run complete.
     subtitle_path(path).unlink(missing_ok=True)
     durable.reach("steering-noted")

@@ -12,7 +12,7 @@ from longtake.apps.arguments import given
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import video_settings
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
-from longtake.apps.generate.story import EditedError, Story, open_story
+from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_per_frame
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, say, size
@@ -25,6 +25,7 @@ from longtake.ranks.torchrun import launched
 from longtake.report import report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import begin
+from longtake.steer.story import EditedError, Story
 from longtake.video.record import read_record
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Outcome:
     """What was written beside the output."""
 
 
-def run_job(job: Job, steering: Steering | None = None, story: Story | None = None) -> Outcome:
+def run_job(job: Job, steering: Steering | None = None, story: StoryFile | None = None) -> Outcome:
     """Make, continue or find finished the video of a job, which a steering leads to; turn with its story.
 
     Under torchrun all processes take part; the first one shows and reports.
@@ -72,7 +73,7 @@ def run_job(job: Job, steering: Steering | None = None, story: Story | None = No
         return _run_job(job, steering, story, loading.close)
 
 
-def _run_job(job: Job, steering: Steering | None, story: Story | None, loaded: Callable[[], None]) -> Outcome:
+def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loaded: Callable[[], None]) -> Outcome:
     # Imports torch, which takes a second.
     from longtake.ranks.rendezvous import joined_world
 
@@ -99,8 +100,7 @@ def _run_job(job: Job, steering: Steering | None, story: Story | None, loaded: C
                     try:
                         result = run.made()
                     except EditedError as edited:
-                        assert story is not None
-                        job = story.turned(edited.prompts)
+                        job = turned(job, edited.prompts)
         except StoppedError as stopped:
             if not first:
                 return Outcome(status=stopped.status, line="", report={})
@@ -140,10 +140,10 @@ class _Run:
     """What the first process shows and reports of a run."""
 
     def __init__(
-        self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: "World", story: Story | None
+        self, job: Job, model: VideoModel, hardware: Hardware, stop: Stop, world: "World", story: StoryFile | None
     ) -> None:
         self._job, self._model, self._hardware, self._stop, self._world = job, model, hardware, stop, world
-        self._story = story
+        self._story = Story(job.order, job.plan, story.told_anew) if story else None
         from longtake.apps.generate.display import Display
 
         self._display = Display(job.prompts, job.frames)

@@ -12,54 +12,28 @@ from longtake.prompts import parse_prompts
 from longtake.ranks.torchrun import launched
 from longtake.request import PromptTimeline
 from longtake.samplers import pieces_of
-from longtake.steer.plan import Steering, plan_retelling, spliced
+from longtake.steer.plan import Steering, plan_retelling
 from longtake.steer.run import begin
 from longtake.steer.video import find_video
 
 
-class EditedError(Exception):
-    """The story of a run says otherwise what has not begun: its run has to turn."""
-
-    def __init__(self, prompts: PromptTimeline) -> None:
-        super().__init__("the story was edited")
-        self.prompts = prompts
-        """Of the whole video, as they are told now."""
-
-
-class Story:
+class StoryFile:
     """The file with the prompts of a run."""
 
     def __init__(self, file: Path, job: Job) -> None:
         self._file, self._job = file, job
-        self._segments: int | None = None
         self._read = self._state()
 
-    def check(self, frames: int) -> None:
-        """Raise EditedError where the file was edited, once so many frames have filled another segment. A file that
-        cannot be read is told of, and changes nothing."""
-        segments = frames // self._job.output.segment
-        begun, self._segments = self._segments is None or segments == self._segments, segments
-        if begun or self._state() == self._read:
-            return
+    def told_anew(self) -> PromptTimeline | None:
+        """Return the prompts where the file was edited since they were read; one that cannot be read is told of."""
+        if self._state() == self._read:
+            return None
         self._read = self._state()
         try:
-            told = parse_prompts(str(self._file), self._job.frames, self._job.fps)
+            return parse_prompts(str(self._file), self._job.frames, self._job.fps)
         except InputError as problem:
             say(f"warning: the edited prompts change nothing: {problem}")
-            return
-        pieces = pieces_of(self._job.plan)
-        assert pieces is not None
-        ahead, now = frames + pieces.begun, self._job.order.request.prompts
-        if spliced(now, told.after(ahead), ahead) != now:
-            raise EditedError(told)
-
-    def turned(self, prompts: PromptTimeline) -> Job:
-        """Let the run, which has stopped, turn to other prompts; return what is to be made then."""
-        steering = plan_retelling(self._job.output.path, prompts)
-        if steering is not None:
-            begin(steering)
-            self._job = steered_job(steering)
-        return self._job
+            return None
 
     def _state(self) -> tuple[int, int] | None:
         try:
@@ -69,7 +43,7 @@ class Story:
         return found.st_mtime_ns, found.st_size
 
 
-def open_story(job: Job, prompts: str | None) -> tuple[Job, Steering | None, Story | None]:
+def open_story(job: Job, prompts: str | None) -> tuple[Job, Steering | None, StoryFile | None]:
     """Return what is to be made, with what the run that is there must turn to first, and the story to look at on the
     way; the last two only where the prompts are a file, and one process makes a video that can turn."""
     file = Path(prompts or "")
@@ -79,10 +53,19 @@ def open_story(job: Job, prompts: str | None) -> tuple[Job, Steering | None, Sto
     # What is wrong with a run that is there, the run itself says.
     with contextlib.suppress(LongtakeError):
         job, steering = _resumed(job)
-    return job, steering, Story(file, job)
+    return job, steering, StoryFile(file, job)
 
 
-def steered_job(steering: Steering) -> Job:
+def turned(job: Job, prompts: PromptTimeline) -> Job:
+    """Let a run, which has stopped, turn to other prompts; return what is to be made then."""
+    steering = plan_retelling(job.output.path, prompts)
+    if steering is None:
+        return job
+    begin(steering)
+    return _steered(steering)
+
+
+def _steered(steering: Steering) -> Job:
     """Return the job of a steering that has begun, and say from where the prompts are others."""
     say(f"prompts  edited: what has begun stays, others hold from frame {steering.holds} on")
     assert steering.video is not None
@@ -104,4 +87,4 @@ def _resumed(job: Job) -> tuple[Job, Steering | None]:
     steering = plan_retelling(order.output.path, order.request.prompts)
     if steering is None:
         return checked_job(was, video.spec, prompts_file=None), None
-    return steered_job(steering), steering
+    return _steered(steering), steering
