@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "redo": Command("longtake.apps.steer:redo_command", "make a video otherwise from a frame on, or a branch of it"),
     "plan": Command("longtake.apps.plan.command:plan_command", "say what that takes: work, memory, disk, time"),
     "batch": Command("longtake.apps.batch:batch_command", "make many videos, by a list of prompts or a number"),
+    "serve": Command("longtake.apps.serve:serve_command", "make videos for whoever asks by HTTP, from a queue"),
     "check": Command(
         "longtake.apps.check:check_command", "say whether a model runs here as it should, before a long run"
     ),

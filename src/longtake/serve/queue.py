@@ -2,6 +2,7 @@
 torch."""
 
 import json
+import os
 import secrets
 import shutil
 import sqlite3
@@ -9,19 +10,31 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from longtake.errors import InputError, LongtakeError, OutputError
+from longtake.errors import InputError, LongtakeError, OutputError, plain
 from longtake.models import model_spec
 from longtake.report import order_target, report_path, subtitle_path
 from longtake.request import PromptTimeline
 from longtake.samplers import pieces_of
 from longtake.samplers.planning import checked_plan
-from longtake.serve.job import OPEN, VERBS, Asked, ExtendJob, Job, Problem, RedoJob, Status, VideoJob, order_of
+from longtake.serve.job import (
+    OPEN,
+    STATUSES,
+    VERBS,
+    Asked,
+    ExtendJob,
+    Job,
+    Problem,
+    RedoJob,
+    Status,
+    VideoJob,
+    order_of,
+)
 from longtake.serve.settings import Computing, Quota
-from longtake.steer.plan import plan_extension, plan_redo, spliced
+from longtake.steer.plan import Steering, plan_extension, plan_redo, spliced
 from longtake.typed import read_typed, to_json
 from longtake.video.files import state_folder
 
@@ -55,9 +68,30 @@ _COLUMNS = {
     "doing": "TEXT NOT NULL DEFAULT ''",
     "error": "TEXT",
     "worker": "TEXT",
+    # Where it stands in the queue: the lower, the sooner.
     "place": "REAL NOT NULL",
+    # Workers that died at it, and the most frames that any has made: a new one forgives the deaths.
     "deaths": "INTEGER NOT NULL DEFAULT 0",
+    "best": "INTEGER NOT NULL DEFAULT 0",
+    # Deleted, but a worker holds it still.
+    "gone": "INTEGER NOT NULL DEFAULT 0",
 }
+_JOBS = f"CREATE TABLE IF NOT EXISTS jobs ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})"
+_HALT = "CREATE TABLE IF NOT EXISTS halt (reason TEXT NOT NULL, until REAL NOT NULL)"
+_PROGRESS = """
+    UPDATE jobs SET frames_done = :frames, doing = :doing, rate = :rate, memory = :memory, updated_at = :now,
+        first_at = CASE WHEN first_at IS NULL AND :frames > 0 THEN :now ELSE first_at END,
+        deaths = CASE WHEN :frames > best THEN 0 ELSE deaths END, best = max(best, :frames)
+    WHERE id = :id AND worker = :worker AND status = 'in_progress' AND NOT gone RETURNING *
+"""
+_FIRST = """
+    SELECT id FROM jobs WHERE status = 'queued' AND worker IS NULL AND NOT gone AND NOT EXISTS (
+        SELECT 1 FROM jobs AS other WHERE other.id = jobs.parent
+            AND (other.status IN ('queued', 'in_progress') OR other.worker IS NOT NULL)
+    ) ORDER BY place LIMIT 1
+"""
+_POSITION = "(SELECT 1 + count(*) FROM jobs AS other WHERE other.status = 'queued' AND other.place < jobs.place)"
+_FIELDS = frozenset(field.name for field in fields(Job))
 _LAYOUT = 1
 
 
@@ -71,14 +105,26 @@ class QuotaError(LongtakeError):
 
 class Queue:
     """All jobs of a folder. Any number of processes and threads may have it open at once; every change is one
-    transaction, and on the disk when its method returns (but those of a worker about how far it is, which a power cut
-    may take back by a moment)."""
+    transaction, and on the disk when its method returns (those of a worker may be taken back by a power cut, after
+    which it finds them again in its files)."""
 
-    def __init__(self, folder: Path, quota: Quota | None = None, computing: Computing | None = None) -> None:
-        """Open the queue of a folder, or begin one. Raises OutputError where it cannot be written, or is of another
-        version."""
+    def __init__(
+        self, folder: Path, quota: Quota | None = None, computing: Computing | None = None, *, careful: bool = True
+    ) -> None:
+        """Open the queue of a folder, or begin one. Not `careful`, changes need not survive a power cut. Raises
+        OutputError where it cannot be written, or is of another version."""
         self.folder, self.quota, self.computing = folder.absolute(), quota or Quota(), computing or Computing()
-        self._local = threading.local()
+        self._careful, self._local = careful, threading.local()
+        try:
+            self.uploads.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make a queue in {folder}: {error.strerror}; give another folder") from None
+        with self._change() as base:
+            (layout,) = base.execute("PRAGMA user_version").fetchone()
+            if layout not in (0, _LAYOUT):
+                raise OutputError(f"{folder} has the queue of another version of longtake; give another folder")
+            for statement in (_JOBS, _HALT, f"PRAGMA user_version = {_LAYOUT}"):
+                base.execute(statement)
 
     @property
     def uploads(self) -> Path:
@@ -89,17 +135,35 @@ class Queue:
         """Return where the video of a job is, or will be; its report and subtitles lie beside it."""
         return self.folder / job.file
 
+    def said(self, error: BaseException) -> str:
+        """Return an error in words for a stranger, who is not told where the folder lies."""
+        return str(error).replace(f"{self.folder}{os.sep}", "")
+
     def add(self, asked: Asked) -> Job:
         """Check what is asked for from end to end, and let it wait for a worker.
 
         Raises QuotaError for more than the server takes, UnknownJobError for a parent that is not there, and
         InputError, CapabilityError, OutputError or CheckpointError as the command would.
         """
-        raise NotImplementedError
+        job = self._foreseen(asked, f"video_{secrets.token_hex(12)}")
+        if job.frames_total > self.quota.max_frames:
+            raise QuotaError(f"{job.frames_total} frames are too many; this server makes up to {self.quota.max_frames}")
+        if reason := self.halted():
+            raise QuotaError(reason)
+        row = {name: value for name, value in to_json(job).items() if name in _COLUMNS}
+        row |= {"verb": job.verb, "parent": job.parent, "can_turn": int(job.can_turn)}
+        row |= {name: json.dumps(row[name]) for name in ("asked", "prompts")}
+        with self._change() as base:
+            self._check_room(base)
+            (last,) = base.execute("SELECT coalesce(max(place), 0) FROM jobs").fetchone()
+            names = [*row, "place"]
+            values = ", ".join("?" * len(names))
+            base.execute(f"INSERT INTO jobs ({', '.join(names)}) VALUES ({values})", [*row.values(), last + 1])
+        return self.get(job.id)
 
     def get(self, id: str) -> Job:
         """Return a job. Raises UnknownJobError."""
-        raise NotImplementedError
+        return _job(self._row(self._base, id))
 
     def list(
         self,
@@ -107,87 +171,337 @@ class Queue:
         limit: int = 20,
         order: Literal["asc", "desc"] = "desc",
         statuses: Sequence[Status] = (),
-    ) -> list[Job]:
+    ) -> "list[Job]":
         """Return jobs by the time when they were asked for, `limit` of them that follow `after`, newest first unless
         `order` is asc; those of some statuses alone where any are named. Raises UnknownJobError for `after`."""
-        raise NotImplementedError
+        where, values = ["NOT gone"], list[Any]()
+        if after is not None:
+            self.get(after)
+            where.append(f"rowid {'>' if order == 'asc' else '<'} (SELECT rowid FROM jobs WHERE id = ?)")
+            values.append(after)
+        if statuses:
+            where.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += statuses
+        direction = "ASC" if order == "asc" else "DESC"
+        return self._jobs(f"{' AND '.join(where)} ORDER BY rowid {direction} LIMIT ?", [*values, limit])
+
+    def waiting(self) -> "list[Job]":
+        """Return the jobs that wait, first the one that is made next."""
+        return self._jobs("NOT gone AND status = 'queued' ORDER BY place", [])
 
     def counts(self) -> dict[Status, int]:
         """Return how many jobs there are of every status."""
-        raise NotImplementedError
+        found = self._base.execute("SELECT status, count(*) FROM jobs WHERE NOT gone GROUP BY status").fetchall()
+        return dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in found}
 
-    def children(self, id: str) -> list[Job]:
+    def children(self, id: str) -> "list[Job]":
         """Return the jobs that go on from the video of one."""
-        raise NotImplementedError
+        return self._jobs("NOT gone AND parent = ? ORDER BY rowid", [id])
 
     def halted(self) -> str | None:
         """Return why nothing is made at the moment, such as a full disk; None where all is well. It ends by itself."""
-        raise NotImplementedError
+        left, least = shutil.disk_usage(self.folder).free, self.quota.keep_free
+        if left < least:
+            return (
+                f"the disk is full: {left / 1e9:.1f} GB are free, and {least / 1e9:.1f} GB must stay so; the queue "
+                "goes on once there is space"
+            )
+        found = self._base.execute("SELECT reason FROM halt WHERE until > ?", [time.time()]).fetchone()
+        return found[0] if found else None
 
     def cancel(self, id: str) -> Job:
         """Give a job up; its worker stops at the next chunk, what it has made stays and plays. Raises UnknownJobError,
         and InputError for one that is over."""
-        raise NotImplementedError
+        with self._change() as base:
+            self._check_status(base, id, OPEN, "cancelled")
+            self._set(base, id, status="cancelled", completed_at=time.time())
+        return self.get(id)
 
     def pause(self, id: str) -> Job:
         """Let a job wait until it is resumed; raises as `cancel`."""
-        raise NotImplementedError
+        with self._change() as base:
+            self._check_status(base, id, OPEN, "paused")
+            self._set(base, id, status="paused")
+        return self.get(id)
 
     def resume(self, id: str) -> Job:
         """Let a job go on that was paused, has failed or was cancelled. Raises UnknownJobError, QuotaError, and
         InputError for any other."""
-        raise NotImplementedError
+        with self._change() as base:
+            self._check_status(base, id, ("paused", "failed", "cancelled"), "resumed")
+            self._check_room(base)
+            self._set(base, id, status="queued", completed_at=None, error=None, deaths=0)
+        return self.get(id)
 
     def move(self, id: str, position: int) -> Job:
         """Give a waiting job another place, from 1; past the end is the end. Raises UnknownJobError, and InputError for
         one that does not wait."""
-        raise NotImplementedError
+        if position < 1:
+            raise InputError(f"there is no place {position} in a queue; give 1 or more")
+        with self._change() as base:
+            self._check_status(base, id, ("queued",), "moved")
+            found = base.execute("SELECT id, place FROM jobs WHERE status = 'queued' ORDER BY place").fetchall()
+            ids = [row["id"] for row in found if row["id"] != id]
+            ids.insert(position - 1, id)
+            for moved, row in zip(ids, found, strict=True):
+                base.execute("UPDATE jobs SET place = ? WHERE id = ?", [row["place"], moved])
+        return self.get(id)
 
     def tell(self, id: str, prompts: PromptTimeline, frame: int | None = None) -> Job:
         """Tell the prompts of a job anew: of the whole video, or from a frame on, counted from it. They hold for what
         has not begun when the run next fills a segment. Raises UnknownJobError, and InputError where nothing can become
-        of it any more, or its sampler makes all frames together."""
-        raise NotImplementedError
+        of it any more, its sampler makes all frames together, or its model does not know the words."""
+        with self._change() as base:
+            job = self._check_status(base, id, OPEN, "told other prompts")
+            if not job.can_turn:
+                raise InputError(f"{job.sampler} makes all frames together; its prompts cannot change on the way")
+            told = prompts if frame is None else spliced(job.prompts, prompts, frame)
+            self._check_words(job, told)
+            self._set(base, id, prompts=json.dumps(to_json(told)), told=job.told + 1)
+        return self.get(id)
 
     def delete(self, id: str) -> None:
-        """Forget a job and remove its files. Raises UnknownJobError, and InputError while a worker holds it or others
-        go on from it."""
-        raise NotImplementedError
+        """Forget a job and remove its files; where a worker holds it, as soon as that lets go. Raises UnknownJobError,
+        and InputError while others that are not complete go on from it."""
+        with self._change() as base:
+            job = self._check_status(base, id, STATUSES, "deleted")
+            for child in self.children(id):
+                if child.status in OPEN:
+                    raise InputError(f"{child.id} goes on from {id}; delete that first, or wait until it is complete")
+            self._set(base, id, gone=1)
+        if job.worker is None:
+            self._purge(job)
 
     def claim(self, worker: str) -> Job | None:
         """Return the first job that waits and can begin, which is this worker's from now on; None where there is
-        none."""
-        raise NotImplementedError
+        none. One that goes on from another waits until that rests."""
+        # Looking is cheap, and is all that there is to do most of the time.
+        if self.halted() or self._base.execute(_FIRST).fetchone() is None:
+            return None
+        with self._change() as base:
+            found = base.execute(_FIRST).fetchone()
+            if found is None:
+                return None
+            job = _job(self._row(base, found["id"]))
+            started = job.started_at or time.time()
+            self._set(base, job.id, status="in_progress", worker=worker, started_at=started, doing="starting", rate=0)
+        return self.get(job.id)
 
-    def begin(
-        self, job: Job, prompts: PromptTimeline, seed: int, frames: int, fps: float, size: tuple[int, int]
-    ) -> None:
-        """Note what a job that goes on from another has turned out to be; `size` is (width, height)."""
-        raise NotImplementedError
+    def begin(self, job: Job, prompts: PromptTimeline, seed: int, frames: int) -> None:
+        """Note what a job that goes on from another has turned out to be; prompts that were told since stay."""
+        with self._change() as base:
+            self._set(base, job.id, seed=seed, frames_total=frames)
+            told = json.dumps(to_json(prompts))
+            base.execute("UPDATE jobs SET prompts = ? WHERE id = ? AND told = 0", [told, job.id])
 
     def progress(self, job: Job, frames: int, doing: str = "", rate: float = 0.0, memory: int = 0) -> Job | None:
         """Note how far the worker of a job is; return the job as it is wanted now, None where the worker has to stop
         and `let_go`."""
-        raise NotImplementedError
+        with self._change() as base:
+            found = base.execute(
+                _PROGRESS,
+                {"id": job.id, "worker": job.worker, "frames": frames, "doing": doing, "rate": rate, "memory": memory}
+                | {"now": time.time()},
+            ).fetchone()
+        return None if found is None or self.halted() else _job(found)
 
     def finish(self, job: Job, frames: int) -> None:
         """Note that the video of a job is complete."""
-        raise NotImplementedError
+        self._leave(job, status="completed", frames_done=frames, completed_at=time.time(), error=None)
 
     def fail(self, job: Job, problem: Problem) -> None:
         """Note that a job has failed; it may be resumed."""
-        raise NotImplementedError
+        self._leave(job, status="failed", completed_at=time.time(), error=json.dumps(asdict(problem)))
 
     def let_go(self, job: Job) -> None:
         """Give back a job that its worker has stopped; one that is not paused or cancelled waits again, at its
         place."""
-        raise NotImplementedError
+        self._leave(job)
 
     def give_back(self, worker: str | None = None, *, died: bool = False) -> None:
-        """Let the jobs of a worker that is gone wait again; those of all workers for None. Where it has `died` too
-        often at the same frame, the job has failed instead."""
-        raise NotImplementedError
+        """Let the job of a worker that is gone wait again; those of all workers for None. Where workers have `died` at
+        it too often without a new frame, it has failed instead."""
+        which = "worker IS NOT NULL" if worker is None else "worker = ?"
+        for job in self._jobs(which, [] if worker is None else [worker]):
+            deaths = self._base.execute("SELECT deaths FROM jobs WHERE id = ?", [job.id]).fetchone()[0] + died
+            if deaths < self.quota.max_deaths or job.status != "in_progress":
+                self._leave(job, deaths=deaths)
+                continue
+            why = (
+                f"{deaths} workers have died at it one after the other, perhaps for lack of memory; resume tries again"
+            )
+            self.fail(job, Problem(code="worker_died", message=why))
+        # What a server deleted when it was killed.
+        for job in self._jobs("gone AND worker IS NULL", []):
+            self._purge(job)
 
     def halt(self, reason: str) -> None:
         """Make nothing for a minute, and say why."""
-        raise NotImplementedError
+        with self._change() as base:
+            base.execute("DELETE FROM halt")
+            base.execute("INSERT INTO halt VALUES (?, ?)", [reason, time.time() + _RETRY_SECONDS])
+
+    @property
+    def _base(self) -> sqlite3.Connection:
+        """Return the connection of this thread."""
+        if "base" not in self._local.__dict__:
+            base = sqlite3.connect(self.folder / DATABASE, timeout=30.0, isolation_level=None)
+            base.row_factory = sqlite3.Row
+            base.execute("PRAGMA journal_mode = WAL")
+            base.execute(f"PRAGMA synchronous = {'FULL' if self._careful else 'NORMAL'}")
+            self._local.base = base
+        return self._local.base
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """Do all of a change or nothing of it."""
+        try:
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._base
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._base.execute("ROLLBACK")
+            raise OutputError(f"cannot write {DATABASE}: {error}; free some space, or mend the disk") from error
+
+    def _jobs(self, where: str, values: Sequence[Any]) -> "list[Job]":
+        found = self._base.execute(f"SELECT *, {_POSITION} AS position FROM jobs WHERE {where}", values).fetchall()
+        return [_job(row) for row in found]
+
+    def _row(self, base: sqlite3.Connection, id: str) -> sqlite3.Row:
+        query = f"SELECT *, {_POSITION} AS position FROM jobs WHERE id = ? AND NOT gone"
+        found = base.execute(query, [id]).fetchone()
+        if found is None:
+            raise UnknownJobError(f"there is no video {plain(id[:60])!r}; list them to see which there are")
+        return found
+
+    def _set(self, base: sqlite3.Connection, id: str, **values: Any) -> None:
+        values |= {"updated_at": time.time()}
+        assigned = ", ".join(f"{name} = ?" for name in values)
+        base.execute(f"UPDATE jobs SET {assigned} WHERE id = ?", [*values.values(), id])
+
+    def _check_status(self, base: sqlite3.Connection, id: str, known: Sequence[Status], become: str) -> Job:
+        job = _job(self._row(base, id))
+        if job.status not in known:
+            raise InputError(f"{id} is {job.status.replace('_', ' ')}, and cannot be {become}")
+        return job
+
+    def _check_room(self, base: sqlite3.Connection) -> None:
+        (waiting,) = base.execute("SELECT count(*) FROM jobs WHERE status = 'queued' AND NOT gone").fetchone()
+        if waiting >= self.quota.max_queue:
+            raise QuotaError(f"{waiting} videos wait already, and no more can; try again when some are made")
+
+    def _check_words(self, job: Job, told: PromptTimeline) -> None:
+        """Raise InputError for prompts that the model of a job does not know."""
+        root = job
+        while root.parent is not None:
+            try:
+                root = self.get(root.parent)
+            except UnknownJobError:
+                # Its worker refuses them then, and goes on as before.
+                return
+        assert isinstance(root.asked, VideoJob)
+        asked = replace(root.asked, prompts=told, frames=job.frames_total)
+        order = order_of(asked, self.path(job), self.uploads, self.computing)
+        checked_plan(model_spec(order.model, **order.loading.told), order.request, order.sampler)
+
+    def _leave(self, job: Job, **values: Any) -> None:
+        """Take a job from its worker. One that was cancelled meanwhile stays so, one in progress waits again unless
+        the values say otherwise."""
+        with self._change() as base:
+            found = base.execute("SELECT * FROM jobs WHERE id = ? AND worker = ?", [job.id, job.worker]).fetchone()
+            if found is None:
+                return
+            now = _job(found).status
+            if now == "cancelled" or (now == "paused" and values.get("status") == "failed"):
+                values["status"] = now
+            after = {"status": "queued" if now == "in_progress" else now} | values
+            self._set(base, job.id, worker=None, doing="", rate=0, **after)
+        if found["gone"]:
+            self._purge(job)
+
+    def _purge(self, job: Job) -> None:
+        """Remove the files of a job, and then what is known of it."""
+        remove_video(self.path(job))
+        for file in self.folder.glob(f"{job.id}*"):
+            file.unlink()
+        if isinstance(job.asked, VideoJob) and job.asked.input_reference is not None:
+            shared = self._jobs("id != ? AND instr(asked, ?)", [job.id, json.dumps(job.asked.input_reference)])
+            if not shared:
+                (self.uploads / job.asked.input_reference).unlink(missing_ok=True)
+        with self._change() as base:
+            base.execute("DELETE FROM jobs WHERE id = ?", [job.id])
+
+    def _foreseen(self, asked: Asked, id: str) -> Job:
+        """Return the job that a request becomes, checked as far as its parent lets one see."""
+        now = time.time()
+        common: dict[str, Any] = {"id": id, "status": "queued", "asked": asked, "told": 0, "frames_done": 0}
+        common |= {"created_at": now, "updated_at": now}
+        if isinstance(asked, VideoJob):
+            return Job(**common, **self._looked_at(asked, self.folder / f"{id}.mp4"))
+        parent = self.get(asked.parent)
+        if parent.status not in ("queued", "in_progress") and parent.worker is None:
+            steering_of(asked, self.path(parent), self.folder / f"{id}.mp4")
+        elif isinstance(asked, RedoJob) and not 0 <= asked.frame < parent.frames_total:
+            raise InputError(f"{parent.id} gets frames 0 to {parent.frames_total - 1}, not {asked.frame}; give one")
+        if isinstance(asked, ExtendJob):
+            cut, frames, seed = parent.frames_total, parent.frames_total + asked.frames, parent.seed
+            told = asked.prompts or PromptTimeline.constant(parent.prompts.texts[-1])
+        else:
+            cut, frames, seed = asked.frame, parent.frames_total, parent.seed if asked.seed is None else asked.seed
+            told = asked.prompts or parent.prompts.after(asked.frame)
+        same = {name: getattr(parent, name) for name in ("model", "sampler", "can_turn", "fps", "width", "height")}
+        prompts = spliced(parent.prompts, told, cut)
+        return Job(**common, **same, prompts=prompts, seed=seed, frames_total=frames)
+
+    def _looked_at(self, asked: VideoJob, path: Path) -> dict[str, Any]:
+        """Return what a plan says of a video, checked from end to end."""
+        if asked.frames is None:
+            raise QuotaError("an endless video would never make room for the next; say how many frames")
+        order = order_of(asked, path, self.uploads, self.computing)
+        spec = model_spec(order.model, **order.loading.told)
+        plan = checked_plan(spec, order.request, order.sampler)
+        order_target(order, plan)
+        scale = order.output.scale
+        return {
+            "model": asked.model,
+            "sampler": asked.sampler,
+            "seed": asked.seed,
+            "prompts": asked.prompts,
+            "can_turn": pieces_of(plan) is not None,
+            "frames_total": asked.frames,
+            "fps": order.output.fps or spec.fps,
+            "width": spec.width * scale,
+            "height": spec.height * scale,
+        }
+
+
+def steering_of(asked: ExtendJob | RedoJob, parent: Path, path: Path) -> Steering:
+    """Return how the video `path` comes from that of a parent, which rests. Raises as `plan_extension` and
+    `plan_redo`."""
+    if isinstance(asked, ExtendJob):
+        return plan_extension(parent, asked.frames, asked.prompts, path)
+    return plan_redo(parent, asked.frame, asked.prompts, asked.seed, path, keep_queue=asked.keep_queue)
+
+
+def remove_video(path: Path) -> None:
+    """Remove a video with everything that its run has laid beside it."""
+    shutil.rmtree(state_folder(path), ignore_errors=True)
+    for file in (path, report_path(path), subtitle_path(path)):
+        file.unlink(missing_ok=True)
+
+
+def _job(row: sqlite3.Row) -> Job:
+    content = {name: row[name] for name in row.keys() if name in _FIELDS}
+    kind = VERBS[row["verb"]]
+    content["asked"] = read_typed(kind, json.loads(row["asked"]), DATABASE)
+    content["prompts"] = read_typed(PromptTimeline, json.loads(row["prompts"]), DATABASE)
+    content["error"] = None if row["error"] is None else Problem(**json.loads(row["error"]))
+    content["can_turn"] = bool(row["can_turn"])
+    if row["status"] != "queued":
+        content["position"] = None
+    return Job(**content)

@@ -1,5 +1,6 @@
 """What the owner of a server decides: what it takes, who may ask, and who computes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -49,22 +50,36 @@ class Access:
     """The largest body of a request."""
 
     def __post_init__(self) -> None:
-        """Raise InputError for a port that is none."""
+        """Raise InputError for a port that is none, and for a server without a token that others could reach."""
         if not 0 <= self.port < 1 << 16:
             raise InputError(f"--port {self.port} is none; give 1 to 65535, or 0 for any that is free")
+        if self.host not in LOCAL and not self.secret:
+            raise InputError(
+                f"anybody who reaches {self.host} could make videos here; give --token, or LONGTAKE_TOKEN, or listen "
+                "at 127.0.0.1"
+            )
+
+    @property
+    def secret(self) -> str | None:
+        """Return the token that holds; None where everybody is let in."""
+        return self.token or os.environ.get("LONGTAKE_TOKEN") or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
     """Who computes, and how models are loaded for all jobs; none of it travels in a request."""
 
-    models: tuple[str, ...] = ()
+    models: Annotated[
+        tuple[str, ...], Setting(name="model", metavar="FOLDER|ID", unset="those of the package", repeated=True)
+    ] = ()
     """Folders and hub ids that requests may name beside the embedded models, a folder by the last part of its path."""
     device: DeviceChoice = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
     dtype: DtypeChoice = "auto"
-    loading: Loading = Loading()
-    workers: int | None = None
-    """Processes, each with a model of its own; None takes one for every GPU, or one."""
+    """Number format; auto is what the device computes fastest."""
+    loading: Annotated[Loading, Setting(boxed=True)] = Loading()
+    workers: Annotated[int | None, Setting(metavar="N", unset="one for every GPU, or one")] = None
+    """Processes that make videos, each with a model of its own."""
 
     @property
     def offered(self) -> dict[str, str]:
