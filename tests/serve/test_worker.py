@@ -112,7 +112,7 @@ def test_the_model_stays_loaded_from_job_to_job(queue: Queue, worker: Worker, mo
     assert loads == ["toy"] and queue.counts()["completed"] == 2
 
 
-@pytest.mark.parametrize("change", ["pause", "cancel"])
+@pytest.mark.parametrize("change", ["pause", pytest.param("cancel", marks=pytest.mark.slow)])
 def test_what_was_stopped_on_the_way_goes_on_to_the_same_bytes(
     queue: Queue, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ):
@@ -127,6 +127,7 @@ def test_what_was_stopped_on_the_way_goes_on_to_the_same_bytes(
     assert done(queue, job.id) == bare(worker, tmp_path / "bare.mp4")
 
 
+@pytest.mark.slow
 def test_a_deleted_video_is_gone_as_soon_as_its_worker_lets_go(
     queue: Queue, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
@@ -164,6 +165,7 @@ def test_prompts_that_are_told_on_the_way_hold_and_are_repeated(
     assert made == again(worker, queue.path(job), tmp_path / "again.mp4") != bare(worker, tmp_path / "bare.mp4")
 
 
+@pytest.mark.slow
 def test_prompts_that_are_told_of_what_waits_hold_from_the_start(queue: Queue, worker: Worker, tmp_path: Path):
     job = queue.add(ASKED)
     queue.tell(job.id, BOAT)
@@ -185,7 +187,15 @@ def test_prompts_that_are_told_while_it_rests_hold_when_it_goes_on(
 
 
 @pytest.mark.parametrize(
-    "point", ["record-written", "run-claimed", "header-written", "branch-claimed", "branch-copied"]
+    "point",
+    [
+        "run-claimed",
+        "branch-copied",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("record-written", "header-written", "branch-claimed")
+        ),
+    ],
 )
 def test_a_kill_at_the_very_start_costs_nothing(
     queue: Queue, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str

@@ -191,7 +191,6 @@ def order_of(asked: VideoJob, path: Path, uploads: Path, computing: Computing) -
     )
     return Order(
         model=canonical(model),
-        digest=None,
         loading=loading.absolute,
         request=request,
         sampler=sampler,
