@@ -112,6 +112,8 @@ class Demands:
     """Its weights are those that belong to no other part."""
     decoder: Part = Part()
     """Where its weights are counted apart."""
+    experts_meet: float = 0.0
+    """Share of the noise levels, from the clean end, from which up another network is right; 0 for a model of one."""
     forward_flops: int | None = None
     """Floating-point operations of one network evaluation (one window, one guidance branch)."""
     decode_flops: int | None = None

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from diffusers import WanPipeline
 from torch import Tensor
 
+from longtake._generate import stream
 from longtake.errors import CheckpointError
 from longtake.model import PerFrameNoise, TemporalHooks
 from longtake.models import from_pipe, load_model, model_spec
@@ -141,6 +143,23 @@ def test_equal_experts_are_as_one(model: WanModel) -> None:
     model.experts.boundary = 0.0
     torch.testing.assert_close(two, queue_after(model, 4), atol=1e-6, rtol=0)
     assert given > sum(count for _, count in turns.calls), "no window was given to both"
+
+
+@pytest.mark.parametrize("sampler", [Fifo(), Fifo(partitions=2, guided_windows=2)], ids=str)
+def test_a_window_that_both_experts_look_at_counts_twice(model: WanModel, sampler: Fifo) -> None:
+    request, turns = Request(prompts="a red car", frames=21, guidance=2.0), Turns(model)
+    plan = sampler.plan(request, model.spec)
+    assert sum(1 for _ in stream(model, request, sampler))
+    assert sum(count for _, count in turns.calls) == plan.forwards
+    one = sampler.plan(request, replace(model.spec, experts_meet=0.0))
+    assert one.forwards and plan.forwards and one.forwards < plan.forwards < 2 * one.forwards
+
+
+def test_where_the_levels_meet_follows_the_levels(folder: Path, tmp_path: Path) -> None:
+    assert model_spec(str(folder)).experts_meet == pytest.approx(0.7)
+    told = Path(shutil.copytree(folder, tmp_path / "copy")) / "longtake.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"sigmas": [1.0, 0.75, 0.5]}))
+    assert model_spec(str(told.parent)).experts_meet == pytest.approx(2.5 / 3)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Wan2.1 T2V, I2V, FLF2V and VACE, Wan2.2 T2V and I2V A14B and TI2V 5B, and SkyRee
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
@@ -164,8 +165,7 @@ def spec(configs: Configs) -> VideoSpec:
     native = NATIVE_SKYREELS if _is_skyreels(configs) else NATIVE_5B if is_5b else NATIVE
     native = native | {"clean_frames": is_forced(configs)} | DISTILLED.get(_pipeline(configs), {})
     extras = configs.told(("num_frames", "size", "clean_frames", "vocabulary", "sigmas"), **native)
-    flow_shift(configs)
-    at = boundary(configs)
+    shift, at, sigmas = flow_shift(configs), boundary(configs), configs.distilled(extras.sigmas)
     network, vae = configs.parts["transformer"].read(Transformer), configs.parts["vae"].read(Autoencoder)
     if network.patch_size[0] != 1 or network.patch_size[1] != network.patch_size[2]:
         raise configs.parts["transformer"].error(f"patch_size cannot be {list(network.patch_size)}")
@@ -191,7 +191,7 @@ def spec(configs: Configs) -> VideoSpec:
         decoder_history=decoder_history(vae.num_res_blocks, vae.temperal_downsample),
         guidance=extras.guidance if at is None or "guidance" in configs.extras else GuidanceByLevel(*EXPERTS[kind], at),
         capabilities=_capabilities(kind, network, is_5b or is_forced(configs)),
-        sigmas=configs.distilled(extras.sigmas),
+        sigmas=sigmas,
         known="pixel",
         continues_from=1 if is_5b or kind == "pictures" else None,
         needs_pictures=kind == "pictures",
@@ -204,8 +204,9 @@ def spec(configs: Configs) -> VideoSpec:
         prompt_numbers=TEXT_TOKENS * configs.parts["text_encoder"].read(TextEncoder).d_model,
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         image_encoder=_image_encoder(configs),
-        network=_network(network, extras.num_frames * tokens, 2 if "transformer_2" in configs.parts else 1),
+        network=_network(network, extras.num_frames * tokens, 1 if at is None else 2),
         decoder=_decoder(vae, configs.parts["vae"].parameters, height // stride, width // stride),
+        experts_meet=0.0 if at is None else _meeting(at / 1000, shift, sigmas),
         forward_flops=extras.forward_flops or flops,
         decode_flops=extras.decode_flops,
         temporal_layers=(("attention", inner, tokens),) * network.num_layers,
@@ -235,6 +236,15 @@ def boundary(configs: Configs) -> float | None:
         said = "no boundary_ratio for" if has_two else "a boundary_ratio without"
         raise CheckpointError(f"{configs.where}/{INDEX} has {said} a transformer_2; fetch the model again")
     return None if ratio is None else 1000 * ratio
+
+
+def _meeting(noise: float, shift: float, sigmas: Sequence[float]) -> float:
+    """Return the share of the levels below that of this share of noise, where they have this shift, or lie along the
+    line through these."""
+    for number, (below, above) in enumerate(pairwise((0.0, *sigmas))):
+        if noise <= above:
+            return (number + (noise - below) / (above - below)) / len(sigmas)
+    return noise / (shift - (shift - 1) * noise)
 
 
 def flow_shift(configs: Configs) -> float:

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain
 from typing import ClassVar, Literal
 
 from longtake.errors import InputError
@@ -147,6 +147,19 @@ class FifoPlan(Plan):
         """Return whether guidance is applied to a window."""
         return window >= self.unguided
 
+    def evaluations(self, window: int) -> int:
+        """Return the network evaluations that a window takes, twice as many where its frames belong to two experts."""
+        slots = self.windows[window]
+        lowest, highest = self.level(slots.start), self.level(slots.stop - 1)
+        # Rounding must not move a level that lies where they meet.
+        is_both = lowest < self.spec.experts_meet * self.num_levels - 1e-6 <= highest
+        return (2 if is_both else 1) * (num_branches(self.guidance) if self.guided(window) else 1)
+
+    @cached_property
+    def evaluated(self) -> list[int]:
+        """Return the evaluations of the first 0, 1, 2, ... windows of an iteration."""
+        return [0, *accumulate(map(self.evaluations, range(len(self.windows))))]
+
     def shares(self, iteration: int, ranks: int) -> list[list[list[int]]]:
         """Return for every rank its batches of windows; the last ranks take what is over, since rank 0 decodes."""
         batches = list(self.batches(iteration))
@@ -276,9 +289,8 @@ class Fifo(Anchored):
 
 def _counted(plan: FifoPlan) -> FifoPlan:
     """Return the plan with its counts filled in."""
-    branches = num_branches(plan.guidance)
-    unguided, whole = plan.unguided, range(len(plan.windows))
-    per_frame = _cost([whole], unguided, branches) / (plan.settings.frames_per_level * plan.spec.timing.stride)
+    whole = plan.evaluated[-1]
+    per_frame = whole / (plan.settings.frames_per_level * plan.spec.timing.stride)
     if plan.iterations is None:
         return replace(plan, forwards_per_frame=per_frame)
     # All windows in every iteration, but for some at either end; a video may have millions between them.
@@ -287,19 +299,12 @@ def _counted(plan: FifoPlan) -> FifoPlan:
     ends = [plan.computed(iteration) for iteration in chain(range(begin), range(end, plan.iterations))]
     return replace(
         plan,
-        forwards=branches * plan.num_levels
-        + _cost(ends, unguided, branches)
-        + (end - begin) * _cost([whole], unguided, branches),
+        forwards=num_branches(plan.guidance) * plan.num_levels
+        + sum(plan.evaluated[windows.stop] - plan.evaluated[windows.start] for windows in ends)
+        + (end - begin) * whole,
         forwards_per_frame=per_frame,
-        tasks=1 + sum(map(len, ends)) + (end - begin) * len(whole),
+        tasks=1 + sum(map(len, ends)) + (end - begin) * len(plan.windows),
         decoded=plan.latent_frames,
-    )
-
-
-def _cost(computed: Iterable[range], unguided: int, branches: int) -> int:
-    """Return the network evaluations of such windows, of which guidance leaves out the first `unguided`."""
-    return sum(
-        len(windows) + (branches - 1) * len(range(max(windows.start, unguided), windows.stop)) for windows in computed
     )
 
 
@@ -319,13 +324,12 @@ def fifo_work(plan: Plan, ranks: int, width: int) -> Workload:
     slots = [plan.slots(share) for share in shares]
     channels, _, height, breadth = plan.spec.latent_shape
     sent = fetched(slots, [[slot for share in slots for slot in share]] * ranks)
-    branches = num_branches(plan.guidance)
     return Workload(
         steps=plan.iterations,
-        first=branches * plan.num_levels,
+        first=num_branches(plan.guidance) * plan.num_levels,
         ranks=tuple(
             RankWork(
-                evaluations=float(sum(branches if plan.guided(window) else 1 for batch in share for window in batch)),
+                evaluations=float(sum(plan.evaluations(window) for batch in share for window in batch)),
                 sent=sent[rank].sized(channels * height * breadth * LATENT_BYTES),
                 held_frames=plan.held_frames,
                 window_batch=max((len(batch) for batch in share), default=1),
