@@ -54,6 +54,15 @@ def test_a_result_that_was_damaged_counts_as_none(tmp_path: Path, damage: str):
     assert "a" in FolderStore(tmp_path) and FolderStore(tmp_path).get("a").tolist() == list(range(30))
 
 
+def test_a_result_that_was_dropped_is_looked_at_again(tmp_path: Path):
+    """A run of any length remembers of its results only those that it still needs."""
+    store = FolderStore(tmp_path)
+    store.put("a", torch.arange(30.0))
+    store.drop("a")
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    assert "a" not in store
+
+
 def made_on(world, path, prompts):
     """Make the video on the processes of a world; return how many calls it took here."""
     torch.set_num_threads(1)

@@ -86,7 +86,8 @@ class FolderStore(Store):
         self._sound.add(key)
 
     def drop(self, key: str) -> None:
-        """Do nothing: another run may need the result."""
+        """Forget that the result is here; its file stays, since another run may need it."""
+        self._sound.discard(key)
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: no result here would be lost."""
@@ -151,6 +152,8 @@ class SharedStore(Store):
     def drop(self, key: str) -> None:
         """Forget a result here; its file stays."""
         self._memory.drop(key)
+        if self._folder:
+            self._folder.drop(key)
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: no result would be lost."""
