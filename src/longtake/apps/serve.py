@@ -49,7 +49,9 @@ def serve_command(arguments: Sequence[str]) -> int:
     access, queue = settings.access, Queue(Path(settings.folder), settings.quota, settings.computing)
     with _listening(access) as listener, stoppable(), Supervisor(queue) as workers:
         # Requests name things that no log has to know.
-        config = Config(create_app(queue, access, planned), log_level="warning", access_log=False, server_header=False)
+        app = create_app(queue, access, planned)
+        # Who reads a video while it is made would hold up the end for as long.
+        config = Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
         for line in _introduction(queue, access, listener, workers.alive):
             say(line)
         # It shuts down in good order at a signal, which then comes to us.
@@ -80,7 +82,7 @@ def _introduction(queue: Queue, access: Access, listener: socket.socket, workers
     waiting = counts["queued"] + counts["in_progress"]
     token = "a token is asked for" if access.secret else "no token is asked for"
     lines = [
-        f"serve    {where}, {token}; {where}/docs describes it",
+        f"serve    {where}, {token}; {where}/openapi.json describes it",
         f"folder   {queue.folder}: {sum(counts.values())} videos, of which {waiting} are to be made",
         f"workers  {workers}; Ctrl-C ends the server, and the same command goes on",
     ]

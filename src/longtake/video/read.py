@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from itertools import chain, count, islice, takewhile
 from pathlib import Path
 
@@ -240,9 +241,9 @@ def rgb(frame: VideoFrame, *, blend: bool = True) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
-def decoded(path: Path, stamp: int | None = None) -> Iterator[VideoFrame]:
+def decoded(source: Path | BytesIO, stamp: int | None = None) -> Iterator[VideoFrame]:
     """Yield the frames from a keyframe on, or from the start. Raises InputError and av.FFmpegError."""
-    with _opened(path) as container:
+    with _opened(source) as container:
         stream = _video_stream(container)
         if stamp is not None:
             container.seek(stamp, stream=stream)
@@ -272,9 +273,9 @@ def open_video(path: Path) -> SeekableVideo:
     )
 
 
-def _opened(path: Path) -> InputContainer:
+def _opened(source: Path | BytesIO) -> InputContainer:
     # Old files carry names and comments in other encodings than UTF-8.
-    return av.open(str(path), metadata_errors="replace")
+    return av.open(str(source) if isinstance(source, Path) else source, metadata_errors="replace")
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
