@@ -1,0 +1,71 @@
+// How times, sizes and names are said to a film-maker.
+
+export const clock = (seconds, digits = 0) => {
+  const scale = 10 ** digits;
+  const whole = Math.floor(Math.max(seconds, 0) * scale + 1e-6);
+  const minutes = Math.floor(whole / scale / 60);
+  const rest = (whole / scale - minutes * 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
+  return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
+};
+
+export const lasting = (seconds) => {
+  if (seconds < 1) return "less than a second";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  const hours = seconds / 3600;
+  return hours < 48 ? `${hours.toFixed(1)} h` : `${Math.round(hours / 24)} days`;
+};
+
+export const bytes = (count) => {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let power = 0;
+  while (count >= 999.5 && power < units.length - 1) {
+    count /= 1000;
+    power += 1;
+  }
+  return `${count >= 99.5 || power === 0 ? Math.round(count) : Number(count.toPrecision(2))} ${units[power]}`;
+};
+
+export const count = (number) => Number(number).toLocaleString("en", { maximumFractionDigits: 1 });
+
+const NAMES = {
+  prompt: "Prompt",
+  num_frames: "Length",
+  seed: "Seed",
+  fps: "Frames per second",
+  guidance_scale: "Guidance",
+  negative_prompt: "Keep away from",
+  scale: "Enlarge",
+  keep_states: "Disk for going back",
+  steps: "Steps",
+  crf: "Compression",
+  input_reference: "Begin with",
+};
+
+export const named = (setting) => {
+  const name = setting.split(".").pop();
+  return NAMES[name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+};
+
+const STATES = {
+  queued: "Waiting",
+  in_progress: "Making",
+  paused: "Paused",
+  completed: "Finished",
+  failed: "Failed",
+  cancelled: "Stopped",
+};
+
+export const stated = (film) => STATES[film.state] ?? film.state;
+
+export const isOver = (film) => ["completed", "failed", "cancelled"].includes(film.state);
+
+// What a film is called: its first prompt, and how many follow.
+export const titled = (film) => film.prompts[0]?.text ?? "Untitled";
+
+export const longAgo = (at) => {
+  const seconds = Date.now() / 1000 - at;
+  if (seconds < 60) return "just now";
+  if (seconds < 86400) return `${lasting(seconds)} ago`;
+  return new Date(at * 1000).toLocaleDateString("en", { day: "numeric", month: "short" });
+};
