@@ -151,7 +151,7 @@ export function Compose({ options, draft: given, onMade }) {
         </div>
         <label class="text"><span>The same as text</span>
           <textarea spellcheck="false" rows=${Math.max(scenes.length + 1, 5)} value=${typed ?? told(scenes, model.fps)} onInput=${(event) => write(event.currentTarget.value)}
-            onBlur=${() => plan.found && setTyped(null)} aria-describedby="text-help"></textarea>
+            onBlur=${() => plan.found && setTyped(null)} aria-describedby="text-help" aria-invalid=${typed !== null && Boolean(plan.refusal)}></textarea>
           <span id="text-help" class="help">one | after | another, [0s: with] [8s: times], JSON, or subtitles</span>
         </label>
       </div>

@@ -80,8 +80,10 @@ function fill(chart, points, fps, seconds) {
 function drawn(seams, fps) {
   const none = { show: false };
   const mark = ({ ctx, bbox, valToPos }) => {
-    ctx.fillStyle = token("--soft");
+    ctx.save(); // uPlot remembers what it has set
+    ctx.fillStyle = token("--tick");
     for (const frame of seams.current) ctx.fillRect(Math.round(valToPos(frame / fps, "x", true)), bbox.top, devicePixelRatio, 5 * devicePixelRatio);
+    ctx.restore();
   };
   return {
     width: 300,

@@ -5,7 +5,7 @@ import { Colours, Curve, CURVES, joined, rowAt } from "./curves.js";
 import { Player } from "./player.js";
 import { Band, Lines, Ruler } from "./story.js";
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
-import { bytes, clock, count, isOver, lasting, stated, titled } from "./words.js";
+import { bytes, clock, count, isOver, lasting, stated, taken, titled } from "./words.js";
 
 const pause = (milliseconds, signal) =>
   new Promise((resolve) => {
@@ -18,19 +18,24 @@ function useFilm(id) {
   const [film, setFilm] = useState(null);
   const [figures, setFigures] = useState([]);
   const [problem, setProblem] = useState(null);
+  const [turn, setTurn] = useState(0);
+  const take = (latest) => {
+    setFilm(latest);
+    // One that was given up goes on.
+    if (isOver(film) && !isOver(latest)) setTurn(turn + 1);
+  };
   useEffect(() => {
     const stop = new AbortController();
-    setFilm(null);
-    setFigures([]);
-    setProblem(null);
     (async () => {
       while (!stop.signal.aborted) {
         try {
           let latest = null;
           for await (const { event, data } of api.events(id, stop.signal)) {
-            if (event === "progress") setFilm((latest = data));
             if (event === "figures") setFigures((known) => joined(known, data.data));
             if (event === "deleted") return setProblem("This film was deleted.");
+            if (event !== "progress") continue;
+            setFilm((latest = data));
+            setProblem(null);
           }
           if (latest && isOver(latest)) return;
         } catch (error) {
@@ -42,15 +47,15 @@ function useFilm(id) {
       }
     })();
     return () => stop.abort();
-  }, [id]);
-  return { film, figures, problem, setFilm };
+  }, [id, turn]);
+  return { film, figures, problem, take };
 }
 
 export function FilmPage({ id, at, films, onOpen, onAgain, onGone, link }) {
-  const { film, figures, problem, setFilm } = useFilm(id);
+  const { film, figures, problem, take } = useFilm(id);
   if (problem) return html`<div class="empty"><p>${problem}</p><a class="button" href="#/films">All films</a></div>`;
   if (!film) return html`<div class="empty soft"><p>${link === "lost" ? "Waiting for the server…" : "Opening…"}</p></div>`;
-  return html`<${Film} key=${id} film=${film} figures=${figures} at=${at} films=${films} link=${link} onOpen=${onOpen} onAgain=${onAgain} onGone=${onGone} onFilm=${setFilm} />`;
+  return html`<${Film} key=${id} film=${film} figures=${figures} at=${at} films=${films} link=${link} onOpen=${onOpen} onAgain=${onAgain} onGone=${onGone} onFilm=${take} />`;
 }
 
 function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm }) {
@@ -73,6 +78,8 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
   useEffect(() => {
     player.current = new Player(video.current, film, setUnplayable);
     if (at) video.current.currentTime = at;
+    // What is being made is watched while it is made.
+    video.current.autoplay = !isOver(film);
     return () => player.current.close();
   }, []);
   useEffect(() => player.current.update(film), [film]);
@@ -237,7 +244,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
   };
   return html`<form class="panel" onSubmit=${send}>
     <h2>${title(moment)}</h2>
-    <${Lines} aria-label="Prompt" autofocus value=${text} onInput=${setText} placeholder="Say what happens" />
+    <${Lines} aria-label="Prompt" isFirst=${true} value=${text} onInput=${setText} placeholder="Say what happens" />
     <div class="row">
       ${kind === "extend" && html`<label>for <input type="number" min="0.1" step="any" value=${length} onInput=${(event) => setLength(Number(event.currentTarget.value))} /> s</label>`}
       ${kind === "redo" && html`<label><input type="checkbox" checked=${isNewSeed} onChange=${(event) => setNewSeed(event.currentTarget.checked)} /> with another seed</label>`}
@@ -288,7 +295,7 @@ function Takes({ film, films }) {
   const number = new Map([...family].sort((a, b) => a.at - b.at).map((each, index) => [each.id, index + 1]));
   const branch = (each) => html`<li key=${each.id}>
     <a href=${`#/film/${each.id}`} aria-current=${each.id === film.id ? "page" : undefined}><i data-state=${each.state}></i><b>Take ${number.get(each.id)}</b>
-      <span>${each.parent ? (each.isLonger ? "longer" : `from ${clock((each.from ?? 0) / each.fps, 1)}`) : "the first"} · ${clock((each.frames ?? each.made) / each.fps)}</span></a>
+      <span>${taken(each) ?? "the first"} · ${clock((each.frames ?? each.made) / each.fps)}</span></a>
     ${children(each.id).length > 0 && html`<ul>${children(each.id).map(branch)}</ul>`}
   </li>`;
   return html`<section><h2>Takes</h2><ul class="takes">${branch(root)}</ul></section>`;

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
-import { clock, isOver, lasting, longAgo, stated, titled } from "./words.js";
+import { clock, isOver, lasting, longAgo, stated, taken, titled } from "./words.js";
 
 export function Films({ films, link, onAgain, onChange }) {
   if (!films) return html`<div class="empty soft"><p>${link === "lost" ? "Waiting for the server…" : "Looking…"}</p></div>`;
@@ -45,7 +45,7 @@ export function Films({ films, link, onAgain, onChange }) {
 
 function Say({ film }) {
   const length = clock((film.frames ?? film.made) / film.fps);
-  if (film.state === "completed") return html`<span>${length}, ${longAgo(film.at)}</span>`;
+  if (film.state === "completed") return html`<span>${[length, taken(film), longAgo(film.at)].filter(Boolean).join(", ")}</span>`;
   if (film.state === "in_progress") {
     const left = film.left == null ? "" : `, ${lasting(film.left)} left`;
     return html`<span class="doing"><i></i>${clock(film.made / film.fps)} of ${length}${left}</span>`;
@@ -73,5 +73,5 @@ function Picture({ film }) {
       if (held.current) URL.revokeObjectURL(held.current);
     };
   }, [film.id, has]);
-  return html`<span class="picture">${address && html`<img src=${address} alt="" loading="lazy" />`}</span>`;
+  return html`<span class="picture">${address && html`<img src=${address} alt="" />`}</span>`;
 }

@@ -10,7 +10,8 @@ export class Player {
   #source = null;
   #buffer = null;
   #stop = null;
-  #wake = () => {};
+  #wake = () => {}; // ends a wait for news of the film
+  #room = () => {}; // ends a wait for room in the buffer
   #film;
   #told;
   #played = 0; // bytes of the film that the buffer has taken
@@ -25,20 +26,17 @@ export class Player {
 
   // Takes what is new of the film.
   update(film) {
-    const hasNews = film.made !== this.#film.made || film.state !== this.#film.state;
+    const before = this.#film;
     this.#film = film;
-    if (hasNews) this.#wake();
+    if (isLast(before) && !isLast(film)) this.#again();
+    else if (isNews(film, before)) this.#wake();
   }
 
   // The moment that plays has changed: there may be room again, or what plays there was let go of.
   moved() {
     const { buffered, currentTime } = this.#video;
-    if (buffered.length && currentTime < buffered.start(0) - 0.5) {
-      this.#end();
-      this.#open();
-      this.#video.currentTime = currentTime;
-    }
-    this.#wake();
+    if (buffered.length && currentTime < buffered.start(0) - 0.5) this.#again();
+    this.#room();
   }
 
   close() {
@@ -47,9 +45,17 @@ export class Player {
     this.#video.load();
   }
 
+  #again() {
+    const { currentTime } = this.#video;
+    this.#end();
+    this.#open();
+    this.#video.currentTime = currentTime;
+  }
+
   #end() {
     this.#stop.abort();
     this.#wake();
+    this.#room();
   }
 
   async #open() {
@@ -65,18 +71,15 @@ export class Player {
     URL.revokeObjectURL(address);
     const boxes = new Boxes();
     while (!stop.signal.aborted) {
-      const wasLast = isLast(this.#film);
-      const before = this.#played;
+      const film = this.#film;
       try {
-        await this.#take(boxes, stop.signal);
-        if (this.#played === before && wasLast) break;
-        if (this.#played === before) await this.#news(2000);
+        if (film.made) await this.#take(boxes, stop.signal);
+        if (isLast(film)) break;
+        if (!isNews(this.#film, film)) await this.#news();
       } catch (error) {
         if (error.name === "AbortError" || stop.signal.aborted) return;
         if (error instanceof Unplayable) return this.#told(error.message);
-        if (wasLast && error.status === 404) return;
-        // 409: there are no frames yet, which the page says by itself.
-        if (!(error instanceof Silence) && error.status !== 409) this.#told(error.message);
+        if (!(error instanceof Silence)) this.#told(error.message);
         boxes.drop();
         await this.#news(1000);
       }
@@ -116,7 +119,7 @@ export class Player {
 
   async #append(piece, signal) {
     if (!this.#buffer) this.#begin(piece);
-    while (this.#ahead() > AHEAD && !signal.aborted) await this.#news(1000);
+    while (this.#ahead() > AHEAD && !signal.aborted) await this.#spaced();
     for (;;) {
       if (signal.aborted) throw new DOMException("closed", "AbortError");
       try {
@@ -127,7 +130,7 @@ export class Player {
         if (error.name !== "QuotaExceededError") throw new Unplayable("The picture cannot be shown: " + error.message);
         const end = this.#video.currentTime - BEHIND;
         if (end > 0) await this.#settled(() => this.#buffer.remove(0, end));
-        else await this.#news(1000);
+        else await this.#spaced();
       }
     }
   }
@@ -165,18 +168,25 @@ export class Player {
     });
   }
 
-  #news(most) {
+  // Waits until there is news; of a film that is being made one asks again without any.
+  #news(most = this.#film.state === "in_progress" && this.#film.made ? 2000 : 30000) {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, most);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+      this.#wake = () => (clearTimeout(timer), resolve());
+    });
+  }
+
+  #spaced() {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, 1000);
+      this.#room = () => (clearTimeout(timer), resolve());
     });
   }
 }
 
 class Unplayable extends Error {}
+
+const isNews = (film, before) => film.made !== before.made || film.state !== before.state;
 
 const isLast = (film) => ["completed", "failed", "cancelled"].includes(film.state);
 

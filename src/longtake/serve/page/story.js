@@ -120,8 +120,9 @@ export function Strip({ scenes, frames, fps, chosen, onChoose, onChange }) {
 }
 
 // A text that is as high as what it says.
-export function Lines({ value, onInput, ...rest }) {
+export function Lines({ value, onInput, isFirst, ...rest }) {
   const area = useRef(null);
+  useLayoutEffect(() => isFirst && area.current.focus(), []);
   useLayoutEffect(() => {
     area.current.style.height = "auto";
     area.current.style.height = `${area.current.scrollHeight + 2}px`;

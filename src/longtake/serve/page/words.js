@@ -29,17 +29,13 @@ export const bytes = (count) => {
 export const count = (number) => Number(number).toLocaleString("en", { maximumFractionDigits: 1 });
 
 const NAMES = {
-  prompt: "Prompt",
-  num_frames: "Length",
   seed: "Seed",
   fps: "Frames per second",
   guidance_scale: "Guidance",
   negative_prompt: "Keep away from",
-  scale: "Enlarge",
   keep_states: "Disk for going back",
-  steps: "Steps",
+  num_inference_steps: "Steps",
   crf: "Compression",
-  input_reference: "Begin with",
 };
 
 export const named = (setting) => {
@@ -60,12 +56,19 @@ export const stated = (film) => STATES[film.state] ?? film.state;
 
 export const isOver = (film) => ["completed", "failed", "cancelled"].includes(film.state);
 
+// What sets a take apart from the one that it goes on from.
+export const taken = (film) => {
+  if (!film.parent) return null;
+  return film.isLonger ? "made longer" : `redone from ${clock((film.from ?? 0) / film.fps, 1)}`;
+};
+
 // What a film is called: its first prompt, and how many follow.
 export const titled = (film) => film.prompts[0]?.text ?? "Untitled";
 
 export const longAgo = (at) => {
   const seconds = Date.now() / 1000 - at;
   if (seconds < 60) return "just now";
-  if (seconds < 86400) return `${lasting(seconds)} ago`;
+  if (seconds < 5400) return `${lasting(seconds)} ago`;
+  if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
   return new Date(at * 1000).toLocaleDateString("en", { day: "numeric", month: "short" });
 };
