@@ -91,6 +91,9 @@ export const options = async () => {
 
 export const plan = (order, signal) => json("v1/plan", { method: "POST", body: order, signal });
 
+// Why nothing is made just now, or null.
+export const halt = async () => (await json("health")).reason ?? null;
+
 export const films = async () => (await json("v1/videos?limit=100")).data.map(film);
 
 export const oneFilm = async (id) => film(await json(`v1/videos/${encodeURIComponent(id)}`));

@@ -254,7 +254,6 @@ function Plan({ plan, missing, model, frames, sending, problem }) {
 
 function Figures({ found }) {
   const rows = [
-    found.width && ["Picture", `${found.width} × ${found.height}`],
     found.forwards && ["Calls of the network", count(found.forwards)],
     found.peak_memory_bytes && ["Memory", bytes(found.peak_memory_bytes)],
     found.disk_bytes && ["Disk", bytes(found.disk_bytes)],

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Colours, Curve, CURVES, joined, rowAt } from "./curves.js";
 import { Player } from "./player.js";
 import { Band, Lines, Ruler } from "./story.js";
-import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
 import { bytes, clock, count, isOver, lasting, stated, taken, titled } from "./words.js";
 
 const pause = (milliseconds, signal) =>
@@ -69,10 +69,12 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
   const [problem, setProblem] = useState(null);
   const seconds = (film.frames ?? film.made) / film.fps;
   const ready = film.made / film.fps;
-  const goTo = useCallback((to) => {
-    video.current.currentTime = to;
-    setMoment(to);
-  }, []);
+  // A moment is where a frame that is there begins.
+  const goTo = (to) => {
+    const frame = Math.min(Math.max(Math.round(to * film.fps), 0), Math.max(film.made - 1, 0));
+    video.current.currentTime = (frame + 0.01) / film.fps;
+    setMoment(frame / film.fps);
+  };
   const toggle = () => (video.current.paused ? video.current.play().catch(() => {}) : video.current.pause());
 
   useEffect(() => {
@@ -97,9 +99,9 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
       if (event.target.closest("input, textarea, select, button, a, summary") || event.ctrlKey || event.metaKey || event.altKey) return;
       const by = { ArrowLeft: -1, ArrowRight: 1, ",": -1 / film.fps, ".": 1 / film.fps }[event.key];
       if (event.key === " " || event.key === "k") toggle();
-      else if (by) goTo(Math.min(Math.max(video.current.currentTime + by, 0), Math.max(ready - 0.5 / film.fps, 0)));
+      else if (by) goTo(video.current.currentTime + by);
       else if (event.key === "Home") goTo(0);
-      else if (event.key === "End") goTo(Math.max(ready - 0.5 / film.fps, 0));
+      else if (event.key === "End") goTo(ready);
       else return;
       event.preventDefault();
     };
@@ -135,10 +137,10 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
     <div class="transport">
       <button type="button" class="play" aria-label=${plays ? "Pause" : "Play"} disabled=${!film.made} onClick=${toggle}><span class=${plays ? "bars" : "triangle"}></span></button>
       <output class="clock"><b>${clock(moment, 1)}</b> <span class="soft">of ${clock(seconds)}</span></output>
-      ${!isOver(film) && film.made > 0 && html`<button type="button" class="quiet" onClick=${() => (goTo(Math.max(ready - 1, 0)), video.current.play().catch(() => {}))}>Newest</button>`}
+      ${!isOver(film) && film.made > 0 && html`<button type="button" class="quiet" onClick=${() => (goTo(ready - 1), video.current.play().catch(() => {}))}>Newest</button>`}
       <span class="keys soft">space plays · ← → a second · , . a frame</span>
     </div>
-    <${Timeline} film=${film} figures=${figures} seconds=${seconds} ready=${ready} moment=${moment} onMoment=${(to) => goTo(Math.min(to, Math.max(ready - 0.5 / film.fps, 0)))} />
+    <${Timeline} film=${film} figures=${figures} seconds=${seconds} ready=${ready} moment=${moment} onMoment=${goTo} />
     <${Actions} film=${film} moment=${moment} panel=${panel} onPanel=${setPanel} />
     ${panel && html`<${Panel} key=${panel} kind=${panel} film=${film} moment=${moment} onMade=${made} onFilm=${onFilm} onClose=${() => setPanel(null)} />`}
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
@@ -158,7 +160,7 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
 function Veil({ film, waits, unplayable }) {
   if (unplayable) return html`<p class="veil">${unplayable}</p>`;
   if (!film.made && film.state === "queued") return html`<p class="veil">${film.position > 1 ? `${film.position - 1} before this one` : "Next in line"}</p>`;
-  if (!film.made && film.state === "in_progress") return html`<p class="veil"><span class="turning"></span>The first frames are being made</p>`;
+  if (!film.made && film.state === "in_progress") return html`<p class="veil"><span class="turning"></span>${film.doing ? film.doing[0].toUpperCase() + film.doing.slice(1) : "The first frames are being made"}</p>`;
   if (!film.made) return html`<p class="veil">No frame was made</p>`;
   if (waits && film.state === "in_progress") return html`<p class="veil low"><span class="turning"></span>Waiting for the next frames</p>`;
   return null;
@@ -170,7 +172,7 @@ function Timeline({ film, figures, seconds, ready, moment, onMoment }) {
   const frames = film.frames ?? Math.max(film.made, 1);
   const toMoment = (event) => {
     const { left, width } = area.current.getBoundingClientRect();
-    onMoment(Math.max(((event.clientX - left) / width) * seconds, 0));
+    onMoment(((event.clientX - left) / width) * seconds);
   };
   const now = Math.min(Math.floor(moment * film.fps + 1e-3), Math.max(film.made - 1, 0));
   const row = rowAt(figures, now);
@@ -218,6 +220,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
   const [text, setText] = useState(() => (kind === "redo" ? scenesFrom(film, frame)[0] : film.prompts.at(-1)).text);
   const [length, setLength] = useState(8);
   const [isNewSeed, setNewSeed] = useState(false);
+  const [isSoft, setSoft] = useState(false);
   const [seed] = useState(() => Math.floor(Math.random() * 1e6));
   const [problem, setProblem] = useState(null);
   const [sending, setSending] = useState(false);
@@ -228,7 +231,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
     try {
       if (kind === "redo") {
         const prompts = retoldFrom(film, frame, text);
-        onMade(await api.redo(film.id, { from_frame: frame, prompts, ...(isNewSeed ? { seed } : {}) }), Math.max(moment - 1, 0));
+        onMade(await api.redo(film.id, { from_frame: frame, prompts, keep_queue: isSoft, ...(isNewSeed ? { seed } : {}) }), Math.max(moment - 1, 0));
       } else if (kind === "extend") {
         const num_frames = Math.max(Math.round(length * film.fps), 1);
         onMade(await api.extend(film.id, { prompt: text, num_frames }), Math.max(film.made / film.fps - 1, 0));
@@ -248,6 +251,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
     <div class="row">
       ${kind === "extend" && html`<label>for <input type="number" min="0.1" step="any" value=${length} onInput=${(event) => setLength(Number(event.currentTarget.value))} /> s</label>`}
       ${kind === "redo" && html`<label><input type="checkbox" checked=${isNewSeed} onChange=${(event) => setNewSeed(event.currentTarget.checked)} /> with another seed</label>`}
+      ${kind === "redo" && film.sampler === "fifo" && html`<label title="What is half made at that moment goes on under the new words, rather than beginning anew."><input type="checkbox" checked=${isSoft} onChange=${(event) => setSoft(event.currentTarget.checked)} /> softly</label>`}
       <button class="main" disabled=${sending || !text.trim()}>${sending ? "One moment…" : word}</button>
       <button type="button" class="quiet" onClick=${onClose}>Not now</button>
     </div>

@@ -71,14 +71,28 @@ function useAsked(ask, wait, key) {
   return [found, useCallback(() => again.current(), [])];
 }
 
-const filmsWait = (films) => (films === null ? 1500 : films.some((film) => !isOver(film)) ? 2000 : 6000);
+const listed = async () => {
+  const films = await api.films();
+  // Who waits wants to know why.
+  const halt = films.some((film) => !isOver(film)) ? await api.halt() : null;
+  return { films, halt };
+};
+
+const filmsWait = (found) => (found === null ? 1500 : found.films.some((film) => !isOver(film)) ? 2000 : 6000);
+
+const news = (link, halt) => {
+  if (link === "lost") return "The server does not answer. Nothing is lost; this page looks again every moment.";
+  if (link === "back") return "The server is back. What was being made goes on.";
+  return halt === null ? "" : `Nothing is made just now: ${halt}`;
+};
 
 function Page() {
   const route = useRoute();
   const { link, asksToken, setAsksToken } = useLink();
   const [tries, setTries] = useState(0);
   const [options] = useAsked(api.options, (found) => (found ? 0 : 1500), tries);
-  const [films, refresh] = useAsked(api.films, filmsWait, tries);
+  const [found, refresh] = useAsked(listed, filmsWait, tries);
+  const { films, halt } = found ?? { films: null, halt: null };
   const from = useRef(null);
   const [draft, setDraft] = useState({ number: 0, given: null });
 
@@ -109,9 +123,7 @@ function Page() {
       <a class="mark" href="#/films" aria-label="longtake: all films"><i data-live=${working > 0}></i>longtake</a>
       <nav><a href="#/films" aria-current=${current("films")}>Films</a><a href="#/new" aria-current=${current("new")}>New film</a></nav>
     </header>
-    <p class="news" role="status" data-link=${link}>${
-      link === "lost" ? "The server does not answer. Nothing is lost; this page looks again every moment." : link === "back" ? "The server is back. What was being made goes on." : ""
-    }</p>
+    <p class="news" role="status" data-link=${link}>${news(link, halt)}</p>
     <main id="main" tabindex="-1">
       ${asksToken && html`<${Token} onToken=${(token) => (api.enter(token), setAsksToken(false), setTries(tries + 1))} />`}
       ${

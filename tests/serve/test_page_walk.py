@@ -1,0 +1,140 @@
+"""Somebody makes a film in the browser: types, watches, sees the server die and come back, redoes, extends."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+SECONDS = 300
+STORY = "[0s: a car drives right through the city] [6s: a whale dives down below the waves]"
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
+
+
+class Server:
+    """`longtake serve` in a process of its own, which can be killed and started again at the same place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.port = folder, 0
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "longtake", "serve", str(self._folder), "--port", str(self.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+                return
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        """End the server and its workers, as a power cut would."""
+        family = [*psutil.Process(self._process.pid).children(recursive=True), psutil.Process(self._process.pid)]
+        for process in family:
+            process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(family, timeout=30)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "films")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(server: Server) -> Iterator["sync_api.Page"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        yield page
+        browser.close()
+
+
+def until(is_so: Callable[[], bool], page: "sync_api.Page") -> None:
+    """Wait for something that the page cannot be asked to wait for, since its policy lets no text become a script."""
+    end = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < end
+        page.wait_for_timeout(200)
+
+
+def buffered(page: "sync_api.Page") -> float:
+    """Return up to which second the film can be played."""
+    return page.locator("video").evaluate("v => v.buffered.length ? v.buffered.end(v.buffered.length - 1) : 0")
+
+
+def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Server, page: "sync_api.Page"):
+    blocked: list[str] = []
+    page.on("console", lambda said: blocked.append(said.text) if "Content Security Policy" in said.text else None)
+    page.on("pageerror", lambda error: blocked.append(str(error)))
+
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.get_by_label("Length").fill("12")
+    page.get_by_label("The same as text").fill("[0s: a car")
+    page.get_by_role("alert").wait_for()
+    assert page.get_by_role("button", name="Make this film").is_disabled()
+    page.get_by_label("The same as text").fill(STORY)
+    scenes = page.locator(".scenes textarea")
+    until(lambda: scenes.count() == 2, page)
+    assert scenes.nth(1).input_value() == "a whale dives down below the waves"
+    page.get_by_role("button", name="Make this film").click()
+
+    page.locator("video").wait_for()
+    until(lambda: buffered(page) > 0, page)
+    first = buffered(page)
+    until(lambda: buffered(page) > first, page)
+    until(lambda: page.locator("video").evaluate("v => v.currentTime") > 0, page)
+    assert buffered(page) < 12
+
+    server.kill()
+    page.get_by_text("The server does not answer").wait_for()
+    server.start()
+    page.get_by_text("The server is back").wait_for()
+    page.reload()
+    page.get_by_text("Finished", exact=True).wait_for()
+    until(lambda: buffered(page) == pytest.approx(12), page)
+
+    middle = page.locator(".over").bounding_box()
+    assert middle is not None
+    page.locator(".over").click(position={"x": middle["width"] / 2, "y": 30})
+    page.get_by_role("button", name="Redo from 0:06").click()
+    page.get_by_label("Prompt", exact=True).fill("a boat sails right across the sea")
+    page.get_by_role("button", name="Make this take").click()
+    page.get_by_text("Take 2").wait_for()
+    # What comes before the moment is there before anything is made.
+    until(lambda: buffered(page) >= 5, page)
+    page.get_by_text("Finished", exact=True).wait_for()
+    assert page.locator(".scene").all_inner_texts() == [
+        "a car drives right through the city",
+        "a boat sails right across the sea",
+    ]
+
+    page.get_by_role("button", name="Make it longer").click()
+    page.get_by_label("for").fill("4")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text("Take 3").wait_for()
+    page.get_by_text("Finished", exact=True).wait_for()
+    until(lambda: buffered(page) == pytest.approx(16), page)
+
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Film mp4").click()
+    assert download.value.suggested_filename.endswith(".mp4")
+    page.get_by_role("link", name="Films").click()
+    until(lambda: page.locator(".gallery img").count() == 3, page)
+    assert not blocked
