@@ -271,8 +271,15 @@ def test_a_video_that_goes_on_from_another_waits_for_it_and_keeps_it(queue: Queu
     with pytest.raises(InputError, match=f"{longer.id} goes on from"):
         queue.delete(parent.id)
     assert ids(queue.children(parent.id)) == [longer.id]
-    queue.finish(job, 64)
-    assert held(queue).id == longer.id
+    queue.pause(parent.id)
+    queue.let_go(job)
+    assert queue.claim("bert") is None, "it may be resumed, and then be longer"
+    queue.resume(parent.id)
+    queue.finish(held(queue), 64)
+    job = held(queue)
+    assert job.id == longer.id
+    queue.finish(job, 96)
+    assert held(queue).id == other.id
 
 
 def test_prompts_are_told_anew_of_all_or_from_a_frame_on(queue: Queue):

@@ -73,6 +73,8 @@ _COLUMNS = {
     # Workers that died at it, and the most frames that any has made: a new one forgives the deaths.
     "deaths": "INTEGER NOT NULL DEFAULT 0",
     "best": "INTEGER NOT NULL DEFAULT 0",
+    # Whether it can go on from what there was of another video when it was asked for, or waits for the rest.
+    "ready": "INTEGER NOT NULL",
     # Deleted, but a worker holds it still.
     "gone": "INTEGER NOT NULL DEFAULT 0",
 }
@@ -86,8 +88,12 @@ _PROGRESS = """
 """
 _FIRST = """
     SELECT id FROM jobs WHERE status = 'queued' AND worker IS NULL AND NOT gone AND NOT EXISTS (
-        SELECT 1 FROM jobs AS other WHERE other.id = jobs.parent
-            AND (other.status IN ('queued', 'in_progress') OR other.worker IS NOT NULL)
+        SELECT 1 FROM jobs AS other WHERE other.id = jobs.parent AND (
+            other.worker IS NOT NULL OR other.status IN ('queued', 'in_progress')
+            OR other.status = 'paused' AND NOT jobs.ready
+        )
+    ) AND NOT EXISTS (
+        SELECT 1 FROM jobs AS child WHERE child.parent = jobs.id AND child.worker IS NOT NULL AND child.frames_done = 0
     ) ORDER BY place LIMIT 1
 """
 _POSITION = "(SELECT 1 + count(*) FROM jobs AS other WHERE other.status = 'queued' AND other.place < jobs.place)"
@@ -152,6 +158,7 @@ class Queue:
             raise QuotaError(reason)
         row = {name: value for name, value in to_json(job).items() if name in _COLUMNS}
         row |= {"verb": job.verb, "parent": job.parent, "can_turn": int(job.can_turn)}
+        row["ready"] = int(job.parent is None or _rests(self.get(job.parent)))
         row |= {name: json.dumps(row[name]) for name in ("asked", "prompts")}
         with self._change() as base:
             self._check_room(base)
@@ -274,7 +281,8 @@ class Queue:
 
     def claim(self, worker: str) -> Job | None:
         """Return the first job that waits and can begin, which is this worker's from now on; None where there is
-        none. One that goes on from another waits until that rests."""
+        none. One that goes on from another waits until that is over, or, where it can go on from what there is, rests.
+        """
         # Looking is cheap, and is all that there is to do most of the time.
         if self.halted() or self._base.execute(_FIRST).fetchone() is None:
             return None
@@ -444,7 +452,7 @@ class Queue:
         if isinstance(asked, VideoJob):
             return Job(**common, **self._looked_at(asked, self.folder / f"{id}.mp4"))
         parent = self.get(asked.parent)
-        if parent.status not in ("queued", "in_progress") and parent.worker is None:
+        if _rests(parent):
             steering_of(asked, self.path(parent), self.folder / f"{id}.mp4")
         elif isinstance(asked, RedoJob) and not 0 <= asked.frame < parent.frames_total:
             raise InputError(f"{parent.id} gets frames 0 to {parent.frames_total - 1}, not {asked.frame}; give one")
@@ -486,6 +494,10 @@ def steering_of(asked: ExtendJob | RedoJob, parent: Path, path: Path) -> Steerin
     if isinstance(asked, ExtendJob):
         return plan_extension(parent, asked.frames, asked.prompts, path)
     return plan_redo(parent, asked.frame, asked.prompts, asked.seed, path, keep_queue=asked.keep_queue)
+
+
+def _rests(job: Job) -> bool:
+    return job.worker is None and job.status not in ("queued", "in_progress")
 
 
 def remove_video(path: Path) -> None:

@@ -89,17 +89,19 @@ class Supervisor:
 
     def _replace(self, place: int, worker: _Worker) -> None:
         """Start another process in place of a dead one, once its job waits again."""
+        self._ending.wait(max(0.0, worker.since + _LEAST_SECONDS - time.monotonic()))
+        if self._ending.is_set():
+            return
         try:
             self._queue.give_back(worker.name, died=True)
-        except OutputError as error:
-            print(plain(f"supervisor: {error}"), file=sys.stderr)
+            self._workers[place] = self._started(worker.number)
+        except (OutputError, OSError) as error:
+            # For want of disk or memory; later there may be some.
+            print(plain(f"{worker.name} cannot be replaced: {error}"), file=sys.stderr)
             self._ending.wait(_LEAST_SECONDS)
             return
         worker.process.join()
         worker.alive.close()
-        self._ending.wait(max(0.0, worker.since + _LEAST_SECONDS - time.monotonic()))
-        if not self._ending.is_set():
-            self._workers[place] = self._started(worker.number)
 
     def _started(self, number: int) -> _Worker:
         queue, name = self._queue, f"worker-{number}-{secrets.token_hex(4)}"

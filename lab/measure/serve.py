@@ -1,0 +1,116 @@
+"""What serving costs: python -m lab measure serve [--model sprites] [--repeats 5] [--report out.json].
+
+The same video by `generate` in this process and by a worker of a queue in its own, in turn, models loaded: the time
+from the request until the video is complete over that of the bare run. And the time from the request until the first
+fragment of 8 frames plays, beside that of the network calls which come before it, and how many these are. Requests
+enter the queue as the HTTP interface enters them, without HTTP.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lab.common import machine, measured_model, seconds
+from longtake._generate import generate, stream
+from longtake.model import PerFrameNoise
+from longtake.request import PromptTimeline
+from longtake.sampler import Sampler
+from longtake.serve.job import VideoJob, order_of
+from longtake.serve.queue import Queue
+from longtake.serve.settings import Computing, Quota
+from longtake.serve.supervisor import Supervisor
+from longtake.video.record import read_record
+
+PLAYABLE = 8
+"""Frames of the first fragment."""
+# Looking takes some of the processor, too.
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured."""
+
+    model: str = "sprites"
+    sampler: str = "fifo"
+    frames: int = 64
+    repeats: int = 5
+
+
+def measure(chosen: Settings) -> dict[str, Any]:
+    """Return the report."""
+    model, head = measured_model(chosen.model, PerFrameNoise)
+    prompt = PromptTimeline.constant("a rocket flies up through the night sky")
+    asked = VideoJob(prompts=prompt, model=chosen.model, sampler=chosen.sampler, frames=chosen.frames)
+    with tempfile.TemporaryDirectory() as scratch:
+        queue = Queue(Path(scratch) / "served", Quota(keep_free=0), Computing(workers=1))
+        with Supervisor(queue):
+            # Loads the model of the worker, and what else the first video of a process brings in.
+            _served(queue, asked)
+            rows = [_row(model, queue, asked, seed, Path(scratch)) for seed in range(chosen.repeats + 1)]
+    rows = rows[1:]
+    middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    return {"machine": machine(), **head, "sampler": chosen.sampler, "frames": chosen.frames, **middle, "runs": rows}
+
+
+def _row(model: PerFrameNoise, queue: Queue, asked: VideoJob, seed: int, scratch: Path) -> dict[str, float]:
+    asked = replace(asked, seed=seed)
+    order = order_of(asked, scratch / f"bare-{seed}.mp4", queue.uploads, queue.computing)
+    bare = seconds(partial(generate, model, order.request, order.sampler, order.output, progress=lambda *_: None))
+    first, whole = _served(queue, asked)
+    calls, network = _before_first(model, order.request, order.sampler)
+    return {
+        "bare_seconds": bare,
+        "served_seconds": whole,
+        "served_over_bare": whole / bare,
+        "first_fragment_seconds": first,
+        "network_calls_before_it": calls,
+        "network_seconds_before_it": network,
+        "first_fragment_beside_network_seconds": first - network,
+    }
+
+
+def _served(queue: Queue, asked: VideoJob) -> tuple[float, float]:
+    """Ask for a video; return the seconds until its first fragment plays, and until it is complete."""
+    start = time.perf_counter()
+    job = queue.add(asked)
+    _wait(lambda: (record := read_record(queue.path(job))) is not None and record.stored >= PLAYABLE)
+    first = time.perf_counter() - start
+    _wait(lambda: queue.get(job.id).status == "completed")
+    done = queue.get(job.id)
+    assert done.completed_at is not None
+    return first, done.completed_at - done.created_at
+
+
+def _wait(what: Callable[[], bool]) -> None:
+    while not what():
+        time.sleep(_LOOK_SECONDS)
+
+
+def _before_first(model: PerFrameNoise, request: Any, sampler: Sampler) -> tuple[int, float]:
+    """Return how many calls of the network come before the first fragment, and the seconds that they take."""
+    calls, took, call = 0, 0.0, model.denoise
+
+    def counted(x: Any, *given: Any) -> Any:
+        nonlocal calls, took
+        start = time.perf_counter()
+        result = call(x, *given)
+        took += time.perf_counter() - start
+        calls += len(x)
+        return result
+
+    model.denoise = counted  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        made = 0
+        for frames in stream(model, request, sampler):
+            made += len(frames)
+            if made >= PLAYABLE:
+                break
+    finally:
+        del model.denoise
+    return calls, took
