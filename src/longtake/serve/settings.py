@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ class Quota:
     """The longest video."""
     max_queue: Annotated[int, Setting(metavar="JOBS")] = 100
     """Jobs that wait at once."""
-    keep_free: Annotated[int, Setting(metavar="BYTES", read=read_bytes)] = 1_000_000_000
+    keep_free: Annotated[int, Setting(metavar="BYTES", read=partial(read_bytes, option="--keep-free"))] = 1_000_000_000
     """Disk that stays free: below, nothing is taken, and what runs waits until there is space again."""
     max_deaths: Annotated[int, Setting(metavar="N")] = 5
     """A job during which so many workers die one after the other, without a new frame, has failed."""
@@ -46,7 +47,7 @@ class Access:
     """And at which port."""
     token: Annotated[str | None, Setting(metavar="TEXT", unset="LONGTAKE_TOKEN, else none")] = None
     """What every request has to bring, as OpenAI's clients do (Authorization: Bearer)."""
-    max_upload: Annotated[int, Setting(metavar="BYTES", read=read_bytes)] = 100_000_000
+    max_upload: Annotated[int, Setting(metavar="BYTES", read=partial(read_bytes, option="--max-upload"))] = 100_000_000
     """The largest body of a request."""
 
     def __post_init__(self) -> None:
@@ -80,6 +81,11 @@ class Computing:
     loading: Annotated[Loading, Setting(boxed=True)] = Loading()
     workers: Annotated[int | None, Setting(metavar="N", unset="one for every GPU, or one")] = None
     """Processes that make videos, each with a model of its own."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a server that would make nothing."""
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"{self.workers} workers cannot do anything; give 1 or more")
 
     @property
     def offered(self) -> dict[str, str]:

@@ -23,11 +23,11 @@ def frame_range(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
-def read_bytes(text: str) -> int:
-    """Return the bytes that a word such as 500MB says. Raises InputError for anything else."""
+def read_bytes(text: str, option: str = "--keep-states") -> int:
+    """Return the bytes that a word such as 500MB, given for an option, says. Raises InputError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text, re.ASCII)
     if not found:
-        raise InputError(f"--keep-states {text!r} is no size; write bytes, or 500MB or 2GB")
+        raise InputError(f"{option} {text!r} is no size; write bytes, or 500MB or 2GB")
     return int(float(found[1]) * 1000 ** " kMGT".index(found[2] or " "))
 
 
