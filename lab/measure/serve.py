@@ -1,4 +1,4 @@
-"""What serving costs: python -m lab measure serve [--model sprites] [--repeats 5] [--report out.json].
+"""What serving costs: python -m lab measure serve [--model sprites] [--sampler fifo] [--repeats 5] [--report out.json].
 
 The same video by `generate` in this process and by a worker of a queue in its own, in turn, models loaded: the time
 from the request until the video is complete over that of the bare run. And the time from the request until the first
@@ -96,10 +96,10 @@ def _before_first(model: PerFrameNoise, request: Any, sampler: Sampler) -> tuple
     """Return how many calls of the network come before the first fragment, and the seconds that they take."""
     calls, took, call = 0, 0.0, model.denoise
 
-    def counted(x: Any, *given: Any) -> Any:
+    def counted(x: Any, *given: Any, **named: Any) -> Any:
         nonlocal calls, took
         start = time.perf_counter()
-        result = call(x, *given)
+        result = call(x, *given, **named)
         took += time.perf_counter() - start
         calls += len(x)
         return result

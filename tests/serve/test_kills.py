@@ -33,7 +33,7 @@ KILLS = 50
 SEED = 20
 CAR = PromptTimeline.constant("a red car")
 BOAT = PromptTimeline.constant("a blue boat")
-FRAMES = 1600
+FRAMES = 480
 ASKED = VideoJob(prompts=CAR, model="toy", frames=FRAMES, keep_states=2_000_000)
 JOBS = [
     replace(ASKED, settings={"partitions": 2, "eta": 0.5}, seed=1),
