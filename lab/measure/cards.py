@@ -34,13 +34,19 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video.formats import FORMATS
-from longtake.video.output import Output
 
 CARDS = (8, 12, 16, 24, 48, 80)
 """Gigabytes, as cards are sold: of 2 ** 30 bytes."""
 SPARE = 0.9
 """Of a card, what torch can have: the rest is the context, gaps and what shows the desktop."""
-OFFLOADS: tuple[Offload, ...] = ("none", "text", "model")
+WAYS: dict[str, tuple[Offload, bool]] = {
+    "none": ("none", False),
+    "text": ("text", False),
+    "text, tiles": ("text", True),
+    "model": ("model", False),
+    "model, tiles": ("model", True),
+}
+"""`--offload`, and whether `--vae-tiling`, by name."""
 
 UMT5 = {
     "_class_name": "UMT5EncoderModel",
@@ -70,6 +76,7 @@ WAN_5B = WAN | {"in_channels": 48, "out_channels": 48, "num_attention_heads": 24
 WAN_I2V = WAN | {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 VACE = {"_class_name": "WanVACETransformer3DModel", "vace_in_channels": 96}
 VACE_1B = VACE | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "vace_layers": list(range(0, 30, 2))}
+SKYREELS_1B = WAN_1B | {"_class_name": "SkyReelsV2Transformer3DModel", "inject_sample_info": True}
 WAN_VAE = {"_class_name": "AutoencoderKLWan"}
 WAN_VAE_22 = WAN_VAE | {
     "base_dim": 160,
@@ -128,6 +135,9 @@ RELEASED = {
     "Wan2.1 T2V 14B": Released(parts=_wan(WAN), index={}),
     "Wan2.1 I2V 14B": Released(parts=_wan(WAN_I2V, image_encoder=CLIP, image_processor={}), index={}),
     "Wan2.2 T2V A14B": Released(parts=_wan(WAN, transformer_2=WAN), index={"boundary_ratio": 0.875}),
+    "SkyReels-V2 DF 1.3B": Released(
+        parts=_wan(SKYREELS_1B), index={"_class_name": "SkyReelsV2DiffusionForcingPipeline"}
+    ),
     "LTX-Video 0.9.0 2B": Released(parts=_ltx(LTX, LTX_VAE), index={"_class_name": "LTXConditionPipeline"}),
     "LTX-Video 0.9.7 13B": Released(parts=_ltx(LTX_13B, LTX_VAE_97), index={"_class_name": "LTXConditionPipeline"}),
 }
@@ -187,27 +197,26 @@ def plan_of(spec: VideoSpec) -> Plan:
     return Fifo().plan(Request(prompts=PromptTimeline.constant("a red car"), frames=round(600 * spec.fps)), spec)
 
 
-def peak(name: str, num_frames: int, offload: Offload) -> int:
+def peak(name: str, num_frames: int, way: str) -> int:
     """Return the bytes of a GPU that a window of so many latent frames takes, by the formula."""
-    spec = spec_of(*configs_of(name, num_frames=num_frames))
+    offload, in_tiles = WAYS[way]
+    spec = spec_of(*configs_of(name, num_frames=num_frames), in_tiles)
     plan = plan_of(spec)
     order = Order(
         model=name,
-        digest=None,
-        loading=Loading(offload=offload),
+        loading=Loading(offload=offload, vae_tiling=in_tiles),
         request=plan.request,
         sampler=Fifo(),
         device="cuda",
         dtype="bfloat16",
-        output=Output(),
     )
     return estimate(Job(order=order, spec=spec, format=FORMATS["mp4"], plan=plan)).peak_memory_bytes
 
 
-def longest(name: str, card: int, offload: Offload) -> int:
+def longest(name: str, card: int, way: str) -> int:
     """Return the longest window that fits a card; 0 for none."""
     native = spec_of(*configs_of(name)).num_frames
-    fitting = (frames for frames in range(native, 0, -1) if peak(name, frames, offload) <= SPARE * card * 2**30)
+    fitting = (frames for frames in range(native, 0, -1) if peak(name, frames, way) <= SPARE * card * 2**30)
     return next(fitting, 0)
 
 
@@ -238,16 +247,16 @@ _PARTS = ("text encoder", "image encoder", "decoder", "network", "decoder's memo
 
 
 def _cards(chosen: Settings) -> Iterator[str]:
-    yield "| model, its window | offload | all of it | " + " | ".join(f"{card} GB" for card in CARDS) + " |"
+    yield "| model, its window | `--offload` | all of it | " + " | ".join(f"{card} GB" for card in CARDS) + " |"
     yield "| --- | --- | --- |" + " --- |" * len(CARDS)
     for name in chosen.models:
         native = spec_of(*configs_of(name)).num_frames
-        for offload in OFFLOADS:
+        for way, (offload, _) in WAYS.items():
             if offload == "model" and not configs_of(name)[1].takes_turns:
                 continue
-            fits = [longest(name, card, offload) for card in CARDS]
+            fits = [longest(name, card, way) for card in CARDS]
             yield (
-                f"| {name}, {native} | {offload} | {peak(name, native, offload) / 1e9:.1f} GB | "
+                f"| {name}, {native} | {way} | {peak(name, native, way) / 1e9:.1f} GB | "
                 + " | ".join(str(frames or "-") for frames in fits)
                 + " |"
             )

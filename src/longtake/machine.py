@@ -86,6 +86,8 @@ class Part:
     """Numbers that it keeps from one call to the next."""
     wide: int = 0
     """Numbers alive at once beside `working`, which are float32 whatever the format."""
+    tiles: int = 0
+    """Into how many pieces that overlap what it makes is cut; 0 where it makes all at once."""
     turns: int = 1
     """How many networks it is, of which one computes at a time."""
     width: int | None = None

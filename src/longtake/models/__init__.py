@@ -14,6 +14,7 @@ from longtake.models.hub.configs import Configs, read_configs, read_index, with_
 from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
 from longtake.models.hub.loading import Loading
+from longtake.models.tiling import tiled
 
 if TYPE_CHECKING:
     import torch
@@ -69,12 +70,14 @@ FAMILIES: dict[str, Family] = {
         models="ModelScope, ZeroScope, VideoCrafter2",
         pipeline="TextToVideoSDPipeline",
         networks=TEXT_TO_VIDEO,
+        tiles=True,
     ),
     "LattePipeline": Family(
         room="longtake.models.latte",
         models="Latte",
         pipeline="LattePipeline",
         networks={"transformer": "LatteTransformer3DModel", "vae": "AutoencoderKL", "text_encoder": "T5EncoderModel"},
+        tiles=True,
     ),
     "WanTransformer3DModel": Family(
         room="longtake.models.wan",
@@ -92,6 +95,7 @@ FAMILIES: dict[str, Family] = {
         optional=frozenset({"transformer_2", "image_encoder", "image_processor"}),
         takes_turns=True,
         compiles=True,
+        tiles=True,
         single_file=True,
     ),
     "WanVACETransformer3DModel": Family(
@@ -106,6 +110,7 @@ FAMILIES: dict[str, Family] = {
         },
         optional=frozenset({"transformer_2"}),
         compiles=True,
+        tiles=True,
         single_file=True,
     ),
     "SkyReelsV2Transformer3DModel": Family(
@@ -119,6 +124,7 @@ FAMILIES: dict[str, Family] = {
         },
         takes_turns=True,
         compiles=True,
+        tiles=True,
         single_file=True,
     ),
     "WanPicturesPipeline": Family(
@@ -138,6 +144,7 @@ FAMILIES: dict[str, Family] = {
             "text_encoder": "T5EncoderModel",
         },
         compiles=True,
+        tiles=True,
         single_file=True,
     ),
     "LTX2VideoTransformer3DModel": Family(
@@ -150,24 +157,28 @@ FAMILIES: dict[str, Family] = {
             "vae": "AutoencoderKLLTX2Video",
             "text_encoder": "Gemma3ForConditionalGeneration",
         },
+        tiles=True,
     ),
     "AnimateDiffSparseControlNetPipeline": Family(
         room="longtake.models.animatediff",
         models="AnimateDiff with SparseCtrl",
         pipeline="AnimateDiffSparseControlNetPipeline",
         networks=TEXT_TO_VIDEO | {"unet": "UNetMotionModel", "controlnet": "SparseControlNetModel"},
+        tiles=True,
     ),
     "UNetMotionModel": Family(
         room="longtake.models.animatediff",
         models="AnimateDiff, as diffusers saves it",
         pipeline="AnimateDiffPipeline",
         networks=TEXT_TO_VIDEO | {"unet": "UNetMotionModel"},
+        tiles=True,
     ),
     "UNet2DConditionModel": Family(
         room="longtake.models.animatediff",
         models="AnimateDiff as an image model and a motion adapter",
         pipeline="AnimateDiffPipeline",
         networks=TEXT_TO_VIDEO | {"unet": "UNet2DConditionModel", "motion_adapter": "MotionAdapter"},
+        tiles=True,
     ),
     "UNetSpatioTemporalConditionModel": Family(
         room="longtake.models.svd",
@@ -210,7 +221,8 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
     if entry and not entry.folder:
         _check_unused(name, loading)
         return named(entry.spec)()
-    return spec_of(*configs_of(name, _here(name, Loading(**loading))))
+    settings = _here(name, Loading(**loading))
+    return spec_of(*configs_of(name, settings), settings.vae_tiling)
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -246,6 +258,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         return named(entry.load)(device=device, dtype=dtype)
     import torch
 
+    from longtake.models.black_box.model import tile_whole
     from longtake.models.hub.load import load_pipeline
     from longtake.models.hub.lora import fuse, read_changes
     from longtake.models.hub.offload import DENOISERS, HOST, Turns, come_in_blocks, rests_on_host, take_turns
@@ -257,10 +270,12 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         )
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    spec = spec_of(configs, family)
+    spec = spec_of(configs, family, loading.vae_tiling)
     changes = read_changes(loading.loras, configs, family)
     quantised = quantised_parts(configs, family, loading.quantize)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
+    if loading.vae_tiling and family.whole:
+        tile_whole(pipeline)
     fuse(pipeline, changes)
     denoisers = [getattr(pipeline, part) for part in DENOISERS if part in configs.parts]
     for network in denoisers if loading.attention_backend else ():
@@ -300,7 +315,9 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     parts, name = part_classes(pipe), type(pipe).__name__
     family = _row(name, parts, f"this pipeline is a {name}")
     configs = live_configs(pipe, family, extras)
-    model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family), configs)
+    in_tiles = family.tiles and getattr(pipe.vae, "use_tiling", False)
+    model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family, in_tiles), configs)
+    model.digest = Loading(vae_tiling=in_tiles).digest(model.digest)
     model.takes_turns = mend_offload(pipe, model.device)
     return model
 
@@ -329,9 +346,10 @@ def family_of(found: Found) -> Family:
     return _row(said, {part: kind for part, kind in parts.items() if kind != "None"}, f"{found.folder} is a {said}")
 
 
-def spec_of(configs: Configs, family: Family) -> VideoSpec:
-    """Return the spec of a model of this family."""
-    return with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs)
+def spec_of(configs: Configs, family: Family, in_tiles: bool = False) -> VideoSpec:
+    """Return the spec of a model of this family, whose frames are decoded in tiles, or as wholes."""
+    spec = with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs)
+    return tiled(spec) if in_tiles and family.tiles else spec
 
 
 def _row(name: str, parts: Mapping[str, str], what: str) -> Family:

@@ -18,6 +18,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import levels_of, where_run
 from longtake.models.schedules import discrete_schedule
+from longtake.models.tiling import in_tiles
 from longtake.schedule import Prediction, Schedule, Spacing, Table, to_x0
 
 PIXELS_AT_ONCE = 2**17
@@ -94,6 +95,11 @@ class ImageModel(VideoModel):
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode every frame by itself, a few at a time, unless there is a codec; there is nothing to remember."""
+        if self.spec.decoder.tiles:
+            return in_tiles(self._decoded, self.spec, latents, state, last)
+        return self._decoded(latents, state, last)
+
+    def _decoded(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         return self.codec.decode(latents) if self.codec else decode_frames(self.pipeline.vae, latents), None
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:

@@ -3,6 +3,7 @@
 import pytest
 
 from lab.measure.cards import RELEASED, configs_of, counted, longest, peak
+from longtake.models import spec_of
 
 BILLIONS = {
     "Wan2.1 T2V 1.3B": 1.42,
@@ -25,10 +26,12 @@ def test_plan_and_count_agree_to_a_tenth(name: str) -> None:
 @pytest.mark.slow
 def test_what_leaves_a_card_makes_room() -> None:
     name = "Wan2.2 T2V A14B"
-    none, text, model = (peak(name, 21, offload) for offload in ("none", "text", "model"))
-    expert = 2 * 14.29e9
+    none, text, model, tiles = (peak(name, 21, way) for way in ("none", "text", "model", "text, tiles"))
+    expert, decoder = 2 * 14.29e9, spec_of(*configs_of(name)).decoder
+    away = 4 * (decoder.parameters + decoder.remembered)
     assert none - text == pytest.approx(2 * 5.68e9, rel=0.01)
-    assert text - model == pytest.approx(expert, rel=0.05), "the experts take turns"
+    assert text - model == pytest.approx(expert + away, rel=0.01), "the experts take turns, and the decoder with them"
+    assert tiles == pytest.approx(text, rel=0.01), "the network works with more than the decoder"
     assert longest(name, 24, "model") == 0 and longest(name, 80, "model") == 21
 
 

@@ -103,7 +103,7 @@ def estimate(job: Job) -> Estimates:
     offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
     host = {} if device == "cpu" else _beside(memory)
     without = sum(_at_once(memory).values())
-    memory = _leave(offload, memory, host, job.spec.network.turns, len(job.spec.temporal_layers or ()) or 1)
+    memory = _leave(offload, memory, host, job.spec)
     return Estimates(
         device=device,
         dtype=dtype,
@@ -174,19 +174,22 @@ def _at_once(memory: dict[str, int]) -> dict[str, int]:
     return {**rest, "working": working}
 
 
-def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], turns: int, blocks: int) -> dict[str, int]:
+def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], spec: VideoSpec) -> dict[str, int]:
     """Return what is on a device, and move the parts that take turns to the host. Of those that never meet the largest
     counts, with what it works with, and of those that come in alone, as far as it is larger than what is there after
-    it; of a network that comes in by `blocks` two of them."""
+    it; of a network that comes in by blocks two of them, of a decoder's memory that of a tile."""
+    turns, blocks = spec.network.turns, len(spec.temporal_layers or ()) or 1
     alone = {"none": (), "model": ("text encoder", "image encoder")}.get(offload, ("text encoder",))
-    in_turn = {"model": ("network", "decoder"), "group": ("network",)}.get(offload, ())
+    in_turn = {"model": ("network", "decoder", "decoder's memory"), "group": ("network",)}.get(offload, ())
     away = {name: memory[name] for name in (*alone, *in_turn)}
     host |= away
     memory = memory | dict.fromkeys(away, 0)
     if offload == "model":
         network, decoder = away["network"] // turns, away["decoder"]
-        is_network = network + memory["denoising"] > decoder + memory["decoding"]
-        memory |= {"network": network, "decoding": 0} if is_network else {"decoder": decoder, "denoising": 0}
+        remembered = away["decoder's memory"] // max(1, spec.decoder.tiles)
+        is_network = network + memory["denoising"] > decoder + remembered + memory["decoding"]
+        is_in = {"network": network} if is_network else {"decoder": decoder, "decoder's memory": remembered}
+        memory |= {**is_in, "decoding" if is_network else "denoising": 0}
     if offload == "group":
         memory["network"] = min(away["network"], 2 * away["network"] // (turns * blocks))
     memory = _at_once(memory)
@@ -204,7 +207,8 @@ def _traffic(job: Job, offload: Offload, host: Mapping[str, int]) -> int | None:
         return 0 if offload == "none" else None
     text = 2 * _prompts(job) * host["text encoder"]
     if offload == "model":
-        return text + 2 * plan.tasks // plan.window_batch * (host["network"] + host["decoder"])
+        moved = sum(host[part] for part in ("network", "decoder", "decoder's memory"))
+        return text + 2 * plan.tasks // plan.window_batch * moved
     return text + (plan.forwards // plan.window_batch * host["network"] if offload == "group" else 0)
 
 
@@ -225,7 +229,8 @@ def _decoding(spec: VideoSpec, plan: Plan, width: int) -> int:
     """Return the bytes of decoding, eight frames at a time where nobody has counted."""
     if spec.decoder.working is not None:
         return spec.decoder.working * (spec.decoder.width or width)
-    return min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width
+    tiles = max(1, spec.decoder.tiles)
+    return min(plan.held_frames, 8) * spec.height * spec.width * NUMBERS_PER_PIXEL * width // tiles
 
 
 def _disk(job: Job) -> dict[str, int]:

@@ -96,5 +96,15 @@ def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> BlackBox:
     return BlackBox(pipeline, spec, configs)
 
 
+def tile_whole(pipeline: Any) -> None:
+    """Let the autoencoder of a pipeline work in tiles, as diffusers does. Raises InputError where it cannot."""
+    try:
+        pipeline.vae.enable_tiling()
+    except (AttributeError, NotImplementedError):
+        raise InputError(
+            f"--vae-tiling does not fit a {type(pipeline).__name__}, whose autoencoder knows no tiles; leave it out"
+        ) from None
+
+
 def _first_line(error: Exception) -> str:
     return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:200]

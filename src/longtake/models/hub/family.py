@@ -30,6 +30,8 @@ class Family:
     """Whether its network computes by calls of the whole alone, so that it can lie elsewhere between them."""
     compiles: bool = False
     """Whether its network runs as diffusers wrote it, so that it can be compiled, and attend by another backend."""
+    tiles: bool = False
+    """Whether its frames can be decoded in tiles."""
     single_file: bool = False
     """Whether diffusers reads its transformer of a file by itself."""
     whole: bool = False

@@ -15,7 +15,7 @@ from longtake.typed import Flag, Setting
 
 Offload = Literal["none", "text", "model", "group"]
 Quantise = Literal["fp8", "int8"]
-DECIDING = ("size", "window", "attention_backend", "compile")
+DECIDING = ("size", "window", "attention_backend", "compile", "vae_tiling")
 """Settings beside LoRAs and 8 bits that decide what a model makes."""
 
 
@@ -56,6 +56,9 @@ class Loading:
     numbers that it computes with are those of --dtype; pictures differ a little."""
     attention_backend: Annotated[str | None, Setting(metavar="NAME", unset="torch's own")] = None
     """What attends in the network, by diffusers' name: native, flex, flash, sage, xformers and others."""
+    vae_tiling: Flag = False
+    """Decode frames in tiles of at most 512 pixels a side, which overlap by 64: takes less memory at a time, and
+    changes pictures a little."""
     compile: Flag = False
     """Compile the network that denoises (torch.compile): minutes at the start, then faster calls."""
     offload: Annotated[
@@ -126,6 +129,10 @@ class Loading:
         if self.offload == "group" and self.quantize == "int8":
             raise InputError(
                 "--offload group does not fit --quantize int8, whose weights do not move by blocks; use fp8"
+            )
+        if self.vae_tiling and not (family.tiles or family.whole):
+            raise InputError(
+                f"--vae-tiling does not fit {family.models}, whose decoder looks at whole clips; leave it out"
             )
         for option, value in (("--compile", self.compile), ("--attention-backend", self.attention_backend)):
             if value and not family.compiles:

@@ -30,6 +30,7 @@ from longtake.models.ltx.attention import frame_texts, mixed_frames
 from longtake.models.ltx.decoder import decode
 from longtake.models.ltx.spec import is_second, takes_conditions, text_tokens
 from longtake.models.schedules import check_flow_spacing, flow_at, given_levels
+from longtake.models.tiling import in_tiles
 from longtake.schedule import Schedule, Spacing, to_x0
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
@@ -101,6 +102,11 @@ class LtxBase(CleanFrames, TemporalHooks):
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode latent after latent; `state` lists what the layers remember of earlier ones."""
+        if self.spec.decoder.tiles:
+            return in_tiles(self._decoded, self.spec, latents, state, last)
+        return self._decoded(latents, state, last)
+
+    def _decoded(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         vae: Any = self.pipeline.vae
         mean, std = (table.view(-1, 1, 1, 1) for table in (vae.latents_mean, vae.latents_std))
         scaled = latents.to(self.device, vae.dtype) * std / vae.config.scaling_factor + mean

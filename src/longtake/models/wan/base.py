@@ -18,6 +18,8 @@ from longtake.errors import InputError
 from longtake.model import Condition, VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
+from longtake.models.hub.offload import HOST
+from longtake.models.tiling import in_tiles
 from longtake.models.wan.network import Experts, flow_levels, network_dtype
 from longtake.models.wan.spec import TEXT_TOKENS, boundary, flow_shift
 from longtake.schedule import Schedule, Spacing
@@ -63,9 +65,16 @@ class WanBase(VideoModel):
 
     def decode(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         """Decode frame after frame; `state` lists what every causal convolution of the decoder remembers of earlier
-        ones."""
+        ones. Where parts take turns on the device, it is there for its own turn alone."""
+        if self.spec.decoder.tiles:
+            return in_tiles(self._decoded, self.spec, latents, state, last)
+        return self._decoded(latents, state, last)
+
+    def _decoded(self, latents: LatentFrames, state: Any, last: bool) -> tuple[Pixels, Any]:
         vae: Any = self.pipeline.vae
         memory = state or [None for module in vae.decoder.modules() if isinstance(module, WanCausalConv3d)]
+        if self.takes_turns:
+            memory = _moved(memory, self.device)
         scaled = (latents.to(self.device, vae.dtype) * self.latents_std + self.latents_mean)[None]
         decoded: list[Tensor] = []
         with torch.inference_mode():
@@ -76,6 +85,8 @@ class WanBase(VideoModel):
         pixels = torch.cat(decoded, dim=2)
         if vae.config.patch_size is not None:
             pixels = unpatchify(pixels, vae.config.patch_size)
+        if self.takes_turns:
+            memory = _moved(memory, HOST)
         return (pixels[0].transpose(0, 1).float() / 2 + 0.5).clamp(0, 1), memory
 
     def encode_frames(self, frames: Pixels) -> LatentFrames:
@@ -93,3 +104,8 @@ class WanBase(VideoModel):
         with torch.inference_mode():
             mean = vae.encode(pixels).latent_dist.mode()[0].float()
         return (mean - self.latents_mean) / self.latents_std
+
+
+def _moved(memory: Sequence[Any], device: torch.device) -> list[Any]:
+    """Return what convolutions remember, on a device; some have a mark in place of numbers."""
+    return [kept.to(device) if isinstance(kept, Tensor) else kept for kept in memory]
