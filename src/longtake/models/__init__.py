@@ -1,7 +1,7 @@
 """Models by name, by folder and by pipeline. A row costs nothing until it is used: what it names is imported then."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,7 @@ FAMILIES: dict[str, Family] = {
             "vae": "AutoencoderKLLTX2Video",
             "text_encoder": "Gemma3ForConditionalGeneration",
         },
+        also={"text_encoder": "Gemma4UnifiedForConditionalGeneration"},
         tiles=True,
     ),
     "AnimateDiffSparseControlNetPipeline": Family(
@@ -352,10 +353,16 @@ def spec_of(configs: Configs, family: Family, in_tiles: bool = False) -> VideoSp
     return tiled(spec) if in_tiles and family.tiles else spec
 
 
+def _with_classes(row: Family, parts: Mapping[str, str]) -> Family:
+    """Return a row with the classes that the parts have, where it runs more than one."""
+    later = {part: kind for part, kind in row.also.items() if parts.get(part) == kind}
+    return replace(row, networks={**row.networks, **later}) if later else row
+
+
 def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
     for kind in (name, *parts.values()):
         if kind in FAMILIES:
-            return FAMILIES[kind]
+            return _with_classes(FAMILIES[kind], parts)
     for kind, row in FAMILIES.items():
         lacking = [part for part, network in row.networks.items() if network == kind and part not in parts]
         if name == row.pipeline and lacking:

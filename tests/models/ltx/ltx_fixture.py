@@ -22,6 +22,8 @@ from torch import Tensor
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
     GemmaTokenizer,
     T5Config,
     T5EncoderModel,
@@ -103,16 +105,22 @@ def tiny_vae_2(**settings: Any) -> AutoencoderKLLTX2Video:
     return vae
 
 
-def tiny_ltx2(parent: Path, third: bool = False) -> Path:
+def tiny_ltx2(parent: Path, third: bool = False, fifth: bool = False) -> Path:
     """Save LTX-2 without its sound, 64 x 96 pixels large, 5 latent frames long; `third` as 2.3, whose layers have gates
-    and whose texts read otherwise at every level."""
+    and whose texts read otherwise at every level; both as 2.5, whose texts read alike and come of Gemma 4."""
     torch.manual_seed(0)
-    root = parent / ("tiny-ltx23" if third else "tiny-ltx2")
+    root = parent / ("tiny-ltx25" if fifth else "tiny-ltx23" if third else "tiny-ltx2")
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "\u2581", *string.ascii_lowercase]
     tokenizer = GemmaTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[])
     layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {"vocab_size": len(tokenizer), "num_key_value_heads": 1, "head_dim": 8} | layers
-    gemma = Gemma3Config(text_config=text, vision_config=layers | {"image_size": 28, "patch_size": 14})
+    if fifth:
+        seen = {"mm_embed_dim": 16, "mm_posemb_size": 4, "output_proj_dims": 16}
+        config = Gemma4UnifiedConfig(text_config=text, vision_config=seen, audio_config={"audio_embed_dim": 8})
+        gemma: Any = Gemma4UnifiedForConditionalGeneration(config)
+    else:
+        seen = layers | {"image_size": 28, "patch_size": 14}
+        gemma = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=seen))
     sizes = {"num_attention_heads": 2, "num_layers": 2, "attention_head_dim": 8}
     heads: dict[str, Any] = {f"{half}_connector_{n}": size for half in ("video", "audio") for n, size in sizes.items()}
     new: dict[str, Any] = {}
@@ -120,6 +128,8 @@ def tiny_ltx2(parent: Path, third: bool = False) -> Path:
         heads["video_connector_attention_head_dim"] = 16
         new = {"gated_attn": True, "cross_attn_mod": True, "audio_gated_attn": True, "audio_cross_attn_mod": True}
         new |= {"perturbed_attn": True, "use_prompt_embeddings": False}
+    if fifth:
+        new |= {"use_prompt_adaln_single": False, "use_keyframes_abs_pos_embedding": True}
     connectors = LTX2TextConnectors(
         caption_channels=16,
         text_proj_in_factor=3,
@@ -147,10 +157,15 @@ def tiny_ltx2(parent: Path, third: bool = False) -> Path:
         rope_type="split" if third else "interleaved",
         **new,
     )
+    if fifth:
+        # What texts change would be less than in the others by chance.
+        blocks: Any = transformer.transformer_blocks
+        for block in blocks:
+            block.attn2.to_out[0].weight.data *= 4
     parts: Any = {"audio_vae": None, "vocoder": None}
     LTX2Pipeline(
         tokenizer=tokenizer,
-        text_encoder=Gemma3ForConditionalGeneration(gemma).eval(),
+        text_encoder=gemma.eval(),
         connectors=connectors.eval(),
         vae=tiny_vae_2(**THIRD if third else SECOND),
         scheduler=FlowMatchEulerDiscreteScheduler(**SHIFTED),

@@ -25,9 +25,9 @@ from .ltx_fixture import CHANNELS, FRAMES, HEIGHT, SECOND, THIRD, WIDTH, latents
 PROMPTS = ["", "a red car", "a blue boat"]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["2.0", "2.3"])
+@pytest.fixture(scope="module", params=[(), (True,), (True, True)], ids=["2.0", "2.3", "2.5"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_ltx2(tmp_path_factory.mktemp("models"), request.param)
+    return tiny_ltx2(tmp_path_factory.mktemp("models"), *request.param)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ class Family:
     networks: Mapping[str, str]
     """Parts that hold weights, with their class: of diffusers, of transformers, else of the room, whose load.py has
     `load_network(part)`."""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Another class of such a part, which later models have in its place and which is called alike."""
     others: tuple[str, ...] = ("tokenizer", "scheduler")
     """Parts that hold none."""
     optional: frozenset[str] = frozenset()
