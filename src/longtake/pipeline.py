@@ -54,7 +54,13 @@ class LongVideoPipeline:
         **loading: Any,
     ) -> "LongVideoPipeline":
         """Load a model, as `load_model` does: a folder, a hub id, or the name of an embedded one; `loading` are its
-        keywords, such as revision, variant, lora, offload or quantize. It is on `device` from the start."""
+        keywords, such as revision, variant, lora, offload or quantize. It is on `device` from the start. Raises
+        InputError for a `device_map`, which `from_pipe` takes of a pipeline that has one."""
+        if "device_map" in loading:
+            raise InputError(
+                "device_map spreads a model over cards as diffusers loads it, and longtake loads one to one device: "
+                "give the pipeline that diffusers has loaded so to longtake.from_pipe"
+            )
         return cls(load_model(name, device, dtype, **loading), sampler)
 
     @property

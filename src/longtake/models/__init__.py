@@ -310,10 +310,11 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     lie on no device, because diffusers brings them only for a call. Raises InputError for a pipeline
     that longtake does not run.
     """
-    from longtake.models.hub.live import live_configs, part_classes
-    from longtake.models.hub.offload import mend_offload
+    from longtake.models.hub.live import check_places, live_configs, part_classes, part_devices
+    from longtake.models.hub.offload import DENOISERS, mend_offload
 
     parts, name = part_classes(pipe), type(pipe).__name__
+    check_places(part_devices(pipe), DENOISERS)
     family = _row(name, parts, f"this pipeline is a {name}")
     configs = live_configs(pipe, family, extras)
     in_tiles = family.tiles and getattr(pipe.vae, "use_tiling", False)

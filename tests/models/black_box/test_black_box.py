@@ -165,6 +165,12 @@ def test_guidance_that_is_a_part_is_set_and_counted(tmp_path: Path) -> None:
     assert checked_plan(model.spec, request, Chunked()).forwards == len(seen) == 4
     assert model.within.guider.guidance_scale == 3.0 and "guidance_scale" not in model.calls[0]
     assert not np.array_equal(made.frames, chunks(model, replace(request, guidance=6.0))[0].frames)
+    pipeline, (call, _) = diffusers.HunyuanVideo15Pipeline.from_pretrained(folder), model.calls
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.guider = pipeline.guider.new(guidance_scale=3.0)
+    given = {key: value for key, value in call.items() if key not in ("seed", "generator")}
+    alone = pipeline(**given, generator=torch.Generator().manual_seed(call["seed"])).frames[0]
+    assert np.abs(np.rint(alone * 255) - made.frames).max() <= 1
 
 
 def test_killed_in_the_middle_the_same_call_ends_in_the_same_bytes(

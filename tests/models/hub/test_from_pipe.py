@@ -11,6 +11,7 @@ import longtake
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel
 from longtake.models import load_model, model_spec
+from longtake.models.hub.live import check_places
 
 FOLDERS = ["folder", "latte_folder", "sparsectrl_folder", "animatediff_folder", "wan_folder"]
 EXTRAS: dict[str, dict[str, Any]] = {
@@ -88,3 +89,27 @@ def test_the_spec_is_that_of_the_live_configs(folder: Path) -> None:
     pipe = prepared(folder)
     pipe.unet.register_to_config(sample_size=[4, 6])
     assert longtake.from_pipe(pipe).spec.latent_shape[2:] == (4, 6) != model_spec(str(folder)).latent_shape[2:]
+
+
+def test_a_network_whose_blocks_lie_apart_computes_the_same(wan_folder: Path, tmp_path: Path) -> None:
+    """As diffusers spreads one over cards (device_map), here over the memory and the disk."""
+    accelerate = pytest.importorskip("accelerate")
+    pipe = prepared(wan_folder)
+    expected = x0(longtake.from_pipe(pipe, **EXTRAS["wan_folder"]))
+    parts = {name: "cpu" for name, _ in pipe.transformer.named_children()}
+    blocks = {f"blocks.{number}": "cpu" if number else "disk" for number in range(len(pipe.transformer.blocks))}
+    spread = {name: place for name, place in (parts | blocks).items() if name != "blocks"}
+    accelerate.dispatch_model(pipe.transformer, {**spread, "scale_shift_table": "cpu"}, "cpu", offload_dir=tmp_path)
+    assert next(pipe.transformer.blocks[0].parameters()).device.type == "meta"
+    assert torch.equal(x0(longtake.from_pipe(pipe, **EXTRAS["wan_folder"])), expected)
+
+
+def test_parts_on_several_devices_are_refused() -> None:
+    check_places({"transformer": ["cuda:0", "cuda:1"], "vae": ["cuda:0"], "text_encoder": ["cpu"]}, ["transformer"])
+    with pytest.raises(InputError, match=r"\(transformer on cuda:0, vae on cuda:1\).*bring vae to that of the network"):
+        check_places({"transformer": ["cuda:0"], "vae": ["cuda:1"], "text_encoder": ["meta"]}, ["transformer"])
+
+
+def test_a_device_map_is_for_a_pipeline_that_diffusers_has_loaded(wan_folder: Path) -> None:
+    with pytest.raises(InputError, match="longtake loads one to one device: give the pipeline .* longtake.from_pipe"):
+        longtake.LongVideoPipeline.from_pretrained(str(wan_folder), device_map="balanced")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,26 @@ def part_classes(pipe: Any) -> dict[str, str]:
     if not isinstance(pipe, DiffusionPipeline):
         raise InputError(f"an {type(pipe).__name__} is no pipeline of diffusers; give a prepared DiffusionPipeline")
     return {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
+
+
+def part_devices(pipe: Any) -> dict[str, list[str]]:
+    """Return the devices on which the weights of every part of a pipeline lie, the first one first."""
+    networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    return {name: list({str(each.device): None for each in part.parameters()}) for name, part in networks.items()}
+
+
+def check_places(devices: Mapping[str, Sequence[str]], denoisers: Iterable[str]) -> None:
+    """Raise InputError for a pipeline whose parts lie on several devices, but where it is the network that denoises
+    alone whose blocks do; `devices` has those of every part, the first one first."""
+    used = {part: [place for place in places if place not in ("cpu", "meta")] for part, places in devices.items()}
+    first = next((used[part][0] for part in denoisers if used.get(part)), None)
+    if strays := [part for part, places in used.items() if part not in denoisers and {*places} - {first}]:
+        where = ", ".join(f"{part} on {' and '.join(places)}" for part, places in used.items() if places)
+        raise InputError(
+            f"the parts of this pipeline lie on several devices ({where}), and longtake hands latents from one to the "
+            f"next on one: bring {strays[0]} to that of the network, whose own blocks may be spread (device_map of its "
+            "from_pretrained)"
+        )
 
 
 def live_configs(pipe: Any, family: Family, extras: Mapping[str, Any]) -> Configs:
