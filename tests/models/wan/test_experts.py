@@ -147,7 +147,7 @@ def test_equal_experts_are_as_one(model: WanModel) -> None:
 
 @pytest.mark.parametrize("sampler", [Fifo(), Fifo(partitions=2, guided_windows=2)], ids=str)
 def test_a_window_that_both_experts_look_at_counts_twice(model: WanModel, sampler: Fifo) -> None:
-    request, turns = Request(prompts="a red car", frames=21, guidance=2.0), Turns(model)
+    request, turns = Request(prompts=PromptTimeline.constant("a red car"), frames=21, guidance=2.0), Turns(model)
     plan = sampler.plan(request, model.spec)
     assert sum(1 for _ in stream(model, request, sampler))
     assert sum(count for _, count in turns.calls) == plan.forwards
