@@ -65,6 +65,8 @@ def problem(answer: object) -> tuple[int, str, str | None]:
         ({"sampler": "nuwa-xl", "sampler.before": ["/etc/passwd"]}, None),
         ({"sampler.overlap": "/etc/passwd"}, None),
         ({"sampler.": 1}, None),
+        ({"sampler.overlap": float("nan")}, None),
+        ({"\ud800\x1b": 1}, None),
         ({"init": "/etc/passwd"}, None),
         ({"output": "/tmp/x.mp4"}, None),
         ({"input_reference": "/etc/passwd"}, None),

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,7 +56,7 @@ class Service:
 
     def __init__(self, queue: Queue, planner: Planner) -> None:
         self.queue, self._planner = queue, planner
-        self._figures: dict[str, Figures] = {}
+        self._figures = lru_cache(maxsize=32)(Figures)
 
     def job(self, id: str) -> Job:
         """Return a job. Raises UnknownJobError."""
@@ -88,7 +88,7 @@ class Service:
     def extend(self, content: Mapping[str, Any]) -> Job:
         """Let a video go on. Raises as `Queue.add`."""
         body = schema.read_body(schema.Extend, content)
-        return self.queue.add(schema.longer(body, self.job(body.video.id).fps))
+        return self.queue.add(schema.longer(body, self.job(body.parent).fps))
 
     def redo(self, id: str, content: Mapping[str, Any]) -> Job:
         """Let a video become another. Raises as `Queue.add`."""
@@ -107,11 +107,7 @@ class Service:
 
     def figures(self, job: Job) -> Figures:
         """Return what is measured of a video while it is made; those of some videos are kept."""
-        if job.id not in self._figures:
-            while len(self._figures) >= 32:
-                self._figures.pop(next(iter(self._figures)))
-            self._figures[job.id] = Figures(self.queue.path(job))
-        return self._figures[job.id]
+        return self._figures(self.queue.path(job))
 
     def refusal(self, error: LongtakeError) -> ApiError:
         """Return how an error of the library is told: by the names of a request, without the folders of the server."""
@@ -132,7 +128,6 @@ class Service:
         """Keep a picture that came with a request, by a name of ours, written anew: nothing else that it held stays."""
         name, buffer = f"{secrets.token_hex(12)}.png", io.BytesIO()
         read_upload(picture).save(buffer, "PNG")
-        self.queue.uploads.mkdir(exist_ok=True)
         durable.write_durable(self.queue.uploads / name, buffer.getvalue())
         return name
 
@@ -156,6 +151,7 @@ def create_app(queue: Queue, access: Access, planner: Planner) -> Guard:
         lifespan=lifespan,
         responses={code: {"model": schema.ErrorBody} for code in (400, 401, 403, 413)},
     )
+    app.openapi = partial(_described, app.openapi)
     _tell_errors(app, service)
     _videos(app, service)
     _one_video(app, service)
@@ -174,6 +170,15 @@ def create_app(queue: Queue, access: Access, planner: Planner) -> Guard:
 
         app.mount("/page", StaticFiles(directory=PAGE))
     return Guard(app, access)
+
+
+def _described(plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the description without the status that the framework has for requests it cannot read: here, it is 400."""
+    content = plain()
+    for route in content["paths"].values():
+        for method in route.values():
+            method["responses"].pop("422", None)
+    return content
 
 
 def _tell_errors(app: FastAPI, service: Service) -> None:
@@ -209,11 +214,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 def _takes(kind: type[schema.Body], picture: bool = False) -> dict[str, Any]:
     """Return what the description of a route says of its body: JSON, or a form, as OpenAI's clients send."""
     content = kind.model_json_schema()
-    for name, found in content.pop("$defs", {}).items():
-        content["properties"] = {
-            key: found if value.get("$ref") == f"#/$defs/{name}" else value
-            for key, value in content["properties"].items()
-        }
+    content = _whole(content, content.pop("$defs", {}))
     form = dict(content)
     if picture:
         address = {"type": "string", "description": "A data: URL of a picture."}
@@ -221,6 +222,18 @@ def _takes(kind: type[schema.Body], picture: bool = False) -> dict[str, Any]:
         form["properties"] = {**form["properties"], "input_reference": {"type": "string", "format": "binary"}}
     kinds = {"application/json": {"schema": content}, "multipart/form-data": {"schema": form}}
     return {"requestBody": {"required": True, "content": kinds}}
+
+
+def _whole(content: Any, parts: Mapping[str, Any]) -> Any:
+    """Return a schema with its parts in the places that refer to them: the description has no room for them."""
+    match content:
+        case {"$ref": str(name)}:
+            return parts[name.rpartition("/")[2]]
+        case dict():
+            return {key: _whole(value, parts) for key, value in content.items()}
+        case list():
+            return [_whole(value, parts) for value in content]
+    return content
 
 
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": schema.ErrorBody}}
@@ -302,10 +315,10 @@ def _one_video(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/videos/{id}/figures", responses=_MISSING)
     def figures(id: Id, start: Annotated[int, Query(ge=0, le=1 << 40)] = 0) -> dict[str, Any]:
-        """Return what is measured of the pieces of a video from a frame on."""
+        """Return what is measured of the pieces of a video from a frame on, some of them at a time."""
         found = service.figures(service.job(id))
-        found.read()
-        return {"data": found.since(start)}
+        more = found.read()
+        return {"data": found.since(start), "has_more": more}
 
     @app.get("/v1/videos/{id}/report", responses=_MISSING, response_class=JSONResponse)
     def report(id: Id) -> Response:
@@ -441,7 +454,9 @@ def read_upload(data: bytes) -> Image.Image:
         width, height = picture.size
         if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
             raise InputError(f"input_reference has {width}x{height} pixels; a picture may have {MOST_SIDE} a side")
-        return ImageOps.exif_transpose(picture).convert("RGB")
+        turned = ImageOps.exif_transpose(picture).convert("RGB")
+        turned.info.clear()
+        return turned
     except InputError:
         raise
     except Exception:
@@ -518,10 +533,12 @@ async def _news(service: Service, job: Job) -> AsyncIterator[str]:
         if video != told:
             yield _event("progress", video.model_dump())
             told, quiet = video, 0.0
-        await run_in_threadpool(figures.read)
+        more = await run_in_threadpool(figures.read)
         if rows := figures.since(measured):
             yield _event("figures", {"data": rows})
             measured = rows[-1]["frame"] + 1
+        if more:
+            continue
         if job.status not in OPEN:
             yield _event("done", video.model_dump())
             return

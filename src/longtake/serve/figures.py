@@ -28,8 +28,8 @@ class Figures:
         self._asked = 0.0
         self._forget()
 
-    def read(self) -> None:
-        """Measure what has come since the last time."""
+    def read(self) -> bool:
+        """Measure what has come since the last time, up to 64 pieces of it; return whether there is more."""
         with self._lock, suppress(FileNotFoundError):
             now = self._growth.now()
             if now.bytes < self._place:
@@ -38,6 +38,8 @@ class Figures:
             for _, piece in zip(range(MOST), pieces(self._path, self._place, now.bytes, self._frames), strict=False):
                 self._measure(piece)
                 self._place, self._frames = piece.stop, piece.first + piece.frames
+            return self._place < now.bytes
+        return False
 
     def since(self, frame: int) -> Sequence[dict[str, Any]]:
         """Return the rows of the pieces that begin at a frame or later.

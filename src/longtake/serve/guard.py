@@ -37,7 +37,7 @@ class ApiError(Exception):
     """A request that is not done, and why."""
 
     def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(plain(message))
         self.status, self.code, self.param = status, code, param
 
     def response(self) -> JSONResponse:

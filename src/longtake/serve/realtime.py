@@ -285,8 +285,8 @@ def _read(text: str, most: int) -> dict[str, Any]:
 def _event_id(message: Mapping[str, Any]) -> str | None:
     interaction = message.get("interaction")
     id = interaction.get("event_id") if isinstance(interaction, dict) else None
-    if id is not None and (not isinstance(id, str) or not 0 < len(id) <= 200):
-        raise InputError("event_id is no text of 1 to 200 characters")
+    if id is not None and not (isinstance(id, str) and 0 < len(id) <= 200 and id.isprintable()):
+        raise InputError("event_id is no text of 1 to 200 characters that can be printed")
     return id
 
 

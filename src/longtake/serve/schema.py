@@ -95,13 +95,19 @@ class Reference(Body):
 class Extend(Body):
     """A video that goes on where another ends."""
 
-    video: Reference
+    video: Reference | str
+    """Which one, also as its id alone."""
     prompt: str | None = Field(None, max_length=20_000)
     prompts: Prompts | None = None
     """Counted from the first new frame; without any, the last one goes on."""
     seconds: float | None = Field(None, gt=0, le=1e7)
     """How much longer; or `num_frames`."""
     num_frames: int | None = Field(None, ge=1, le=1 << 40)
+
+    @property
+    def parent(self) -> str:
+        """Return the id of the video that goes on."""
+        return self.video if isinstance(self.video, str) else self.video.id
 
 
 class Remix(Body):
@@ -266,7 +272,7 @@ def longer(body: Extend, fps: float) -> ExtendJob:
     frames = _frames(body.num_frames, body.seconds, fps)
     if frames is None:
         raise InputError("--seconds is missing; say how much longer, in seconds or as num_frames")
-    return ExtendJob(parent=body.video.id, frames=frames, prompts=told_prompts(body.prompt, body.prompts, frames, fps))
+    return ExtendJob(parent=body.parent, frames=frames, prompts=told_prompts(body.prompt, body.prompts, frames, fps))
 
 
 def otherwise(parent: Job, body: Remix) -> RedoJob:

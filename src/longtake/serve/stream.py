@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from longtake.errors import CheckpointError
 from longtake.video.files import RECORD_FILE, state_folder
 from longtake.video.read import decoded, rgb
 from longtake.video.record import read_record
@@ -62,8 +63,8 @@ class Growth:
         self._path, self._seen, self._last = path, (0, 0), Committed()
 
     def now(self) -> Committed:
-        """Return how much is committed; nothing for a video that has not begun, or is gone. Raises CheckpointError for
-        a damaged record."""
+        """Return how much is committed; nothing for a video that has not begun, is gone, or whose record is damaged,
+        of which its run tells."""
         try:
             found = os.stat(state_folder(self._path) / RECORD_FILE)
         except FileNotFoundError:
@@ -75,7 +76,10 @@ class Growth:
 
 
 def _committed(path: Path) -> Committed:
-    record = read_record(path)
+    try:
+        record = read_record(path)
+    except CheckpointError:
+        return Committed()
     if record is None or not record.mark:
         return Committed()
     return Committed(
