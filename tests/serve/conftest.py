@@ -106,9 +106,12 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Server:
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for many requests that leave nothing behind."""
-    return Server(tmp_path_factory.mktemp("refusing"))
+    server = Server(tmp_path_factory.mktemp("refusing"))
+    # One event loop for all of them.
+    with server.client:
+        yield server
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def _is_open(path: str) -> bool:
 
 def _knows(headers: Headers, token: str) -> bool:
     kind, _, brought = headers.get("authorization", "").partition(" ")
-    return hmac.compare_digest(brought.strip().encode(), token.encode()) and kind.lower() == "bearer"
+    return hmac.compare_digest(brought.strip().encode("latin-1"), token.encode()) and kind.lower() == "bearer"
 
 
 def _name(host: str) -> str:
