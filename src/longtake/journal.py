@@ -160,7 +160,8 @@ def _quality(order: Order, plan: Plan) -> dict[str, Any]:
     from longtake.video.read import read_frames
 
     seams, cuts = plan.seams(order.frames or 0), order.prompts.starts[1:]
-    return asdict(consistency(read_frames(order.output.path, scale=order.output.scale), seams=seams, cuts=cuts))
+    found = asdict(consistency(read_frames(order.output.path, scale=order.output.scale), seams=seams, cuts=cuts))
+    return {name: value for name, value in found.items() if name != "curves"}
 
 
 def webvtt(timeline: Iterable[tuple[int, int, str]], fps: float) -> str:

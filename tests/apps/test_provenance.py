@@ -49,7 +49,10 @@ def test_evaluate_drift_measures_the_seams_and_leaves_out_the_cuts_as_the_report
     assert longtake("generate", *story, "--frames", "64", "--scale", "2", "-o", "out.mkv").status == 0
     quality = json.loads(Path("out.json").read_text())["quality"]
     measured = json.loads(longtake("evaluate", "drift", "out.mkv", "--json").out)
-    assert measured == {**quality, "warnings": []}
+    curves, flags = measured.pop("curves"), measured.pop("flags")
+    assert measured == {**quality, "warnings": []} and set(flags) <= set(quality)
+    # One step follows no frame, another one a change that was asked for.
+    assert [len(curve) for curve in curves.values()] == [64, 64, 64, 62]
     assert quality["cuts"] == 1 and quality["seam_ratio"] > 0
     report = json.loads(Path("out.json").read_text())
     Path("out.json").write_text(json.dumps(report | {"model": report["model"] | {"name": "gone"}}))

@@ -78,6 +78,18 @@ def test_a_loop_is_seen(period: int):
     assert figures.loop_period == period and figures.loop_score < 0.01
 
 
+def test_curves_are_exact():
+    flat = np.zeros((8, 16, 16, 3), np.uint8)
+    flat[4:, :, :, 0] = 60
+    flat[:, ::2, :, 1] = 100
+    curves = consistency([flat], block=4).curves
+    assert curves["distance of the mean colour from the start"] == pytest.approx([0] * 4 + [60] * 4)
+    assert curves["contrast"] == pytest.approx(flat.std((1, 2, 3)), rel=1e-6)
+    # Rows that alternate by 100 in one of three colours.
+    assert curves["sharpness"] == pytest.approx([100 / 3] * 8, rel=1e-6)
+    assert curves["change from frame to frame"] == pytest.approx([0, 0, 0, 20, 0, 0, 0])
+
+
 def test_memory_does_not_grow_with_the_length():
     def peak(length: int) -> int:
         tracemalloc.start()

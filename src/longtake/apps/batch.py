@@ -59,11 +59,11 @@ def batch_command(arguments: Sequence[str]) -> int:
     for line in (f"device   {hardware.reason}", *(f"warning: {warning}" for warning in first.warnings)):
         say(line)
     with stoppable() as stop:
-        manifest = _Manifest(settings.output.path, overwrite=settings.output.overwrite)
+        manifest = Manifest(settings.output.path, overwrite=settings.output.overwrite)
         try:
             told = first.order.loading.told
             model = load_model(first.order.model, hardware.device, hardware.dtype, **told)
-            made = _made(model, orders, settings.together, manifest, stop)
+            made = make_videos(model, orders, settings.together, manifest, stop)
         except StoppedError as stopped:
             say(f"{stopped}: {len(manifest.lines)} of {len(orders)} videos are complete; the same command continues")
             return stopped.status
@@ -89,7 +89,7 @@ def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
         replace(
             first,
             request=replace(settings.request, prompts=prompt, seed=seed),
-            output=replace(settings.output, path=_numbered(settings.output.path, number)),
+            output=replace(settings.output, path=numbered(settings.output.path, number)),
         )
         for number, (prompt, seed) in enumerate(asked)
     ]
@@ -111,11 +111,12 @@ def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTim
         if settings.seeds > 1:
             raise InputError(f"--seeds has no effect beside a number: {what} videos have a seed each; leave it out")
         return [(UNCONDITIONAL, seed + number) for number in range(int(what))]
-    prompts = [PromptTimeline.constant(text) for text in _lines(what)]
+    prompts = [PromptTimeline.constant(text) for text in read_lines(what)]
     return [(prompt, seed + number) for number in range(settings.seeds) for prompt in prompts]
 
 
-def _lines(file: str) -> list[str]:
+def read_lines(file: str) -> list[str]:
+    """Return the lines of a file that are not empty. Raises InputError for one that cannot be read, or has none."""
     try:
         # At line ends alone: a prompt may hold what str.splitlines takes for one, such as U+2028.
         lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
@@ -130,11 +131,12 @@ def _lines(file: str) -> list[str]:
     return prompts
 
 
-def _numbered(path: Path, number: int) -> Path:
+def numbered(path: Path, number: int) -> Path:
+    """Return where the video of a number goes: a-000000.mkv of a.mkv."""
     return path.with_name(f"{path.stem}-{number:06d}{path.suffix}")
 
 
-def _made(model: VideoModel, orders: Sequence[Order], together: int, manifest: "_Manifest", stop: Stop) -> int:
+def make_videos(model: VideoModel, orders: Sequence[Order], together: int, manifest: "Manifest", stop: Stop) -> int:
     """Make those videos that are not complete, in order; return how many."""
     lines = [_line(model, order) | {"together": together} for order in orders]
     todo = {number for number, line in enumerate(lines) if not manifest.has(number, line)}
@@ -176,10 +178,12 @@ def _line(model: VideoModel, order: Order) -> dict[str, Any]:
     return {"file": order.output.path.name, "prompt": order.request.prompts.texts[0], **content}
 
 
-class _Manifest:
+class Manifest:
     """The list of complete videos, a line of JSON each, in order."""
 
     def __init__(self, output: Path, *, overwrite: bool) -> None:
+        """`output` stands for all of them: a.jsonl lists a-000000.mkv and so on. Raises OutputError where no list can
+        be, and InputError for one that cannot be read."""
         self.path = output.with_suffix(MANIFEST)
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; choose another -o")

@@ -34,6 +34,8 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("longtake.apps.plan.command:plan_command", "say what that takes: work, memory, disk, time"),
     "batch": Command("longtake.apps.batch:batch_command", "make many videos, by a list of prompts or a number"),
     "serve": Command("longtake.apps.serve:serve_command", "make videos for whoever asks by HTTP, from a queue"),
+    "compare": Command("longtake.apps.compare.command:compare_command", "make videos by several samplers, and compare"),
+    "report": Command("longtake.apps.compare.report:report_command", "put finished videos on one page"),
     "check": Command(
         "longtake.apps.check:check_command", "say whether a model runs here as it should, before a long run"
     ),

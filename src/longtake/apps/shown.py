@@ -20,7 +20,7 @@ def print_figures(figures: Mapping[str, Any], spoken: Mapping[str, str]) -> None
     """
     labels, lines = figures.get("labels", {}), dict[str, str]()
     for name, value in figures.items():
-        if name in ("labels", "warnings") or value is None:
+        if name in ("labels", "warnings", "curves") or value is None:
             continue
         if isinstance(value, Mapping):
             lines |= {spoken[name].format(key): _shown(entry) for key, entry in value.items()}

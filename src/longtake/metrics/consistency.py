@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.metrics.curves import Curve
+
 Frames = NDArray[np.uint8]
 
 _LAGS = 48
@@ -43,6 +45,9 @@ class Consistency:
     """Least mean change over 2 to 48 frames, over the change from frame to frame (0: a perfect loop)."""
     loop_period: int | None
     """Frames after which the video repeats itself; None where it does not."""
+    curves: dict[str, list[float]]
+    """Over the length: how far the mean colour is from that of the first block, contrast, sharpness, and step, as
+    above."""
 
 
 @dataclass(kw_only=True)
@@ -63,11 +68,11 @@ class _Block:
     def mean(self, total: Any) -> Any:
         return total / self.frames
 
-    def add(self, frame: NDArray[np.float32], step: float | None) -> None:
+    def add(self, looks: NDArray[np.float64], step: float | None) -> None:
         self.frames += 1
-        self.colour += frame.mean((0, 1), dtype=np.float64)
-        self.contrast += float(frame.std())
-        self.sharpness += float(np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean())
+        self.colour += looks[:3]
+        self.contrast += float(looks[3])
+        self.sharpness += float(looks[4])
         if step is not None:
             self.step += step
             self.steps += 1
@@ -81,6 +86,12 @@ class _Block:
             step=self.step + other.step,
             steps=self.steps + other.steps,
         )
+
+
+def _looks(frame: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return a frame's mean colour, contrast and sharpness."""
+    sharpness = np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean()
+    return np.array([*frame.mean((0, 1), dtype=np.float64), frame.std(), sharpness])
 
 
 class _Loops:
@@ -122,7 +133,7 @@ def consistency(
     the first and the last `block` frames are compared.
     """
     seam_frames, cut_frames = frozenset(seams), frozenset(cuts) - {0}
-    first, loops = _Block(), _Loops()
+    first, loops, looks, changes = _Block(), _Loops(), Curve(), Curve()
     # The last block is the sum of the last eight parts; a part is an eighth of a block.
     parts: deque[_Block] = deque([_Block()], maxlen=9)
     steps = {False: [0.0, 0], True: [0.0, 0]}
@@ -137,17 +148,32 @@ def consistency(
             total[1] += 1
             freeze = freeze + 1 if step < _STILL else 0
             longest = max(longest, freeze)
+            changes.add(step)
         freeze = 0 if is_cut else freeze
+        seen = _looks(frame)
+        looks.add(seen)
         if num_frames < block:
-            first.add(frame, step)
+            first.add(seen, step)
         if parts[-1].frames >= max(block // 8, 1):
             parts.append(_Block())
-        parts[-1].add(frame, step)
+        parts[-1].add(seen, step)
         loops.add(frame)
         previous, num_frames = frame, num_frames + 1
     counted = sum(1 for cut in cut_frames if cut < num_frames)
     are_comparable = num_frames >= 2 * block and not any(block <= cut <= num_frames - block for cut in cut_frames)
-    return _figures(first, _last(parts, block) if are_comparable else None, loops, steps, longest, num_frames, counted)
+    curves = _curves(first, looks, changes)
+    last = _last(parts, block) if are_comparable else None
+    return _figures(first, last, loops, steps, longest, num_frames, counted, curves)
+
+
+def _curves(first: _Block, looks: Curve, changes: Curve) -> dict[str, list[float]]:
+    begin, seen = first.mean(first.colour), np.array(looks.values)
+    return {
+        "distance of the mean colour from the start": np.linalg.norm(seen[:, :3] - begin, axis=1).tolist(),
+        "contrast": seen[:, 3].tolist(),
+        "sharpness": seen[:, 4].tolist(),
+        "change from frame to frame": changes.values,
+    }
 
 
 def _last(parts: deque[_Block], block: int) -> _Block:
@@ -166,6 +192,7 @@ def _figures(
     longest: int,
     num_frames: int,
     cuts: int,
+    curves: dict[str, list[float]],
 ) -> Consistency:
     assert num_frames > 0, "no frames"
     inner, across = (steps[kind][0] / max(steps[kind][1], 1) for kind in (False, True))
@@ -182,4 +209,5 @@ def _figures(
         longest_freeze=longest,
         loop_score=score,
         loop_period=period,
+        curves=curves,
     )

@@ -1,25 +1,40 @@
 """Metrics of one delivered video, of which the report beside it says what was asked for."""
 
 import json
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from longtake.data.sprite_captions import Shot, parse_caption
 from longtake.errors import InputError, LongtakeError, OutputError
-from longtake.metrics.metric import Metric
+from longtake.metrics.metric import Bound, Metric
 from longtake.models import model_spec
+from longtake.models.hub.precision import DeviceChoice, choose_hardware
 from longtake.prompts import parse_prompts
 from longtake.report import Order, read_order, report_path
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
 from longtake.typed import Setting
 
+if TYPE_CHECKING:
+    from longtake.metrics.video_networks import VideoNetwork
+
+Frames = NDArray[np.uint8]
+Item = TypeVar("Item")
+
 DEFAULT_FPS = 8.0
 SMALLEST = 16
 """Side in pixels of the tiles in which videos are compared."""
+NOT_COMPARABLE = "not comparable with VBench, nor with other features"
+STAND_IN = "the looks of the sprite judge, good for ranking videos of one kind"
+_REAL = "what 60 real sprite worlds of 512 frames keep to"
+_CARD = "the bars of the card of sprites"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,26 @@ class OfVideo(Metric):
     """A video file, or a folder of numbered PNG files."""
     scale: Annotated[int | None, Setting(metavar="INT", unset="from the report beside it, or 1")] = None
     """The enlargement to undo."""
+
+    @abstractmethod
+    def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
+        """Return the figures of consecutive frames, uint8 (n, height, width, 3), from the first one on, at the size at
+        which they were made; `order` is what was asked for, if that is known. Raises as `measure` does."""
+
+    def measure(self) -> dict[str, Any]:
+        """Return the figures of the whole file."""
+        order = self.order()
+        # Imports av.
+        from longtake.video.read import read_frames
+
+        return self.judged(read_frames(self.path, scale=self.enlargement(order)), order)
+
+    def judged(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
+        """Return the figures, and which of them are out of order, where bounds are known; otherwise as `figures`."""
+        found = self.figures(frames, order)
+        known = {name: bound for name, bound in self.bounds.items() if found.get(name) is not None}
+        flags = [name for name, bound in known.items() if not bound.holds(found[name])]
+        return found if not self.bounds else {**found, "flags": flags}
 
     def order(self) -> Order | None:
         """Return what the report beside it says was asked for. Raises InputError for a video that is not there."""
@@ -47,7 +82,7 @@ class OfVideo(Metric):
             return parse_prompts(prompts, order.request.frames if order else None, fps)
         if order is None:
             raise InputError(f"{report_path(self.path)} is not there to say what was asked for; give --prompts")
-        return order.request.prompts
+        return order.prompts
 
     def enlargement(self, order: Order | None) -> int:
         """Return by how much its pixels are enlarged."""
@@ -68,16 +103,14 @@ class State(OfVideo):
     track: Annotated[Path | None, Setting(metavar="FILE", unset="none")] = None
     """Write the state of every frame there, as JSON."""
 
-    def measure(self) -> dict[str, Any]:
+    def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the figures over all frames."""
-        order = self.order()
         told = self.prompts is not None or order is not None
-        shots, scale = _shots(self.timeline(order, self.prompts)) if told else None, self.enlargement(order)
+        shots = _shots(self.timeline(order, self.prompts)) if told else None
         from longtake.metrics.sprite_state.figures import state_figures
         from longtake.metrics.sprite_state.reader import read_states
-        from longtake.video.read import read_frames
 
-        states = read_states(read_frames(self.path, stop=self.stop, scale=scale), shots)
+        states = read_states(_cut(frames, 0, self.stop), shots)
         if self.track is not None:
             _write(self.track, json.dumps([asdict(state) for state in states], indent=1))
         return asdict(state_figures(states, shots))
@@ -87,6 +120,12 @@ class State(OfVideo):
 class Prompts(OfVideo):
     """Score a video of the sprite worlds: the share of clips that a classifier reads as what the prompts ask for."""
 
+    bounds: ClassVar[Mapping[str, Bound]] = {
+        "object": Bound(0.9, None, _CARD),
+        "scene": Bound(0.95, None, _CARD),
+        "motion": Bound(0.75, None, _CARD),
+    }
+
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it")] = None
     """What was asked for, as in 'longtake generate --prompts'."""
     start: int = 0
@@ -94,39 +133,150 @@ class Prompts(OfVideo):
     stop: Annotated[int | None, Setting(metavar="INT", unset="the end")] = None
     """First frame that does not count any more."""
 
-    def measure(self) -> dict[str, Any]:
+    def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the shares of clips."""
-        order = self.order()
-        shots, scale = _shots(self.timeline(order, self.prompts)), self.enlargement(order)
+        shots = _shots(self.timeline(order, self.prompts))
         from longtake.metrics.prompt_accuracy import prompt_accuracy
 
-        return dict(prompt_accuracy(self.path, shots, start=self.start, stop=self.stop, scale=scale))
+        return dict(prompt_accuracy(_cut(frames, self.start, self.stop), shots, start=self.start))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(OfVideo):
     """Score a video: does it change as it goes on, does it jump, freeze or repeat itself?"""
 
+    bounds: ClassVar[Mapping[str, Bound]] = {
+        "seam_ratio": Bound(None, 1.4, _REAL),
+        "colour_drift": Bound(None, 60, _REAL),
+        "contrast_ratio": Bound(0.8, 1.2, _REAL),
+        "sharpness_ratio": Bound(0.7, 1.3, _REAL),
+        "step_ratio": Bound(0.1, 4, _REAL),
+        "longest_freeze": Bound(None, 1, _REAL),
+        "loop_score": Bound(0.5, None, _REAL),
+    }
+
     block: int = 64
     """Frames at the start that are compared with as many at the end."""
 
-    def measure(self) -> dict[str, Any]:
+    def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the figures of one pass over the video."""
-        order, path = self.order(), self.path
-        scale = self.enlargement(order)
         seams, unknown = _seams(order)
-        cuts = order.prompts.starts[1:] if order else ()
         if self.block < 8:
             raise InputError(f"a block of {self.block} frames says nothing; use 8 or more")
         from longtake.metrics.consistency import consistency
-        from longtake.video.read import read_frames
 
-        frames = read_frames(path, scale=scale)
-        first = next(frames, None)
+        first, frames = _peeked(frames)
         if first is None or min(first.shape[1:3]) < SMALLEST:
-            raise InputError(f"{path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
-        figures = consistency(chain([first], frames), seams=seams, cuts=cuts, block=self.block)
+            raise InputError(f"{self.path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
+        figures = consistency(frames, seams=seams, cuts=_cuts(order), block=self.block)
         return {**asdict(figures), "warnings": unknown}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ByFeatures(OfVideo):
+    """A metric of how frames look to a network."""
+
+    network: Annotated[Path | None, Setting(metavar="FILE", unset="a small stand-in")] = None
+    """A TorchScript network of features of pictures, such as DINO: it gets pixels in 0 to 255, (frames, 3, height,
+    width). Loading it runs code inside: give only files that you trust."""
+    device: DeviceChoice = "auto"
+    """Where that network runs; auto takes a GPU if there is one."""
+
+    def opened(self) -> "VideoNetwork":
+        """Return the network. Raises InputError for a file that is not there, and for a device without one."""
+        if self.network is None and self.device != "auto":
+            raise InputError("--device has no effect without --network: the stand-in runs on the processor")
+        if self.network is not None and not self.network.is_file():
+            raise InputError(f"there is no file {self.network}; --network takes one, or leave it out")
+        # Imports torch.
+        from longtake.metrics.video_networks import script_frames, stand_in_looks
+
+        if self.network is None:
+            return stand_in_looks()
+        return script_frames(self.network, choose_hardware(self.device, "float32").device)
+
+    def rows(self, network: "VideoNetwork", frames: Iterator[Frames]) -> Iterator[NDArray[np.float32]]:
+        """Yield features of frames, (n, numbers). Raises InputError where there are none."""
+        first, frames = _peeked(frames)
+        if first is None:
+            raise InputError(f"{self.path} has no frames, so nothing can be measured")
+        return (network.read(batch[:, None]) for batch in frames)
+
+    def labels(self, *names: str) -> dict[str, str]:
+        """Return what these figures cannot be compared with."""
+        return {} if self.network else dict.fromkeys(names, f"{NOT_COMPARABLE}: {STAND_IN}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity(_ByFeatures):
+    """Score a video: do its frames stay like its start, and like those before them? By features that are named."""
+
+    spoken: ClassVar[Mapping[str, str]] = {"lags": "similar after {}"}
+    bounds: ClassVar[Mapping[str, Bound]] = {
+        "start": Bound(0.95, None, _REAL),
+        "end": Bound(0.93, None, _REAL),
+    }
+
+    def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
+        """Return the similarities, and by which features."""
+        network = self.opened()
+        from longtake.metrics.similarity import similarity
+
+        figures = similarity(self.rows(network, frames), _cuts(order))
+        return {**asdict(figures), "features": network.name, "labels": self.labels("start", "end", "lags")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switches(_ByFeatures):
+    """Score a video: how many frames after a change of its prompts does it look like what comes?"""
+
+    spoken: ClassVar[Mapping[str, str]] = {"delays": "delay at frame {}"}
+    bounds: ClassVar[Mapping[str, Bound]] = {
+        "unfollowed": Bound(None, 0, "what was asked for"),
+        "delay": Bound(None, 16, "one clip of the embedded model"),
+    }
+
+    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it")] = None
+    """What was asked for, as in 'longtake generate --prompts'."""
+
+    def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
+        """Return the delay of every change that is reached; None where the video does not follow."""
+        told = self.timeline(order, self.prompts)
+        network = self.opened()
+        from longtake.metrics.similarity import delays
+
+        found = delays(self.rows(network, frames), told.starts[1:])
+        followed = [delay for delay in found.values() if delay is not None]
+        return {
+            "switches": len(found),
+            "unfollowed": len(found) - len(followed),
+            "delay": float(np.mean(followed)) if followed else None,
+            "delays": found,
+            "features": network.name,
+            "labels": self.labels("delay"),
+        }
+
+
+def _cuts(order: Order | None) -> Sequence[int]:
+    return order.prompts.starts[1:] if order else ()
+
+
+def _peeked(batches: Iterator[Item]) -> tuple[Item | None, Iterator[Item]]:
+    """Return the first of some, None where there is none, and all of them."""
+    first = next(batches, None)
+    return first, batches if first is None else chain([first], batches)
+
+
+def _cut(batches: Iterable[Frames], start: int, stop: int | None) -> Iterator[Frames]:
+    """Yield the frames start to stop."""
+    place = 0
+    for batch in batches:
+        if stop is not None and place >= stop:
+            return
+        wanted = batch[max(0, start - place) : None if stop is None else stop - place]
+        place += len(batch)
+        if len(wanted):
+            yield wanted
 
 
 def _seams(order: Order | None) -> tuple[Sequence[int], list[str]]:

@@ -13,12 +13,13 @@ from longtake.metrics.judge import CLIP_FRAMES, Judge, Reading
 from longtake.video.read import read_frames
 
 Frames = NDArray[np.uint8]
+Source = Frames | str | Path | Iterator[Frames]
 _HEADS = ("object", "scene", "motion")
 _CLIPS_AT_ONCE = 8
 
 
 def prompt_accuracy(
-    source: Frames | str | Path,
+    source: Source,
     timeline: Mapping[int, Shot],
     *,
     start: int = 0,
@@ -29,10 +30,11 @@ def prompt_accuracy(
 ) -> dict[str, float | int]:
     """Share of the 16-frame clips of a video that the judge reads as the object, scene and motion asked for.
 
-    `source` is a delivered video (a file or a folder of images; `scale` undoes an enlargement) or its frames, uint8
-    (n, 64, 64, 3); `timeline` says from which frame on which shot was asked for. Only frames start to stop count, one
-    clip every `stride` frames; clips across a change of the timeline are left out. Gives "object", "scene", "motion"
-    and "all" (three right at once), each 0 to 1, and "clips", their number. InputError where no clip fits.
+    `source` is a delivered video (a file or a folder of images; `scale` undoes an enlargement), its frames, uint8
+    (n, 64, 64, 3), or those from `start` to `stop`, some at a time; `timeline` says from which frame on which shot was
+    asked for. Only frames start to stop count, one clip every `stride` frames; clips across a change of the timeline
+    are left out. Gives "object", "scene", "motion" and "all" (three right at once), each 0 to 1, and "clips", their
+    number. InputError where no clip fits.
     """
     judge = Judge.load() if judge is None else judge
     starts = sorted(timeline)
@@ -51,7 +53,7 @@ def prompt_accuracy(
 
 
 def read_clips(
-    source: Frames | str | Path,
+    source: Source,
     judge: Judge,
     *,
     start: int = 0,
@@ -108,11 +110,14 @@ def _read(judge: Judge, clips: list[tuple[int, Frames]]) -> Iterator[tuple[int, 
     yield from zip([place for place, _ in clips], readings, strict=True)
 
 
-def _chunks(source: Frames | str | Path, start: int, stop: int | None, scale: int) -> Iterator[Frames]:
+def _chunks(source: Source, start: int, stop: int | None, scale: int) -> Iterator[Frames]:
+    chunks: Iterable[Frames]
     if isinstance(source, np.ndarray):
-        chunks: Iterable[Frames] = [source[start:stop]]
-    else:
+        chunks = [source[start:stop]]
+    elif isinstance(source, str | Path):
         chunks = read_frames(source, start=start, stop=stop, scale=scale)
+    else:
+        chunks = source
     for chunk in chunks:
         if chunk.shape[1:] != (SIZE, SIZE, 3):
             height, width = chunk.shape[1:3]

@@ -1,0 +1,250 @@
+"""The command `longtake compare`: the same videos by several samplers, as ordinary runs that can be continued, measured
+and put on one page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from longtake.apps.arguments import parse_arguments
+from longtake.apps.batch import Manifest, make_videos, numbered, read_lines
+from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
+from longtake.apps.compare.curves import check_library
+from longtake.apps.compare.page import Page, Table, rendered
+from longtake.apps.compare.report import METRICS_HELP, command_line, facts, write_page
+from longtake.apps.generate.command import settled
+from longtake.apps.generate.job import Job, checked_job, ordered
+from longtake.apps.generate.settings import Making, Weights
+from longtake.apps.generate.stopping import StoppedError, stoppable
+from longtake.apps.plan.costs import estimate, remembered_rate
+from longtake.apps.shown import duration, print_table, say
+from longtake.errors import InputError, OutputError
+from longtake.models import load_model, model_spec
+from longtake.models.hub.precision import choose_hardware
+from longtake.prompts import parse_prompts, refuse_timeline
+from longtake.ranks.torchrun import launched
+from longtake.report import Order, order_content
+from longtake.request import PromptTimeline, Request
+from longtake.typed import Flag, Setting
+from longtake.video.output import Output
+
+RESULTS, PAGE = "results.json", "report.html"
+_UNREAD = PromptTimeline.constant("what --prompts says")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(Weights):
+    """Make the same videos by several samplers, measure them, and put them on one page, DIR/report.html. Every video is
+    what 'longtake generate' would write. The same command continues an interrupted comparison."""
+
+    request: Annotated[Request, Setting(boxed=True)] = Request(prompts=_UNREAD)
+    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = "sprites"
+    """The model of all of them."""
+    samplers: Annotated[str, Setting(metavar="NAME,NAME")] = "fifo,chunked"
+    """What is compared; settings follow a name with colons, steps among them: fifo:partitions=2,chunked:steps=50."""
+    prompts: Annotated[str, Setting(metavar="FILE")] = ""
+    """A file with a prompt a line; "a | b" on one line are two in turn."""
+    seeds: int = 1
+    """How many videos of every prompt; their seeds count up from --seed."""
+    output: Annotated[Path, Setting(short="-o", metavar="DIR")] = Path("compared")
+    """A folder for the videos, results.json and report.html."""
+    metrics: Annotated[str | None, Setting(metavar="NAME,NAME", unset=METRICS_HELP)] = None
+    """What to measure, of 'longtake evaluate'."""
+    equal_budget: Flag = False
+    """Choose steps by which all take the same floating-point operations, within 5 %."""
+    dry_run: Flag = False
+    """Only show the plan."""
+
+
+def compare_command(arguments: Sequence[str]) -> int:
+    """Make, measure and show the videos; return the exit status."""
+    settings = parse_arguments(CompareSettings, "compare", arguments)
+    if launched().size > 1:
+        raise InputError("a comparison is made by one process; leave torchrun out")
+    check_library()
+    # Imports av.
+    from longtake.apps.compare.finished import video_metrics
+
+    kinds = video_metrics(settings.metrics)
+    runs, table = _planned(settings)
+    for run in runs:
+        for warning in run.job.warnings:
+            say(f"warning: {run.contender.label}: {warning}")
+    print_table(table.columns, table.rows)
+    # How long it takes is a guess that changes with every run of this machine.
+    table = Table(columns=table.columns[:-1], rows=[row[:-1] for row in table.rows])
+    if settings.dry_run:
+        return 0
+    status = _made(settings, runs)
+    if status:
+        return status
+    page = _measured(settings, runs, table, kinds, arguments)
+    write_page(settings.output / PAGE, rendered(page))
+    if settings.json:
+        print((settings.output / RESULTS).read_text(encoding="utf-8"))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """All videos of a contender."""
+
+    contender: Contender
+    job: Job
+    """The first of them, checked from end to end."""
+    orders: list[Order]
+
+
+def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
+    """Check everything that can be before a model is loaded or a file touched."""
+    spec, request = model_spec(settings.model, **settings.loading.told), settings.request
+    if request.frames is None:
+        raise InputError("endless videos cannot be compared; give --frames")
+    if settings.seeds < 1:
+        raise InputError(f"--seeds {settings.seeds} makes no video; use 1 or more")
+    if not settings.prompts:
+        raise InputError("there are no prompts; give --prompts a file with one a line")
+    stories = [_story(line, request.frames, spec.fps) for line in read_lines(settings.prompts)]
+    contenders = read_contenders(settings.samplers)
+    first = replace(request, prompts=stories[0])
+    if settings.equal_budget:
+        contenders = equalised(contenders, first, spec)
+    costs = [budget(one, first, spec) for one in contenders]
+    if not settings.dry_run:
+        _prepare(settings.output)
+    runs = []
+    for one in contenders:
+        orders = _orders(settings, one, stories)
+        runs.append(_Run(contender=one, job=checked_job(orders[0], spec, prompts_file=settings.prompts), orders=orders))
+    found = estimate(runs[0].job)
+    rate = remembered_rate(runs[0].job.order.model, found.device, found.dtype)
+    return runs, _plan_table(runs, costs, rate)
+
+
+def _orders(settings: CompareSettings, contender: Contender, stories: Sequence[PromptTimeline]) -> list[Order]:
+    """Return the videos of a contender: all stories with the first seed, then all with the next."""
+    request, path = settings.request, _path(settings.output, contender)
+    making = Making(
+        request=contender.request(request),
+        output=Output(path=path),
+        model=settings.model,
+        loading=settings.loading,
+        device=settings.device,
+        dtype=settings.dtype,
+        sampler=contender.sampler.name,
+        method=contender.sampler,
+    )
+    orders = [ordered(making, story) for _ in range(settings.seeds) for story in stories]
+    return [
+        replace(
+            order,
+            request=replace(order.request, seed=request.seed + number // len(stories)),
+            output=replace(order.output, path=numbered(path, number)),
+        )
+        for number, order in enumerate(orders)
+    ]
+
+
+def _story(line: str, frames: int, fps: float) -> PromptTimeline:
+    try:
+        refuse_timeline(line)
+    except InputError:
+        return parse_prompts(line, frames, fps)
+    return PromptTimeline.constant(line)
+
+
+def _plan_table(runs: Sequence[_Run], costs: Sequence[Budget], rate: float | None) -> Table:
+    """Return what the runs take, a row for each contender; `rate` is operations a second of this machine, if known."""
+    rows = []
+    for run, cost in zip(runs, costs, strict=True):
+        frames = (run.job.frames or 0) * len(run.orders)
+        rows.append(
+            (
+                run.contender.label,
+                str(run.job.plan.num_levels),
+                f"{cost.forwards:.3g}",
+                "-" if cost.operations is None else f"{cost.operations / 1e9:.3g}",
+                str(len(run.orders)),
+                "unknown" if cost.operations is None or rate is None else duration(cost.operations * frames / rate),
+            )
+        )
+    return Table(columns=("sampler", "steps", "forwards/frame", "GFLOP/frame", "videos", "time"), rows=rows)
+
+
+def _told(prompts: PromptTimeline) -> str:
+    """Return prompts as a title says them."""
+    spans = zip(prompts.starts, prompts.texts, strict=True)
+    return "; ".join(f"from frame {start}: {text}" if start else text for start, text in spans)
+
+
+def _prepare(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write to {folder}: it is a file; give -o a folder")
+    page, results = folder / PAGE, folder / RESULTS
+    if page.exists() and not results.exists():
+        raise OutputError(f"{page} exists and is of no comparison; choose another -o")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _path(folder: Path, contender: Contender) -> Path:
+    """Return what stands for the videos of a contender; beside the folder where that is not there, as in a dry run."""
+    name = f"{contender.name}.mkv"
+    return folder / name if folder.is_dir() else folder.with_name(f"{folder.name}-{name}")
+
+
+def _made(settings: CompareSettings, runs: Sequence[_Run]) -> int:
+    """Make the videos that are not complete; return the exit status."""
+    manifests = [Manifest(_path(settings.output, run.contender), overwrite=False) for run in runs]
+    hardware = choose_hardware(settings.device, settings.dtype, runs[0].job.spec.released)
+    say(f"device   {hardware.reason}")
+    job = settled(runs[0].job, hardware)
+    with stoppable() as stop:
+        try:
+            model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
+            for run, manifest in zip(runs, manifests, strict=True):
+                say(f"making   {run.contender.label}: {len(run.orders)} videos")
+                make_videos(model, run.orders, 1, manifest, stop)
+        except StoppedError as stopped:
+            there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
+            say(f"{stopped}: {there} of {total} videos are complete; the same command continues")
+            return stopped.status
+    return 0
+
+
+def _measured(
+    settings: CompareSettings, runs: Sequence[_Run], table: Table, kinds: Mapping[str, Any], arguments: Sequence[str]
+) -> Page:
+    """Measure all videos, what was measured before excepted, and write the results."""
+    from longtake.apps.compare.finished import as_json, look_into
+    from longtake.video.durable import replace_durable
+
+    path, videos, rows = settings.output / RESULTS, [], []
+    known = _known(path)
+    for run in runs:
+        say(f"reading  {run.contender.label}")
+        for order in run.orders:
+            story = f"{_told(order.request.prompts)}, seed {order.request.seed}"
+            before = known.get(order.output.path.name)
+            video = look_into(order.output.path, kinds, label=run.contender.label, story=story, before=before)
+            videos.append(video)
+            rows.append(as_json(video, order_content(video.order) if video.order else None))
+            told = facts({"model": settings.model, "frames": str(settings.request.frames)})
+            plan = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+            content = {"command": command_line("compare", arguments), "facts": told, "plan": plan, "videos": rows}
+            replace_durable(path, (json.dumps(content, indent=1) + "\n").encode())
+    return Page(
+        title=f"{len(runs)} samplers, {len(videos)} videos of {settings.request.frames} frames",
+        command=command_line("compare", arguments),
+        videos=videos,
+        kinds=kinds,
+        facts=facts({"model": f"{settings.model} ({runs[0].job.spec.name})", "frames": str(settings.request.frames)}),
+        plan=table,
+    )
+
+
+def _known(path: Path) -> dict[str, Any]:
+    try:
+        return {video["file"]: video for video in json.loads(path.read_bytes())["videos"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

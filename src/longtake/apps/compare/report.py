@@ -1,0 +1,108 @@
+"""The command `longtake report`: finished videos of any origin on one page."""
+
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from longtake import __version__
+from longtake.apps.arguments import Answer, parse_arguments
+from longtake.apps.compare.curves import check_library
+from longtake.apps.shown import say, size
+from longtake.errors import InputError, OutputError
+from longtake.machine import processor
+from longtake.typed import Flag, Setting
+
+METRICS_HELP = "all that are no slower than the video"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(Answer):
+    """Put finished videos on one page, whatever made them: figures, curves over their length, pictures, and the videos
+    in step. What is damaged is read as far as it goes, and the page says so."""
+
+    files: Annotated[tuple[Path, ...], Setting(positional=True, metavar="FILE")] = ()
+    """Video files, or folders of numbered PNG files; a report beside one says what was asked for."""
+    output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("report.html")
+    """The page."""
+    metrics: Annotated[str | None, Setting(metavar="NAME,NAME", unset=METRICS_HELP)] = None
+    """What to measure, of 'longtake evaluate'."""
+    overwrite: Flag = False
+    """Replace a page that is there."""
+
+
+def report_command(arguments: Sequence[str]) -> int:
+    """Write the page; return the exit status."""
+    settings = parse_arguments(ReportSettings, "report", arguments)
+    if not settings.files:
+        raise InputError("which videos is missing; give files, or folders of numbered PNG files")
+    check_library()
+    check_page(settings.output, overwrite=settings.overwrite)
+    # These import av and the metrics.
+    from longtake.apps.compare.finished import as_json, look_into, video_metrics
+    from longtake.apps.compare.page import Page, rendered
+
+    kinds, videos = video_metrics(settings.metrics), []
+    for path, label in zip(settings.files, _labels(settings.files), strict=True):
+        say(f"reading  {path}")
+        videos.append(look_into(path, kinds, label=label, story=""))
+    if not any(video.looks for video in videos):
+        raise InputError(f"{videos[0].path} cannot be shown, nor any other: {videos[0].reasons['video']}")
+    title = videos[0].path.name if len(videos) == 1 else f"{len(videos)} videos"
+    page = Page(title=title, command=command_line("report", arguments), videos=videos, kinds=kinds, facts=facts({}))
+    write_page(settings.output, rendered(page))
+    if settings.json:
+        print(json.dumps([as_json(video, None) for video in videos], indent=2))
+    return 0
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each, which tells it from the others."""
+    counts = Counter(path.name for path in paths)
+    names = [path.name if counts[path.name] == 1 else str(path) for path in paths]
+    again = Counter[str]()
+    for name in names:
+        again[name] += 1
+    if len(again) < len(names):
+        raise InputError(f"{max(names, key=lambda name: again[name])} is there twice; name every video once")
+    return names
+
+
+def check_page(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError where a page cannot be written."""
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write a page in one step, and say so."""
+    from longtake.video.durable import replace_durable
+
+    data = html.encode("utf-8", "replace")
+    replace_durable(path, data)
+    say(f"done     {path}: {size(len(data))}, one file that needs no other")
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """Return a command as it was given."""
+    return shlex.join(["longtake", name, *arguments])
+
+
+def facts(more: Mapping[str, str]) -> dict[str, str]:
+    """Return what a page says of the program and the machine."""
+    import torch
+
+    return {
+        **more,
+        "longtake": __version__,
+        "python, torch": f"{sys.version.split()[0]}, {torch.__version__}",
+        "machine": processor(),
+    }

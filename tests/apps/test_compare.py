@@ -1,0 +1,267 @@
+"""`longtake compare` and `longtake report`: videos on one page."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="it comes with the extra report")
+
+from longtake.apps.compare.contenders import Contender, budget, equalised, read_contenders
+from longtake.apps.compare.curves import drawn
+from longtake.apps.compare.finished import look_into, numbers
+from longtake.errors import InputError
+from longtake.models.toy_spec import TOY
+from longtake.request import Request
+from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.fifo.plan import Fifo
+from longtake.video.encoding import Encoding
+from longtake.video.formats.mkv import open_mkv
+
+PROMPTS = 'a <b>car</b> | a "boat" & <script>alert(1)</script>\n\nan island\n'
+TOYS = ("compare", "--model", "toy", "--samplers", "fifo, chunked:steps=4", "--prompts", "p.txt", "--frames", "16")
+REQUEST = Request(prompts="a", frames=128)
+
+
+@pytest.fixture
+def here(longtake: Callable) -> Path:
+    Path("p.txt").write_text(PROMPTS)
+    return Path("made")
+
+
+def written(path: Path, frames: np.ndarray, scale: int = 1) -> Path:
+    """Write a lossless file."""
+    height, width = frames.shape[1:3]
+    writer = open_mkv(
+        path, Encoding(rate=Fraction(8), height=height, width=width, scale=scale, crf=18, segment=8, comment="")
+    )
+    mark = writer.start()
+    for start in range(0, len(frames), 8):
+        mark = writer.append(mark, start, frames[start : start + 8])
+    writer.close_at(len(frames))
+    writer.close()
+    return path
+
+
+def grey(*levels: int, side: int = 32) -> np.ndarray:
+    return np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), side, side, 3)).copy()
+
+
+def test_every_sampler_makes_every_prompt_with_every_seed_and_the_page_needs_no_other_file(
+    longtake: Callable, here: Path
+):
+    Path("p.txt").write_text(PROMPTS.split("\n")[0])
+    ran = longtake(*TOYS, "--seeds", "2", "--seed", "5", "-o", "made")
+    assert ran.status == 0, ran.err
+    results = json.loads((here / "results.json").read_text())
+    labels = [(video["label"], video["seed"], video["frames"]) for video in results["videos"]]
+    assert labels == [(label, seed, 16) for label in ("fifo", "chunked:steps=4") for seed in (5, 6)]
+    assert results["videos"][0]["figures"]["switches"]["switches"] == 1
+    same = ("--model", "toy", "--sampler", "chunked", "--steps", "4", "--frames", "16", "--seed", "6")
+    alone = longtake("generate", "--prompts", "p.txt", *same, "-o", "alone.mkv")
+    assert alone.status == 0 and Path("alone.mkv").read_bytes() == (here / "chunked-steps-4-000001.mkv").read_bytes()
+    page = (here / "report.html").read_text()
+    assert "a &lt;b&gt;car&lt;/b&gt;" in page and "<b>car" not in page and "alert(1)</script>" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page) and page.count("<video ") == 4
+    assert "var(--c1)" in page and "no frames of 16 pixels or more" in page
+
+
+@pytest.mark.slow
+def test_what_is_lost_is_made_again_and_what_was_measured_is_not(
+    longtake: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert longtake(*TOYS, "-o", "made").status == 0
+    page = (here / "report.html").read_bytes()
+    for path in (here / "report.html", *here.glob("fifo-000001.*"), here / "fifo.jsonl"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    read = []
+    monkeypatch.setattr(
+        "longtake.metrics.similarity.similarity", lambda *_: read.append(1) or pytest.fail("it was measured before")
+    )
+    assert longtake(*TOYS, "-o", "made").status == 0
+    assert (here / "report.html").read_bytes() == page
+
+
+def test_one_budget_holds_for_all_within_five_percent():
+    made = equalised(
+        read_contenders("fifo:partitions=4, chunked, autoregressive, nuwa-xl, video-infinity"), REQUEST, TOY
+    )
+    costs = [budget(one, REQUEST, TOY).cost for one in made]
+    assert max(costs) / costs[0] < 1.05 and min(costs) / costs[0] > 0.95
+    assert made[0].steps is None and made[1].steps not in (None, 30)
+    with pytest.raises(InputError, match="cannot have the budget of the others"):
+        equalised(read_contenders("fifo, fifo:partitions=2"), REQUEST, TOY)
+
+
+def test_samplers_are_read_with_their_settings():
+    assert read_contenders("fifo:partitions=2:lookahead=false, chunked:steps=7:overlap=3") == [
+        Contender(label="fifo:partitions=2:lookahead=false", sampler=Fifo(partitions=2, lookahead=False), steps=None),
+        Contender(label="chunked:steps=7:overlap=3", sampler=Chunked(overlap=3), steps=7),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("samplers", "reason"),
+    [
+        ("fifu", "did you mean 'fifo'"),
+        ("fifo:partition=2", "did you mean 'partitions'"),
+        ("fifo:partitions", "is no setting"),
+        ("fifo:partitions=many", "takes a whole number"),
+        ("chunked:steps=few", "no whole number"),
+        ("fifo,fifo", "there twice"),
+        (" ,", "no sampler to compare"),
+    ],
+)
+def test_samplers_that_cannot_be_are_refused_in_one_line(samplers: str, reason: str):
+    with pytest.raises(InputError, match=reason):
+        read_contenders(samplers)
+
+
+def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path):
+    Path("taken").touch()
+    for arguments, reason in (
+        (TOYS[:-1] + ("endless",), "endless videos cannot be compared"),
+        (TOYS[:-4] + TOYS[-2:], "there are no prompts"),
+        ((*TOYS, "--seeds", "0"), "--seeds 0"),
+        ((*TOYS, "--metrics", "drifd"), "did you mean 'drift'"),
+        ((*TOYS, "-o", "taken"), "it is a file"),
+        ((*TOYS[:3], "--samplers", "fifo,nuwa-xl:depth=99", *TOYS[5:]), "depth"),
+        (("report",), "which videos is missing"),
+        (("report", "none.mkv"), "there is no none.mkv"),
+        (("report", "p.txt"), "cannot be shown"),
+        (("report", "p.txt", "p.txt"), "there twice"),
+    ):
+        ran = longtake(*arguments)
+        assert ran.status == 2 and reason in ran.err and "Traceback" not in ran.err, ran.err
+    assert not Path("made").exists() and not list(Path("compared").glob("*.mkv"))
+
+
+def test_a_plan_alone_touches_nothing(longtake: Callable, here: Path):
+    ran = longtake(*TOYS, "--equal-budget", "--dry-run", "-o", "made")
+    # A sampler with steps of its own keeps them.
+    assert ran.status == 2 and "cannot have the budget of the others" in ran.err
+    ran = longtake(*TOYS[:3], "--samplers", "fifo,chunked", *TOYS[5:], "--equal-budget", "--dry-run", "-o", "made")
+    assert ran.status == 0 and "chunked" in ran.out and not list(Path().glob("made*"))
+
+
+def variable_rate(path: Path, frames: np.ndarray, milliseconds: list[int]) -> Path:
+    """Write an MP4 whose frames begin at these times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000, options={"crf": "0"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for frame, moment in zip(frames, milliseconds, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = moment, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def levels(copy: bytes) -> list[int]:
+    with av.open(BytesIO(copy)) as container:
+        return [round(float(frame.to_ndarray(format="rgb24").mean())) for frame in container.decode(video=0)]
+
+
+def test_a_copy_of_a_variable_rate_shows_every_frame_at_its_moment(tmp_path: Path):
+    path = variable_rate(tmp_path / "a.mp4", grey(20, 80, 140, 200, 250), [0, 1000, 1250, 2000, 3000])
+    video = look_into(path, {}, label="a", story="")
+    assert video.looks is not None and video.looks.copy is not None and "250 to 1000 ms" in video.reasons["rate"]
+    # Four frames over three seconds: a rate of 4/3.
+    assert levels(video.looks.copy) == pytest.approx([20, 80, 140, 200, 250], abs=3)
+
+
+def test_a_copy_of_a_constant_rate_has_the_frames_of_the_video(tmp_path: Path):
+    video = look_into(written(tmp_path / "a.mkv", grey(*range(0, 240, 3))), {}, label="a", story="")
+    assert video.looks is not None and video.looks.copy is not None and not video.reasons
+    assert levels(video.looks.copy) == pytest.approx(list(range(0, 240, 3)), abs=2)
+    assert video.looks.places[0] == 0 and len(video.looks.pictures) == 12 and video.looks.seconds == 10
+
+
+def test_videos_of_any_origin_are_on_one_page(longtake: Callable):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3)).astype(np.uint8)
+    whole = written(Path("<i>whole.mkv"), noise).read_bytes()
+    Path("cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    variable_rate(Path("rate.mp4"), grey(20, 80, 140), [0, 1000, 1100])
+    written(Path("one.mkv"), grey(99))
+    Path("broken.mp4").write_bytes(b"no video at all")
+    Path("cut.json").write_text('{"of": "another program"}')
+    files = ("<i>whole.mkv", "cut.mkv", "rate.mp4", "one.mkv", "broken.mp4")
+    ran = longtake("report", *files, "-o", "page.html", "--json")
+    assert ran.status == 0, ran.err
+    found = {video["file"]: video for video in json.loads(ran.out)}
+    assert [found[name]["frames"] for name in files] == [64, found["cut.mkv"]["frames"], 3, 1, 0]
+    assert 16 <= found["cut.mkv"]["frames"] < 64 and "no report of a run" in found["cut.mkv"]["reasons"]["video"]
+    assert (
+        "cannot read" in found["broken.mp4"]["reasons"]["video"] and "ms each" in found["rate.mp4"]["reasons"]["rate"]
+    )
+    assert found["<i>whole.mkv"]["figures"]["drift"]["longest_freeze"] == 0
+    page = Path("page.html").read_text()
+    assert "&lt;i&gt;whole.mkv" in page and "<i>" not in page and page.count("<video ") == 4
+    refused = longtake("report", *files, "-o", "page.html")
+    assert refused.status == 2 and "page.html exists" in refused.err
+
+
+def test_numbers_are_those_that_a_table_can_show():
+    figures = {
+        "num_frames": 3,
+        "step_ratio": 1.5,
+        "lags": {1: 0.5, 4: None},
+        "flags": ["x"],
+        "curves": {"a": [1.0]},
+        "b": None,
+    }
+    assert numbers(figures, {"lags": "similar after {}"}) == {"step ratio": 1.5, "similar after 1": 0.5}
+
+
+def test_a_chart_has_the_colours_of_the_page_and_no_more_than_was_measured():
+    curves = {"one": [[(10, [0.0, 1.0])]], "two": [[(20, [1.0, 2.0, 3.0]), (10, [2.0])], [(20, [4.0])]], "three": []}
+    svg = drawn("a <title>", curves)
+    assert svg.startswith("<svg") and "a &lt;title&gt;" in svg
+    assert "var(--c0)" in svg and "var(--c1)" in svg and "var(--c2)" not in svg and "currentColor" in svg
+    assert svg == drawn("a <title>", curves)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_to_the_same_files(longtake: Callable, here: Path):
+    assert longtake(*TOYS, "-o", "made").status == 0
+    videos = {path.name: path.read_bytes() for path in here.glob("*.mkv")}
+    command: Any = [sys.executable, "-m", "longtake", *TOYS, "-o", "other"]
+    other = Path("other")
+    for many in (1, 3):
+        process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(other.glob("*.mkv"))) < many:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, env=os.environ, check=False, capture_output=True).returncode == 0
+    assert {path.name: path.read_bytes() for path in other.glob("*.mkv")} == videos
+
+
+@pytest.mark.slow
+def test_ten_minutes_take_little_memory_and_are_shown_without_playing(longtake: Callable):
+    noise = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3)).astype(np.uint8)
+    written(Path("long.mkv"), np.tile(noise, (300, 1, 1, 1)))
+    ran = longtake("report", "long.mkv", "--metrics", "drift,similarity", "--json")
+    assert ran.status == 0, ran.err
+    (video,) = json.loads(ran.out)
+    assert video["frames"] == 4800 and video["figures"]["drift"]["loop_period"] == 16
+    assert "too long or too large to play" in Path("report.html").read_text()
+
+
+def test_a_model_that_lacks_something_is_said_before_anything_is_made(longtake: Callable, here: Path):
+    ran = longtake("compare", "--model", "pvdm-sprites", "--samplers", "fifo", "--prompts", "p.txt", "--frames", "32")
+    assert ran.status == 2 and "PerFrameNoise" in ran.err
