@@ -9,6 +9,8 @@ from PIL import Image
 
 from longtake.errors import InputError
 from longtake.video import read
+from longtake.video.encoding import Encoding
+from longtake.video.formats.mp4 import Mp4
 from longtake.video.read import count_frames, open_video, read_frames, read_last
 
 
@@ -133,3 +135,13 @@ def test_the_end_of_a_video_is_decoded_once_and_again_when_the_file_changes(
     assert len(opened) == times and len(read_last(film, 3, (32, 32))) == 3
     write_film(film, "ffv1", 20)
     assert read_last(film, 2, (32, 32)).mean() > first.mean() + 40
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_an_enlarged_video_is_read_in_the_colours_that_were_written(tmp_path: Path, scale: int):
+    frames = np.random.default_rng(0).integers(30, 220, (4, 8, 8, 3)).astype(np.uint8)
+    film = Mp4(Encoding(rate=Fraction(8), height=8, width=8, scale=scale, crf=0, segment=4, comment=""))
+    (tmp_path / "a.mp4").write_bytes(film.header(4) + film.segment(0, frames))
+    (back,) = read_frames(tmp_path / "a.mp4", scale=scale)
+    # A colour from the square beside would be 80 grey levels off on average.
+    assert abs(back.astype(int) - frames).max() <= 4

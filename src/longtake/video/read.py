@@ -237,8 +237,19 @@ def rgb(frame: VideoFrame, *, blend: bool = True) -> NDArray[np.uint8]:
     `blend`: whether colours that are stored at half the size run into their neighbours.
     """
     how = _ROUNDED | (Interpolation.BILINEAR if blend else Interpolation.POINT)
-    pixels = np.asarray(frame.to_ndarray(format="rgb24", interpolation=how, threads=1), np.uint8)
+    shown = frame if blend else _unsited(frame)
+    pixels = np.asarray(shown.to_ndarray(format="rgb24", interpolation=how, threads=1), np.uint8)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def _unsited(frame: VideoFrame) -> VideoFrame:
+    """Return a frame that does not say where in their squares colours were taken: of H.264 that is the left edge, to
+    which FFmpeg's nearest colour of every second pixel is that of the square to the right."""
+    if frame.format.name != "yuv420p":
+        return frame
+    plain = VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
+    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
+    return plain
 
 
 def decoded(source: Path | BytesIO, stamp: int | None = None) -> Iterator[VideoFrame]:
