@@ -51,6 +51,9 @@ COMMANDS: dict[str, Command] = {
     "data sprites": Command(
         "longtake.apps.catalog:sprites_command", "look at the worlds that the embedded model knows"
     ),
+    "data shards": Command(
+        "longtake.apps.shards:shards_command", "write finished videos as captioned clips, to train on"
+    ),
     "train embedded": Command("longtake.apps.train.embedded:embedded_command", "train the models of the package again"),
     "train pvdm-autoencoder": Command("longtake.apps.train.pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
     "train pvdm": Command("longtake.apps.train.pvdm:diffusion_command", "train PVDM on videos: stage 2"),
