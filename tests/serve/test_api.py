@@ -237,6 +237,8 @@ def test_a_plan_says_what_a_request_would_take(server: Server) -> None:
     plan = server.client.post("/v1/plan", json=TOY).json()
     assert plan["forwards"] == 10 and plan["frames"] == 40 and plan["disk_bytes"] > 0
     assert plan["peak_memory_bytes"] > 0
+    read = server.client.post("/v1/plan", json={"model": "toy", "num_frames": 40, "prompts": "one | two"}).json()
+    assert read["prompts"] == [{"start": 0, "text": "one"}, {"start": 20, "text": "two"}]
     refusal = server.client.post("/v1/plan", json=TOY | {"sampler.overlap": 8})
     assert refusal.status_code == 400 and "overlap" in refusal.json()["error"]["message"]
     assert list(server.queue.folder.glob("video_*")) == []

@@ -81,9 +81,10 @@ class Service:
             raise
 
     def plan(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what a video would take. Raises as `create`."""
-        path = self.queue.folder / f"video_{secrets.token_hex(12)}.mp4"
-        return self._planner(order_of(self._asked(content, None), path, self.queue.uploads, self.queue.computing))
+        """Return what a video would take, and its prompts as they were read. Raises as `create`."""
+        path, asked = self.queue.folder / f"video_{secrets.token_hex(12)}.mp4", self._asked(content, None)
+        taken = self._planner(order_of(asked, path, self.queue.uploads, self.queue.computing))
+        return {**taken, "prompts": schema.spelled(asked.prompts)}
 
     def extend(self, content: Mapping[str, Any]) -> Job:
         """Let a video go on. Raises as `Queue.add`."""
@@ -162,13 +163,11 @@ def create_app(queue: Queue, access: Access, planner: Planner) -> Guard:
     async def realtime(socket: WebSocket) -> None:
         await session(socket, service)
 
-    if PAGE.is_dir():
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
 
-        @app.get("/", include_in_schema=False)
-        def page() -> FileResponse:
-            return FileResponse(PAGE / "index.html")
-
-        app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/page", StaticFiles(directory=PAGE))
     return Guard(app, access)
 
 
@@ -377,7 +376,8 @@ def _about(app: FastAPI, service: Service, meter: Meter) -> None:
 
     @app.post("/v1/plan", responses=_UNREAD, openapi_extra=_takes(schema.Create))
     async def plan(request: Request) -> dict[str, Any]:
-        """Say what a video would take: calls of the network, memory, disk, and time where it is known."""
+        """Say what a video would take: calls of the network, memory, disk, and time where it is known; and how its
+        prompts were read."""
         content, _ = await read_content(request)
         return dict(await run_in_threadpool(service.plan, content))
 

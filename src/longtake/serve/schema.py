@@ -352,7 +352,7 @@ def shown(job: Job, frames_ready: int) -> Video:
         size=f"{job.width}x{job.height}",
         seconds=f"{round(job.frames_total / job.fps, 3):.10g}",
         prompt=" | ".join(job.prompts.texts),
-        prompts=[Prompt.model_validate(one) for one in _told(job.prompts)],
+        prompts=[Prompt.model_validate(one) for one in spelled(job.prompts)],
         remixed_from_video_id=job.parent if isinstance(job.asked, RedoJob) else None,
         extended_from_video_id=job.parent if isinstance(job.asked, ExtendJob) else None,
         from_frame=job.from_frame,
@@ -373,7 +373,8 @@ def shown(job: Job, frames_ready: int) -> Video:
     )
 
 
-def _told(prompts: PromptTimeline) -> list[dict[str, Any]]:
+def spelled(prompts: PromptTimeline) -> list[dict[str, Any]]:
+    """Return prompts as a video tells them: [{start, text}], in frames."""
     return [{"start": start, "text": text} for start, text in zip(prompts.starts, prompts.texts, strict=True)]
 
 
@@ -383,7 +384,7 @@ def _whole(seconds: float | None) -> int | None:
 
 def _request(asked: Asked) -> dict[str, Any]:
     """Return what was asked for in the fields of a request, without those that have their default."""
-    told = None if asked.prompts is None else _told(asked.prompts)
+    told = None if asked.prompts is None else spelled(asked.prompts)
     if isinstance(asked, ExtendJob):
         content: dict[str, Any] = {"video": {"id": asked.parent}, "num_frames": asked.frames}
     elif isinstance(asked, RedoJob):
