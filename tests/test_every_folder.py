@@ -30,27 +30,28 @@ from .models.tiny import OTHERS, TINY
 
 FRAMES = int(os.environ.get("FRAMES", "200"))
 SECONDS = 1800.0
-ALWAYS = {"fifo", "chunked", "video-infinity"}
+EVERYWHERE = {"chunked", "context-windows"}
+ALWAYS = EVERYWHERE | {"fifo", "video-infinity", "freenoise"}
 PROMISED = {
     # The tiny one was trained with finished frames among noisy ones, says its longtake.json, as `sprites` was.
     "TextToVideoSDPipeline": set(SAMPLERS),
     "LattePipeline": ALWAYS,
     "UNetMotionModel": ALWAYS,
     "UNet2DConditionModel": ALWAYS,
-    "AnimateDiffSparseControlNetPipeline": {"chunked", "autoregressive", "nuwa-xl"},
+    "AnimateDiffSparseControlNetPipeline": EVERYWHERE | {"autoregressive", "nuwa-xl"},
     "LTXVideoTransformer3DModel": ALWAYS | {"autoregressive"},
     "ltx later": ALWAYS | {"autoregressive"},
     "LTX2VideoTransformer3DModel": ALWAYS | {"autoregressive"},
     "ltx 2.3": ALWAYS | {"autoregressive"},
     "SkyReelsV2Transformer3DModel": ALWAYS | {"autoregressive"},
-    "UNetSpatioTemporalConditionModel": {"chunked", "autoregressive"},
+    "UNetSpatioTemporalConditionModel": EVERYWHERE | {"autoregressive"},
     "WanTransformer3DModel": ALWAYS,
     "wan a14b": ALWAYS,
     "wan 5b": ALWAYS | {"autoregressive"},
-    "WanVACETransformer3DModel": {"chunked", "autoregressive", "nuwa-xl"},
-    "wan i2v": {"fifo", "chunked", "autoregressive"},
-    "wan flf2v": {"fifo", "chunked", "nuwa-xl"},
-    "wan i2v-a14b": {"fifo", "chunked", "autoregressive", "nuwa-xl"},
+    "WanVACETransformer3DModel": EVERYWHERE | {"autoregressive", "nuwa-xl"},
+    "wan i2v": EVERYWHERE | {"fifo", "autoregressive"},
+    "wan flf2v": EVERYWHERE | {"fifo", "nuwa-xl"},
+    "wan i2v-a14b": EVERYWHERE | {"fifo", "autoregressive", "nuwa-xl"},
 }
 """What README's table says of the tiny folders; of others whatever the plan takes is run."""
 NAMES = [*TINY, *OTHERS, *(pytest.param(folder, id=folder.name) for folder in HUB)]

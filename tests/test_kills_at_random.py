@@ -22,7 +22,9 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.chunked.plan import Chunked
+from longtake.samplers.context_windows.plan import ContextWindows
 from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.freenoise.plan import FreeNoise
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.video.formats import FORMATS
@@ -33,7 +35,9 @@ from .forked import in_child
 SAMPLERS: dict[str, Sampler] = {
     "autoregressive": Autoregressive(),
     "chunked": Chunked(overlap=2, eta=0.5),
+    "context-windows": ContextWindows(context_schedule="looped_uniform", eta=0.5),
     "fifo": Fifo(partitions=3, eta=0.5, decode_batch=7),
+    "freenoise": FreeNoise(eta=0.5),
     "nuwa-xl": NuwaXl(),
     "video-infinity": VideoInfinity(),
 }

@@ -58,6 +58,14 @@ class FrameMixer(ABC):
         """
 
     @abstractmethod
+    def placed(self, layers: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+        """Return what attention gives in a network that adds an absolute position to every frame.
+
+        `layers` adds the positions of `places` and attends, of whichever frames it is given; its attention comes back
+        to this object. Each part and what comes of them are (sequences, frames, width).
+        """
+
+    @abstractmethod
     def places(self) -> Sequence[tuple[int, int]]:
-        """Return, for every frame held here, its place in its clip and the clip's length: for networks that add an
-        absolute position to every frame."""
+        """Return the place in its clip, and the clip's length, of every frame that `layers` of `placed` is given;
+        outside of it, of every frame held here."""

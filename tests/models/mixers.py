@@ -33,4 +33,4 @@ class PlainMixer(FrameMixer):
     def convolve(self, *_: Any) -> Any:
         raise AssertionError("these transformers mix frames by attention only, at relative positions")
 
-    normalise = block = places = convolve
+    normalise = block = placed = places = convolve

@@ -20,10 +20,15 @@ from longtake.model import Infill, Known, PerFrameNoise, TemporalHooks, ToldFps,
 from longtake.models import FAMILIES, MODELS, UNRELEASED, family_of, load_model, model_spec, stock_class
 from longtake.models.hub.find import find
 from longtake.models.hub.parity import NotComparedError, parity, stream_difference
+from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers.freenoise.mixer import WindowMixer
+from longtake.samplers.neighbours import Neighbours
 from longtake.samplers.planning import checked_plan
 from longtake.samplers.run import Prompts
+from longtake.samplers.video_infinity.dual_scope import Scope
+from longtake.samplers.video_infinity.mixer import ClipMixer
 
 from .stock import network_of, stock_x0
 from .tiny import OTHERS, TINY
@@ -171,7 +176,7 @@ class Refusing(FrameMixer):
     def refuse(self, *args, **settings):
         raise RuntimeError("stopped")
 
-    attend = convolve = normalise = block = refuse
+    attend = convolve = normalise = block = placed = refuse
 
     def places(self):
         return [(0, 1)]
@@ -185,6 +190,21 @@ def test_a_mixer_leaves_no_trace_even_after_an_error(model):
     with pytest.raises(RuntimeError, match="stopped"), model.mixing(Refusing()):
         called(model, x, levels, rows)
     assert torch.equal(called(model, x, levels, rows), before)
+
+
+def test_attention_in_one_window_is_attention_to_all_frames(model):
+    """Whatever positions the network has, and wherever it puts them: against a scope that covers the window."""
+    if not isinstance(model, TemporalHooks):
+        pytest.skip("no hooks")
+    x, levels, rows = windows(model, 1), even(model, 1, 6), even(model, 1, 1)
+    frames = range(x.shape[2])
+    scope = Scope(total=len(frames), padding=len(frames), global_frames=(), zeros=False, repeats=False)
+    whole = ClipMixer([frames], ALONE.clip, scope, joint_norms=True, windowed_blocks=False)
+    found = []
+    for mixer in (whole, WindowMixer([frames], [[1.0] * len(frames)], Neighbours([frames], ALONE.clip))):
+        with model.mixing(mixer):
+            found.append(called(model, x, levels, rows))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 
 
 def ends_of(model, x, first, last):

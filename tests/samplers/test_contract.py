@@ -237,7 +237,7 @@ def test_a_model_of_one_prompt_a_window_is_given_one(name):
     try:
         model, _, plan = planned(name, model=OnePrompt)
     except InputError as refusal:
-        assert name == "video-infinity" and "takes one prompt a window; give one prompt" in str(refusal)
+        assert "denoises the whole video as one window" in str(refusal) and "give one prompt" in str(refusal)
         model, _, plan = planned(name, model=OnePrompt, prompts=PromptTimeline.constant("a"))
     frames = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])
     assert len(frames) == 37

@@ -82,12 +82,20 @@ SAMPLERS = {
         loop="longtake.samplers.chunked.loop:run",
         pieces="longtake.samplers.chunked.plan:window_pieces",
     ),
+    "context-windows": SamplerEntry(
+        settings="longtake.samplers.context_windows.plan:ContextWindows",
+        loop="longtake.samplers.context_windows.loop:run",
+    ),
     "fifo": SamplerEntry(
         settings="longtake.samplers.fifo.plan:Fifo",
         loop="longtake.samplers.fifo.loop:run",
         workload="longtake.samplers.fifo.plan:fifo_work",
         pieces="longtake.samplers.fifo.plan:queue_pieces",
         renew="longtake.samplers.fifo.loop:renewed",
+    ),
+    "freenoise": SamplerEntry(
+        settings="longtake.samplers.freenoise.plan:FreeNoise",
+        loop="longtake.samplers.freenoise.loop:run",
     ),
     "nuwa-xl": SamplerEntry(
         settings="longtake.samplers.nuwa_xl.plan:NuwaXl",

@@ -16,6 +16,7 @@ UNCONDITIONAL = PromptTimeline.constant("unconditional")
 """What the report says of a model that reads no text, where no prompt was given."""
 
 DEFAULT_STEPS = 30
+MOST_FRAMES = 1_000_000
 _SHOWN = 80
 _TOLD = 3
 
@@ -45,6 +46,16 @@ def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) ->
     return request.steps or len(spec.sigmas) or (spec.call or {}).get("num_inference_steps") or own
 
 
+def chosen_window(length: int | None, spec: VideoSpec) -> int:
+    """Return the latent frames of a window: those wanted, else the model's own. Raises InputError for more of them."""
+    if length is not None and not 1 <= length <= spec.num_frames:
+        raise InputError(
+            f"context_length is {length}; it must be 1 to {spec.num_frames}, the latent frames that {spec.name} takes "
+            "at once (another --window gives it others)"
+        )
+    return spec.num_frames if length is None else length
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stochastic(Sampler):
     """A sampler whose steps may add noise."""
@@ -58,6 +69,43 @@ class Stochastic(Sampler):
             raise InputError(f"eta is {self.eta}; it must lie between 0 (DDIM: no fresh noise) and 1 (as much as DDPM)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Joint(Stochastic):
+    """A sampler that denoises all frames of a video together."""
+
+    blend: int = 0
+    """Frames over which one prompt turns into the next; 0 switches at once."""
+    decode_batch: int = 8
+    """Latent frames of the finished video that are decoded together."""
+
+    def check_joint(self, request: Request, spec: VideoSpec) -> None:
+        """Raise InputError for what no such sampler takes."""
+        if request.frames is None:
+            raise InputError(f"{self.name} denoises all frames together and cannot run endlessly; give --frames")
+        if request.frames > MOST_FRAMES:
+            raise InputError(
+                f"{self.name} holds all {request.frames} frames at once; ask for {MOST_FRAMES} at most, or use fifo"
+            )
+        self.check_eta()
+        if self.decode_batch < 1:
+            raise InputError(f"decode_batch is {self.decode_batch}; it must be 1 or more")
+        if self.blend < 0:
+            raise InputError(f"blend is {self.blend}; it must be 0 or more")
+        if self.blend:
+            _check_blend(self.blend, request, spec)
+
+
+def _check_blend(blend: int, request: Request, spec: VideoSpec) -> None:
+    if not spec.blends:
+        raise InputError(f"blend needs prompts that have a mean, which those of {spec.name} have not; leave it out")
+    starts = request.prompts.starts
+    if len(starts) == 1:
+        raise InputError("blend has no effect on a single prompt; leave it out, or give --prompts")
+    shortest = min(stop - start for start, stop in zip(starts, starts[1:], strict=False))
+    if blend > shortest:
+        raise InputError(f"a blend of {blend} frames is longer than a prompt of {shortest}; make it shorter")
+
+
 def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tuple[int, int] | None = None) -> Plan:
     """Return the plan of a video, or of these frames of it.
 
@@ -66,10 +114,7 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     """
     missing = [capability.__name__ for capability in sampler.requires if capability not in spec.capabilities]
     if missing and spec.call is not None:
-        raise CapabilityError(
-            f"{sampler.name} needs {' and '.join(missing)}; longtake has no adapter for {spec.name} and runs its whole "
-            "pipeline, which shows no x0 and takes no noise levels: use --sampler chunked"
-        )
+        raise no_adapter(sampler.name, " and ".join(missing), spec)
     if missing:
         raise CapabilityError(
             f"{sampler.name} needs {' and '.join(missing)}, which the model {spec.name} does not offer; "
@@ -97,6 +142,23 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if not isinstance(sampler, TaskSampler):
         raise CapabilityError(f"{sampler.name} cannot make a part of a video alone; make all of it, or use nuwa-xl")
     return sampler.part(plan, range(*part))
+
+
+def check_one_prompt(name: str, request: Request, spec: VideoSpec) -> None:
+    """Raise InputError for several prompts of a model that takes one a window, where the window is the whole video."""
+    if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
+        raise InputError(
+            f"{name} denoises the whole video as one window, and {spec.name} takes one prompt a window; "
+            "give one prompt, or use chunked"
+        )
+
+
+def no_adapter(name: str, needs: str, spec: VideoSpec) -> CapabilityError:
+    """Return the refusal of a sampler by that name, which needs what the call of a whole pipeline does not show."""
+    return CapabilityError(
+        f"{name} needs {needs}; longtake has no adapter for {spec.name} and runs its whole pipeline, which shows no x0 "
+        "and takes no noise levels: use --sampler chunked"
+    )
 
 
 def plan_warnings(plan: Plan) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
+from longtake.samplers.freenoise import loop as freenoise
+from longtake.samplers.freenoise.plan import FreeNoise
 from longtake.samplers.step import Windows, ddim, free
 from longtake.samplers.video_infinity.plan import VideoInfinity
 
@@ -112,6 +114,9 @@ class Plain(FrameMixer):
     def normalise(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
         return torch.cat([norm(clip) for clip in x.split(self.length, 2)], dim=2)
 
+    def placed(self, layers: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+        return layers(*parts)
+
     def places(self) -> Sequence[tuple[int, int]]:
         return self.given
 
@@ -143,6 +148,31 @@ def test_positions_are_those_of_the_network_and_spread_in_longer_clips(model: An
     longer = positions(2 * FRAMES - 1)
     torch.testing.assert_close(longer[:, ::2], positions(FRAMES))
     torch.testing.assert_close(longer[0, 1, :2], torch.tensor([np.sin(0.5), np.cos(0.5)], dtype=torch.float32))
+
+
+@pytest.mark.parametrize(("frames", "weighting"), [(20, "pyramid"), (19, "flat"), (16, "delayed_reverse_sawtooth")])
+def test_freenoise_is_what_diffusers_makes_of_the_same_noise(adapter_folder: Path, frames: int, weighting: Any) -> None:
+    """19 frames are no whole number of strides, where diffusers divides by a wrong sum unless weights are flat."""
+    pipeline: Any = AnimateDiffPipeline.from_pretrained(adapter_folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **TRAILING)
+    pipeline.enable_free_noise(FRAMES, 4, weighting, "shuffle_context")
+    model, noise = load_model(str(adapter_folder), "cpu", torch.float32), seeded_noise(5)
+    sampler = FreeNoise(context_length=FRAMES, context_stride=4, weighting_scheme=weighting)
+    prompts = PromptTimeline.constant(PROMPTS[1])
+    request = Request(prompts=prompts, negative_prompt=PROMPTS[0], frames=frames, steps=STEPS, guidance=GUIDANCE)
+    plan = sampler.plan(request, model.spec)
+    expected = pipeline(
+        PROMPTS[1],
+        negative_prompt=PROMPTS[0],
+        num_frames=frames,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        latents=freenoise.prepare(model, plan, noise, ALONE).draw(),
+        output_type="latent",
+    ).frames
+    *_, last = freenoise.run(model, plan, noise, ALONE, None)
+    torch.testing.assert_close(last.state()["latents"][None], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ class Plain(FrameMixer):
         self.shapes.add((tuple(key.shape), tokens, rotate))
         return lambda query: attention(query, key, value)
 
+    def placed(self, layers: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+        return layers(*parts)
+
     def places(self) -> Sequence[tuple[int, int]]:
         return self.given
 

@@ -15,8 +15,9 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.clips import held_frames, released_global_frames, split_evenly, spread_frames
+from longtake.samplers.joint import blended
 from longtake.samplers.run import Prompts
-from longtake.samplers.video_infinity.loop import blended, prepare
+from longtake.samplers.video_infinity.loop import prepare
 from longtake.samplers.video_infinity.plan import VideoInfinity
 
 from ..decoders import Repeating

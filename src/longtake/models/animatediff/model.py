@@ -69,8 +69,9 @@ class AnimateDiffModel(MotionModel, PerFrameNoise, TemporalHooks):
                 if not isinstance(module, AnimateDiffTransformer3D):
                     continue
                 stack.enter_context(swapped(module, "norm", Mixed(module.norm, mixer.normalise)))
-                for block in module.transformer_blocks:
-                    stack.enter_context(swapped(block, "pos_embed", ClipPositions(mixer, self.spec.num_frames)))
+                for name, block in list(module.transformer_blocks.named_children()):
+                    placed = PlacedBlock(block, ClipPositions(mixer, self.spec.num_frames))
+                    stack.enter_context(swapped(module.transformer_blocks, name, placed))
                     for layer in (block.attn1, block.attn2):
                         stack.enter_context(swapped(layer, "processor", MixedAttention(mixer)))
             yield
@@ -146,3 +147,21 @@ class ClipPositions(nn.Module):
         sines_cosines = get_1d_sincos_pos_embed_from_grid(x.shape[-1], grid).unflatten(1, (2, -1))
         # Sine and cosine of a frequency are neighbours here.
         return x + sines_cosines.transpose(1, 2).flatten(1).to(x)
+
+
+class PlacedBlock(nn.Module):
+    """Stands in for a motion module's block: both its layers of attention together are what has positions."""
+
+    def __init__(self, block: Any, positions: ClipPositions) -> None:
+        super().__init__()
+        self.block, self.positions = block, positions
+
+    def forward(self, hidden_states: Float[Tensor, "cells frames width"], **unused: Any) -> Tensor:
+        """Return the frames of every cell after attention and feed-forward; there is no text to look at."""
+        x = self.positions.mixer.placed(self._attended, hidden_states)
+        return x + self.block.ff(self.block.norm3(x))
+
+    def _attended(self, x: Float[Tensor, "cells frames width"]) -> Float[Tensor, "cells frames width"]:
+        for norm, layer in ((self.block.norm1, self.block.attn1), (self.block.norm2, self.block.attn2)):
+            x = x + layer(self.positions(norm(x)))
+        return x

@@ -47,6 +47,7 @@ OFFERS = (
         models="any other pipeline of diffusers that makes videos of a text (CogVideoX, HunyuanVideo, Mochi)",
         page="models/any-pipeline.md",
         capabilities=frozenset({WholeClips}),
+        without=("context-windows",),
         prompts="window",
         sound="not kept",
         trained="a clip, by the call of its pipeline",

@@ -6,7 +6,7 @@ forward repeats one timestep and one text over the frames. Checked against it.
 Shapes: B windows, F frames, P patches of a frame, D width, T tokens of text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,8 +122,11 @@ def predict(
     num_windows, _, num_frames, height, width = x.shape
     frames = network.pos_embed(x.transpose(1, 2).flatten(0, 1))
     modulation, embedded = network.adaln_single(timestep.flatten(), hidden_dtype=frames.dtype)
-    places = mixer.places() if mixer else [(i, num_frames) for i in range(num_frames)]
-    positions = frame_positions(places, network.config.video_length, frames.shape[-1]).to(frames)
+
+    def positions() -> Positions:
+        places = mixer.places() if mixer else [(i, num_frames) for i in range(num_frames)]
+        return frame_positions(places, network.config.video_length, frames.shape[-1]).to(frames)
+
     # exp(log w) = w: a token of weight 0 is not there, one of weight 1/2 counts half.
     bias = weight[:, None].log().clamp(min=torch.finfo(weight.dtype).min)
     for i, (spatial, temporal) in enumerate(
@@ -132,8 +135,8 @@ def predict(
         frames = spatial(frames, None, text, bias, modulation)
         sequences_BFPD = frames.unflatten(0, (num_windows, num_frames))
         if i == 0:
-            sequences_BFPD = sequences_BFPD + positions[:, None]
-        frames = _over_time(temporal, sequences_BFPD, modulation, mixer).flatten(0, 1)
+            sequences_BFPD = sequences_BFPD + positions()[:, None]
+        frames = _over_time(temporal, sequences_BFPD, modulation, positions, mixer).flatten(0, 1)
     shift, scale = (network.scale_shift_table + embedded[:, None]).chunk(2, dim=1)
     patches = network.proj_out(network.norm_out(frames) * (1 + scale) + shift)
     side = network.config.patch_size
@@ -152,6 +155,7 @@ def _over_time(
     block: Any,
     frames_BFPD: Float[Tensor, "windows frames patches width"],
     modulation: Float[Tensor, "windows_x_frames six_widths"],
+    positions: Callable[[], Positions],
     mixer: FrameMixer | None,
 ) -> Float[Tensor, "windows frames patches width"]:
     """Run a BasicTransformerBlock over the frames of each patch, modulated frame by frame (adaLN-single)."""
@@ -161,14 +165,25 @@ def _over_time(
     shift, scale, gate, ff_shift, ff_scale, ff_gate = (
         given.expand(-1, num_patches, -1, -1, -1).flatten(0, 1).unbind(dim=2)
     )
-    layer = block.attn1
-    hidden = block.norm1(x) * (1 + scale) + shift
-    key, value = (project(hidden).unflatten(-1, (layer.heads, -1)) for project in (layer.to_k, layer.to_v))
     if mixer is None:
-        mixed = attention(layer.to_q(hidden).unflatten(-1, (layer.heads, -1)), key, value)
+        mixed = _attended(block, x, shift, scale, None)
     else:
-        attend = mixer.attend(key, value)
-        mixed = attend(layer.to_q(hidden).unflatten(-1, (layer.heads, -1)))
-    x = x + gate * layer.to_out[0](mixed.flatten(2))
+
+        def layers(x: Tensor, shift: Tensor, scale: Tensor, added: Tensor) -> Tensor:
+            # The position was added long before; where a window has another, the difference is added here.
+            return _attended(block, x + (positions() - added), shift, scale, mixer)
+
+        mixed = mixer.placed(layers, x, shift, scale, positions().expand_as(x))
+    x = x + gate * mixed
     x = x + ff_gate * block.ff(block.norm2(x) * (1 + ff_scale) + ff_shift)
     return x.unflatten(0, (num_windows, num_patches)).transpose(1, 2)
+
+
+def _attended(
+    block: Any, x: Tensor, shift: Tensor, scale: Tensor, mixer: FrameMixer | None
+) -> Float[Tensor, "windows_x_patches frames width"]:
+    """Return what the layer of attention adds."""
+    layer, hidden = block.attn1, block.norm1(x) * (1 + scale) + shift
+    key, value = (project(hidden).unflatten(-1, (layer.heads, -1)) for project in (layer.to_k, layer.to_v))
+    attend = mixer.attend(key, value) if mixer else lambda query: attention(query, key, value)
+    return layer.to_out[0](attend(layer.to_q(hidden).unflatten(-1, (layer.heads, -1))).flatten(2))

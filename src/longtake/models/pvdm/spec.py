@@ -32,6 +32,7 @@ OFFERS = (
         models="PVDM, `pvdm-sprites` (embedded)",
         page="methods/pvdm.md",
         capabilities=frozenset({Continuation}),
+        without=("context-windows",),
         trained="clip after clip, one prompt a clip",
         extrapolated="prompts that change in a clip",
     ),

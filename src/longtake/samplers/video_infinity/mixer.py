@@ -12,7 +12,8 @@ from torch.nn.functional import pad
 
 from longtake.attention import FrameMixer, Rotate
 from longtake.ranks.world import Group
-from longtake.samplers.clips import around, halos, held_frames, missing
+from longtake.samplers.clips import around, held_frames, missing
+from longtake.samplers.neighbours import Neighbours
 from longtake.samplers.video_infinity.dual_scope import SMALLEST_BLOCK, Block, DualScope, Scope
 
 
@@ -29,6 +30,7 @@ class ClipMixer(FrameMixer):
         self.joint_norms, self.windowed_blocks = joint_norms, windowed_blocks
         self.held = held_frames(clips, group.size)
         self.frames = self.held[group.rank]
+        self._near = Neighbours(self.held, group)
         self.all_clips = tuple(clips)
         self.clips = [clip for clip in clips if clip.start in self.frames]
         self.weights = (0.0, 0.0)
@@ -44,7 +46,7 @@ class ClipMixer(FrameMixer):
         """See FrameMixer. Messages leave at once; blocks of queries that need no neighbour are computed meanwhile."""
         parts = [part.unflatten(1, (-1, tokens)) for part in (key, value)]
         far_coming = self.group.fetch(parts, 1, self.held, self._global)
-        near_coming = self._ask(parts, 1, self._padding)
+        near_coming = self._near.ask(parts, 1, self._padding)
 
         def answer(query: Tensor) -> Tensor:
             scaled = self._dual.scaled(query.unflatten(1, (-1, tokens)))
@@ -69,22 +71,14 @@ class ClipMixer(FrameMixer):
         return answer
 
     def convolve(self, convolution: nn.Conv3d, x: Tensor) -> Tensor:
-        """See FrameMixer. It runs before the neighbours' frames are there; the frames that need them are done again."""
-        if self._in_windows or self.group.size == 1:
-            return convolution(x)
-        arriving = self._ask([x], 2, 1)
-        y = convolution(x)
-        (extended,), first = arriving()
-        if first < self.frames.start:
-            y[:, :, 0] = convolution(extended[:, :, :3])[:, :, 1]
-        if first + extended.shape[2] > self.frames.stop:
-            y[:, :, -1] = convolution(extended[:, :, -3:])[:, :, -2]
-        return y
+        """See FrameMixer."""
+        return convolution(x) if self._in_windows else self._near.convolve(convolution, x)
 
     def normalise(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
         """See FrameMixer. Inside a windowed block, x holds the clips' windows one after the other."""
         if self.joint_norms:
-            return self._jointly_normalised(norm, x)
+            num_windows = len(self.clips) if self._in_windows else 1
+            return self._near.normalise_windows(norm, x, num_windows, self._row_counts(x.shape[2]))
         if self._in_windows or len(self.clips) == 1:
             return norm(x)
         return torch.cat([norm(part) for part in x.split([len(clip) for clip in self.clips], dim=2)], dim=2)
@@ -93,7 +87,7 @@ class ClipMixer(FrameMixer):
         """See FrameMixer."""
         if not self.windowed_blocks:
             return block(x)
-        (extended,), first = self._ask([x], 2, reach)()
+        (extended,), first = self._near.ask([x], 2, reach)()
         windows = torch.cat([self._window(extended, clip, reach, first) for clip in self.clips])
         self._in_windows = True
         try:
@@ -103,44 +97,19 @@ class ClipMixer(FrameMixer):
         inside = done.narrow(2, reach, done.shape[2] - 2 * reach)
         return torch.cat(inside.chunk(len(self.clips)), dim=2)
 
+    def placed(self, layers: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+        """See FrameMixer. A frame has one place, that in its clip."""
+        return layers(*parts)
+
     def places(self) -> Sequence[tuple[int, int]]:
         """See FrameMixer."""
         return [(place, len(clip)) for clip in self.clips for place in range(len(clip))]
-
-    def _ask(self, parts: Sequence[Tensor], axis: int, reach: int) -> Callable[[], tuple[list[Tensor], int]]:
-        """Ask for the frames within reach; the function returned gives all frames from there on, and the first's
-        number."""
-        coming = self.group.fetch(parts, axis, self.held, halos(self.held, reach, self.total))
-        first = around(self.frames, reach, self.total).start
-
-        def extended() -> tuple[list[Tensor], int]:
-            left, joined = self.frames.start - first, []
-            for part, edges in zip(parts, coming(), strict=True):
-                before, after = edges.split([left, edges.shape[axis] - left], dim=axis)
-                joined.append(torch.cat([before, part, after], dim=axis) if edges.shape[axis] else part)
-            return joined, first
-
-        return extended
 
     def _window(self, x: Tensor, clip: range, reach: int, first: int) -> Tensor:
         """Return a clip's frames with `reach` more on each side, zeros beyond the ends of the video."""
         inside = around(clip, reach, self.total)
         before, after = inside.start - clip.start + reach, clip.stop + reach - inside.stop
         return pad(x[:, :, inside.start - first : inside.stop - first], (0, 0, 0, 0, before, after))
-
-    def _jointly_normalised(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
-        num_windows = len(self.clips) if self._in_windows else 1
-        # (frames of every window, batch, channels, height, width)
-        rows = x.unflatten(0, (num_windows, -1)).permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
-        grouped = rows.unflatten(2, (norm.num_groups, -1)).flatten(3).float()
-        variance, mean = torch.var_mean(grouped, dim=3, correction=0)
-        mean, variance = self.group.moments(mean, variance, self._row_counts(x.shape[2]))
-        width = x.shape[1] // norm.num_groups
-        deviation = (variance + norm.eps).rsqrt().repeat_interleave(width, 1)
-        scale = norm.weight * deviation
-        shift = norm.bias - mean.repeat_interleave(width, 1) * scale
-        scale, shift = (each.repeat(num_windows, 1)[..., None, None, None].to(x.dtype) for each in (scale, shift))
-        return torch.addcmul(shift, x, scale)
 
     def _row_counts(self, num_frames: int) -> list[int]:
         """Return how many frames every process normalises; windows are of one length."""

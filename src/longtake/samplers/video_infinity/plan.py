@@ -14,7 +14,7 @@ from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import halos, held_frames, released_global_frames, split_evenly, spread_frames
-from longtake.samplers.planning import Stochastic, chosen_steps
+from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Sent, Workload, fetched, gathered
 
 Phase = tuple[int, float, float]
@@ -22,7 +22,6 @@ REACH = 4
 """Frames to each side that a block of four convolutions sees."""
 MOMENTS_BYTES = 2 * 4
 """Mean and variance of one frame in one group of a norm."""
-MOST_FRAMES = 1_000_000
 LARGEST_LOGIT = 1000
 
 
@@ -59,7 +58,7 @@ class VideoInfinityPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoInfinity(Stochastic):
+class VideoInfinity(Joint):
     """Video-Infinity: the whole video at once, shared out over any number of processes (arXiv 2406.16260)."""
 
     name: ClassVar[str] = "video-infinity"
@@ -79,10 +78,6 @@ class VideoInfinity(Stochastic):
     """Below this timestep, add these to the logits of neighbours and of global frames."""
     global_phase: Phase | None = (800, 0.0, 10.0)
     """From this timestep on (1000 is pure noise), add these to the logits of neighbours and of global frames."""
-    blend: int = 0
-    """Frames over which one prompt turns into the next; 0 switches at once."""
-    decode_batch: int = 8
-    """Latent frames of the finished video that are decoded together."""
     compat: bool = False
     """What the authors' code computes, with its quirks: norms per clip, zeros beyond the ends, a prompt per clip, noise
     that depends on the clips."""
@@ -90,11 +85,7 @@ class VideoInfinity(Stochastic):
     def plan(self, request: Request, spec: VideoSpec) -> VideoInfinityPlan:
         """Cut the video into clips and count the work. Raises InputError for settings that do not fit together."""
         self._check(request, spec)
-        if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
-            raise InputError(
-                f"video-infinity denoises the whole video as one window, and {spec.name} takes one prompt a window; "
-                "give one prompt, or use chunked"
-            )
+        check_one_prompt(self.name, request, spec)
         assert request.frames is not None
         total = spec.timing.latent_frames(request.frames)
         clips = split_evenly(total, self._num_clips(total, spec))
@@ -139,40 +130,20 @@ class VideoInfinity(Stochastic):
         return clips
 
     def _check(self, request: Request, spec: VideoSpec) -> None:
-        if request.frames is None:
-            raise InputError("video-infinity denoises all frames together and cannot run endlessly; give --frames")
-        if request.frames > MOST_FRAMES:
-            raise InputError(
-                f"video-infinity holds all {request.frames} frames at once; ask for {MOST_FRAMES} at most, or use fifo"
-            )
-        for field in ("clips", "decode_batch"):
-            if (value := getattr(self, field)) is not None and value < 1:
-                raise InputError(f"{field} is {value}; it must be 1 or more")
-        for field in ("padding", "top_k", "blend"):
+        self.check_joint(request, spec)
+        if self.compat and self.blend:
+            raise InputError("blend has no effect with compat, which switches prompts between clips; leave one out")
+        if self.clips is not None and self.clips < 1:
+            raise InputError(f"clips is {self.clips}; it must be 1 or more")
+        for field in ("padding", "top_k"):
             if getattr(self, field) < 0:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 0 or more")
-        self.check_eta()
         if not 0 < self.attn_scale <= LARGEST_LOGIT:
             raise InputError(f"attn_scale is {self.attn_scale}; it must be above 0, and {LARGEST_LOGIT} at most")
         for name in ("local_phase", "global_phase"):
             _, *added = getattr(self, name) or (0,)
             if not all(-LARGEST_LOGIT <= logit <= LARGEST_LOGIT for logit in added):
                 raise InputError(f"{name} adds {added} to logits; use {-LARGEST_LOGIT} to {LARGEST_LOGIT}")
-        self._check_blend(request, spec)
-
-    def _check_blend(self, request: Request, spec: VideoSpec) -> None:
-        if not self.blend:
-            return
-        if self.compat:
-            raise InputError("blend has no effect with compat, which switches prompts between clips; leave one out")
-        if not spec.blends:
-            raise InputError(f"blend needs prompts that have a mean, which those of {spec.name} have not; leave it out")
-        starts = request.prompts.starts
-        if len(starts) == 1:
-            raise InputError("blend has no effect on a single prompt; leave it out, or give --prompts")
-        shortest = min(stop - start for start, stop in zip(starts, starts[1:], strict=False))
-        if self.blend > shortest:
-            raise InputError(f"a blend of {self.blend} frames is longer than a prompt of {shortest}; make it shorter")
 
 
 def clip_work(plan: Plan, ranks: int, width: int) -> Workload:

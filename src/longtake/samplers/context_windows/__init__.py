@@ -1,0 +1,1 @@
+"""Context windows: in every step all windows of the video, averaged where they overlap."""
