@@ -23,15 +23,17 @@ from transformers import CLIPImageProcessorPil  # pyright: ignore
 from lab.measure.tiny import tokenizer
 from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import by_formula, estimate
-from longtake.model import VideoSpec
+from longtake.model import PerFrameNoise, VideoSpec
 from longtake.models import FAMILIES, spec_of
 from longtake.models.hub.configs import Configs, Part, Shapes
 from longtake.models.hub.fake import FakeModel
 from longtake.models.hub.family import Family
 from longtake.models.hub.loading import Loading, Offload
+from longtake.models.hub.offload import FIRST
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan
+from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video.formats import FORMATS
 
@@ -109,6 +111,14 @@ LTX_VAE_97 = LTX_VAE | {
     "timestep_conditioning": True,
 }
 EULER = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+SVD = {"_class_name": "UNetSpatioTemporalConditionModel", "num_frames": 25, "sample_size": 96}
+SVD_VAE = {
+    "_class_name": "AutoencoderKLTemporalDecoder",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "layers_per_block": 2,
+}
+KARRAS = {"_class_name": "EulerDiscreteScheduler", "prediction_type": "v_prediction", "use_karras_sigmas": True}
 
 
 def _wan(network: dict[str, Any], vae: dict[str, Any] = WAN_VAE, **others: Any) -> dict[str, dict[str, Any]]:
@@ -139,6 +149,16 @@ RELEASED = {
         parts=_wan(SKYREELS_1B), index={"_class_name": "SkyReelsV2DiffusionForcingPipeline"}
     ),
     "LTX-Video 0.9.0 2B": Released(parts=_ltx(LTX, LTX_VAE), index={"_class_name": "LTXConditionPipeline"}),
+    "Stable Video Diffusion XT": Released(
+        parts={
+            "unet": SVD,
+            "vae": SVD_VAE,
+            "image_encoder": CLIP | {"_class_name": "CLIPVisionModelWithProjection"},
+            "scheduler": KARRAS,
+            "feature_extractor": {},
+        },
+        index={},
+    ),
     "LTX-Video 0.9.7 13B": Released(parts=_ltx(LTX_13B, LTX_VAE_97), index={"_class_name": "LTXConditionPipeline"}),
 }
 
@@ -154,14 +174,16 @@ class Settings:
 def configs_of(name: str, **extras: Any) -> tuple[Configs, Family]:
     """Return the configs of a released model, and the row that runs it; `extras` are what longtake.json says."""
     released = RELEASED[name]
-    family = FAMILIES[released.parts["transformer"]["_class_name"]]
+    network = next(config for part, config in released.parts.items() if part in FIRST)
+    family = FAMILIES[network["_class_name"]]
     parts = {
         part: Part(
             where=f"{name}/{part}",
             config=config,
             shapes=partial(_shapes, json.dumps(config)) if part in family.networks else dict,
         )
-        for part, config in (released.parts | {"tokenizer": {}}).items()
+        for part, config in ({"tokenizer": {}} | released.parts).items()
+        if part in (*family.networks, *family.others)
     }
     return Configs(name=name, where=name, index=released.index, parts=parts, extras=extras), family
 
@@ -186,15 +208,16 @@ def fake(name: str, dtype: torch.dtype) -> FakeModel:
     configs, family = configs_of(name)
     kind = configs.parts["scheduler"].config["_class_name"]
     scheduler = getattr(diffusers, kind).from_config(dict(configs.parts["scheduler"].config))
-    others = {"tokenizer": tokenizer(), "scheduler": scheduler}
-    if "image_processor" in configs.parts:
-        others["image_processor"] = CLIPImageProcessorPil()
+    others = {"scheduler": scheduler} | ({"tokenizer": tokenizer()} if "tokenizer" in configs.parts else {})
+    for part in {"image_processor", "feature_extractor"} & configs.parts.keys():
+        others[part] = CLIPImageProcessorPil()
     return FakeModel(configs, family, spec_of(configs, family), dtype, others)
 
 
 def plan_of(spec: VideoSpec) -> Plan:
-    """Return a plan of ten minutes by FIFO."""
-    return Fifo().plan(Request(prompts=PromptTimeline.constant("a red car"), frames=round(600 * spec.fps)), spec)
+    """Return a plan of ten minutes by FIFO; window after window where the network takes one level a window."""
+    sampler = Fifo() if PerFrameNoise in spec.capabilities else Chunked()
+    return sampler.plan(Request(prompts=PromptTimeline.constant("a red car"), frames=round(600 * spec.fps)), spec)
 
 
 def peak(name: str, num_frames: int, way: str) -> int:
@@ -206,7 +229,7 @@ def peak(name: str, num_frames: int, way: str) -> int:
         model=name,
         loading=Loading(offload=offload, vae_tiling=in_tiles),
         request=plan.request,
-        sampler=Fifo(),
+        sampler=plan.settings,
         device="cuda",
         dtype="bfloat16",
     )
@@ -251,8 +274,9 @@ def _cards(chosen: Settings) -> Iterator[str]:
     yield "| --- | --- | --- |" + " --- |" * len(CARDS)
     for name in chosen.models:
         native = spec_of(*configs_of(name)).num_frames
-        for way, (offload, _) in WAYS.items():
-            if offload == "model" and not configs_of(name)[1].takes_turns:
+        for way, (offload, in_tiles) in WAYS.items():
+            family = configs_of(name)[1]
+            if (offload == "model" and not family.takes_turns) or (in_tiles and not family.tiles):
                 continue
             fits = [longest(name, card, way) for card in CARDS]
             yield (

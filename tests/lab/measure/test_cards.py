@@ -10,6 +10,7 @@ BILLIONS = {
     "Wan2.2 TI2V 5B": 5.0,
     "Wan2.2 T2V A14B": 2 * 14.29,
     "LTX-Video 0.9.0 2B": 1.92,
+    "Stable Video Diffusion XT": 1.52,
 }
 """Weights of the networks that denoise, as released."""
 

@@ -33,6 +33,7 @@ class Unet:
     num_frames: Count = 25
     in_channels: Count = 8
     out_channels: Count = 4
+    block_out_channels: tuple[Count, ...] = (320, 640, 1280, 1280)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,13 @@ def spec(configs: Configs) -> VideoSpec:
         vocabulary=frozenset(),
         parameters=configs.parameters,
         image_encoder=Part(parameters=configs.parts["image_encoder"].parameters),
-        decoder=Part(parameters=configs.parts["vae"].parameters, width=4),
+        # Counted on fake tensors of the released sizes: a window of 25 frames of 576 x 1024 is decoded in 60 GB.
+        network=Part(working=27 * network.block_out_channels[0] * extras.num_frames * height * width // stride**2),
+        decoder=Part(
+            parameters=configs.parts["vae"].parameters,
+            working=8 * vae.block_out_channels[0] * extras.num_frames * height * width,
+            width=4,
+        ),
         forward_flops=extras.forward_flops,
         decode_flops=extras.decode_flops,
     )

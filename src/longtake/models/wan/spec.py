@@ -215,9 +215,10 @@ def spec(configs: Configs) -> VideoSpec:
 
 def _network(network: Transformer, tokens: int, experts: int) -> Part:
     """Return what a window of so many tokens takes, as counted on fake tensors of the released sizes: that many numbers
-    for every token, in the attention of a layer or in what follows it, and beside them its own modulation."""
+    for every token, in the attention of a layer or in what follows it, and beside them its own modulation; and, which
+    counts in small windows, those of a prompt, its keys and its values."""
     inner = network.num_attention_heads * network.attention_head_dim
-    working = tokens * max(20 * inner, 11 * inner + 2 * network.ffn_dim)
+    working = tokens * max(20 * inner, 11 * inner + 2 * network.ffn_dim) + TEXT_TOKENS * 3 * inner
     return Part(working=working, wide=tokens * 6 * inner, turns=experts)
 
 
