@@ -1,11 +1,13 @@
 """What serving costs: python -m lab measure serve [--model sprites] [--sampler fifo] [--repeats 5] [--report out.json].
 
 The same video by `generate` in this process and by a worker of a queue in its own, in turn, models loaded: the time
-from the request until the video is complete over that of the bare run. And the time from the request until the first
-fragment of 8 frames plays, beside that of the network calls which come before it, and how many these are. Requests
-enter the queue as the HTTP interface enters them, without HTTP.
+from the request until the video is complete over that of the bare run, and the same of the processor's time, which
+other work on the machine changes less. And the time from the request until the first fragment of 8 frames plays,
+beside that of the network calls which come before it, and how many these are. Requests enter the queue as the HTTP
+interface enters them, without HTTP.
 """
 
+import os
 import statistics
 import tempfile
 import time
@@ -49,30 +51,43 @@ def measure(chosen: Settings) -> dict[str, Any]:
     asked = VideoJob(prompts=prompt, model=chosen.model, sampler=chosen.sampler, frames=chosen.frames)
     with tempfile.TemporaryDirectory() as scratch:
         queue = Queue(Path(scratch) / "served", Quota(keep_free=0), Computing(workers=1))
-        with Supervisor(queue):
+        with Supervisor(queue) as workers:
             # Loads the model of the worker, and what else the first video of a process brings in.
             _served(queue, asked)
-            rows = [_row(model, queue, asked, seed, Path(scratch)) for seed in range(chosen.repeats + 1)]
+            (worker,) = workers.processes
+            rows = [_row(model, queue, worker, asked, seed, Path(scratch)) for seed in range(chosen.repeats + 1)]
     rows = rows[1:]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     return {"machine": machine(), **head, "sampler": chosen.sampler, "frames": chosen.frames, **middle, "runs": rows}
 
 
-def _row(model: PerFrameNoise, queue: Queue, asked: VideoJob, seed: int, scratch: Path) -> dict[str, float]:
+def _row(
+    model: PerFrameNoise, queue: Queue, worker: int, asked: VideoJob, seed: int, scratch: Path
+) -> dict[str, float]:
     asked = replace(asked, seed=seed)
     order = order_of(asked, scratch / f"bare-{seed}.mp4", queue.uploads, queue.computing)
+    before = _processor_seconds(os.getpid())
     bare = seconds(partial(generate, model, order.request, order.sampler, order.output, progress=lambda *_: None))
+    bare_processor, before = _processor_seconds(os.getpid()) - before, _processor_seconds(worker)
     first, whole = _served(queue, asked)
+    served_processor = _processor_seconds(worker) - before
     calls, network = _before_first(model, order.request, order.sampler)
     return {
         "bare_seconds": bare,
         "served_seconds": whole,
         "served_over_bare": whole / bare,
+        "processor_served_over_bare": served_processor / bare_processor,
         "first_fragment_seconds": first,
         "network_calls_before_it": calls,
         "network_seconds_before_it": network,
         "first_fragment_beside_network_seconds": first - network,
     }
+
+
+def _processor_seconds(process: int) -> float:
+    """Return the time of the processor that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _served(queue: Queue, asked: VideoJob) -> tuple[float, float]:
