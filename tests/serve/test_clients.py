@@ -211,8 +211,10 @@ def test_a_server_for_others_asks_for_its_token_and_never_prints_it(tmp_path: Pa
     assert token not in server.end()
 
 
-@pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_nothing_that_fits_the_description_or_does_not_breaks_the_server(server: Process, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "routes"), [("positive", 15), ("negative", 9)])
+def test_nothing_that_fits_the_description_or_does_not_breaks_the_server(
+    server: Process, mode: str, routes: int
+) -> None:
     described = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     videos = client(server).videos
     toy = {"sampler": "chunked", "num_inference_steps": 2, "num_frames": 16}
@@ -234,4 +236,4 @@ def test_nothing_that_fits_the_description_or_does_not_breaks_the_server(server:
             tried = hypothesis.given(case=cases)(ask)
             with contextlib.suppress(hypothesis.errors.Unsatisfiable):
                 hypothesis.settings(QUIET, max_examples=12)(tried)()
-    assert len(asked) >= 15 and any(200 in found for found in asked.values()), asked
+    assert len(asked) >= routes and any(200 in found for found in asked.values()), asked
