@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -147,20 +148,20 @@ def test_a_socket_steers(server: Process, tmp_path: Path) -> None:
     pieces: list[dict[str, Any]] = []
     film = tmp_path / "film.mp4"
     with (
-        websockets.connect(f"ws://127.0.0.1:{server.port}/v1/realtime/video", max_size=None) as socket,
+        websockets.connect(f"ws://127.0.0.1:{server.port}/v1/realtime/video", max_size=None) as talk,
         film.open("wb") as file,
     ):
-        socket.send(json.dumps(start))
-        begun = json.loads(socket.recv(60))
+        talk.send(json.dumps(start))
+        begun = json.loads(talk.recv(60))
         assert begun["type"] == "video.start"
-        socket.send(json.dumps({"type": "session.ping"}))
+        talk.send(json.dumps({"type": "session.ping"}))
         said = []
-        for message in socket:
+        for message in talk:
             if isinstance(message, bytes):
                 file.write(message)
                 if len(pieces) == 2:
                     event = {"event_id": "whale", "event": {"prompt": OTHER}}
-                    socket.send(json.dumps({"type": "session.interaction", "interaction": event}))
+                    talk.send(json.dumps({"type": "session.interaction", "interaction": event}))
                 continue
             content = json.loads(message)
             if content["type"] == "video.chunk_metadata":
@@ -209,6 +210,35 @@ def test_a_server_for_others_asks_for_its_token_and_never_prints_it(tmp_path: Pa
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{server.url}/v1/videos?token={token.replace(' ', '%20')}")
     assert token not in server.end()
+
+
+HOST = b"Host: 127.0.0.1\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"400"),
+        (b"GET /v1/videos HTTP/1.1\r\nConnection: close\r\n\r\n", b"400"),
+        (b"GET /v1/videos HTTP/1.1\r\nHost: evil\r\n" + HOST + b"\r\n", b"400"),
+        (b"GET http://evil/v1/videos HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n", b"403"),
+        (b"GET /page/../../../../../etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n", b"404"),
+        (b"GET /page/%2e%2e/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n", b"404"),
+        (b"GET /v1/videos/%00%0d%0aX:1 HTTP/1.1\r\n" + HOST + b"\r\n", b"404"),
+        (b"TRACE /v1/videos HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
+        (b"POST /v1/videos HTTP/1.1\r\nContent-Length: 99999999999999\r\n" + HOST + b"\r\n{", b"413"),
+        (b"POST /v1/videos HTTP/1.1\r\nContent-Length: -1\r\n" + HOST + b"\r\n{", b"400"),
+        (b"GET /v1/videos HTTP/1.1\r\nAuthorization: Bearer \xff\xfe\r\n" + HOST + b"\r\n", b"200"),
+        (
+            b"GET /v1/videos/video_0/content HTTP/1.1\r\nRange: bytes=" + b"0-1," * 5000 + b"\r\n" + HOST + b"\r\n",
+            b"404",
+        ),
+    ],
+)
+def test_bytes_that_no_client_sends(server: Process, sent: bytes, answers: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(sent)
+        assert connection.recv(4096).split(b"\r\n")[0].startswith(b"HTTP/1.1 " + answers)
 
 
 @pytest.mark.parametrize(("mode", "routes"), [("positive", 15), ("negative", 9)])

@@ -88,8 +88,8 @@ class _Block:
         )
 
 
-def _looks(frame: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return a frame's mean colour, contrast and sharpness."""
+def looks_of(frame: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return a frame's mean red, green and blue, its standard deviation, and the mean difference of neighbours."""
     sharpness = np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean()
     return np.array([*frame.mean((0, 1), dtype=np.float64), frame.std(), sharpness])
 
@@ -150,7 +150,7 @@ def consistency(
             longest = max(longest, freeze)
             changes.add(step)
         freeze = 0 if is_cut else freeze
-        seen = _looks(frame)
+        seen = looks_of(frame)
         looks.add(seen)
         if num_frames < block:
             first.add(seen, step)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.errors import LongtakeError
+from longtake.metrics.consistency import looks_of
 from longtake.serve.stream import Growth, Piece, frames_of, pieces
 from longtake.steer.video import find_video
 
@@ -62,7 +63,7 @@ class Figures:
         for frame in frames_of(self._path, piece):
             pixels = frame.astype(np.float32)
             steps.append(None if self._last is None else round(float(np.abs(pixels - self._last).mean()), 3))
-            seen += looks(pixels) / piece.frames
+            seen += looks_of(pixels) / piece.frames
             self._last = pixels
         first = self._first = seen if self._first is None else self._first
         seams, stop = self._known_seams(), piece.first + piece.frames
@@ -87,9 +88,3 @@ class Figures:
                 if video is not None and video.order.frames is not None:
                     self._seams = frozenset(video.plan.seams(video.order.frames))
         return self._seams
-
-
-def looks(frame: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the mean colour of a frame, its standard deviation, and the mean difference of neighbouring pixels."""
-    sharpness = np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean()
-    return np.array([*frame.mean((0, 1), dtype=np.float64), frame.std(), sharpness])
