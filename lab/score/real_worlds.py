@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lab.score.spoilt import melted
 from longtake.apps.compare.finished import numbers
 from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots
+from longtake.metrics.consistency import consistency
 from longtake.metrics.controls import CONTROLS
 from longtake.metrics.of_video import Drift, OfVideo, Prompts, Similarity, State
 
@@ -107,7 +108,10 @@ def real_rows(worlds: list[SpriteWorld], num_frames: int) -> list[str]:
     """Return the least, the median and the most of every figure."""
     rows: dict[str, list[float]] = {}
     for world in worlds:
-        found = figures(world.frames(0, num_frames), world.timeline[0], {"drift": Drift, "similarity": Similarity})
+        frames = world.frames(0, num_frames)
+        found = figures(frames, world.timeline[0], {"drift": Drift, "similarity": Similarity})
+        # A world has no seams: what is found where a model would have some.
+        found["drift"]["seam_ratio"] = consistency([frames], seams=range(_WINDOW, num_frames, _WINDOW)).seam_ratio
         for name, kind in (("drift", Drift), ("similarity", Similarity)):
             for figure, value in numbers(found[name], kind.spoken).items():
                 rows.setdefault(f"{name}: {figure}", []).append(value)

@@ -93,6 +93,8 @@ def test_what_is_lost_is_made_again_and_what_was_measured_is_not(
     )
     assert longtake(*TOYS, "-o", "made").status == 0
     assert (here / "report.html").read_bytes() == page
+    other = longtake(*TOYS, "--guidance", "2", "-o", "made")
+    assert other.status == 2 and "begun with another request of video 0" in other.err
 
 
 def test_one_budget_holds_for_all_within_five_percent():
@@ -137,6 +139,7 @@ def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path)
         (TOYS[:-4] + TOYS[-2:], "there are no prompts"),
         ((*TOYS, "--seeds", "0"), "--seeds 0"),
         ((*TOYS, "--metrics", "drifd"), "did you mean 'drift'"),
+        ((*TOYS, "--steps", "4", "--equal-budget"), "--steps has no effect beside --equal-budget"),
         ((*TOYS, "-o", "taken"), "it is a file"),
         ((*TOYS[:3], "--samplers", "fifo,nuwa-xl:depth=99", *TOYS[5:]), "depth"),
         (("report",), "which videos is missing"),

@@ -33,7 +33,7 @@ SMALLEST = 16
 """Side in pixels of the tiles in which videos are compared."""
 NOT_COMPARABLE = "not comparable with VBench, nor with other features"
 STAND_IN = "the looks of the sprite judge, good for ranking videos of one kind"
-_REAL = "what 60 real sprite worlds of 512 frames keep to"
+_REAL = "what real sprite worlds of 128 to 512 frames keep to"
 _CARD = "the bars of the card of sprites"
 
 
@@ -150,9 +150,9 @@ class Drift(OfVideo):
         "colour_drift": Bound(None, 60, _REAL),
         "contrast_ratio": Bound(0.8, 1.2, _REAL),
         "sharpness_ratio": Bound(0.7, 1.3, _REAL),
-        "step_ratio": Bound(0.1, 4, _REAL),
+        "step_ratio": Bound(0.05, 4, _REAL),
         "longest_freeze": Bound(None, 1, _REAL),
-        "loop_score": Bound(0.5, None, _REAL),
+        "loop_score": Bound(0.3, None, _REAL),
     }
 
     block: int = 64
@@ -214,7 +214,7 @@ class Similarity(_ByFeatures):
     spoken: ClassVar[Mapping[str, str]] = {"lags": "similar after {}"}
     bounds: ClassVar[Mapping[str, Bound]] = {
         "start": Bound(0.95, None, _REAL),
-        "end": Bound(0.93, None, _REAL),
+        "end": Bound(0.9, None, _REAL),
     }
 
     def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:

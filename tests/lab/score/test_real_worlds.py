@@ -4,7 +4,7 @@ import pytest
 
 from lab.score.real_worlds import KINDS, LONG, controls, figures, wrong
 from longtake.data.sprites import Shot, SpriteWorld
-from longtake.metrics.of_video import State
+from longtake.metrics.of_video import Drift, State
 
 MATRIX = {
     "real": set(),
@@ -27,6 +27,13 @@ def test_the_matrix_names_every_control():
     assert set(MATRIX) == {"real", "wrong prompt", "melted", *LONG}
     other = wrong(SHOT)
     assert (other.object, other.scene, other.motion) != (SHOT.object, SHOT.scene, SHOT.motion)
+
+
+def test_what_is_out_of_order_is_flagged_and_nothing_else():
+    clip = WORLD.frames(0, 16)
+    drift = {"drift": Drift}
+    assert figures(clip, SHOT, drift)["drift"]["flags"] == []
+    assert figures(LONG["frozen"](clip, 0), SHOT, drift)["drift"]["flags"] == ["longest_freeze"]
 
 
 @pytest.mark.slow

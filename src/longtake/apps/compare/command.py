@@ -55,6 +55,8 @@ class CompareSettings(Weights):
     """Choose steps by which all take the same floating-point operations, within 5 %."""
     dry_run: Flag = False
     """Only show the plan."""
+    overwrite: Flag = False
+    """Start again where another comparison has written."""
 
 
 def compare_command(arguments: Sequence[str]) -> int:
@@ -103,6 +105,8 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
         raise InputError("endless videos cannot be compared; give --frames")
     if settings.seeds < 1:
         raise InputError(f"--seeds {settings.seeds} makes no video; use 1 or more")
+    if settings.equal_budget and request.steps is not None:
+        raise InputError("--steps has no effect beside --equal-budget, which chooses them; leave one of them out")
     if not settings.prompts:
         raise InputError("there are no prompts; give --prompts a file with one a line")
     stories = [_story(line, request.frames, spec.fps) for line in read_lines(settings.prompts)]
@@ -112,7 +116,7 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
         contenders = equalised(contenders, first, spec)
     costs = [budget(one, first, spec) for one in contenders]
     if not settings.dry_run:
-        _prepare(settings.output)
+        _prepare(settings.output, overwrite=settings.overwrite)
     runs = []
     for one in contenders:
         orders = _orders(settings, one, stories)
@@ -127,7 +131,7 @@ def _orders(settings: CompareSettings, contender: Contender, stories: Sequence[P
     request, path = settings.request, _path(settings.output, contender)
     making = Making(
         request=contender.request(request),
-        output=Output(path=path),
+        output=Output(path=path, overwrite=settings.overwrite),
         model=settings.model,
         loading=settings.loading,
         device=settings.device,
@@ -178,12 +182,12 @@ def _told(prompts: PromptTimeline) -> str:
     return "; ".join(f"from frame {start}: {text}" if start else text for start, text in spans)
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write to {folder}: it is a file; give -o a folder")
     page, results = folder / PAGE, folder / RESULTS
-    if page.exists() and not results.exists():
-        raise OutputError(f"{page} exists and is of no comparison; choose another -o")
+    if page.exists() and not results.exists() and not overwrite:
+        raise OutputError(f"{page} exists and is of no comparison; choose another -o, or --overwrite it")
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -195,7 +199,7 @@ def _path(folder: Path, contender: Contender) -> Path:
 
 def _made(settings: CompareSettings, runs: Sequence[_Run]) -> int:
     """Make the videos that are not complete; return the exit status."""
-    manifests = [Manifest(_path(settings.output, run.contender), overwrite=False) for run in runs]
+    manifests = [Manifest(_path(settings.output, run.contender), overwrite=settings.overwrite) for run in runs]
     hardware = choose_hardware(settings.device, settings.dtype, runs[0].job.spec.released)
     say(f"device   {hardware.reason}")
     job = settled(runs[0].job, hardware)
@@ -221,6 +225,11 @@ def _measured(
 
     path, videos, rows = settings.output / RESULTS, [], []
     known = _known(path)
+    head = {
+        "command": command_line("compare", arguments),
+        "facts": facts({"model": settings.model, "frames": str(settings.request.frames)}),
+        "plan": [dict(zip(table.columns, row, strict=True)) for row in table.rows],
+    }
     for run in runs:
         say(f"reading  {run.contender.label}")
         for order in run.orders:
@@ -229,18 +238,21 @@ def _measured(
             video = look_into(order.output.path, kinds, label=run.contender.label, story=story, before=before)
             videos.append(video)
             rows.append(as_json(video, order_content(video.order) if video.order else None))
-            told = facts({"model": settings.model, "frames": str(settings.request.frames)})
-            plan = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-            content = {"command": command_line("compare", arguments), "facts": told, "plan": plan, "videos": rows}
-            replace_durable(path, (json.dumps(content, indent=1) + "\n").encode())
+            replace_durable(path, _lines(head, rows).encode())
+    samplers = f"{len(runs)} sampler{'s' * (len(runs) > 1)}"
     return Page(
-        title=f"{len(runs)} samplers, {len(videos)} videos of {settings.request.frames} frames",
-        command=command_line("compare", arguments),
+        title=f"{samplers}, {len(videos)} videos of {settings.request.frames} frames",
+        command=head["command"],
         videos=videos,
         kinds=kinds,
-        facts=facts({"model": f"{settings.model} ({runs[0].job.spec.name})", "frames": str(settings.request.frames)}),
+        facts=head["facts"],
         plan=table,
     )
+
+
+def _lines(head: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> str:
+    """Return the results as JSON with a line for every video."""
+    return json.dumps(head, indent=1)[:-2] + ',\n "videos": [\n' + ",\n".join(map(json.dumps, videos)) + "\n]}\n"
 
 
 def _known(path: Path) -> dict[str, Any]:

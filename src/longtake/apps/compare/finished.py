@@ -106,13 +106,14 @@ def look_into(
     digest = _digest(path)
     looks = _looks(path, scale, (order.output.fps if order else None) or DEFAULT_FPS, reasons)
     figures: dict[str, dict[str, Any]] = {}
-    is_same = before is not None and digest is not None and before["sha256"] == digest
+    is_same = before is not None and digest is not None and before.get("sha256") == digest
+    measured = before.get("figures", {}) if before and is_same and before.get("longtake") == __version__ else {}
     for name, kind in metrics.items() if looks else ():
-        if before and is_same and before["longtake"] == __version__ and name in before["figures"]:
-            figures[name] = before["figures"][name]
+        if name in measured:
+            figures[name] = measured[name]
             continue
         try:
-            figures[name] = kind(path=path).judged(_as_far_as_it_goes(path, scale, {}), order)
+            figures[name] = _rounded(kind(path=path).judged(_as_far_as_it_goes(path, scale, {}), order))
         except LongtakeError as reason:
             reasons[name] = _why(reason)
     seed = order.request.seed if order else None
@@ -159,6 +160,12 @@ def _order(path: Path, reasons: dict[str, str]) -> tuple[Order | None, int]:
         reasons["video"] = f"{report.name} beside it is no report of a run, so that nothing is known of its prompts"
         order = None
     return order, order.output.scale if order else 1
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures whose curves have four digits: as many as can be drawn."""
+    curves = {name: [float(f"{value:.4g}") for value in curve] for name, curve in figures.get("curves", {}).items()}
+    return figures | ({"curves": curves} if curves else {})
 
 
 def _why(reason: LongtakeError) -> str:
