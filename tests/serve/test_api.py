@@ -244,6 +244,21 @@ def test_a_plan_says_what_a_request_would_take(server: Server) -> None:
     assert list(server.queue.folder.glob("video_*")) == []
 
 
+def test_a_plan_of_what_comes_from_another_says_what_is_made_again(server: Server) -> None:
+    id = server.made()
+    redo = {"video": {"id": id}, "from_frame": 20, "prompt": "a blue boat"}
+    plan = server.client.post("/v1/plan", json=redo).json()
+    assert plan["made_from"] == 16 and plan["frames"] == 40
+    longer = server.client.post("/v1/plan", json={"video": {"id": id}, "num_frames": 8}).json()
+    assert longer["frames"] == 48 and longer["made_from"] > 0
+    refusal = server.client.post("/v1/plan", json=redo | {"from_frame": 40})
+    assert refusal.status_code == 400 and "40" in refusal.json()["error"]["message"]
+    assert server.client.post("/v1/plan", json=redo | {"video": {"id": "../x"}}).status_code == 404
+    waiting = server.client.post("/v1/plan", json=redo | {"video": {"id": server.ask()}}).json()
+    assert waiting["made_from"] is None
+    assert len(list(server.queue.folder.glob("video_*.mp4"))) == 1
+
+
 def test_options_are_the_settings_of_the_command_line(server: Server) -> None:
     found = server.client.get("/v1/options").json()
     assert "fifo" in found["models"]["sprites"]["samplers"] and found["models"]["toy"]["ready"]

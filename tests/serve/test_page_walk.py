@@ -28,9 +28,9 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "longtake", "serve", str(self._folder), "--port", str(self.port)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
                 return
@@ -86,6 +86,7 @@ def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Serv
 
     page.goto(f"http://127.0.0.1:{server.port}/")
     page.get_by_label("Length").fill("12")
+    page.get_by_label("Length").press("Tab")
     page.get_by_label("The same as text").fill("[0s: a car")
     page.get_by_role("alert").wait_for()
     assert page.get_by_role("button", name="Make this film").is_disabled()

@@ -32,7 +32,7 @@ from longtake.serve.guard import FAULT, ApiError, Guard, told
 from longtake.serve.job import OPEN, Job, VideoJob, order_of
 from longtake.serve.meter import Meter
 from longtake.serve.options import options
-from longtake.serve.queue import Queue, QuotaError, UnknownJobError
+from longtake.serve.queue import Queue, QuotaError, UnknownJobError, steering_of
 from longtake.serve.realtime import session
 from longtake.serve.settings import Access
 from longtake.serve.stream import Committed, Growth, asked_range, blocks, grown, spritesheet, thumbnail
@@ -81,10 +81,35 @@ class Service:
             raise
 
     def plan(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what a video would take, and its prompts as they were read. Raises as `create`."""
-        path, asked = self.queue.folder / f"video_{secrets.token_hex(12)}.mp4", self._asked(content, None)
+        """Return what a video would take, and its prompts as they were read; of one that comes from another, see
+        `_steered`. Raises as `create`."""
+        path = self.queue.folder / f"video_{secrets.token_hex(12)}.mp4"
+        if "video" in content:
+            return self._steered(content, path)
+        asked = self._asked(content, None)
         taken = self._planner(order_of(asked, path, self.queue.uploads, self.queue.computing))
         return {**taken, "prompts": schema.spelled(asked.prompts)}
+
+    def _steered(self, content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+        """Return from which frame on a video is made that goes on from another, how many it gets, and from which frame
+        on its prompts hold fully; less while the other is still being made. Raises as `extend` and `redo`."""
+        parent = self.job(schema.read_body(schema.Extend, {"video": content["video"]}).video.id)
+        rest = {name: value for name, value in content.items() if name != "video"}
+        is_redo = bool({"from_frame", "from_seconds"} & content.keys())
+        asked = (
+            schema.otherwise(parent, schema.read_body(schema.Remix, rest))
+            if is_redo
+            else schema.longer(schema.read_body(schema.Extend, content), parent.fps)
+        )
+        if parent.status in ("queued", "in_progress") or parent.worker is not None:
+            return {"made_from": None, "frames": None, "holds_from": None, "notes": []}
+        steering = steering_of(asked, self.queue.path(parent), path)
+        return {
+            "made_from": steering.made_from,
+            "frames": steering.order.frames,
+            "holds_from": steering.holds,
+            "notes": list(steering.notes),
+        }
 
     def extend(self, content: Mapping[str, Any]) -> Job:
         """Let a video go on. Raises as `Queue.add`."""

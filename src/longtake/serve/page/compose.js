@@ -87,7 +87,9 @@ export function Compose({ options, draft: given, onMade }) {
 
   useEffect(() => keep(draft), [draft]);
 
-  const asked = useMemo(() => order(draft, model, typed), [draft, model, typed]);
+  // The same order stays the same object, so that it is planned once.
+  const ordered = JSON.stringify(order(draft, model, typed));
+  const asked = useMemo(() => JSON.parse(ordered), [ordered]);
   const missing = typed === null ? scenes.findIndex((scene) => !scene.text.trim()) : -1;
   const plan = usePlan(asked, missing < 0);
   useEffect(() => {
@@ -120,8 +122,7 @@ export function Compose({ options, draft: given, onMade }) {
     const sampler = next.samplers.includes(draft.sampler) ? draft.sampler : next.samplers[0];
     setDraft((before) => ({ ...before, model: name, sampler, size: undefined, frames: length, scenes: stretched(scenes, frames, length), own: sampler === before.sampler ? before.own : {} }));
   };
-  const make = async (event) => {
-    event.preventDefault();
+  const make = async () => {
     setSending(true);
     setProblem(null);
     try {
@@ -137,7 +138,7 @@ export function Compose({ options, draft: given, onMade }) {
   const changed = more.filter((setting) => setting.name in draft.values).length + Object.keys(draft.own).length;
   const values = (next) => change({ values: next });
 
-  return html`<form class="compose" onSubmit=${make}>
+  return html`<form class="compose" onSubmit=${(event) => event.preventDefault()}>
     <section class="story" aria-labelledby="story-title">
       <header><h2 id="story-title">Story</h2>
         <label class="length">Length <input type="number" min="0.1" step="any" value=${Number((frames / model.fps).toFixed(2))} onChange=${(event) => last(Number(event.currentTarget.value))} /> s
@@ -188,7 +189,7 @@ export function Compose({ options, draft: given, onMade }) {
       </details>
     </section>
 
-    <${Plan} plan=${plan} missing=${missing} model=${model} frames=${frames} sending=${sending} problem=${problem} />
+    <${Plan} plan=${plan} missing=${missing} sending=${sending} problem=${problem} onMake=${make} />
   </form>`;
 }
 
@@ -203,7 +204,7 @@ function Size({ model, size, onChange }) {
 }
 
 // Asks for the plan of an order a moment after it has stopped changing.
-function usePlan(asked, isReady) {
+export function usePlan(asked, isReady) {
   const [plan, setPlan] = useState({ for: null, found: null, refusal: null });
   const latest = useRef(null);
   useEffect(() => {
@@ -231,7 +232,7 @@ function usePlan(asked, isReady) {
   return { ...plan, isOld: plan.for !== asked };
 }
 
-function Plan({ plan, missing, model, frames, sending, problem }) {
+function Plan({ plan, missing, sending, problem, onMake }) {
   const { found, refusal } = plan;
   const waits = missing >= 0;
   return html`<aside class="plan" data-old=${plan.isOld && !waits} aria-label="Plan">
@@ -247,7 +248,7 @@ function Plan({ plan, missing, model, frames, sending, problem }) {
             : html`<p class="soft">Counting…</p>`
     }
     ${found && !waits && !refusal && found.warnings.map((warning) => html`<p key=${warning} class="warning">${warning}</p>`)}
-    <button class="main" disabled=${sending || waits || Boolean(refusal) || !found}>${sending ? "One moment…" : "Make this film"}</button>
+    <button type="button" class="main" onClick=${onMake} disabled=${sending || waits || Boolean(refusal) || !found}>${sending ? "One moment…" : "Make this film"}</button>
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
   </aside>`;
 }

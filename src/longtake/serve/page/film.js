@@ -1,6 +1,7 @@
 // A film while it is made and after: picture, story and curves on one width of time, and what one can do with it.
 
 import * as api from "./api.js";
+import { usePlan } from "./compose.js";
 import { Colours, Curve, CURVES, joined, rowAt } from "./curves.js";
 import { Player } from "./player.js";
 import { Band, Lines, Ruler } from "./story.js";
@@ -61,7 +62,7 @@ export function FilmPage({ id, at, films, onOpen, onAgain, onGone, link }) {
 function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm }) {
   const video = useRef(null);
   const player = useRef(null);
-  const [moment, setMoment] = useState(at ?? 0);
+  const [played, setMoment] = useState(at ?? 0);
   const [plays, setPlays] = useState(false);
   const [waits, setWaits] = useState(false);
   const [unplayable, setUnplayable] = useState(null);
@@ -69,6 +70,8 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
   const [problem, setProblem] = useState(null);
   const seconds = (film.frames ?? film.made) / film.fps;
   const ready = film.made / film.fps;
+  // The clock of a film that waits for frames runs on a little.
+  const moment = film.made ? Math.min(played, (film.made - 1) / film.fps) : 0;
   // A moment is where a frame that is there begins.
   const goTo = (to) => {
     const frame = Math.min(Math.max(Math.round(to * film.fps), 0), Math.max(film.made - 1, 0));
@@ -118,6 +121,11 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
     }
   };
   const command = (verb) => attempt(async () => onFilm(await api.command(film.id, verb)));
+  const open = (kind) => {
+    // A moment is chosen at rest.
+    if (kind === "redo") video.current.pause();
+    setPanel(kind);
+  };
   const made = (take, from) => {
     setPanel(null);
     onOpen(take, from);
@@ -141,7 +149,7 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
       <span class="keys soft">space plays · ← → a second · , . a frame</span>
     </div>
     <${Timeline} film=${film} figures=${figures} seconds=${seconds} ready=${ready} moment=${moment} onMoment=${goTo} />
-    <${Actions} film=${film} moment=${moment} panel=${panel} onPanel=${setPanel} />
+    <${Actions} film=${film} moment=${moment} panel=${panel} onPanel=${open} />
     ${panel && html`<${Panel} key=${panel} kind=${panel} film=${film} moment=${moment} onMade=${made} onFilm=${onFilm} onClose=${() => setPanel(null)} />`}
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
     <aside class="facts">
@@ -224,18 +232,21 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
   const [seed] = useState(() => Math.floor(Math.random() * 1e6));
   const [problem, setProblem] = useState(null);
   const [sending, setSending] = useState(false);
+  const change = useMemo(() => {
+    if (kind === "extend") return { prompt: text, num_frames: Math.max(Math.round(length * film.fps), 1) };
+    return { from_frame: frame, prompts: retoldFrom(film, frame, text), keep_queue: isSoft, ...(isNewSeed ? { seed } : {}) };
+  }, [kind, frame, text, length, isNewSeed, isSoft]);
+  const asked = useMemo(() => ({ video: { id: film.id }, ...change }), [change]);
+  const plan = usePlan(asked, kind !== "tell" && text.trim() !== "");
+  const refusal = plan.isOld ? null : plan.refusal;
+
   const send = async (event) => {
     event.preventDefault();
     setSending(true);
     setProblem(null);
     try {
-      if (kind === "redo") {
-        const prompts = retoldFrom(film, frame, text);
-        onMade(await api.redo(film.id, { from_frame: frame, prompts, keep_queue: isSoft, ...(isNewSeed ? { seed } : {}) }), Math.max(moment - 1, 0));
-      } else if (kind === "extend") {
-        const num_frames = Math.max(Math.round(length * film.fps), 1);
-        onMade(await api.extend(film.id, { prompt: text, num_frames }), Math.max(film.made / film.fps - 1, 0));
-      }
+      if (kind === "redo") onMade(await api.redo(film.id, change), Math.max(moment - 1, 0));
+      else if (kind === "extend") onMade(await api.extend(film.id, change), Math.max(film.made / film.fps - 1, 0));
       else {
         onFilm(await api.tell(film.id, text));
         onClose();
@@ -252,12 +263,18 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
       ${kind === "extend" && html`<label>for <input type="number" min="0.1" step="any" value=${length} onInput=${(event) => setLength(Number(event.currentTarget.value))} /> s</label>`}
       ${kind === "redo" && html`<label><input type="checkbox" checked=${isNewSeed} onChange=${(event) => setNewSeed(event.currentTarget.checked)} /> with another seed</label>`}
       ${kind === "redo" && film.sampler === "fifo" && html`<label title="What is half made at that moment goes on under the new words, rather than beginning anew."><input type="checkbox" checked=${isSoft} onChange=${(event) => setSoft(event.currentTarget.checked)} /> softly</label>`}
-      <button class="main" disabled=${sending || !text.trim()}>${sending ? "One moment…" : word}</button>
+      <button class="main" disabled=${sending || !text.trim() || refusal !== null}>${sending ? "One moment…" : word}</button>
       <button type="button" class="quiet" onClick=${onClose}>Not now</button>
     </div>
-    <p class="help">${help}</p>
+    <p class="help">${help}${!plan.isOld && plan.found && html` <${Cost} plan=${plan.found} fps=${film.fps} />`}</p>
+    ${refusal && html`<p class="refusal" role="alert">${refusal.message}</p>`}
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
   </form>`;
+}
+
+function Cost({ plan, fps }) {
+  const { made_from: from, frames, holds_from: holds } = plan;
+  return html`<span>${from !== null && `${count(frames - from)} frames are made, from ${clock(from / fps, 1)} on.`}${holds !== null && ` The new words hold fully from about ${clock(holds / fps, 1)}.`} ${plan.notes.join(" ")}</span>`;
 }
 
 // The scene of the moment is told anew; those after it stay.
