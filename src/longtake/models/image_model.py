@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.arrays import FrameLevels, LatentFrames, Latents
@@ -59,6 +60,18 @@ class Codec:
 
     decode: Callable[[LatentFrames], Pixels]
     encode: Callable[[Pixels], LatentFrames]
+
+
+def codec_in_cells(autoencoder: AutoencoderKL, side: int) -> Codec:
+    """Return a codec of which a latent is a square of the autoencoder's, so many a side, with the channels of all."""
+
+    def decode(latents: LatentFrames) -> Pixels:
+        return decode_frames(autoencoder, pixel_shuffle(latents.transpose(0, 1), side).transpose(0, 1))
+
+    def encode(frames: Pixels) -> LatentFrames:
+        return pixel_unshuffle(encode_frames(autoencoder, frames).transpose(0, 1), side).transpose(0, 1)
+
+    return Codec(decode=decode, encode=encode)
 
 
 class ImageModel(VideoModel):

@@ -16,6 +16,8 @@ class Denoiser:
     """Side, or height and width, of the latents that it was trained on."""
     in_channels: Count = 4
     """Channels of the latents."""
+    cell: Count = 1
+    """Side of the square of the autoencoder's latents that are one of the network's."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,7 +52,7 @@ def sized(configs: Configs, extras: Extras, denoiser: Network) -> Network:
     """
     if extras.size is None:
         return denoiser
-    stride = 2 ** (len(configs.parts["vae"].read(ImageAutoencoder).block_out_channels) - 1)
+    stride = denoiser.cell * 2 ** (len(configs.parts["vae"].read(ImageAutoencoder).block_out_channels) - 1)
     height, width = configs.picture_size(extras, stride)
     return replace(denoiser, sample_size=(height // stride, width // stride))
 
@@ -69,8 +71,8 @@ def image_spec(
     """
     vae = configs.parts["vae"]
     read = vae.read(ImageAutoencoder)
-    stride, (height, width) = 2 ** (len(read.block_out_channels) - 1), denoiser.size
-    if denoiser.in_channels != read.latent_channels:
+    stride, (height, width) = denoiser.cell * 2 ** (len(read.block_out_channels) - 1), denoiser.size
+    if denoiser.in_channels != read.latent_channels * denoiser.cell**2:
         where = configs.parts[network].where
         raise CheckpointError(
             f"{where}: {denoiser.in_channels} in_channels are made for other latents than those of {vae.where}, which "

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import TextToVideoSDPipeline
+from diffusers import TextToVideoSDPipeline, UNet3DConditionModel
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle
 
 from longtake.attention import FrameMixer, attention
 from longtake.model import Condition, Known
 from longtake.models import load_model
+from longtake.models.image_model import decode_frames, encode_frames
 from longtake.models.modelscope.model import UNetModel
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
@@ -102,6 +104,28 @@ def test_hooks_leave_no_trace_even_after_an_error(model, condition) -> None:
         )
     assert {name: id(module) for name, module in model.pipeline.unet.named_modules()} == before
     assert model.pipeline.unet.attn_processors == processors
+
+
+def test_a_network_may_take_squares_of_latents_as_one(folder: Path, tmp_path: Path) -> None:
+    """Four times the autoencoder's channels: pictures are twice as wide, and go through the autoencoder as ever."""
+    squares = Path(shutil.copytree(folder, tmp_path / "squares"))
+    unet = UNet3DConditionModel.from_pretrained(
+        folder / "unet", in_channels=16, out_channels=16, low_cpu_mem_usage=False, ignore_mismatched_sizes=True
+    )
+    unet.save_pretrained(squares / "unet")
+    model = load_model(str(squares), "cpu", torch.float32)
+    assert model.spec.latent_shape == (16, FRAMES, 8, 8) and (model.spec.height, model.spec.width) == (32, 32)
+    clip = torch.randn(16, 2, 8, 8)
+    frames, _ = model.decode(clip, None, last=True)
+    own = pixel_shuffle(clip.transpose(0, 1), 2).transpose(0, 1)
+    torch.testing.assert_close(frames, decode_frames(model.pipeline.vae, own))
+    there = encode_frames(model.pipeline.vae, frames).unflatten(3, (8, 2)).unflatten(2, (8, 2))
+    back = model.encode_frames(frames)
+    assert torch.equal(back.unflatten(0, (4, 2, 2)).permute(0, 3, 4, 1, 5, 2), there)
+    level = torch.full((1, FRAMES), 3)
+    x = torch.randn(1, *model.spec.latent_shape)
+    made = model.denoise(x, level, model.schedule(10), model.encode(PROMPTS), torch.zeros_like(level))
+    assert made.shape == x.shape and made.isfinite().all()
 
 
 def test_sampling_equals_the_stock_pipeline(model, folder) -> None:

@@ -38,9 +38,9 @@ from longtake.models.hooks import (
 )
 from longtake.models.hub.configs import Configs, place_of, stem
 from longtake.models.hub.files import weight_files
-from longtake.models.image_model import ImageModel, frame_levels
+from longtake.models.image_model import ImageModel, codec_in_cells, frame_levels
 from longtake.models.known_frames import CleanFrames
-from longtake.models.modelscope.spec import FPS_EMBEDDING
+from longtake.models.modelscope.spec import FPS_EMBEDDING, cell_side
 from longtake.schedule import Schedule, Table
 
 REACH = 4
@@ -63,6 +63,9 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
         told_fps, use_scale = configs.extras.get("told_fps"), configs.extras.get("use_scale")
         told = ([] if told_fps is None else [f"told_fps {float(told_fps)}"]) + (["use_scale"] if use_scale else [])
         super().__init__(pipeline, spec, configs, pipeline.unet, " ".join(told))
+        cell = cell_side(pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels)
+        if cell > 1:
+            self.codec = codec_in_cells(pipeline.vae, cell)
         self.embed_fps = embed_fps
         self.x0_scale = x0_scale(len(self.alphas_cumprod)) if use_scale else None
         self.text_layers = text_layers(pipeline.unet)
