@@ -18,7 +18,6 @@ from longtake.train.nuwa_xl.data import SpanClips, SpriteStretches, StretchSetti
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.train.sprites.autoencode import decode_scaled, to_model
 from longtake.train.sprites.build import AutoencoderKL
-from longtake.train.sprites.text import NUM_VARIANTS
 
 Figures = dict[str, float]
 
@@ -84,7 +83,7 @@ def held_clips(source: SpriteStretches, level: int, num_frames: int, count: int 
     shots = source.shots[level][picked, :num_frames]
     return SpanClips(
         latents=source.latents[level][picked, :num_frames].float().transpose(1, 2),
-        text=source.table[shots, shots % NUM_VARIANTS].float(),
+        text=source.table[shots, shots % source.table.shape[1]].float(),
         stride=torch.full((count,), source.strides[level]),
     )
 

@@ -51,7 +51,7 @@ def worlds() -> Footage:
 
 TINY: dict[str, tuple[Any, ...]] = {
     "vae": (SIZES, VaeSettings(num_frames=8, batch_size=2), FIT),
-    "text": (SIZES, TextSettings(batch_size=4), FIT),
+    "text": (SIZES, TextSettings(batch_size=4, num_variants=2), FIT),
     "pictures": (CacheSettings(num_worlds=2, num_frames=2), "pictures"),
     "clips": (CacheSettings(num_worlds=2, num_frames=6), "clips"),
     "images": (SIZES, PICTURES, FIT, "images", None),

@@ -7,11 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import pixel_unshuffle
 
 from longtake.data.sprites import training_shots
+from longtake.models.hooks import frame_conditions, text_layers, text_table
 from longtake.train.fit.loop import FitSettings, fit, step_generator
 from longtake.train.sprites import recipe
-from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_text_encoder, build_unet, build_vae
+from longtake.train.sprites.autoencode import decoded_sheet
+from longtake.train.sprites.build import (
+    SpriteSizes,
+    build_scheduler,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    rebuilt_unet,
+)
 from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
 from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.levels import LevelMixture
@@ -109,6 +119,59 @@ def test_clean_frames_do_not_count(clips: LatentClips) -> None:
     assert 0.8 < sum(losses) / len(losses) < 1.3
 
 
+def test_every_frame_of_the_unet_sees_the_text_that_sampling_gives_it(clips: LatentClips) -> None:
+    """Two texts a clip, chosen frame by frame, and rows of a table of keys and values as the model is run."""
+    task = denoiser(clips, num_frames=3)
+    unet, layers = task.network, text_layers(task.network)
+    x, told, texts = torch.randn(2, 4, 3, 8, 8), torch.full((2, 3), 300), torch.randn(2, 2, 5, 16)
+    later = torch.tensor([[False, False, True], [False, True, True]])
+    embedding = unet.time_embedding(unet.time_proj(told.flatten()))
+    rows = torch.tensor([0, 0, 1, 2, 3, 3])
+    with torch.no_grad():
+        trained, one = task.predict(x, told, texts, later), task.predict(x, told, texts, None)
+        with frame_conditions(unet, layers, embedding, text_table(layers, texts.flatten(0, 1)), rows):
+            sampled = unet(x, told[:, 0], x.new_empty(2, 1, 1)).sample
+    torch.testing.assert_close(trained, sampled, atol=1e-5, rtol=1e-5)
+    assert (trained - one)[0, :, 2].abs().max() > 1e-4
+
+
+def test_a_denoiser_of_squares_keeps_the_inner_layers(clips: LatentClips) -> None:
+    """2 x 2 latents as one, 4 times the channels on a quarter of the places; it says 0, and x0 as its answer."""
+    trained, sizes = build_unet(SIZES), replace(SIZES, vae_channels=(8, 8, 8), cell=2, predicts="sample")
+    unet = rebuilt_unet(trained, sizes)
+    assert unet.config.sample_size == 8 and unet.config.in_channels == unet.config.out_channels == 16
+    assert torch.equal(unet.mid_block.state_dict()["resnets.0.conv1.weight"], trained.mid_block.resnets[0].conv1.weight)
+    squares = copy(clips)
+    own = torch.randn(2, 6, 4, 8, 8)
+    squares.latents = pixel_unshuffle(own, 2)
+    vae = build_vae(sizes)
+    settings = DenoiserSettings(batch_size=2, num_frames=4, sample_steps=2)
+    task = UnetTask(unet, build_scheduler(sizes.predicts), vae, squares, settings)
+    assert task.sample().shape == (3, 6 * 64, 2 * 64)
+    torch.testing.assert_close(decoded_sheet(vae, squares.latents), decoded_sheet(vae, own))
+    timesteps, clean = torch.tensor([[400, 900, 999, 0]]), torch.tensor([[False, False, False, True]])
+    latents, noise = squares.latents[:1, :4].transpose(1, 2), torch.randn(1, 16, 4, 4, 4)
+    _, wanted, told = task.noisy(latents, noise, timesteps, clean)
+    assert torch.equal(wanted, latents)
+
+
+def test_an_error_of_x0_counts_as_that_of_v(clips: LatentClips) -> None:
+    settings = DenoiserSettings(batch_size=2, num_frames=3)
+    vae, timesteps, clean = build_vae(SIZES), torch.tensor([[300, 700, 999]]), torch.zeros(1, 3, dtype=torch.bool)
+    tasks = [
+        UnetTask(build_unet(SIZES), build_scheduler(kind), vae, clips, settings) for kind in ("v_prediction", "sample")
+    ]
+    latents, noise, guess = torch.randn(3, 1, 4, 3, 8, 8)
+    bar = tasks[0].alphas_cumprod[timesteps][:, None, :, None, None]
+    x = bar.sqrt() * latents + (1 - bar).sqrt() * noise
+    said = (bar.sqrt() * x - guess) / (1 - bar).sqrt(), guess
+    errors = []
+    for task, each in zip(tasks, said, strict=True):
+        _, wanted, told = task.noisy(latents, noise, timesteps, clean)
+        errors.append((each - wanted).square().mean(dim=(1, 3, 4)) * task.weight(told))
+    torch.testing.assert_close(*errors, atol=1e-4, rtol=1e-4)
+
+
 def test_tasks_compute_where_their_networks_are(clips: LatentClips) -> None:
     """On the device without numbers, which refuses tensors of another one as a GPU does."""
     elsewhere = torch.device("meta")
@@ -138,10 +201,10 @@ def test_decoder_only_leaves_the_encoder(tmp_path: Path) -> None:
 
 def test_text_encoder_learns_the_answers(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    captions = [text for shot in training_shots()[::97] for text in captions_of(shot)]
+    captions = [text for shot in training_shots()[::97] for text in captions_of(shot, 16)]
     tokenizer = train_tokenizer(captions, max_length=20)
     encoder = build_text_encoder(SIZES, len(tokenizer), 20, len(tokenizer) - 1)
-    task = TextTask(encoder, tokenizer, TextSettings(batch_size=16))
+    task = TextTask(encoder, tokenizer, TextSettings(batch_size=16, num_variants=4))
     first = task.loss(step_generator(1, 0))[0].item()
     fit(task, FitSettings(num_steps=15, learning_rate=5e-3, warmup_steps=1, precision="no"), tmp_path)
     assert task.loss(step_generator(1, 0))[0].item() < 0.97 * first

@@ -117,7 +117,7 @@ def test_every_frame_sees_every_other_and_its_own_level(clips: LatentClips) -> N
 
 
 def test_stages_say_what_is_missing(tmp_path: Path) -> None:
-    for name in ("clips", "images", "mixture", "decoder", "weights"):
+    for name in ("clips", "images", "mixture", "sharp", "decoder", "weights", "sharp-weights"):
         with pytest.raises(InputError, match="must come first"):
             recipe.STAGES[name](Runs(folder=tmp_path))
 
@@ -156,7 +156,7 @@ def test_a_base_begins_a_new_folder_of_runs(tmp_path: Path, monkeypatch: pytest.
     begun = type(network).from_pretrained(second.final("images"))
     torch.testing.assert_close(begun.state_dict(), again.state_dict(), atol=1e-6, rtol=0)
     assert again.dtype == torch.float32 and trained_vae(second).dtype == torch.float32
-    assert load_file(second.captions)["table"].shape == (2, 16, 20, 96)
+    assert load_file(second.captions)["table"].shape == (2, 64, 20, 96)
 
 
 def test_a_base_fills_only_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

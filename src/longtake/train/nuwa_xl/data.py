@@ -19,7 +19,6 @@ from longtake.data.sprites import SpriteWorld, drawn, random_world, training_sho
 from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.cache import WorldFiles, encode_pictures
-from longtake.train.sprites.text import NUM_VARIANTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +148,8 @@ class SpriteStretches(SpanSource):
             stretch = _below(len(latents), generator)
             start = _below(latents.shape[1] - num_frames + 1, generator)
             seen = shots[stretch, start : start + num_frames]
-            variant = (seen + _below(NUM_VARIANTS, generator)) % NUM_VARIANTS
+            num_variants = self.table.shape[1]
+            variant = (seen + _below(num_variants, generator)) % num_variants
             clips.append(latents[stretch, start : start + num_frames].float())
             texts.append(self.table[seen, variant].float())
         stride = torch.tensor([self.strides[level] for level in levels])

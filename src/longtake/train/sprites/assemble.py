@@ -19,21 +19,25 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from longtake.train.sprites.build import build_scheduler
+from longtake.models.modelscope.spec import cell_side
+from longtake.train.sprites.build import Predicted, build_scheduler
 
 Extras = Mapping[str, Any]
 """Fields of longtake.json, for which the hub's layout has no place; `num_frames` is one of them."""
 
 
-def assemble(text: Path, vae: Path, unet: Path, extras: Extras, folder: Path) -> None:
+def assemble(
+    text: Path, vae: Path, unet: Path, extras: Extras, folder: Path, predicts: Predicted = "v_prediction"
+) -> None:
     """Write `folder` with half-precision weights from the folders that training left.
 
-    `text` holds `text_encoder/` and `tokenizer/`.
+    `text` holds `text_encoder/` and `tokenizer/`, `predicts` is what the UNet says.
     """
-    scheduler: Any = build_scheduler()
+    scheduler: Any = build_scheduler(predicts)
     pipeline = TextToVideoSDPipeline(
         vae=AutoencoderKL.from_pretrained(vae),
         text_encoder=CLIPTextModel.from_pretrained(text / "text_encoder"),
@@ -103,9 +107,10 @@ def _costs(pipeline: TextToVideoSDPipeline, num_frames: int) -> dict[str, int]:
     shape = (config.in_channels, num_frames, config.sample_size, config.sample_size)
     text = torch.zeros(1, pipeline.tokenizer.model_max_length, config.cross_attention_dim)
     latents = torch.zeros(1, *shape)
+    own = pixel_shuffle(latents[:, :, 0], cell_side(config.in_channels, pipeline.vae.config.latent_channels))
     return {
         "forward_flops": _flops(lambda: unet(latents, 0, text)),
-        "decode_flops": _flops(lambda: pipeline.vae.decode(latents[:, :, 0])),
+        "decode_flops": _flops(lambda: pipeline.vae.decode(own)),
     }
 
 

@@ -7,7 +7,9 @@ from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle
 
+from longtake.models.modelscope.spec import cell_side
 from longtake.train.fit.task import sheet
 
 
@@ -42,8 +44,13 @@ def decode_scaled(vae: AutoencoderKL, latents: Float[Tensor, "frames _ _ _"]) ->
 def decoded_sheet(
     vae: AutoencoderKL, frames: Float[Tensor, "clips frames _ _ _"]
 ) -> Float[Tensor, "3 sheet_height sheet_width"]:
-    """Latents of unit variance as one picture: every second frame of clips, a row each, or single frames in 6 rows."""
-    pixels, clips = decode_scaled(vae, frames.flatten(0, 1)), frames.shape[1] > 1
+    """Latents of unit variance as one picture: every second frame of clips, a row each, or single frames in 6 rows.
+
+    They may be squares of the autoencoder's own in one.
+    """
+    config: Any = vae.config
+    own = pixel_shuffle(frames.flatten(0, 1), cell_side(frames.shape[2], config.latent_channels))
+    pixels, clips = decode_scaled(vae, own), frames.shape[1] > 1
     return sheet(pixels.unflatten(0, frames.shape[:2])[:, ::2] if clips else pixels.unflatten(0, (6, -1)))
 
 

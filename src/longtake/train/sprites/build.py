@@ -1,12 +1,14 @@
 """The embedded model's networks, all plain diffusers and transformers classes, built from their sizes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel, WanTransformer3DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
+
+Predicted = Literal["v_prediction", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,10 @@ class SpriteSizes(Sizes):
     """Widths of the denoiser at full and at half the latents' size."""
     head_width: int = 16
     """Channels of one attention head of the denoiser."""
+    cell: int = 1
+    """Side of the square of latents that the denoiser takes as one, channels of which are those of all its latents."""
+    predicts: Predicted = "v_prediction"
+    """What the denoiser says: v, or x0 itself, for which a narrow one needs not hand on all noise."""
     text_layers: int = 2
     """Layers of the text encoder."""
     norm_groups: int = 8
@@ -82,9 +88,9 @@ def build_unet(sizes: SpriteSizes) -> UNet3DConditionModel:
     third of the weights.
     """
     unet = UNet3DConditionModel(
-        sample_size=sizes.picture // 2 ** (len(sizes.vae_channels) - 1),
-        in_channels=sizes.latent_channels,
-        out_channels=sizes.latent_channels,
+        sample_size=sizes.picture // 2 ** (len(sizes.vae_channels) - 1) // sizes.cell,
+        in_channels=sizes.latent_channels * sizes.cell**2,
+        out_channels=sizes.latent_channels * sizes.cell**2,
         down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
         block_out_channels=sizes.unet_channels,
@@ -96,6 +102,20 @@ def build_unet(sizes: SpriteSizes) -> UNet3DConditionModel:
     for layer in temporal_transformers(unet):
         nn.init.zeros_(layer.proj_out.weight)
         nn.init.zeros_(layer.proj_out.bias)
+    return unet
+
+
+def rebuilt_unet(trained: UNet3DConditionModel, sizes: SpriteSizes) -> UNet3DConditionModel:
+    """A denoiser of these sizes whose inner layers are trained ones; only the first and the last layer are new.
+
+    It says 0 until it is trained.
+    """
+    unet: Any = build_unet(sizes)
+    ends = ("conv_in.", "conv_out.")
+    inner = {name: value for name, value in trained.state_dict().items() if not name.startswith(ends)}
+    unet.load_state_dict({**unet.state_dict(), **inner})
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)
     return unet
 
 
@@ -142,14 +162,15 @@ def build_text_encoder(sizes: SpriteSizes, num_words: int, max_length: int, end:
     return CLIPTextModel(config)
 
 
-def build_scheduler() -> DDIMScheduler:
-    """The noise schedule: zero signal at the last level, v-prediction (Lin et al. 2023, arXiv:2305.08891)."""
+def build_scheduler(predicts: Predicted = "v_prediction") -> DDIMScheduler:
+    """The noise schedule: zero signal at the last level, where epsilon says nothing (Lin et al. 2023,
+    arXiv:2305.08891)."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
-        prediction_type="v_prediction",
+        prediction_type=predicts,
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         clip_sample=False,

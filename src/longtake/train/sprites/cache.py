@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import SpriteWorld, drawn, random_world, training_shots
 from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
-from longtake.train.sprites.text import NUM_VARIANTS, captions_of, tokens_of
+from longtake.train.sprites.text import captions_of, tokens_of
 
 FRAMES_AT_ONCE = 48
 
@@ -84,16 +85,14 @@ def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"])
 
 
 @torch.no_grad()
-def caption_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> tuple[Tensor, Tensor]:
-    """Return states of all training captions, (shots, variants, tokens, width), and of no prompt, (tokens, width)."""
-    rows = [encoder(tokens_of(tokenizer, captions_of(shot))).last_hidden_state for shot in training_shots()]
-    return torch.stack(rows), encoder(tokens_of(tokenizer, [""])).last_hidden_state[0]
-
-
-def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, path: Path) -> None:
+def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, num_variants: int, path: Path) -> None:
     """Write `table` (shots, variants, tokens, width), float16, and `empty` (tokens, width) for no prompt."""
-    table, empty = caption_states(encoder, tokenizer)
-    save_file({"table": table.half(), "empty": empty.half()}, path)
+
+    def states(captions: list[str]) -> Float[Tensor, "captions tokens width"]:
+        return encoder(tokens_of(tokenizer, captions)).last_hidden_state.half()
+
+    table = torch.stack([states(captions_of(shot, num_variants)) for shot in training_shots()])
+    save_file({"table": table, "empty": states([""])[0]}, path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +109,10 @@ class Drawn:
 class LatentClips:
     """Random windows of the cached worlds with their captions' embeddings."""
 
-    def __init__(self, folder: Path, captions: Path) -> None:
-        """Read all files of `folder` into memory, and the embeddings."""
-        self.latents, self.shots = read_latents(folder, ("latents", "shots"), "worlds_*").values()
+    def __init__(self, folder: Path, captions: Path, cell: int = 1) -> None:
+        """Read all files of `folder` into memory, and the embeddings; squares of so many latents a side become one."""
+        latents, self.shots = read_latents(folder, ("latents", "shots"), "worlds_*").values()
+        self.latents = pixel_unshuffle(latents, cell)
         tensors = load_file(captions)
         self.table, self.empty = tensors["table"], tensors["empty"]
 
@@ -121,7 +121,7 @@ class LatentClips:
         world = torch.randint(len(self.latents), (num_clips,), generator=generator)
         last = self.latents.shape[1] - num_frames + 1
         starts = torch.randint(last, (num_clips,), generator=generator).tolist()
-        variant = torch.randint(NUM_VARIANTS, (num_clips,), generator=generator)
+        variant = torch.randint(self.table.shape[1], (num_clips,), generator=generator)
         dropped = torch.rand(num_clips, generator=generator) < drop_text
         places = [(w, slice(s, s + num_frames)) for w, s in zip(world.tolist(), starts, strict=True)]
         shots = torch.stack([self.shots[place] for place in places])

@@ -57,6 +57,10 @@ class DenoiserTask(Task):
     ) -> tuple[Tensor, Tensor, Float[Tensor, "clips frames"]]:
         """Return latents with noise, what the network should say of them, and which level it is told of each frame."""
 
+    def weight(self, told: Tensor) -> Tensor:
+        """Return how much the error of a frame counts that is told so."""
+        return torch.ones_like(told)
+
     @abstractmethod
     def told(self, timestep: Tensor) -> Tensor:
         """Return what the network is told at entries of the schedule."""
@@ -78,7 +82,7 @@ class DenoiserTask(Task):
         places = (drawn.latents, noise, timesteps, clean, drawn.texts, drawn.later)
         latents, noise, timesteps, clean, texts, later = (each.to(self.network.device) for each in places)
         x, wanted, told = self.noisy(latents, noise, timesteps, clean)
-        error = (self.predict(x, told, texts, later) - wanted).square().mean(dim=(1, 3, 4))
+        error = (self.predict(x, told, texts, later) - wanted).square().mean(dim=(1, 3, 4)) * self.weight(told)
         return (error * ~clean).sum() / (~clean).sum(), {}
 
     def sample(self) -> Float[Tensor, "3 height width"]:

@@ -34,6 +34,7 @@ from longtake.train.sprites.build import (
     build_transformer,
     build_unet,
     build_vae,
+    rebuilt_unet,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
 from longtake.train.sprites.denoiser import DenoiserSettings
@@ -63,7 +64,7 @@ def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, ru
     tokenizer = train_tokenizer(grammar_corpus(), settings.max_tokens)
     encoder = build_text_encoder(sizes, len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
     done = runs.fit("text", TextTask(runs.moved(encoder), tokenizer, settings), loop)
-    _embed_text(runs)
+    _embed_text(settings, runs)
     return done
 
 
@@ -77,10 +78,13 @@ def train_denoiser(
 ) -> bool:
     """Train the denoiser from what stage `start` left (None: from scratch), on pictures or clips."""
     torch.manual_seed(loop.seed)
-    unet = UNet3DConditionModel.from_pretrained(runs.final(start)) if start else build_unet(sizes)
+    unet: Any = UNet3DConditionModel.from_pretrained(runs.final(start)) if start else build_unet(sizes)
+    if unet.config.in_channels != sizes.latent_channels * sizes.cell**2:
+        unet = rebuilt_unet(unet, sizes)
     vae = trained_vae(runs)
-    clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions)
-    task = UnetTask(runs.moved(unet), build_scheduler(), vae, clips, settings)
+    folder = runs.folder / ("clips" if settings.num_frames > 1 else "pictures")
+    clips = LatentClips(folder, runs.captions, sizes.cell)
+    task = UnetTask(runs.moved(unet), build_scheduler(sizes.predicts), vae, clips, settings)
     return runs.fit(name, task, loop)
 
 
@@ -107,6 +111,13 @@ def write_transformer(guidance: float, shift: float, stage: str, runs: Runs) -> 
     return True
 
 
+def write_sharp(sizes: SpriteSizes, guidance: float, stage: str, runs: Runs) -> bool:
+    """Assemble what `stage` left, a UNet, with the better decoder if there is one, in `weights/sprites-sharp`."""
+    folder = runs.folder / "weights" / "sprites-sharp"
+    assemble(runs.final("text"), _best_vae(runs), runs.final(stage), _extras(guidance), folder, sizes.predicts)
+    return True
+
+
 def write_base(stage: str, runs: Runs) -> bool:
     """Write what `stage` left into the folder `base`, in few bytes, for `take_base`; the texts' part is not in it."""
     base, network = runs.folder / "base", WanTransformer3DModel.from_pretrained(runs.final(stage))
@@ -129,9 +140,15 @@ def take_base(base: Path, stage: str, runs: Runs) -> None:
     for name in (BASE, stage):
         network.save_pretrained(runs.folder / name / "final")
     AutoencoderKL.from_pretrained(base / "vae").float().save_pretrained(runs.folder / "vae" / "final")
-    for part in ("text_encoder", "tokenizer"):
-        shutil.copytree(WEIGHTS / "sprites" / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
-    _embed_text(runs)
+    _take_text(runs)
+
+
+def take_sprites(runs: Runs) -> bool:
+    """Fill the stages `sprites` and `text` with the UNet and the text encoder of the package, which belong together."""
+    unet: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / "sprites" / "unet")
+    unet.float().save_pretrained(runs.folder / "sprites" / "final")
+    _take_text(runs)
+    return True
 
 
 def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
@@ -160,7 +177,14 @@ def _extras(guidance: float) -> dict[str, Any]:
     return {**told, "num_frames": 16, "fps": FPS}
 
 
-def _embed_text(runs: Runs) -> None:
+def _take_text(runs: Runs) -> None:
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(WEIGHTS / "sprites" / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
+    _embed_text(TextSettings(), runs)
+
+
+def _embed_text(settings: TextSettings, runs: Runs) -> None:
     place = runs.final("text")
     tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer")
-    embed_captions(CLIPTextModel.from_pretrained(place / "text_encoder"), tokenizer, runs.captions)
+    encoder = CLIPTextModel.from_pretrained(place / "text_encoder")
+    embed_captions(encoder, tokenizer, settings.num_variants, runs.captions)

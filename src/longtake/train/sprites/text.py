@@ -20,9 +20,6 @@ from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, train
 from longtake.train.fit.settings import Batches
 from longtake.train.fit.task import Scalars, Task
 
-NUM_VARIANTS = 16
-"""Paraphrases of every shot that are trained on."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings(Batches):
@@ -32,13 +29,16 @@ class TextSettings(Batches):
     """Captions per step."""
     max_tokens: int = 20
     """Length of a prompt in tokens, start and end included; captions have up to 16."""
+    num_variants: int = 64
+    """Captions of every shot that are trained on: the canonical one and paraphrases. With 16 the denoiser took words of
+    other sentences for other objects."""
     early_weight: float = 0.1
     """Weight of the tokens before the end of a caption, which cannot know all of it."""
 
 
-def captions_of(shot: Shot) -> list[str]:
-    """The canonical caption and the paraphrases that are trained on."""
-    return [caption(shot, variant) for variant in range(NUM_VARIANTS)]
+def captions_of(shot: Shot, num_variants: int) -> list[str]:
+    """The canonical caption and its paraphrases, so many in all."""
+    return [caption(shot, variant) for variant in range(num_variants)]
 
 
 def tokens_of(tokenizer: CLIPTokenizer, prompts: list[str]) -> Int[Tensor, "prompts tokens"]:
@@ -56,9 +56,11 @@ class TextTask(Task):
         self.tokenizer = tokenizer
         self.settings = settings
         shots = training_shots()
-        self.tokens = tokens_of(tokenizer, [text for shot in shots for text in captions_of(shot)])
+        self.tokens = tokens_of(
+            tokenizer, [text for shot in shots for text in captions_of(shot, settings.num_variants)]
+        )
         answers = [(OBJECTS.index(s.object), SCENES.index(s.scene), MOTIONS.index(s.motion)) for s in shots]
-        self.answers = torch.tensor(answers).repeat_interleave(NUM_VARIANTS, dim=0)
+        self.answers = torch.tensor(answers).repeat_interleave(settings.num_variants, dim=0)
         self.end = end_of_text(tokenizer)
         width = encoder.config.hidden_size
         self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in (OBJECTS, SCENES, MOTIONS))

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longtake.models.hooks import GivenEmbedding, swapped
+from longtake.models.hooks import GivenEmbedding, RepeatedEmbedding, swapped
 from longtake.models.schedules import discrete_schedule
 from longtake.train.fit.task import cpu_attention
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
@@ -14,9 +15,15 @@ from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.denoiser import DenoiserSettings, DenoiserTask
 from longtake.train.sprites.levels import Clean, Timesteps
 
+LEAST_SIGMA = 0.2
+"""Below this level errors of x0 count for less than those of v."""
+
 
 class UnetTask(DenoiserTask):
-    """Predict v = alpha eps - sigma x0 from noisy latents and a caption (Salimans and Ho, arXiv:2202.00512)."""
+    """Predict v = alpha eps - sigma x0 from noisy latents and a caption (Salimans and Ho, arXiv:2202.00512), or x0.
+
+    The errors of x0 count as much as those of v that they are, but for the lowest levels (Li and He, arXiv:2511.13720).
+    """
 
     def __init__(
         self,
@@ -31,29 +38,39 @@ class UnetTask(DenoiserTask):
         The network stays in eval mode: dropout in the layers over time would only slow so small a network down.
         """
         table = scheduler.alphas_cumprod
-        schedule = discrete_schedule(table, settings.sample_steps, "trailing", "v_prediction")
-        super().__init__(unet.eval(), vae, clips, settings, schedule, "v_prediction")
+        config: Any = scheduler.config
+        schedule = discrete_schedule(table, settings.sample_steps, "trailing", config.prediction_type)
+        super().__init__(unet.eval(), vae, clips, settings, schedule, config.prediction_type)
         self.alphas_cumprod = table.to(unet.device)
 
     def noisy(
         self, latents: Tensor, noise: Tensor, timesteps: Timesteps, clean: Clean
     ) -> tuple[Tensor, Tensor, Timesteps]:
-        """Return the mixture, v, and the timesteps."""
+        """Return the mixture, what is predicted of it, and the timesteps."""
         bar = torch.where(clean, 1.0, self.alphas_cumprod[timesteps])[:, None, :, None, None]
         alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
-        return alpha * latents + sigma * noise, alpha * noise - sigma * latents, timesteps
+        v = alpha * noise - sigma * latents
+        return alpha * latents + sigma * noise, latents if self.prediction == "sample" else v, timesteps
+
+    def weight(self, told: Timesteps) -> Tensor:
+        """Return 1 / sigma^2 of x0, whose errors are sigma times those of v."""
+        if self.prediction != "sample":
+            return torch.ones_like(told, dtype=torch.float32)
+        return 1 / (1 - self.alphas_cumprod[told]).clamp(min=LEAST_SIGMA**2)
 
     def told(self, timestep: Tensor) -> Tensor:
         """Return the timestep itself."""
         return timestep
 
     def predict(self, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor | None) -> Tensor:
-        """Return v, of the first text alone."""
+        """Return v; every frame sees its own text."""
         unet = self.network
+        places = torch.zeros_like(told, dtype=torch.long) if later is None else later.long()
+        text: Any = RepeatedEmbedding(texts[torch.arange(len(texts), device=x.device)[:, None], places].flatten(0, 1))
         embedding = unet.time_embedding(unet.time_proj(told.flatten()))
         pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
         with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
-            return unet(x, told[:, 0], texts[:, 0], return_dict=False)[0].float()
+            return unet(x, told[:, 0], text, return_dict=False)[0].float()
 
 
 class _SameFrames(nn.Module):
