@@ -30,7 +30,7 @@ from longtake.steer.video import find_video
 from longtake.video import durable
 from longtake.video.files import state_folder
 from longtake.video.formats import FORMATS
-from longtake.video.kept import Kept, kept_folder, read_kept, thinned
+from longtake.video.kept import kept_folder, read_kept
 from longtake.video.output import Output
 from longtake.video.read import read_frames
 
@@ -377,19 +377,6 @@ def test_prompts_that_change_on_the_way(tmp_path: Path, sampler: str) -> None:
     texts = json.loads(report_path(path).read_text())["request"]["prompts"]
     assert texts == {"0": "a red car", "30": "a blue boat", str(begun): "a cat", "80": "a green house"}
     assert content(repeated(path, tmp_path / "again" / "a.mkv")) == content(path)
-
-
-def test_states_thin_out_toward_the_start() -> None:
-    def state(frame: int) -> Kept:
-        return Kept(next_frame=frame, stored=frame, mark={}, sha256="", bytes=10)
-
-    states: list[Kept] = []
-    for frame in range(32, 32 * 1000, 32):
-        states = thinned([*states, state(frame)], budget=120)
-    frames = [state.next_frame for state in states]
-    assert len(frames) == 12 and frames[-3:] == [31904, 31936, 31968] and frames[0] == 16384
-    assert thinned([state(32), state(64), state(96)], budget=15, free=70) == [state(64)]
-    assert thinned([state(32)], budget=5) == []
 
 
 def test_prompts_are_joined_where_one_goes_on() -> None:
