@@ -12,8 +12,10 @@ import pytest
 
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.request import PromptTimeline
+from longtake.serve.foresee import QuotaError
 from longtake.serve.job import Asked, ExtendJob, Job, Problem, RedoJob, VideoJob, read_prompts
-from longtake.serve.queue import Queue, QuotaError, UnknownJobError
+from longtake.serve.queue import Queue
+from longtake.serve.rows import UnknownJobError
 from longtake.serve.settings import Access, Computing, Quota
 from longtake.serve.supervisor import gpus
 from longtake.video.files import state_folder
@@ -301,7 +303,7 @@ def test_a_folder_that_cannot_hold_a_queue_is_refused(tmp_path: Path, queue: Que
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="give another folder"):
         Queue(tmp_path / "file")
-    queue._base.execute("PRAGMA user_version = 7")
+    queue._rows.base.execute("PRAGMA user_version = 7")
     with pytest.raises(OutputError, match="another version"):
         Queue(tmp_path)
 

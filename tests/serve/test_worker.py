@@ -238,7 +238,7 @@ def test_a_full_disk_halts_the_queue_and_fails_nothing(
     monkeypatch.setattr("longtake.serve.queue.time.time", lambda: 4e9)
     assert queue.halted() is None
     monkeypatch.undo()
-    queue._base.execute("DELETE FROM halt")
+    queue._rows.base.execute("DELETE FROM halt")
     worker.do_next()
     assert done(queue, job.id) == bare(worker, tmp_path / "bare.mp4")
 

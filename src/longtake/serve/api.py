@@ -28,12 +28,14 @@ from longtake.models import model_spec
 from longtake.report import Order, report_path, subtitle_path
 from longtake.serve import schema
 from longtake.serve.figures import Figures
+from longtake.serve.foresee import QuotaError, steering_of
 from longtake.serve.guard import FAULT, ApiError, Guard, told
 from longtake.serve.job import OPEN, Job, VideoJob, order_of
 from longtake.serve.meter import Meter
 from longtake.serve.options import options
-from longtake.serve.queue import Queue, QuotaError, UnknownJobError, steering_of
+from longtake.serve.queue import Queue
 from longtake.serve.realtime import session
+from longtake.serve.rows import UnknownJobError
 from longtake.serve.settings import Access
 from longtake.serve.stream import Committed, Growth, asked_range, blocks, grown, spritesheet, thumbnail
 from longtake.video import durable

@@ -6,80 +6,34 @@ import os
 import secrets
 import shutil
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from longtake.errors import InputError, LongtakeError, OutputError, plain
-from longtake.models import model_spec
-from longtake.report import order_target, report_path, subtitle_path
+from longtake.errors import InputError, OutputError
+from longtake.report import Order, report_path, subtitle_path
 from longtake.request import PromptTimeline
-from longtake.samplers import pieces_of
-from longtake.samplers.planning import checked_plan
+from longtake.serve.foresee import QuotaError, check_words, foreseen, rests
 from longtake.serve.job import (
     OPEN,
     STATUSES,
-    VERBS,
     Asked,
-    ExtendJob,
     Job,
     Problem,
-    RedoJob,
     Status,
     VideoJob,
     order_of,
 )
+from longtake.serve.rows import Rows, read_job
 from longtake.serve.settings import Computing, Quota
-from longtake.steer.plan import Steering, plan_extension, plan_redo, spliced
-from longtake.typed import read_typed, to_json
+from longtake.steer.plan import spliced
+from longtake.typed import to_json
 from longtake.video.files import state_folder
 
-DATABASE = "queue.sqlite"
 UPLOADS = "uploads"
 _RETRY_SECONDS = 60.0
-_COLUMNS = {
-    "id": "TEXT PRIMARY KEY",
-    "status": "TEXT NOT NULL",
-    "verb": "TEXT NOT NULL",
-    "asked": "TEXT NOT NULL",
-    "parent": "TEXT",
-    "model": "TEXT NOT NULL",
-    "sampler": "TEXT NOT NULL",
-    "seed": "INTEGER NOT NULL",
-    "prompts": "TEXT NOT NULL",
-    "told": "INTEGER NOT NULL DEFAULT 0",
-    "can_turn": "INTEGER NOT NULL",
-    "frames_total": "INTEGER NOT NULL",
-    "frames_done": "INTEGER NOT NULL DEFAULT 0",
-    "fps": "REAL NOT NULL",
-    "width": "INTEGER NOT NULL",
-    "height": "INTEGER NOT NULL",
-    "created_at": "REAL NOT NULL",
-    "updated_at": "REAL NOT NULL",
-    "started_at": "REAL",
-    "first_at": "REAL",
-    "completed_at": "REAL",
-    "rate": "REAL NOT NULL DEFAULT 0",
-    "memory": "INTEGER NOT NULL DEFAULT 0",
-    "doing": "TEXT NOT NULL DEFAULT ''",
-    "error": "TEXT",
-    "worker": "TEXT",
-    # Where it stands in the queue: the lower, the sooner.
-    "place": "REAL NOT NULL",
-    # Workers that died at it, and the most frames that any has made: a new one forgives the deaths.
-    "deaths": "INTEGER NOT NULL DEFAULT 0",
-    "best": "INTEGER NOT NULL DEFAULT 0",
-    # Whether it can go on from what there was of another video when it was asked for, or waits for the rest.
-    "ready": "INTEGER NOT NULL",
-    # Deleted, but a worker holds it still.
-    "gone": "INTEGER NOT NULL DEFAULT 0",
-}
-_JOBS = f"CREATE TABLE IF NOT EXISTS jobs ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})"
-_HALT = "CREATE TABLE IF NOT EXISTS halt (reason TEXT NOT NULL, until REAL NOT NULL)"
 _PROGRESS = """
     UPDATE jobs SET frames_done = :frames, doing = :doing, rate = :rate, memory = :memory, updated_at = :now,
         first_at = CASE WHEN first_at IS NULL AND :frames > 0 THEN :now ELSE first_at END,
@@ -96,17 +50,6 @@ _FIRST = """
         SELECT 1 FROM jobs AS child WHERE child.parent = jobs.id AND child.worker IS NOT NULL AND child.frames_done = 0
     ) ORDER BY place LIMIT 1
 """
-_POSITION = "(SELECT 1 + count(*) FROM jobs AS other WHERE other.status = 'queued' AND other.place < jobs.place)"
-_FIELDS = frozenset(field.name for field in fields(Job))
-_LAYOUT = 1
-
-
-class UnknownJobError(LongtakeError):
-    """There is no job of this name."""
-
-
-class QuotaError(LongtakeError):
-    """More than the server takes."""
 
 
 class Queue:
@@ -120,17 +63,11 @@ class Queue:
         """Open the queue of a folder, or begin one. Not `careful`, changes need not survive a power cut. Raises
         OutputError where it cannot be written, or is of another version."""
         self.folder, self.quota, self.computing = folder.absolute(), quota or Quota(), computing or Computing()
-        self._careful, self._local = careful, threading.local()
         try:
             self.uploads.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make a queue in {folder}: {error.strerror}; give another folder") from None
-        with self._change() as base:
-            (layout,) = base.execute("PRAGMA user_version").fetchone()
-            if layout not in (0, _LAYOUT):
-                raise OutputError(f"{folder} has the queue of another version of longtake; give another folder")
-            for statement in (_JOBS, _HALT, f"PRAGMA user_version = {_LAYOUT}"):
-                base.execute(statement)
+        self._rows = Rows(self.folder, careful=careful)
 
     @property
     def uploads(self) -> Path:
@@ -151,26 +88,20 @@ class Queue:
         Raises QuotaError for more than the server takes, UnknownJobError for a parent that is not there, and
         InputError, CapabilityError, OutputError or CheckpointError as the command would.
         """
-        job = self._foreseen(asked, f"video_{secrets.token_hex(12)}")
+        path = self.folder / f"video_{secrets.token_hex(12)}.mp4"
+        job = foreseen(asked, path, self.uploads, self.computing, self.get)
         if job.frames_total > self.quota.max_frames:
             raise QuotaError(f"{job.frames_total} frames are too many; this server makes up to {self.quota.max_frames}")
         if reason := self.halted():
             raise QuotaError(reason)
-        row = {name: value for name, value in to_json(job).items() if name in _COLUMNS}
-        row |= {"verb": job.verb, "parent": job.parent, "can_turn": int(job.can_turn)}
-        row["ready"] = int(job.parent is None or _rests(self.get(job.parent)))
-        row |= {name: json.dumps(row[name]) for name in ("asked", "prompts")}
-        with self._change() as base:
+        with self._rows.change() as base:
             self._check_room(base)
-            (last,) = base.execute("SELECT coalesce(max(place), 0) FROM jobs").fetchone()
-            names = [*row, "place"]
-            values = ", ".join("?" * len(names))
-            base.execute(f"INSERT INTO jobs ({', '.join(names)}) VALUES ({values})", [*row.values(), last + 1])
+            self._rows.add(job, ready=job.parent is None or rests(self.get(job.parent)))
         return self.get(job.id)
 
     def get(self, id: str) -> Job:
         """Return a job. Raises UnknownJobError."""
-        return _job(self._row(self._base, id))
+        return self._rows.job(id)
 
     def list(
         self,
@@ -190,20 +121,20 @@ class Queue:
             where.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += statuses
         direction = "ASC" if order == "asc" else "DESC"
-        return self._jobs(f"{' AND '.join(where)} ORDER BY rowid {direction} LIMIT ?", [*values, limit])
+        return self._rows.jobs(f"{' AND '.join(where)} ORDER BY rowid {direction} LIMIT ?", [*values, limit])
 
     def waiting(self) -> "list[Job]":
         """Return the jobs that wait, first the one that is made next."""
-        return self._jobs("NOT gone AND status = 'queued' ORDER BY place", [])
+        return self._rows.jobs("NOT gone AND status = 'queued' ORDER BY place", [])
 
     def counts(self) -> dict[Status, int]:
         """Return how many jobs there are of every status."""
-        found = self._base.execute("SELECT status, count(*) FROM jobs WHERE NOT gone GROUP BY status").fetchall()
+        found = self._rows.base.execute("SELECT status, count(*) FROM jobs WHERE NOT gone GROUP BY status").fetchall()
         return dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in found}
 
     def children(self, id: str) -> "list[Job]":
         """Return the jobs that go on from the video of one."""
-        return self._jobs("NOT gone AND parent = ? ORDER BY rowid", [id])
+        return self._rows.jobs("NOT gone AND parent = ? ORDER BY rowid", [id])
 
     def halted(self) -> str | None:
         """Return why nothing is made at the moment, such as a full disk; None where all is well. It ends by itself."""
@@ -213,31 +144,31 @@ class Queue:
                 f"the disk is full: {left / 1e9:.1f} GB are free, and {least / 1e9:.1f} GB must stay so; the queue "
                 "goes on once there is space"
             )
-        found = self._base.execute("SELECT reason FROM halt WHERE until > ?", [time.time()]).fetchone()
+        found = self._rows.base.execute("SELECT reason FROM halt WHERE until > ?", [time.time()]).fetchone()
         return found[0] if found else None
 
     def cancel(self, id: str) -> Job:
         """Give a job up; its worker stops at the next chunk, what it has made stays and plays. Raises UnknownJobError,
         and InputError for one that is over."""
-        with self._change() as base:
+        with self._rows.change() as base:
             self._check_status(base, id, OPEN, "cancelled")
-            self._set(base, id, status="cancelled", completed_at=time.time())
+            self._rows.set(id, status="cancelled", completed_at=time.time())
         return self.get(id)
 
     def pause(self, id: str) -> Job:
         """Let a job wait until it is resumed; raises as `cancel`."""
-        with self._change() as base:
+        with self._rows.change() as base:
             self._check_status(base, id, OPEN, "paused")
-            self._set(base, id, status="paused")
+            self._rows.set(id, status="paused")
         return self.get(id)
 
     def resume(self, id: str) -> Job:
         """Let a job go on that was paused, has failed or was cancelled. Raises UnknownJobError, QuotaError, and
         InputError for any other."""
-        with self._change() as base:
+        with self._rows.change() as base:
             self._check_status(base, id, ("paused", "failed", "cancelled"), "resumed")
             self._check_room(base)
-            self._set(base, id, status="queued", completed_at=None, error=None, deaths=0)
+            self._rows.set(id, status="queued", completed_at=None, error=None, deaths=0)
         return self.get(id)
 
     def move(self, id: str, position: int) -> Job:
@@ -245,7 +176,7 @@ class Queue:
         one that does not wait."""
         if position < 1:
             raise InputError(f"there is no place {position} in a queue; give 1 or more")
-        with self._change() as base:
+        with self._rows.change() as base:
             self._check_status(base, id, ("queued",), "moved")
             found = base.execute("SELECT id, place FROM jobs WHERE status = 'queued' ORDER BY place").fetchall()
             ids = [row["id"] for row in found if row["id"] != id]
@@ -258,24 +189,24 @@ class Queue:
         """Tell the prompts of a job anew: of the whole video, or from a frame on, counted from it. They hold for what
         has not begun when the run next fills a segment. Raises UnknownJobError, and InputError where nothing can become
         of it any more, its sampler makes all frames together, or its model does not know the words."""
-        with self._change() as base:
+        with self._rows.change() as base:
             job = self._check_status(base, id, OPEN, "told other prompts")
             if not job.can_turn:
                 raise InputError(f"{job.sampler} makes all frames together; its prompts cannot change on the way")
             told = prompts if frame is None else spliced(job.prompts, prompts, frame)
-            self._check_words(job, told)
-            self._set(base, id, prompts=json.dumps(to_json(told)), told=job.told + 1)
+            check_words(job, told, self._order, self.get)
+            self._rows.set(id, prompts=json.dumps(to_json(told)), told=job.told + 1)
         return self.get(id)
 
     def delete(self, id: str) -> None:
         """Forget a job and remove its files; where a worker holds it, as soon as that lets go. Raises UnknownJobError,
         and InputError while others that are not complete go on from it."""
-        with self._change() as base:
+        with self._rows.change() as base:
             job = self._check_status(base, id, STATUSES, "deleted")
             for child in self.children(id):
                 if child.status in OPEN:
                     raise InputError(f"{child.id} goes on from {id}; delete that first, or wait until it is complete")
-            self._set(base, id, gone=1)
+            self._rows.set(id, gone=1)
         if job.worker is None:
             self._purge(job)
 
@@ -284,34 +215,34 @@ class Queue:
         none. One that goes on from another waits until that is over, or, where it can go on from what there is, rests.
         """
         # Looking is cheap, and is all that there is to do most of the time.
-        if self.halted() or self._base.execute(_FIRST).fetchone() is None:
+        if self.halted() or self._rows.base.execute(_FIRST).fetchone() is None:
             return None
-        with self._change() as base:
+        with self._rows.change() as base:
             found = base.execute(_FIRST).fetchone()
             if found is None:
                 return None
-            job = _job(self._row(base, found["id"]))
+            job = self._rows.job(found["id"])
             started = job.started_at or time.time()
-            self._set(base, job.id, status="in_progress", worker=worker, started_at=started, doing="starting", rate=0)
+            self._rows.set(job.id, status="in_progress", worker=worker, started_at=started, doing="starting", rate=0)
         return self.get(job.id)
 
     def begin(self, job: Job, prompts: PromptTimeline, seed: int, frames: int) -> None:
         """Note what a job that goes on from another has turned out to be; prompts that were told since stay."""
-        with self._change() as base:
-            self._set(base, job.id, seed=seed, frames_total=frames)
+        with self._rows.change() as base:
+            self._rows.set(job.id, seed=seed, frames_total=frames)
             told = json.dumps(to_json(prompts))
             base.execute("UPDATE jobs SET prompts = ? WHERE id = ? AND told = 0", [told, job.id])
 
     def progress(self, job: Job, frames: int, doing: str = "", rate: float = 0.0, memory: int = 0) -> Job | None:
         """Note how far the worker of a job is; return the job as it is wanted now, None where the worker has to stop
         and `let_go`."""
-        with self._change() as base:
+        with self._rows.change() as base:
             found = base.execute(
                 _PROGRESS,
                 {"id": job.id, "worker": job.worker, "frames": frames, "doing": doing, "rate": rate, "memory": memory}
                 | {"now": time.time()},
             ).fetchone()
-        return None if found is None or self.halted() else _job(found)
+        return None if found is None or self.halted() else read_job(found)
 
     def finish(self, job: Job, frames: int) -> None:
         """Note that the video of a job is complete."""
@@ -330,8 +261,8 @@ class Queue:
         """Let the job of a worker that is gone wait again; those of all workers for None. Where workers have `died` at
         it too often without a new frame, it has failed instead."""
         which = "worker IS NOT NULL" if worker is None else "worker = ?"
-        for job in self._jobs(which, [] if worker is None else [worker]):
-            deaths = self._base.execute("SELECT deaths FROM jobs WHERE id = ?", [job.id]).fetchone()[0] + died
+        for job in self._rows.jobs(which, [] if worker is None else [worker]):
+            deaths = self._rows.base.execute("SELECT deaths FROM jobs WHERE id = ?", [job.id]).fetchone()[0] + died
             if deaths < self.quota.max_deaths or job.status != "in_progress":
                 self._leave(job, deaths=deaths)
                 continue
@@ -340,95 +271,41 @@ class Queue:
             )
             self.fail(job, Problem(code="worker_died", message=why))
         # What a server deleted when it was killed.
-        for job in self._jobs("gone AND worker IS NULL", []):
+        for job in self._rows.jobs("gone AND worker IS NULL", []):
             self._purge(job)
 
     def halt(self, reason: str) -> None:
         """Make nothing for a minute, and say why."""
-        with self._change() as base:
+        with self._rows.change() as base:
             base.execute("DELETE FROM halt")
             base.execute("INSERT INTO halt VALUES (?, ?)", [reason, time.time() + _RETRY_SECONDS])
 
-    @property
-    def _base(self) -> sqlite3.Connection:
-        """Return the connection of this thread."""
-        if "base" not in self._local.__dict__:
-            base = sqlite3.connect(self.folder / DATABASE, timeout=30.0, isolation_level=None)
-            base.row_factory = sqlite3.Row
-            base.execute("PRAGMA journal_mode = WAL")
-            base.execute(f"PRAGMA synchronous = {'FULL' if self._careful else 'NORMAL'}")
-            self._local.base = base
-        return self._local.base
-
-    @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        """Do all of a change or nothing of it."""
-        try:
-            self._base.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._base
-            except BaseException:
-                self._base.execute("ROLLBACK")
-                raise
-            self._base.execute("COMMIT")
-        except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                self._base.execute("ROLLBACK")
-            raise OutputError(f"cannot write {DATABASE}: {error}; free some space, or mend the disk") from error
-
-    def _jobs(self, where: str, values: Sequence[Any]) -> "list[Job]":
-        found = self._base.execute(f"SELECT *, {_POSITION} AS position FROM jobs WHERE {where}", values).fetchall()
-        return [_job(row) for row in found]
-
-    def _row(self, base: sqlite3.Connection, id: str) -> sqlite3.Row:
-        query = f"SELECT *, {_POSITION} AS position FROM jobs WHERE id = ? AND NOT gone"
-        found = base.execute(query, [id]).fetchone()
-        if found is None:
-            raise UnknownJobError(f"there is no video {plain(id[:60])!r}; list them to see which there are")
-        return found
-
-    def _set(self, base: sqlite3.Connection, id: str, **values: Any) -> None:
-        values |= {"updated_at": time.time()}
-        assigned = ", ".join(f"{name} = ?" for name in values)
-        base.execute(f"UPDATE jobs SET {assigned} WHERE id = ?", [*values.values(), id])
-
     def _check_status(self, base: sqlite3.Connection, id: str, known: Sequence[Status], become: str) -> Job:
-        job = _job(self._row(base, id))
+        job = self._rows.job(id)
         if job.status not in known:
             raise InputError(f"{id} is {job.status.replace('_', ' ')}, and cannot be {become}")
         return job
+
+    def _order(self, asked: VideoJob) -> Order:
+        return order_of(asked, self.folder / "video.mp4", self.uploads, self.computing)
 
     def _check_room(self, base: sqlite3.Connection) -> None:
         (waiting,) = base.execute("SELECT count(*) FROM jobs WHERE status = 'queued' AND NOT gone").fetchone()
         if waiting >= self.quota.max_queue:
             raise QuotaError(f"{waiting} videos wait already, and no more can; try again when some are made")
 
-    def _check_words(self, job: Job, told: PromptTimeline) -> None:
-        """Raise InputError for prompts that the model of a job does not know."""
-        root = job
-        while root.parent is not None:
-            try:
-                root = self.get(root.parent)
-            except UnknownJobError:
-                # Its worker refuses them then, and goes on as before.
-                return
-        assert isinstance(root.asked, VideoJob)
-        asked = replace(root.asked, prompts=told, frames=job.frames_total)
-        order = order_of(asked, self.path(job), self.uploads, self.computing)
-        checked_plan(model_spec(order.model, **order.loading.told), order.request, order.sampler)
-
     def _leave(self, job: Job, **values: Any) -> None:
         """Take a job from its worker. One that was cancelled meanwhile stays so, one in progress waits again unless
         the values say otherwise."""
-        with self._change() as base:
+        with self._rows.change() as base:
             found = base.execute("SELECT * FROM jobs WHERE id = ? AND worker = ?", [job.id, job.worker]).fetchone()
             if found is None:
                 return
-            now = _job(found).status
+            now = read_job(found).status
             if now == "cancelled" or (now == "paused" and values.get("status") == "failed"):
                 values["status"] = now
             after = {"status": "queued" if now == "in_progress" else now} | values
-            self._set(base, job.id, worker=None, doing="", rate=0, **after)
+            self._rows.set(job.id, worker=None, doing="", rate=0, **after)
         if found["gone"]:
             self._purge(job)
 
@@ -438,66 +315,11 @@ class Queue:
         for file in self.folder.glob(f"{job.id}*"):
             file.unlink()
         if isinstance(job.asked, VideoJob) and job.asked.input_reference is not None:
-            shared = self._jobs("id != ? AND instr(asked, ?)", [job.id, json.dumps(job.asked.input_reference)])
+            shared = self._rows.jobs("id != ? AND instr(asked, ?)", [job.id, json.dumps(job.asked.input_reference)])
             if not shared:
                 (self.uploads / job.asked.input_reference).unlink(missing_ok=True)
-        with self._change() as base:
+        with self._rows.change() as base:
             base.execute("DELETE FROM jobs WHERE id = ?", [job.id])
-
-    def _foreseen(self, asked: Asked, id: str) -> Job:
-        """Return the job that a request becomes, checked as far as its parent lets one see."""
-        now = time.time()
-        common: dict[str, Any] = {"id": id, "status": "queued", "asked": asked, "told": 0, "frames_done": 0}
-        common |= {"created_at": now, "updated_at": now}
-        if isinstance(asked, VideoJob):
-            return Job(**common, **self._looked_at(asked, self.folder / f"{id}.mp4"))
-        parent = self.get(asked.parent)
-        if _rests(parent):
-            steering_of(asked, self.path(parent), self.folder / f"{id}.mp4")
-        elif isinstance(asked, RedoJob) and not 0 <= asked.frame < parent.frames_total:
-            raise InputError(f"{parent.id} gets frames 0 to {parent.frames_total - 1}, not {asked.frame}; give one")
-        if isinstance(asked, ExtendJob):
-            cut, frames, seed = parent.frames_total, parent.frames_total + asked.frames, parent.seed
-            told = asked.prompts or PromptTimeline.constant(parent.prompts.texts[-1])
-        else:
-            cut, frames, seed = asked.frame, parent.frames_total, parent.seed if asked.seed is None else asked.seed
-            told = asked.prompts or parent.prompts.after(asked.frame)
-        same = {name: getattr(parent, name) for name in ("model", "sampler", "can_turn", "fps", "width", "height")}
-        prompts = spliced(parent.prompts, told, cut)
-        return Job(**common, **same, prompts=prompts, seed=seed, frames_total=frames)
-
-    def _looked_at(self, asked: VideoJob, path: Path) -> dict[str, Any]:
-        """Return what a plan says of a video, checked from end to end."""
-        if asked.frames is None:
-            raise QuotaError("an endless video would never make room for the next; say how many frames")
-        order = order_of(asked, path, self.uploads, self.computing)
-        spec = model_spec(order.model, **order.loading.told)
-        plan = checked_plan(spec, order.request, order.sampler)
-        order_target(order, plan)
-        scale = order.output.scale
-        return {
-            "model": asked.model,
-            "sampler": asked.sampler,
-            "seed": asked.seed,
-            "prompts": asked.prompts,
-            "can_turn": pieces_of(plan) is not None,
-            "frames_total": asked.frames,
-            "fps": order.output.fps or spec.fps,
-            "width": spec.width * scale,
-            "height": spec.height * scale,
-        }
-
-
-def steering_of(asked: ExtendJob | RedoJob, parent: Path, path: Path) -> Steering:
-    """Return how the video `path` comes from that of a parent, which rests. Raises as `plan_extension` and
-    `plan_redo`."""
-    if isinstance(asked, ExtendJob):
-        return plan_extension(parent, asked.frames, asked.prompts, path)
-    return plan_redo(parent, asked.frame, asked.prompts, asked.seed, path, keep_queue=asked.keep_queue)
-
-
-def _rests(job: Job) -> bool:
-    return job.worker is None and job.status not in ("queued", "in_progress")
 
 
 def remove_video(path: Path) -> None:
@@ -505,15 +327,3 @@ def remove_video(path: Path) -> None:
     shutil.rmtree(state_folder(path), ignore_errors=True)
     for file in (path, report_path(path), subtitle_path(path)):
         file.unlink(missing_ok=True)
-
-
-def _job(row: sqlite3.Row) -> Job:
-    content = {name: row[name] for name in row.keys() if name in _FIELDS}
-    kind = VERBS[row["verb"]]
-    content["asked"] = read_typed(kind, json.loads(row["asked"]), DATABASE)
-    content["prompts"] = read_typed(PromptTimeline, json.loads(row["prompts"]), DATABASE)
-    content["error"] = None if row["error"] is None else Problem(**json.loads(row["error"]))
-    content["can_turn"] = bool(row["can_turn"])
-    if row["status"] != "queued":
-        content["position"] = None
-    return Job(**content)

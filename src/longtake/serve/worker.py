@@ -24,8 +24,9 @@ from longtake.models.hub.precision import choose_hardware
 from longtake.report import Order, report_path, write_order
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
+from longtake.serve.foresee import steering_of
 from longtake.serve.job import Job, Problem, VideoJob, order_of
-from longtake.serve.queue import Queue, remove_video, steering_of
+from longtake.serve.queue import Queue, remove_video
 from longtake.serve.settings import Computing, Quota
 from longtake.steer.plan import Steering, plan_retelling
 from longtake.steer.run import begin
