@@ -1,7 +1,6 @@
 """Writes that survive a power cut, by one writer at a time, and plain words for those that fail."""
 
 import errno
-import fcntl
 import os
 import platform
 from pathlib import Path
@@ -106,10 +105,12 @@ class Lock:
         os.close(self._descriptor)
 
     def _take(self, file: Path, output: Path) -> None:
+        # Every command comes by here, and few of them write.
+        from filelock import lock_descriptor
+
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise self._held(output, "wait for it") from None
+            if not lock_descriptor(self._descriptor, blocking=False):
+                raise self._held(output, "wait for it")
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
