@@ -247,7 +247,7 @@ def test_a_failure_is_told_in_words_and_the_next_job_is_made(
     queue: Queue, worker: Worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     refused, broken, fine = (queue.add(replace(ASKED, frames=8, seed=seed)) for seed in range(3))
-    errors = [OutputError(f"cannot write {queue.folder}/a: no"), RuntimeError("out of memory")]
+    errors = [OutputError(f"cannot write {queue.folder}/a: no"), RuntimeError("out of memory \x1b[2J")]
     append = Sink.append
 
     def failing(sink: Sink, chunk: Any) -> None:
@@ -262,7 +262,8 @@ def test_a_failure_is_told_in_words_and_the_next_job_is_made(
     assert problem and (problem.code, problem.message) == ("output_error", "cannot write a: no")
     fault = queue.get(broken.id).error
     assert fault and fault.code == "internal_error" and "RuntimeError: out of memory" in fault.message
-    assert "RuntimeError: out of memory" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "RuntimeError: out of memory \\x1b[2J" in shown and "\x1b" not in shown + fault.message
     assert queue.get(fine.id).status == "completed"
 
 

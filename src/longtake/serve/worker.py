@@ -109,8 +109,9 @@ class Worker:
                 told = failed_write(error, queue.path(job), 0) if isinstance(error, OSError) else error
                 queue.fail(job, Problem(code=_code(told), message=queue.said(told)))
         except Exception as error:
-            traceback.print_exc()
-            # It may be the memory that is wanting.
+            # It may say something of the request's.
+            print("\n".join(map(plain, traceback.format_exc().splitlines())), file=sys.stderr)
+            # What is wanting may be memory.
             self._loaded = None
             what = plain(f"{type(error).__name__}: {queue.said(error)}")
             queue.fail(
