@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.serve.api import create_app
 from longtake.serve.job import Job
-from longtake.serve.queue import Queue
+from longtake.serve.queue import DATABASE, Queue
 from longtake.serve.settings import Access, Quota
 from longtake.video.files import state_folder
 from longtake.video.output import Output
@@ -78,6 +79,13 @@ class Server:
         self.app = create_app(self.queue, access or Access(), planned)
         self.client = TestClient(self.app, base_url=ADDRESS)
 
+    def clear(self) -> None:
+        """Forget all videos."""
+        with sqlite3.connect(self.queue.folder / DATABASE) as base:
+            base.execute("DELETE FROM jobs")
+        for path in [*self.queue.folder.glob("video_*"), *self.queue.uploads.iterdir()]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def ask(self, **more: object) -> str:
         """Ask for a video; return its id."""
         answer = self.client.post("/v1/videos", json=TOY | more)
@@ -106,15 +114,15 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for many requests that leave nothing behind."""
-    server = Server(tmp_path_factory.mktemp("refusing"))
-    # One event loop for all of them.
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One application and one event loop for all tests of a module."""
+    server = Server(tmp_path_factory.mktemp("served"))
     with server.client:
         yield server
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(one_server: Server) -> Server:
     """A server of an empty folder, for this machine alone."""
-    yield Server(tmp_path)
+    one_server.clear()
+    return one_server

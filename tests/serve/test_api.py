@@ -13,6 +13,7 @@ from PIL import Image
 
 from longtake.request import PromptTimeline
 from longtake.serve.job import ExtendJob, RedoJob, VideoJob
+from longtake.serve.meter import Meter
 from longtake.serve.stream import Growth, read_settled
 
 from .conftest import TOY, Server
@@ -276,11 +277,32 @@ def test_options_are_the_settings_of_the_command_line(server: Server) -> None:
 
 
 def test_health_and_metrics(server: Server) -> None:
-    with server.client as client:
-        assert client.get("/health").json() == {"status": "ok", "reason": None}
-        server.made()
-        text = client.get("/metrics").text
+    assert server.client.get("/health").json() == {"status": "ok", "reason": None}
+    server.made()
+    text = server.client.get("/metrics").text
     assert 'longtake_videos{state="completed"} 1.0' in text and "longtake_first_frames_seconds_bucket" in text
+
+
+def test_what_happens_is_counted(server: Server) -> None:
+    meter = Meter(server.queue)
+
+    def figure(name: str) -> float:
+        meter.look()
+        found = re.search(rf"^longtake_{re.escape(name)} (\S+)$", meter.exposed()[0].decode(), re.M)
+        assert found, name
+        return float(found[1])
+
+    server.ask()
+    job = server.claim()
+    assert figure("frames_made_total") == 0
+    server.queue.progress(job, 8, rate=4.0)
+    assert figure("frames_made_total") == 8 and figure("first_frames_seconds_count") == 1
+    assert figure("frames_per_second") == 4.0 and figure('videos{state="in_progress"}') == 1
+    server.queue.progress(job, 24)
+    assert figure("frames_made_total") == 24 and figure("gap_seconds_count") == 1
+    server.queue.finish(job, 40)
+    assert figure("frames_made_total") == 40 and figure('videos_over_total{state="completed"}') == 1
+    assert figure('videos{state="in_progress"}') == 0
 
 
 def test_a_picture_comes_first(server: Server) -> None:

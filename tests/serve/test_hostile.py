@@ -76,13 +76,13 @@ def problem(answer: object) -> tuple[int, str, str | None]:
         ({"input_reference": "data:image/png;base64,?"}, None),
     ],
 )
-def test_what_cannot_be_made_is_refused(refusing: Server, change: dict[str, object], param: str | None) -> None:
-    before = names(refusing.queue.folder)
+def test_what_cannot_be_made_is_refused(server: Server, change: dict[str, object], param: str | None) -> None:
+    before = names(server.queue.folder)
     content = {name: value for name, value in (TOY | change).items() if value is not None}
-    answer = refusing.client.post("/v1/videos", content=json.dumps(content))
+    answer = server.client.post("/v1/videos", content=json.dumps(content))
     status, _, named = problem(answer)
     assert status == 400 and (param is None or named == param), answer.text
-    assert names(refusing.queue.folder) == before and refusing.queue.list() == []
+    assert names(server.queue.folder) == before and server.queue.list() == []
 
 
 def test_a_prompt_that_names_a_file_is_a_prompt(server: Server, tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_a_prompt_that_names_a_file_is_a_prompt(server: Server, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", "null", "[" * 100_000, '{"prompt": NaN}', "\x00"])
-def test_what_is_no_request_is_refused(refusing: Server, body: str) -> None:
-    assert problem(refusing.client.post("/v1/videos", content=body))[0] == 400
+def test_what_is_no_request_is_refused(server: Server, body: str) -> None:
+    assert problem(server.client.post("/v1/videos", content=body))[0] == 400
 
 
-def test_forms_that_are_none_and_types_that_nobody_reads(refusing: Server) -> None:
-    post = refusing.client.post
+def test_forms_that_are_none_and_types_that_nobody_reads(server: Server) -> None:
+    post = server.client.post
     form = {"content-type": "multipart/form-data; boundary=x"}
     assert problem(post("/v1/videos", content=b"--y\r\nnonsense", headers=form))[0] == 400
     assert problem(post("/v1/videos", content=b"x", headers={"content-type": "multipart/form-data"}))[0] == 400
@@ -139,20 +139,20 @@ def _gif() -> bytes:
         _png_header(8000, 8190),
     ],
 )
-def test_uploads_that_are_no_pictures_leave_nothing(refusing: Server, data: bytes) -> None:
-    before = names(refusing.queue.folder)
+def test_uploads_that_are_no_pictures_leave_nothing(server: Server, data: bytes) -> None:
+    before = names(server.queue.folder)
     form = {name: (None, str(value)) for name, value in TOY.items()}
-    answer = refusing.client.post("/v1/videos", files=form | {"input_reference": ("x.png", data, "image/png")})
+    answer = server.client.post("/v1/videos", files=form | {"input_reference": ("x.png", data, "image/png")})
     assert problem(answer)[0] == 400 and "input_reference" in answer.json()["error"]["message"]
-    assert names(refusing.queue.folder) == before
+    assert names(server.queue.folder) == before
 
 
-def test_a_picture_whose_video_is_refused_does_not_stay(refusing: Server) -> None:
+def test_a_picture_whose_video_is_refused_does_not_stay(server: Server) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, "PNG")
     form = {name: (None, str(value)) for name, value in (TOY | {"sampler": "video-infinity"}).items()}
-    answer = refusing.client.post("/v1/videos", files=form | {"input_reference": ("x.png", buffer.getvalue())})
-    assert problem(answer)[0] == 400 and list(refusing.queue.uploads.iterdir()) == []
+    answer = server.client.post("/v1/videos", files=form | {"input_reference": ("x.png", buffer.getvalue())})
+    assert problem(answer)[0] == 400 and list(server.queue.uploads.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_picture_whose_video_is_refused_does_not_stay(refusing: Server) -> Non
         "/uploads/",
     ],
 )
-def test_paths_lead_nowhere_else(refusing: Server, path: str) -> None:
-    assert problem(refusing.client.get(path))[0] == 404
+def test_paths_lead_nowhere_else(server: Server, path: str) -> None:
+    assert problem(server.client.get(path))[0] == 404
 
 
 def test_a_link_in_the_place_of_a_video_is_not_followed_from_outside(server: Server, tmp_path: Path) -> None:
@@ -187,13 +187,13 @@ def test_a_link_in_the_place_of_a_video_is_not_followed_from_outside(server: Ser
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil", "", "[::1", "0.0.0.0"])
-def test_a_name_that_was_made_to_lead_here_is_refused(refusing: Server, host: str) -> None:
-    assert problem(refusing.client.get("/v1/videos", headers={"host": host}))[:2] == (403, "host_not_allowed")
+def test_a_name_that_was_made_to_lead_here_is_refused(server: Server, host: str) -> None:
+    assert problem(server.client.get("/v1/videos", headers={"host": host}))[:2] == (403, "host_not_allowed")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:8400"])
-def test_names_of_this_machine_are_let_in(refusing: Server, host: str) -> None:
-    assert refusing.client.get("/v1/videos", headers={"host": host}).status_code == 200
+def test_names_of_this_machine_are_let_in(server: Server, host: str) -> None:
+    assert server.client.get("/v1/videos", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_names_of_this_machine_are_let_in(refusing: Server, host: str) -> None:
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
     ],
 )
-def test_pages_of_other_sites_have_no_access(refusing: Server, headers: dict[str, str]) -> None:
+def test_pages_of_other_sites_have_no_access(server: Server, headers: dict[str, str]) -> None:
     form = {name: (None, str(value)) for name, value in TOY.items()}
-    answer = refusing.client.post("/v1/videos", files=form, headers=headers)
-    assert problem(answer)[:2] == (403, "cross_origin") and refusing.queue.list() == []
+    answer = server.client.post("/v1/videos", files=form, headers=headers)
+    assert problem(answer)[:2] == (403, "cross_origin") and server.queue.list() == []
     assert "access-control-allow-origin" not in answer.headers
-    with pytest.raises(WebSocketDisconnect), refusing.client.websocket_connect(SOCKET, headers=headers):
+    with pytest.raises(WebSocketDisconnect), server.client.websocket_connect(SOCKET, headers=headers):
         pass
 
 
@@ -265,15 +265,15 @@ def test_a_fault_is_told_without_details_and_without_what_moves_a_terminal(
     assert "RuntimeError" in said and "\\x1b[2J" in said and not {"\x1b", "\r", "\u202e"} & set(said)
 
 
-def test_answers_say_what_browsers_may_do_with_them(refusing: Server) -> None:
-    headers = refusing.client.get("/v1/videos").headers
+def test_answers_say_what_browsers_may_do_with_them(server: Server) -> None:
+    headers = server.client.get("/v1/videos").headers
     assert (
         headers["x-content-type-options"] == "nosniff"
         and "frame-ancestors 'none'" in headers["content-security-policy"]
     )
-    assert refusing.client.options("/v1/videos", headers={"access-control-request-method": "POST"}).status_code == 405
+    assert server.client.options("/v1/videos", headers={"access-control-request-method": "POST"}).status_code == 405
 
 
-def test_the_client_of_the_page_is_no_other_host(refusing: Server) -> None:
-    other = TestClient(refusing.app, base_url="http://gpu.example")
+def test_the_client_of_the_page_is_no_other_host(server: Server) -> None:
+    other = TestClient(server.app, base_url="http://gpu.example")
     assert problem(other.get("/"))[0] == 403

@@ -108,8 +108,8 @@ def test_who_goes_leaves_the_video_to_be_made(server: Server) -> None:
         b"bytes",
     ],
 )
-def test_what_is_no_start_ends_the_session(refusing: Server, message: str | bytes) -> None:
-    with refusing.client.websocket_connect(SOCKET) as socket:
+def test_what_is_no_start_ends_the_session(server: Server, message: str | bytes) -> None:
+    with server.client.websocket_connect(SOCKET) as socket:
         if isinstance(message, bytes):
             socket.send_bytes(message)
         else:
@@ -117,7 +117,7 @@ def test_what_is_no_start_ends_the_session(refusing: Server, message: str | byte
         assert socket.receive_json()["type"] == "error"
         with pytest.raises(WebSocketDisconnect):
             socket.receive_json()
-    assert refusing.queue.list() == []
+    assert server.queue.list() == []
 
 
 def test_what_nobody_understands_on_the_way_is_told(server: Server) -> None:
