@@ -18,7 +18,8 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.serve.api import create_app
 from longtake.serve.job import Job
-from longtake.serve.queue import DATABASE, Queue
+from longtake.serve.queue import Queue
+from longtake.serve.rows import DATABASE
 from longtake.serve.settings import Access, Quota
 from longtake.video.files import state_folder
 from longtake.video.output import Output

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -19,9 +19,8 @@ from starlette.concurrency import run_in_threadpool
 
 from longtake.errors import InputError, LongtakeError, unknown_name
 from longtake.request import PromptTimeline
-from longtake.serve.guard import ApiError
 from longtake.serve.job import OPEN, Job
-from longtake.serve.queue import Queue
+from longtake.serve.service import Service
 from longtake.serve.stream import LOOK_SECONDS, Growth, Piece, first_piece, read_settled
 from longtake.steer.video import find_video
 
@@ -30,20 +29,6 @@ START_SECONDS = 10.0
 MOST_START, MOST_CONTROL = 4 << 20, 128 << 10
 """Characters of its messages."""
 _RENAMED = frozenset({"extra_params", "sampling_params", "type", "format", "width", "height"})
-
-
-class Desk(Protocol):
-    """What a session needs of the server."""
-
-    queue: Queue
-
-    def create(self, content: Mapping[str, Any]) -> Job:
-        """Let a video be made."""
-        ...
-
-    def refusal(self, error: LongtakeError) -> ApiError:
-        """Return how an error of the library is told."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -55,22 +40,22 @@ class _Events:
     active: list[str] = field(default_factory=list)
 
 
-async def session(socket: WebSocket, desk: Desk) -> None:
+async def session(socket: WebSocket, service: Service) -> None:
     """Serve a client from its first message to its last."""
     await socket.accept()
     # Who has gone is told no more.
     with suppress(WebSocketDisconnect, RuntimeError):
         try:
-            job = await _started(socket, desk)
+            job = await _started(socket, service)
             if job is not None:
-                await _Session(socket, desk, job).run()
+                await _Session(socket, service, job).run()
         except LongtakeError as error:
-            refusal = desk.refusal(error)
+            refusal = service.refusal(error)
             await _tell_error(socket, str(refusal), refusal.code)
         await socket.close()
 
 
-async def _started(socket: WebSocket, desk: Desk) -> Job | None:
+async def _started(socket: WebSocket, service: Service) -> Job | None:
     """Return the job that the first message asks for; None where none comes. Raises as `create`."""
     text = None
     with anyio.move_on_after(START_SECONDS):
@@ -83,7 +68,7 @@ async def _started(socket: WebSocket, desk: Desk) -> Job | None:
         raise InputError(f"session.start comes first, not {message['type'][:50]}")
     if message.get("format", "m4s") != "m4s":
         raise InputError("format takes m4s, which is fragmented MP4")
-    job = await run_in_threadpool(desk.create, request_of(message))
+    job = await run_in_threadpool(service.create, request_of(message))
     config = {name: value for name, value in message.items() if name not in ("type", "format")}
     await socket.send_json({"type": "video.start", "request_id": job.id, "format": "m4s", "config": config})
     return job
@@ -108,9 +93,9 @@ def request_of(message: Mapping[str, Any]) -> dict[str, Any]:
 class _Session:
     """A video that is made for a client that listens."""
 
-    def __init__(self, socket: WebSocket, desk: Desk, job: Job) -> None:
-        self._socket, self._desk, self._job = socket, desk, job
-        self._path = desk.queue.path(job)
+    def __init__(self, socket: WebSocket, service: Service, job: Job) -> None:
+        self._socket, self._service, self._job = socket, service, job
+        self._path = service.queue.path(job)
         self._events, self._lock = _Events(), anyio.Lock()
         self._stopped = False
         self._chunks = 0
@@ -135,13 +120,13 @@ class _Session:
             await self._send()
         except LongtakeError as error:
             # It was deleted.
-            refusal = self._desk.refusal(error)
+            refusal = self._service.refusal(error)
             await self._say({"type": "error", "message": str(refusal), "code": refusal.code})
 
     async def _send(self) -> None:
         growth, place, frames = Growth(self._path), 0, 0
         while True:
-            job = await self._ask(lambda: self._desk.queue.get(self._job.id))
+            job = await self._ask(lambda: self._service.queue.get(self._job.id))
             over, now = job.status not in OPEN, growth.now()
             # The header goes with the first piece.
             while place < now.bytes:
@@ -217,7 +202,7 @@ class _Session:
                     raise unknown_name("message", message["type"][:50], answers)
                 await answers[message["type"]](message)
             except LongtakeError as error:
-                refusal = self._desk.refusal(error)
+                refusal = self._service.refusal(error)
                 code = "interaction_failed" if event_id else refusal.code
                 problem = {"type": "error", "request_id": self._job.id, "event_id": event_id}
                 await self._say({**problem, "code": code, "message": str(refusal)})
@@ -227,7 +212,7 @@ class _Session:
 
     async def _stop(self, message: Mapping[str, Any]) -> None:
         with suppress(LongtakeError):
-            await self._ask(lambda: self._desk.queue.cancel(self._job.id))
+            await self._ask(lambda: self._service.queue.cancel(self._job.id))
         self._stopped = True
 
     async def _interact(self, message: Mapping[str, Any]) -> None:
@@ -244,9 +229,9 @@ class _Session:
         id = _event_id(message) or uuid4().hex
         if id in self._events.prompts:
             raise InputError(f"event_id {id[:50]} was there before")
-        job = await self._ask(lambda: self._desk.queue.get(self._job.id))
+        job = await self._ask(lambda: self._service.queue.get(self._job.id))
         told = PromptTimeline.constant(prompt)
-        await self._ask(lambda: self._desk.queue.tell(job.id, told, job.frames_done))
+        await self._ask(lambda: self._service.queue.tell(job.id, told, job.frames_done))
         self._events.prompts[id] = prompt
         self._events.waiting.append(id)
         await self._say({"type": "session.interaction.queued", "request_id": job.id, "event_id": id})
