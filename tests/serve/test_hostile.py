@@ -235,7 +235,7 @@ def test_others_need_a_token(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
                 pass
     known = {"authorization": f"Bearer {TOKEN}"}
     assert client.get("/v1/videos", headers=known | {"host": "gpu.example"}).status_code == 200
-    assert client.get("/health").status_code == 200
+    assert [client.get(path).status_code for path in ("/health", "/", "/page/main.js")] == [200, 200, 200]
     assert client.get("/v1/videos", params={"token": TOKEN}).status_code == 401
     said = capfd.readouterr()
     assert TOKEN not in said.out + said.err

@@ -84,6 +84,14 @@ def test_another_prompt_on_the_way(server: Server) -> None:
     assert server.queue.get(job.id).status == "cancelled"
 
 
+def test_a_video_that_is_deleted_ends_the_session(server: Server) -> None:
+    with server.client.websocket_connect(SOCKET) as socket:
+        socket.send_json(START)
+        begun = socket.receive_json()
+        server.queue.delete(begun["request_id"])
+        assert socket.receive_json()["code"] == "video_not_found"
+
+
 def test_who_goes_leaves_the_video_to_be_made(server: Server) -> None:
     with server.client.websocket_connect(SOCKET) as socket:
         socket.send_json(START)

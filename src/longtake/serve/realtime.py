@@ -118,10 +118,9 @@ class _Session:
     async def _told(self) -> None:
         try:
             await self._send()
-        except LongtakeError as error:
-            # It was deleted.
-            refusal = self._service.refusal(error)
-            await self._say({"type": "error", "message": str(refusal), "code": refusal.code})
+        except (LongtakeError, FileNotFoundError):
+            problem = "the video was deleted on the way"
+            await self._say({"type": "error", "message": problem, "code": "video_not_found"})
 
     async def _send(self) -> None:
         growth, place, frames = Growth(self._path), 0, 0

@@ -152,12 +152,12 @@ async def grown(path: Path, start: int, is_over: Callable[[], Awaitable[bool]]) 
 
 
 async def blocks(path: Path, start: int, stop: int, *, finished: bool) -> AsyncIterator[bytes]:
-    """Yield bytes of a video that are committed, a few at a time."""
+    """Yield bytes of a video that are committed, a few at a time, for as long as it is there."""
     for place in range(start, stop, BLOCK):
-        block = await asyncio.to_thread(read_settled, path, place, min(place + BLOCK, stop), finished=finished)
-        if not block:
+        try:
+            yield await asyncio.to_thread(read_settled, path, place, min(place + BLOCK, stop), finished=finished)
+        except FileNotFoundError:
             return
-        yield block
 
 
 def asked_range(header: str | None, total: int | None) -> range | None:
