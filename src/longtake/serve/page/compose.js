@@ -36,9 +36,11 @@ export const remembered = (options) => {
   return beginning(options);
 };
 
-// The draft that would make a film again.
-export const again = (film, options) => {
-  const asked = film.request;
+// The draft that would make a film again; a take has the settings of the film that it comes from.
+export const again = (film, films, options) => {
+  let first = film;
+  for (let parent; (parent = films.find((each) => each.id === first.parent)); ) first = parent;
+  const asked = first.request;
   const values = {};
   for (const setting of options.settings) {
     if (setting.name in asked && !APART.includes(setting.name) && asked[setting.name] !== setting.default) values[setting.name] = asked[setting.name];

@@ -283,7 +283,7 @@ const retoldFrom = (film, frame, text) => scenesFrom(film, frame).map((scene, in
 function Progress({ film, link, onCommand }) {
   const share = film.frames ? Math.min((100 * film.made) / film.frames, 100) : 0;
   const rows = [
-    ["Ready", `${clock(film.made / film.fps, 1)}${film.frames ? ` of ${clock(film.frames / film.fps)}` : ""}`],
+    film.state !== "completed" && ["Ready", `${clock(film.made / film.fps, 1)}${film.frames ? ` of ${clock(film.frames / film.fps)}` : ""}`],
     film.state === "in_progress" && ["Time left", film.left == null ? "not known yet" : lasting(film.left)],
     film.state === "in_progress" && film.speed && ["Speed", `${count(film.speed)} frames a second`],
     film.memory && ["Memory", bytes(film.memory)],

@@ -110,7 +110,7 @@ function Page() {
     location.hash = `#/film/${film.id}`;
   };
   const makeAgain = (film) => {
-    const given = again(film, options);
+    const given = again(film, films ?? [], options);
     keep(given);
     setDraft({ number: draft.number + 1, given });
     location.hash = "#/new";
