@@ -174,13 +174,18 @@ function Veil({ film, waits, unplayable }) {
   return null;
 }
 
+const NEAR = 5; // pixels
+
 // Everything that has a time: what is ready, the scenes, the curves; a click is a moment.
 function Timeline({ film, figures, seconds, ready, moment, onMoment }) {
   const area = useRef(null);
   const frames = film.frames ?? Math.max(film.made, 1);
   const toMoment = (event) => {
     const { left, width } = area.current.getBoundingClientRect();
-    onMoment(((event.clientX - left) / width) * seconds);
+    const at = event.clientX - left;
+    // Whoever points at the start of a scene means it.
+    const scene = film.prompts.find(({ start }) => Math.abs((start / frames) * width - at) < NEAR);
+    onMoment(scene ? scene.start / film.fps : (at / width) * seconds);
   };
   const now = Math.min(Math.floor(moment * film.fps + 1e-3), Math.max(film.made - 1, 0));
   const row = rowAt(figures, now);

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
-import { clock, isOver, lasting, longAgo, stated, taken, titled } from "./words.js";
+import { clock, distinguished, isOver, lasting, longAgo, stated, taken } from "./words.js";
 
 export function Films({ films, link, onAgain, onChange }) {
   if (!films) return html`<div class="empty soft"><p>${link === "lost" ? "Waiting for the server…" : "Looking…"}</p></div>`;
@@ -23,7 +23,7 @@ export function Films({ films, link, onAgain, onChange }) {
       html`<section><h2>In the making</h2><ol class="queue">
         ${open.map(
           (film) => html`<li key=${film.id} data-state=${film.state}>
-            <a href=${`#/film/${film.id}`}><${Picture} film=${film} /><span class="what"><b>${titled(film)}</b><${Say} film=${film} /></span></a>
+            <a href=${`#/film/${film.id}`}><${Picture} film=${film} /><span class="what"><b>${distinguished(film)}</b><${Say} film=${film} /></span></a>
             ${film.state === "queued" && film.position > 1 && html`<button type="button" class="quiet" onClick=${() => move(film, film.position - 1)}>Earlier</button>`}
           </li>`,
         )}</ol></section>`
@@ -33,7 +33,7 @@ export function Films({ films, link, onAgain, onChange }) {
       html`<section><h2>Films</h2><ul class="gallery">
         ${over.map(
           (film) => html`<li key=${film.id} data-state=${film.state}>
-            <a href=${`#/film/${film.id}`}><${Picture} film=${film} /><b>${titled(film)}</b></a>
+            <a href=${`#/film/${film.id}`}><${Picture} film=${film} /><b>${distinguished(film)}</b></a>
             <p class="soft"><${Say} film=${film} /></p>
             <p class="soft">${film.model} · ${film.sampler} · seed ${film.seed}</p>
             <button type="button" class="quiet" onClick=${() => onAgain(film)}>Make again</button>

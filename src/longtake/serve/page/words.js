@@ -62,8 +62,14 @@ export const taken = (film) => {
   return film.isLonger ? "made longer" : `redone from ${clock((film.from ?? 0) / film.fps, 1)}`;
 };
 
-// What a film is called: its first prompt, and how many follow.
 export const titled = (film) => film.prompts[0]?.text ?? "Untitled";
+
+// What tells a film from the others: its first words, of a take the first of its own.
+export const distinguished = (film) => {
+  if (!film.parent) return titled(film);
+  const own = film.isLonger ? film.prompts.at(-1) : film.prompts.findLast((scene) => scene.start <= (film.from ?? 0));
+  return `… ${own?.text ?? titled(film)}`;
+};
 
 export const longAgo = (at) => {
   const seconds = Date.now() / 1000 - at;
