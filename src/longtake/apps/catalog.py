@@ -9,12 +9,10 @@ from typing import Annotated, Any
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import print_table
 from longtake.errors import InputError, LongtakeError, OutputError
-from longtake.lazy import named
-from longtake.model import VideoModel, VideoSpec
-from longtake.models import MODELS, family_of, model_spec, offers
+from longtake.model import VideoModel
+from longtake.models import MODELS, model_spec, offers
 from longtake.models.hub.family import Offer
-from longtake.models.hub.find import find
-from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers import SAMPLERS, sampler_class, samplers_of
 from longtake.typed import Flag, Setting
 
 COLUMNS = ("family", "samplers", "a prompt for", "sound", "trained", "extrapolated")
@@ -118,18 +116,9 @@ def _model(name: str) -> dict[str, Any]:
         "guidance": spec.guidance,
         "parameters": spec.parameters,
         "capabilities": _names(spec.capabilities),
-        "samplers": _offered(name, spec),
+        "samplers": samplers_of(spec),
         "summary": summary,
     }
-
-
-def _offered(name: str, spec: VideoSpec) -> list[str]:
-    """Return the samplers of a model: those of the row of its family that it is in."""
-    folder = MODELS[name].folder
-    if folder is None:
-        return _runs(spec.capabilities)
-    rows: Sequence[Offer] = named(f"{family_of(find(str(folder))).room}.spec:OFFERS")
-    return next(offered_samplers(row) for row in rows if row.capabilities <= spec.capabilities)
 
 
 def _sampler(name: str, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

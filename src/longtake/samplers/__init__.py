@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from longtake.errors import CapabilityError, unknown_name
+from longtake.errors import CapabilityError, InputError, unknown_name
 from longtake.lazy import named
-from longtake.model import ToldFps, VideoModel
+from longtake.model import ToldFps, VideoModel, VideoSpec
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler, State, TaskSampler
-from longtake.samplers.planning import Pieces, checked_plan
+from longtake.samplers.planning import UNCONDITIONAL, Pieces, checked_plan
 from longtake.samplers.turns import run_takes
 from longtake.tasks.task import Executor, Store, Work
 
@@ -119,6 +119,23 @@ def sampler_class(name: str) -> type[Sampler]:
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
     return named(SAMPLERS[name].settings)
+
+
+def samplers_of(spec: VideoSpec) -> list[str]:
+    """Return the samplers that take a model: all but those that refuse it for what it is, whatever they are given."""
+    asked = Request(prompts=UNCONDITIONAL, frames=spec.timing.pixel_frames(spec.num_frames))
+    return [name for name in SAMPLERS if _takes(spec, asked, sampler_class(name)())]
+
+
+def _takes(spec: VideoSpec, request: Request, sampler: Sampler) -> bool:
+    try:
+        checked_plan(spec, request, sampler)
+    except CapabilityError:
+        return False
+    except InputError:
+        # It wants something beside, such as a picture.
+        return True
+    return True
 
 
 def pieces_of(plan: Plan) -> Pieces | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from longtake.errors import LongtakeError
 from longtake.models import MODELS, model_spec
 from longtake.request import Request
-from longtake.samplers import PRESETS, SAMPLERS, preset_settings, sampler_class
+from longtake.samplers import PRESETS, SAMPLERS, preset_settings, sampler_class, samplers_of
 from longtake.serve.schema import FILES, SETTING
 from longtake.serve.settings import Computing, Quota
 from longtake.typed import Setting, field_docs, to_json
@@ -62,7 +62,7 @@ def _model(name: str, where: str, computing: Computing) -> dict[str, Any]:
         "num_frames": spec.num_frames,
         "guidance": to_json(spec.guidance),
         "words": None if spec.vocabulary is None else sorted(spec.vocabulary),
-        "samplers": [name for name in SAMPLERS if set(sampler_class(name).requires) <= spec.capabilities],
+        "samplers": samplers_of(spec),
     }
 
 

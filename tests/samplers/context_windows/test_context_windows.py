@@ -14,7 +14,7 @@ from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
-from longtake.samplers import run_plan
+from longtake.samplers import run_plan, samplers_of
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.context_windows.plan import ContextWindows, ContextWindowsPlan, fuse_weights, mirrored
 from longtake.samplers.planning import checked_plan
@@ -57,6 +57,7 @@ def test_settings_that_do_not_fit_are_one_line(settings: dict[str, Any], frames:
 def test_latents_without_frames_are_refused() -> None:
     with pytest.raises(CapabilityError, match="needs latents with frames, which pvdm-sprites has not; use chunked"):
         checked_plan(model_spec("pvdm-sprites"), Request(prompts=ONE, frames=24), ContextWindows())
+    assert samplers_of(model_spec("pvdm-sprites")) == ["autoregressive", "chunked"]
 
 
 def test_windows_of_the_static_schedules() -> None:
