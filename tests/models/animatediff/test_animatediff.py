@@ -37,6 +37,7 @@ from longtake.samplers.freenoise.plan import FreeNoise
 from longtake.samplers.step import Windows, ddim, free
 from longtake.samplers.video_infinity.plan import VideoInfinity
 
+SLOW = pytest.mark.slow
 FRAMES, STEPS, GUIDANCE = 8, 4, 3.0
 TRAILING = {"timestep_spacing": "trailing"}
 PROMPTS = ["a blue boat", "a red car", "a green hill"]
@@ -150,7 +151,10 @@ def test_positions_are_those_of_the_network_and_spread_in_longer_clips(model: An
     torch.testing.assert_close(longer[0, 1, :2], torch.tensor([np.sin(0.5), np.cos(0.5)], dtype=torch.float32))
 
 
-@pytest.mark.parametrize(("frames", "weighting"), [(20, "pyramid"), (19, "flat"), (16, "delayed_reverse_sawtooth")])
+@pytest.mark.parametrize(
+    ("frames", "weighting"),
+    [(20, "pyramid"), *(pytest.param(*row, marks=SLOW) for row in ((19, "flat"), (16, "delayed_reverse_sawtooth")))],
+)
 def test_freenoise_is_what_diffusers_makes_of_the_same_noise(adapter_folder: Path, frames: int, weighting: Any) -> None:
     """19 frames are no whole number of strides, where diffusers divides by a wrong sum unless weights are flat."""
     pipeline: Any = AnimateDiffPipeline.from_pretrained(adapter_folder, local_files_only=True)
