@@ -187,6 +187,8 @@ class Recorder(FrameMixer):
     def places(self):
         raise AssertionError("this network has no positions over time")
 
+    placed = places
+
 
 def test_a_mixer_meets_every_layer_over_time_and_nothing_else(exact) -> None:
     x, rows = latents(1).double(), torch.ones((1, FRAMES), dtype=torch.long)
