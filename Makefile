@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # A process for every core, each with one thread; those that are through first take over tests of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test tests quick lint slow bench gpu clean
+.PHONY: demo test tests quick lint slow bench gpu docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/longtake generate "a rocket flies up through the night sky" --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
@@ -36,12 +36,17 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m lab measure pvdm
 	$(BIN)/python -m lab measure scaling
 
+# The site, in site/; a link that leads nowhere fails.
+docs: $(VENV)/.installed
+	$(INSTALL) -e '.[docs]'
+	$(BIN)/mkdocs build
+
 # For half an hour with a GPU: trains, scores, tests and measures within MINUTES, and leaves what is worth keeping in gpu/.
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m lab measure gpu --minutes $(or $(MINUTES),25)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .import_linter_cache src/*.egg-info
 
 # A stamp is younger than the files that decide what is installed, or the installation runs again.
 $(BIN)/python:

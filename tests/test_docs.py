@@ -44,6 +44,13 @@ def test_no_number_is_left_to_be_filled_in(page):
     assert not re.findall(r"@[A-Z_]+@|TODO", page.read_text())
 
 
+def test_every_page_has_its_place_on_the_site():
+    listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    made = {"index.md", "commands.md", "contributing.md", "changelog.md"}
+    assert set(listed) == pages | made and len(listed) == len(set(listed))
+
+
 def test_what_an_index_of_packages_shows_has_no_link_that_leads_nowhere():
     shown = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["readme"]
     assert isinstance(shown, dict), "links and pictures of a page of the repository are relative"
