@@ -1,6 +1,7 @@
 """The interface as its clients see it."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -160,7 +161,8 @@ def news(text: str) -> list[tuple[str, dict[str, object]]]:
     return [(name, json.loads(data)) for name, data in found]
 
 
-def test_news_come_until_a_video_is_over(server: Server) -> None:
+def test_news_come_until_a_video_is_over(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.serve.figures.RETRY_SECONDS", 0.0)
     id = server.ask()
     job = server.claim()
     server.make(job, stop=24)
@@ -172,11 +174,12 @@ def test_news_come_until_a_video_is_over(server: Server) -> None:
     assert events[-1][0] == "done" and events[-1][1]["status"] == "completed"
     rows = [row for name, data in events if name == "figures" for row in data["data"]]  # pyright: ignore
     assert [row["frame"] for row in rows] == [0, 8, 16, 24, 32]
-    assert rows == server.client.get(f"/v1/videos/{id}/figures").json()["data"]
-    assert rows[-1] in server.client.get(f"/v1/videos/{id}/figures", params={"start": 32}).json()["data"]
+    later = server.client.get(f"/v1/videos/{id}/figures").json()["data"]
+    assert [row | {"seams": None} for row in later] == [row | {"seams": None} for row in rows]
+    assert server.client.get(f"/v1/videos/{id}/figures", params={"start": 32}).json()["data"] == later[-1:]
     assert rows[0]["drift"] == 0 and rows[0]["steps"][0] is None and len(rows[0]["steps"]) == 8
     # Clips of the toy's eight frames follow each other.
-    assert [row["seams"] for row in rows if row["seams"] is not None][-1] == [32]
+    assert [row["seams"] for row in later] == [[], [8], [16], [24], [32]]
 
 
 def test_a_video_goes_on_in_a_new_one(server: Server) -> None:
@@ -274,6 +277,16 @@ def test_options_are_the_settings_of_the_command_line(server: Server) -> None:
     settings = {one["name"]: one for one in found["settings"]}
     assert settings["guidance_scale"]["unset"] == "the model's own" and settings["seed"]["default"] == 0
     assert found["presets"]["realtime"]["sampler"] == "fifo" and found["limits"]["max_frames"] == 1000
+
+
+def test_the_description_tells_every_field(server: Server) -> None:
+    described = server.client.get("/openapi.json").json()
+    forms = described["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
+    fields = forms["multipart/form-data"]["schema"]["properties"]
+    assert fields["fps"]["description"].startswith("Frames per second") and "input_reference" in fields
+    text = server.client.get("/docs").text
+    assert all(f"{method.upper()} {path}" in text for path, route in described["paths"].items() for method in route)
+    assert html.escape(fields["size"]["description"]) in text
 
 
 def test_health_and_metrics(server: Server) -> None:

@@ -82,7 +82,7 @@ def _introduction(queue: Queue, access: Access, listener: socket.socket, workers
     waiting = counts["queued"] + counts["in_progress"]
     token = "a token is asked for" if access.secret else "no token is asked for"
     lines = [
-        f"serve    {where}, {token}; {where}/openapi.json describes it",
+        f"serve    {where}, {token}; {where}/docs describes it",
         f"folder   {queue.folder}: {sum(counts.values())} videos, of which {waiting} are to be made",
         f"workers  {workers}; Ctrl-C ends the server, and the same command goes on",
     ]

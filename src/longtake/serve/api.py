@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -79,6 +80,24 @@ def _described(plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         for method in route.values():
             method["responses"].pop("422", None)
     return content
+
+
+def _told(described: Mapping[str, Any]) -> str:
+    """Return the description as a page for people, which needs nothing from elsewhere."""
+    parts = [f"<!doctype html><title>longtake</title><h1>longtake {escape(__version__)}</h1>"]
+    for path, route in described["paths"].items():
+        for method, about in route.items():
+            parts.append(
+                f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(about.get('description', ''))}"
+            )
+            body = about.get("requestBody", {}).get("content", {}).get("multipart/form-data", {}).get("schema", {})
+            rows = [
+                *about.get("parameters", ()),
+                *({"name": name, **one} for name, one in body.get("properties", {}).items()),
+            ]
+            fields = (f"<dt><code>{escape(row['name'])}</code><dd>{escape(row.get('description', ''))}" for row in rows)
+            parts.append(f"<dl>{''.join(fields)}</dl>")
+    return "\n".join(parts)
 
 
 def _tell_errors(app: FastAPI, service: Service) -> None:
@@ -274,6 +293,10 @@ def _steering(app: FastAPI, service: Service) -> None:
 
 
 def _about(app: FastAPI, service: Service, meter: Meter) -> None:
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(_told(app.openapi()))
+
     @app.get("/v1/options")
     def all_options() -> dict[str, Any]:
         """Return what a request may say: models, samplers, and their settings."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ class Figures:
         that is not known yet; colour: the mean red, green and blue; drift, contrast and sharpness: distance of the mean
         colour from that of the first piece, in grey levels, and ratios to the first piece.
         """
-        return [row for row in self._rows if row["frame"] >= frame]
+        seams, rows = self._known_seams(), [row for row in self._rows if row["frame"] >= frame]
+        return [{**row, "seams": None if seams is None else _among(row, seams)} for row in rows]
 
     def _forget(self) -> None:
         self._rows: list[dict[str, Any]] = []
@@ -66,12 +67,10 @@ class Figures:
             seen += looks_of(pixels) / piece.frames
             self._last = pixels
         first = self._first = seen if self._first is None else self._first
-        seams, stop = self._known_seams(), piece.first + piece.frames
         self._rows.append(
             {
                 "frame": piece.first,
                 "steps": steps,
-                "seams": None if seams is None else [one for one in range(piece.first, stop) if one in seams],
                 "colour": [round(float(one), 2) for one in seen[:3]],
                 "drift": round(float(np.linalg.norm(seen[:3] - first[:3])), 3),
                 "contrast": round(float(seen[3] / max(first[3], 1e-6)), 4),
@@ -88,3 +87,9 @@ class Figures:
                 if video is not None and video.order.frames is not None:
                     self._seams = frozenset(video.plan.seams(video.order.frames))
         return self._seams
+
+
+def _among(row: Mapping[str, Any], seams: frozenset[int]) -> list[int]:
+    """Return which frames of a row are seams."""
+    frames = range(row["frame"], row["frame"] + len(row["steps"]))
+    return [frame for frame in frames if frame in seams]

@@ -26,7 +26,7 @@ Prompts = str | list[str | dict[str, Any]] | dict[str, str]
 class Body(BaseModel):
     """A request; a form gives every value as a text, and JSON within it."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 Kind = TypeVar("Kind", bound=Body)
@@ -38,6 +38,7 @@ class Create(Body):
     model_config = ConfigDict(
         extra="allow",
         allow_inf_nan=False,
+        use_attribute_docstrings=True,
         json_schema_extra={"patternProperties": {r"^sampler\.\w+$": {}}, "additionalProperties": False},
     )
 

@@ -94,7 +94,7 @@ async def news(service: Service, job: Job) -> AsyncIterator[str]:
             yield _event("progress", video.model_dump())
             told, quiet = video, 0.0
         more = await run_in_threadpool(figures.read)
-        if rows := figures.since(measured):
+        if rows := await run_in_threadpool(figures.since, measured):
             yield _event("figures", {"data": rows})
             measured = rows[-1]["frame"] + 1
         if more:

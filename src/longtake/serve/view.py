@@ -53,6 +53,8 @@ class VideoError(BaseModel):
 class Video(BaseModel):
     """A video that is or will be made. What stands after `error` is longtake's own."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     id: str
     object: Literal["video"] = "video"
     model: str
