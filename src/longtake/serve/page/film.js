@@ -78,6 +78,12 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
     video.current.currentTime = (frame + 0.01) / film.fps;
     setMoment(frame / film.fps);
   };
+  // As at an editing desk: pointing at a moment stops there; from there one plays, or makes another take.
+  const pick = (to) => {
+    video.current.autoplay = false;
+    video.current.pause();
+    goTo(to);
+  };
   const toggle = () => (video.current.paused ? video.current.play().catch(() => {}) : video.current.pause());
 
   useEffect(() => {
@@ -122,7 +128,6 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
   };
   const command = (verb) => attempt(async () => onFilm(await api.command(film.id, verb)));
   const open = (kind) => {
-    // A moment is chosen at rest.
     if (kind === "redo") video.current.pause();
     setPanel(kind);
   };
@@ -148,7 +153,7 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
       ${!isOver(film) && film.made > 0 && html`<button type="button" class="quiet" onClick=${() => (goTo(ready - 1), video.current.play().catch(() => {}))}>Newest</button>`}
       <span class="keys soft">space plays · ← → a second · , . a frame</span>
     </div>
-    <${Timeline} film=${film} figures=${figures} seconds=${seconds} ready=${ready} moment=${moment} onMoment=${goTo} />
+    <${Timeline} film=${film} figures=${figures} seconds=${seconds} ready=${ready} moment=${moment} onMoment=${pick} />
     <${Actions} film=${film} moment=${moment} panel=${panel} onPanel=${open} />
     ${panel && html`<${Panel} key=${panel} kind=${panel} film=${film} moment=${moment} onMade=${made} onFilm=${onFilm} onClose=${() => setPanel(null)} />`}
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}

@@ -41,11 +41,12 @@ function useLink() {
   return { link, asksToken, setAsksToken };
 }
 
-// Asks again and again, sooner while something is going on.
+// Asks again and again, sooner while something is going on; not while `key` is null.
 function useAsked(ask, wait, key) {
   const [found, setFound] = useState(null);
   const again = useRef(() => {});
   useEffect(() => {
+    if (key === null) return;
     let timer = 0;
     let isOver = false;
     const look = async () => {
@@ -90,8 +91,8 @@ function Page() {
   const route = useRoute();
   const { link, asksToken, setAsksToken } = useLink();
   const [tries, setTries] = useState(0);
-  const [options] = useAsked(api.options, (found) => (found ? 0 : 1500), tries);
-  const [found, refresh] = useAsked(listed, filmsWait, tries);
+  const [options] = useAsked(api.options, (found) => (found ? 0 : 1500), asksToken ? null : tries);
+  const [found, refresh] = useAsked(listed, filmsWait, asksToken ? null : tries);
   const { films, halt } = found ?? { films: null, halt: null };
   const from = useRef(null);
   const [draft, setDraft] = useState({ number: 0, given: null });
@@ -145,6 +146,7 @@ function Token({ onToken }) {
   const [token, setToken] = useState("");
   return html`<form class="empty" onSubmit=${(event) => (event.preventDefault(), onToken(token.trim()))}>
     <h1>This server asks for its token</h1><p class="soft">Whoever started it has it. It stays in this tab.</p>
+    ${api.hasToken() && html`<p class="refusal" role="alert">The one that was given is not this server's.</p>`}
     <div class="row"><input type="password" autocomplete="current-password" aria-label="Token" value=${token} onInput=${(event) => setToken(event.currentTarget.value)} /><button class="main">Enter</button></div>
   </form>`;
 }
