@@ -35,7 +35,7 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
     yield "|" + " --- |" * (len(labels) + 1)
     for name in list(results["plan"][0])[1:]:
         yield f"| {name} | {' | '.join(row[name] for row in results['plan'])} |"
-    for metric, kind in video_metrics(",".join(METRICS.keys() & videos[0]["figures"].keys()) or None).items():
+    for metric, kind in video_metrics(",".join(name for name in METRICS if name in videos[0]["figures"])).items():
         rows = [(video, numbers(video["figures"].get(metric, {}), kind.spoken)) for video in videos]
         for figure in dict.fromkeys(name for _, found in rows for name in found):
             bound = kind.bounds.get(figure.replace(" ", "_"))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_what_an_index_of_packages_shows_has_no_link_that_leads_nowhere():
 def test_the_table_of_what_runs_on_what_is_that_of_the_code():
     assert what_runs() in (ROOT / "README.md").read_text(), "python scripts/what_runs.py prints it"
     assert all((ROOT / "docs" / offer.page).exists() for offer in offers())
+
+
+def test_the_leaderboard_is_made_of_the_committed_results():
+    made = runpy.run_path(str(ROOT / "scripts/leaderboard.py"))["leaderboard"]
+    page = made(sorted((ROOT / "docs/benchmarks/results").glob("*.json")))
+    assert (ROOT / "docs/benchmarks/leaderboard.md").read_text() == page + "\n", (
+        "python scripts/leaderboard.py prints it"
+    )
 
 
 EMBEDDED = ("sprites", "pvdm-sprites", "nuwa-sprites")
