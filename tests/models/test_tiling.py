@@ -15,7 +15,11 @@ from longtake.models.toy_spec import TOY
 
 from .tiny import TINY
 
-FAMILIES = {"WanTransformer3DModel": 32, "LTXVideoTransformer3DModel": 64, "UNetMotionModel": 8}
+FAMILIES = [
+    ("WanTransformer3DModel", 32),
+    pytest.param("LTXVideoTransformer3DModel", 64, marks=pytest.mark.slow),
+    pytest.param("UNetMotionModel", 8, marks=pytest.mark.slow),
+]
 """And pixels of a side of a tile that is smaller than a frame."""
 
 
@@ -48,11 +52,11 @@ def test_a_decoder_that_looks_at_its_own_cell_alone_makes_the_same(side: tuple[i
     assert calls == [(state, True) for state in kept]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "side"), FAMILIES)
 def test_a_stream_of_tiles_can_be_cut_and_taken_up_again(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiling, "SIDE", FAMILIES[family])
+    monkeypatch.setattr(tiling, "SIDE", side)
     monkeypatch.setattr(tiling, "SHARED", 4)
     folder = str(TINY[family](tmp_path))
     whole, model = load_model(folder), load_model(folder, vae_tiling=True)

@@ -25,7 +25,14 @@ from .ltx_fixture import CHANNELS, FRAMES, HEIGHT, SECOND, THIRD, WIDTH, latents
 PROMPTS = ["", "a red car", "a blue boat"]
 
 
-@pytest.fixture(scope="module", params=[(), (True,), (True, True)], ids=["2.0", "2.3", "2.5"])
+VERSIONS = [
+    pytest.param((), id="2.0"),
+    pytest.param((True,), id="2.3"),
+    pytest.param((True, True), id="2.5", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_ltx2(tmp_path_factory.mktemp("models"), *request.param)
 
