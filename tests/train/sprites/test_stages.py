@@ -119,6 +119,19 @@ def test_clean_frames_do_not_count(clips: LatentClips) -> None:
     assert 0.8 < sum(losses) / len(losses) < 1.3
 
 
+def test_pictures_beside_clips_add_their_error(clips: LatentClips) -> None:
+    """The clips are drawn as they are without; each picture runs through the layers over time, too."""
+    alone = denoiser(clips, num_frames=4)
+    both = UnetTask(alone.network, build_scheduler(), alone.vae, clips, replace(alone.settings, pictures=3), clips)
+    shapes = []
+    hook = alone.network.transformer_in.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape[0]))
+    with torch.no_grad():
+        error, (total, figures) = alone.loss(step_generator(0, 0))[0], both.loss(step_generator(0, 0))
+    hook.remove()
+    assert shapes == [8, 8, 3] and figures["clips"] == float(error)
+    assert float(total) == pytest.approx(figures["clips"] + figures["pictures"]) and figures["pictures"] > 0
+
+
 def test_every_frame_of_the_unet_sees_the_text_that_sampling_gives_it(clips: LatentClips) -> None:
     """Two texts a clip, chosen frame by frame, and rows of a table of keys and values as the model is run."""
     task = denoiser(clips, num_frames=3)

@@ -30,6 +30,9 @@ class DenoiserSettings(DiffusionLoss):
     """Frames per clip; 1 trains pictures, without layers over time."""
     levels: LevelMixture = field(default_factory=LevelMixture)
     """Noise levels of the frames."""
+    pictures: int = 0
+    """Single pictures that a step sees beside its clips, whose frames need not tell it by themselves what a thing looks
+    like (Ho et al. 2022, arXiv:2204.03458)."""
 
 
 class DenoiserTask(Task):
@@ -43,9 +46,12 @@ class DenoiserTask(Task):
         settings: DenoiserSettings,
         schedule: Schedule,
         prediction: Prediction,
+        pictures: LatentClips | None = None,
     ) -> None:
-        """`network` is trained in place; the rest stays as it is. `schedule` is that of the pictures on the way."""
+        """`network` is trained in place; the rest stays as it is. `schedule` is that of the pictures on the way,
+        `pictures` are those beside the clips."""
         self.network, self.vae, self.clips, self.settings = network, vae, clips, settings
+        self.pictures = pictures
         self.schedule = schedule
         self.prediction: Prediction = prediction
         places = torch.arange(NUM_SHOWN if settings.num_frames == 1 else NUM_SHOWN // 8) * 367 + 7
@@ -74,16 +80,25 @@ class DenoiserTask(Task):
         return self.network
 
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
-        """Mean squared error of the prediction over the frames that are not clean."""
+        """Mean squared error of the prediction over the frames that are not clean; that of pictures is added."""
         settings = self.settings
-        drawn = self.clips.draw(settings.batch_size, settings.num_frames, settings.drop_text, generator)
-        timesteps, clean = sample_levels(settings.levels, settings.batch_size, settings.num_frames, generator)
+        error = self._error(self.clips, settings.batch_size, settings.num_frames, settings.levels, generator)
+        if self.pictures is None:
+            return error, {}
+        alone = self._error(self.pictures, settings.pictures, 1, LevelMixture(), generator)
+        return error + alone, {"clips": float(error.detach()), "pictures": float(alone.detach())}
+
+    def _error(
+        self, clips: LatentClips, count: int, num_frames: int, levels: LevelMixture, generator: Generator
+    ) -> Tensor:
+        drawn = clips.draw(count, num_frames, self.settings.drop_text, generator)
+        timesteps, clean = sample_levels(levels, count, num_frames, generator)
         noise = torch.randn(drawn.latents.shape, generator=generator)
         places = (drawn.latents, noise, timesteps, clean, drawn.texts, drawn.later)
         latents, noise, timesteps, clean, texts, later = (each.to(self.network.device) for each in places)
         x, wanted, told = self.noisy(latents, noise, timesteps, clean)
         error = (self.predict(x, told, texts, later) - wanted).square().mean(dim=(1, 3, 4)) * self.weight(told)
-        return (error * ~clean).sum() / (~clean).sum(), {}
+        return (error * ~clean).sum() / (~clean).sum()
 
     def sample(self) -> Float[Tensor, "3 height width"]:
         """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""

@@ -84,7 +84,7 @@ def sharp() -> tuple[DenoiserSettings, FitSettings]:
     """The UNet of `sprites` on squares of these latents: clips with a noise level for every frame."""
     levels = LevelMixture(uniform=0.4, independent=0.05, diagonal=0.35, past=0.1, ends=0.05, known=0.05)
     fit = FitSettings(num_steps=14_000, learning_rate=7e-4, decay_steps=8_400, seed=4, save_minutes=10)
-    return DenoiserSettings(batch_size=4, num_frames=16, levels=levels), fit
+    return DenoiserSettings(batch_size=4, num_frames=16, levels=levels, pictures=32), fit
 
 
 STAGES = {

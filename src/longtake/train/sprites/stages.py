@@ -82,9 +82,9 @@ def train_denoiser(
     if unet.config.in_channels != sizes.latent_channels * sizes.cell**2:
         unet = rebuilt_unet(unet, sizes)
     vae = trained_vae(runs)
-    folder = runs.folder / ("clips" if settings.num_frames > 1 else "pictures")
-    clips = LatentClips(folder, runs.captions, sizes.cell)
-    task = UnetTask(runs.moved(unet), build_scheduler(sizes.predicts), vae, clips, settings)
+    clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions, sizes.cell)
+    beside = LatentClips(runs.folder / "pictures", runs.captions, sizes.cell) if settings.pictures else None
+    task = UnetTask(runs.moved(unet), build_scheduler(sizes.predicts), vae, clips, settings, beside)
     return runs.fit(name, task, loop)
 
 

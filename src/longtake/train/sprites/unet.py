@@ -32,6 +32,7 @@ class UnetTask(DenoiserTask):
         vae: AutoencoderKL,
         clips: LatentClips,
         settings: DenoiserSettings,
+        pictures: LatentClips | None = None,
     ) -> None:
         """`unet` is trained in place; the rest stays as it is.
 
@@ -40,7 +41,7 @@ class UnetTask(DenoiserTask):
         table = scheduler.alphas_cumprod
         config: Any = scheduler.config
         schedule = discrete_schedule(table, settings.sample_steps, "trailing", config.prediction_type)
-        super().__init__(unet.eval(), vae, clips, settings, schedule, config.prediction_type)
+        super().__init__(unet.eval(), vae, clips, settings, schedule, config.prediction_type, pictures)
         self.alphas_cumprod = table.to(unet.device)
 
     def noisy(
