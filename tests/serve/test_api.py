@@ -258,7 +258,7 @@ def test_a_plan_of_what_comes_from_another_says_what_is_made_again(server: Serve
     refusal = server.client.post("/v1/plan", json=redo | {"from_frame": 40})
     assert refusal.status_code == 400 and "40" in refusal.json()["error"]["message"]
     assert server.client.post("/v1/plan", json=redo | {"video": {"id": "../x"}}).status_code == 404
-    waiting = server.client.post("/v1/plan", json=redo | {"video": {"id": server.ask()}}).json()
+    waiting = server.client.post("/v1/plan", json=redo | {"video": server.ask()}).json()
     assert waiting["made_from"] is None
     assert len(list(server.queue.folder.glob("video_*.mp4"))) == 1
 

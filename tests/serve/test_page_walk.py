@@ -8,9 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -57,7 +61,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def page(server: Server) -> Iterator["sync_api.Page"]:
+def page(server: Server) -> Iterator["Page"]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
@@ -66,7 +70,7 @@ def page(server: Server) -> Iterator["sync_api.Page"]:
         browser.close()
 
 
-def until(is_so: Callable[[], bool], page: "sync_api.Page") -> None:
+def until(is_so: Callable[[], bool], page: "Page") -> None:
     """Wait for something that the page cannot be asked to wait for, since its policy lets no text become a script."""
     end = time.monotonic() + SECONDS
     while not is_so():
@@ -74,12 +78,12 @@ def until(is_so: Callable[[], bool], page: "sync_api.Page") -> None:
         page.wait_for_timeout(200)
 
 
-def buffered(page: "sync_api.Page") -> float:
+def buffered(page: "Page") -> float:
     """Return up to which second the film can be played."""
     return page.locator("video").evaluate("v => v.buffered.length ? v.buffered.end(v.buffered.length - 1) : 0")
 
 
-def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Server, page: "sync_api.Page"):
+def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Server, page: "Page"):
     blocked: list[str] = []
     page.on("console", lambda said: blocked.append(said.text) if "Content Security Policy" in said.text else None)
     page.on("pageerror", lambda error: blocked.append(str(error)))
