@@ -61,6 +61,14 @@ COMMANDS: dict[str, Command] = {
     "train judge": Command("longtake.apps.train.embedded:judge_command", "train the classifier that scores videos"),
 }
 
+GROUPS = {
+    "evaluate": "score videos",
+    "convert": "make a model folder of what authors have released",
+    "data": "worlds, and clips to train on",
+    "train": "train models",
+}
+"""What the commands of two words are for, by the first."""
+
 EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --scale 4 -o rocket.mp4'
 
 
@@ -141,8 +149,7 @@ def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
     """Return the name of the command and its arguments; a group alone, such as `evaluate`, returns the group."""
     if first in COMMANDS:
         return first, rest
-    members = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
-    if not members:
+    if not (members := _members(first)):
         raise unknown_name("command", first, {name.split()[0] for name in COMMANDS})
     if not rest or rest[0] in ("-h", "--help"):
         return first, ()
@@ -152,11 +159,14 @@ def _command(first: str, rest: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _main_help() -> str:
-    # The members of a long group are a command away.
-    scores = {"evaluate": f"score videos: {', '.join(METRICS)}"}
-    shown = {name: {name: command.summary} if command.given == () else scores for name, command in COMMANDS.items()}
-    commands = _table({name: summary for rows in shown.values() for name, summary in rows.items()})
-    return f"longtake makes long video from short-clip diffusion models.\n\n{commands}\n{EXAMPLE}"
+    # The members of a group are a command away.
+    groups = {group: f"{what}: {', '.join(_members(group))}" for group, what in GROUPS.items()}
+    shown = {name.split()[0]: groups.get(name.split()[0], command.summary) for name, command in COMMANDS.items()}
+    return f"longtake makes long video from short-clip diffusion models.\n\n{_table(shown)}\n{EXAMPLE}"
+
+
+def _members(group: str) -> list[str]:
+    return [name.split()[1] for name in COMMANDS if name.startswith(f"{group} ")]
 
 
 def _table(summaries: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ BLACK_BOX = "longtake.models.black_box"
 UNRELEASED = ("longtake.models.wan_pictures",)
 """Rooms of models that are still in training."""
 TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+OF_WAN = {"vae": "AutoencoderKLWan", "text_encoder": "UMT5EncoderModel"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,7 @@ FAMILIES: dict[str, Family] = {
         networks={
             "transformer": "WanVACETransformer3DModel",
             "transformer_2": "WanVACETransformer3DModel",
-            "vae": "AutoencoderKLWan",
-            "text_encoder": "UMT5EncoderModel",
+            **OF_WAN,
         },
         optional=frozenset({"transformer_2"}),
         compiles=True,
@@ -117,11 +117,7 @@ FAMILIES: dict[str, Family] = {
         room="longtake.models.wan",
         models="SkyReels-V2 DF and T2V",
         pipeline="SkyReelsV2DiffusionForcingPipeline",
-        networks={
-            "transformer": "SkyReelsV2Transformer3DModel",
-            "vae": "AutoencoderKLWan",
-            "text_encoder": "UMT5EncoderModel",
-        },
+        networks={"transformer": "SkyReelsV2Transformer3DModel", **OF_WAN},
         takes_turns=True,
         compiles=True,
         tiles=True,
@@ -267,7 +263,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
 
     if loading.offload == "auto":
         raise InputError(
-            "offload 'auto' is settled by a command, which knows its plan; give none, text, model or group"
+            "--offload auto is settled by a command, which knows the plan; give none, text, model or group"
         )
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))

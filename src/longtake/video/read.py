@@ -286,7 +286,7 @@ def open_video(path: Path) -> SeekableVideo:
 
 def _opened(source: Path | BytesIO) -> InputContainer:
     # Old files carry names and comments in other encodings than UTF-8.
-    return av.open(str(source) if isinstance(source, Path) else source, metadata_errors="replace")
+    return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
 
 
 def _video_stream(container: InputContainer) -> VideoStream:

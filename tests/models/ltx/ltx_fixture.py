@@ -4,7 +4,7 @@ import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import (
@@ -105,6 +105,18 @@ def tiny_vae_2(**settings: Any) -> AutoencoderKLLTX2Video:
     return vae
 
 
+def tiny_gemma(words: int, fourth: bool) -> Any:
+    """Return Gemma 3, or 4."""
+    layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": words, "num_key_value_heads": 1, "head_dim": 8} | layers
+    if fourth:
+        seen = {"mm_embed_dim": 16, "mm_posemb_size": 4, "output_proj_dims": 16}
+        config = Gemma4UnifiedConfig(text_config=text, vision_config=seen, audio_config={"audio_embed_dim": 8})
+        return Gemma4UnifiedForConditionalGeneration(config)
+    seen = layers | {"image_size": 28, "patch_size": 14}
+    return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=seen))
+
+
 def tiny_ltx2(parent: Path, third: bool = False, fifth: bool = False) -> Path:
     """Save LTX-2 without its sound, 64 x 96 pixels large, 5 latent frames long; `third` as 2.3, whose layers have gates
     and whose texts read otherwise at every level; both as 2.5, whose texts read alike and come of Gemma 4."""
@@ -112,15 +124,6 @@ def tiny_ltx2(parent: Path, third: bool = False, fifth: bool = False) -> Path:
     root = parent / ("tiny-ltx25" if fifth else "tiny-ltx23" if third else "tiny-ltx2")
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "\u2581", *string.ascii_lowercase]
     tokenizer = GemmaTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[])
-    layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"vocab_size": len(tokenizer), "num_key_value_heads": 1, "head_dim": 8} | layers
-    if fifth:
-        seen = {"mm_embed_dim": 16, "mm_posemb_size": 4, "output_proj_dims": 16}
-        config = Gemma4UnifiedConfig(text_config=text, vision_config=seen, audio_config={"audio_embed_dim": 8})
-        gemma: Any = Gemma4UnifiedForConditionalGeneration(config)
-    else:
-        seen = layers | {"image_size": 28, "patch_size": 14}
-        gemma = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=seen))
     sizes = {"num_attention_heads": 2, "num_layers": 2, "attention_head_dim": 8}
     heads: dict[str, Any] = {f"{half}_connector_{n}": size for half in ("video", "audio") for n, size in sizes.items()}
     new: dict[str, Any] = {}
@@ -159,13 +162,12 @@ def tiny_ltx2(parent: Path, third: bool = False, fifth: bool = False) -> Path:
     )
     if fifth:
         # What texts change would be less than in the others by chance.
-        blocks: Any = transformer.transformer_blocks
-        for block in blocks:
+        for block in cast(Any, transformer.transformer_blocks):
             block.attn2.to_out[0].weight.data *= 4
     parts: Any = {"audio_vae": None, "vocoder": None}
     LTX2Pipeline(
         tokenizer=tokenizer,
-        text_encoder=gemma.eval(),
+        text_encoder=tiny_gemma(len(tokenizer), fifth).eval(),
         connectors=connectors.eval(),
         vae=tiny_vae_2(**THIRD if third else SECOND),
         scheduler=FlowMatchEulerDiscreteScheduler(**SHIFTED),
