@@ -139,7 +139,7 @@ function Page() {
             : html`<${Films} films=${films} link=${link} onAgain=${makeAgain} onChange=${refresh} />`)
       }
     </main>
-    <footer>longtake · <a href="openapi.json">HTTP interface</a></footer>`;
+    <footer>longtake · <a href="docs">HTTP interface</a></footer>`;
 }
 
 function Token({ onToken }) {
