@@ -121,7 +121,7 @@ def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Serv
     with page.expect_download() as download:
         page.get_by_role("link", name="Film mp4").click()
     assert download.value.suggested_filename.endswith(".mp4")
-    page.get_by_role("link", name="Films").click()
+    page.get_by_role("link", name="Films", exact=True).click()
     until(lambda: page.locator(".gallery img").count() == 3, page)
     assert not blocked
 

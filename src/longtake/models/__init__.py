@@ -262,9 +262,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     from longtake.models.hub.quantise import attend_by, quantise, quantised_parts
 
     if loading.offload == "auto":
-        raise InputError(
-            "--offload auto is settled by a command, which knows the plan; give none, text, model or group"
-        )
+        raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
     spec = spec_of(configs, family, loading.vae_tiling)

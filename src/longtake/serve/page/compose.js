@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Field, without } from "./settings.js";
-import { Scenes, Strip, stretched, told } from "./story.js";
+import { Scenes, Seconds, Strip, stretched, told } from "./story.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
 import { bytes, clock, count, lasting } from "./words.js";
 
@@ -143,7 +143,7 @@ export function Compose({ options, draft: given, onMade }) {
   return html`<form class="compose" onSubmit=${(event) => event.preventDefault()}>
     <section class="story" aria-labelledby="story-title">
       <header><h2 id="story-title">Story</h2>
-        <label class="length">Length <input type="number" min="0.1" step="any" value=${Number((frames / model.fps).toFixed(2))} onChange=${(event) => last(Number(event.currentTarget.value))} /> s
+        <label class="length">Length <${Seconds} min="0.1" value=${frames / model.fps} onChange=${last} /> s
           <span class="soft">${count(frames)} frames, ${count(model.fps)} a second</span></label>
       </header>
       <${Strip} scenes=${scenes} frames=${frames} fps=${model.fps} chosen=${chosen} onChoose=${setChosen} onChange=${tell} />

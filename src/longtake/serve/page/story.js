@@ -119,6 +119,17 @@ export function Strip({ scenes, frames, fps, chosen, onChoose, onChange }) {
   </div>`;
 }
 
+// Seconds that are taken once they are typed to the end, whatever else changes meanwhile.
+export function Seconds({ value, onChange, ...rest }) {
+  const [typed, setTyped] = useState(null);
+  const take = (text) => {
+    setTyped(null);
+    if (text.trim() !== "") onChange(Number(text));
+  };
+  return html`<input type="number" step="any" value=${typed ?? Number(value.toFixed(2))} onInput=${(event) => setTyped(event.currentTarget.value)}
+    onChange=${(event) => take(event.currentTarget.value)} ...${rest} />`;
+}
+
 // A text that is as high as what it says.
 export function Lines({ value, onInput, isFirst, ...rest }) {
   const area = useRef(null);
@@ -138,8 +149,7 @@ export function Scenes({ scenes, frames, fps, chosen, onChoose, onChange }) {
           ${
             index === 0
               ? html`<input value="0" disabled />`
-              : html`<input type="number" min="0" max=${(frames - 1) / fps} step="any" value=${Number((scene.start / fps).toFixed(2))}
-                  onChange=${(event) => onChange(moved(scenes, index, Number(event.currentTarget.value) * fps, frames))} />`
+              : html`<${Seconds} min="0" max=${(frames - 1) / fps} value=${scene.start / fps} onChange=${(to) => onChange(moved(scenes, index, to * fps, frames))} />`
           }<span aria-hidden="true">s</span></label>
         <${Lines} aria-label=${`Scene ${index + 1}`} placeholder="Say what this scene shows" value=${scene.text} onInput=${(text) => onChange(retold(scenes, index, text.replaceAll("\n", " ")))} />
         <div class="tools">
