@@ -253,7 +253,7 @@ def _from_brackets(source: _Source, position: int, fps: float) -> list[_Span]:
     while position < len(source.text):
         found = _SPAN.match(source.text, position)
         if not found:
-            raise source.error(position, "expected [start-stop: text], such as [0s-8s: a red car]")
+            raise source.error(position, "expected [start: text] or [start-stop: text], such as [8s: a red car]")
         start, stop, text = found.groups()
         spans.append(
             _Span(

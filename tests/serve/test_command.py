@@ -52,7 +52,7 @@ def test_a_plan_is_that_of_the_command(tmp_path: Path):
 def test_one_server_has_a_folder(tmp_path: Path):
     queue = Queue(tmp_path, computing=Computing(workers=1))
     first = Supervisor(queue)
-    with pytest.raises(OutputError, match="another longtake"):
+    with pytest.raises(OutputError, match="another longtake .* give another folder"):
         Supervisor(queue)
     first._lock.close()
 

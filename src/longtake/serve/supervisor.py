@@ -42,7 +42,7 @@ class Supervisor:
     def __init__(self, queue: Queue) -> None:
         """Raises OutputError where another server has the folder."""
         self._queue = queue
-        self._lock = Lock(queue.folder / "serve.lock", queue.folder)
+        self._lock = Lock(queue.folder / "serve.lock", queue.folder, "another folder")
         self._gpus = gpus(queue.computing)
         self._workers: list[_Worker] = []
         self._ending = threading.Event()

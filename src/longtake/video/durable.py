@@ -78,10 +78,11 @@ class Lock:
     """Holds a lock file until closed. The system drops it when the process dies, so a stale one is no obstacle.
 
     Where the file system knows no locks, the file says which process of which machine writes. Raises OutputError naming
-    the process that holds it, and for a link in its place.
+    the process that holds it, and for a link in its place; `other` is what to give in place of the output.
     """
 
-    def __init__(self, file: Path, output: Path) -> None:
+    def __init__(self, file: Path, output: Path, other: str = "another -o") -> None:
+        self._other = other
         self.warning: str | None = None
         """What the user should know: that another writer may go unnoticed."""
         try:
@@ -126,7 +127,7 @@ class Lock:
         number, *machine = self._holder() or ["unknown"]
         where = f" on {machine[0]}" if machine and machine[0] != platform.node() else ""
         return OutputError(
-            f"another longtake (process {number}{where}) is writing {output}; {advice}, or give another -o"
+            f"another longtake (process {number}{where}) is writing {output}; {advice}, or give {self._other}"
         )
 
     def _is_alive(self) -> bool:

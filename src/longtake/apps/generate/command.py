@@ -132,7 +132,7 @@ def _check_weights(job: Job, model: VideoModel) -> None:
     if job.order.digest not in (None, model.digest):
         raise CheckpointError(
             f"the run was made with other weights of {job.spec.name}: {job.order.digest}, here {model.digest}; "
-            "get those weights, or give the settings themselves in place of --from"
+            "get those weights, or make the video anew: another -o, and its settings in place of its report"
         )
 
 
