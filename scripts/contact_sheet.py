@@ -18,6 +18,8 @@ def contact_sheet(videos: list[Path], every: int, columns: int, scale: int) -> I
     moments = list(zip(*(_chosen(video, every, scale) for video in videos), strict=False))
     groups = (moments[at : at + columns] for at in range(0, len(moments), columns))
     rows = [row for group in groups for row in zip(*group, strict=True)]
+    if len({frame.shape for row in rows for frame in row}) > 1:
+        raise SystemExit("the videos differ in size; give one sheet to each, or those of one size")
     height, width, _ = rows[0][0].shape
     sheet = np.full((len(rows) * (height + 2), columns * (width + 2), 3), 255, np.uint8)
     for row, frames in enumerate(rows):
