@@ -40,7 +40,7 @@ class SteerSettings(Answer):
 class ExtendSettings(SteerSettings):
     """Make a video longer. The same command continues an interrupted extension."""
 
-    frames: int | None = None
+    frames: Annotated[int | None, Setting(metavar="N", unset="has to be given")] = None
     """How many frames to add."""
     model: Annotated[str | None, Setting(metavar="NAME|FOLDER", unset="FILE's own")] = None
     """Who goes on with a video of other origin, of which only the last frames are taken."""
@@ -52,7 +52,7 @@ class ExtendSettings(SteerSettings):
 class RedoSettings(SteerSettings):
     """Make a video otherwise from a frame on. The same command continues an interrupted one."""
 
-    start: Annotated[str | None, Setting(name="from", metavar="12s|FRAME")] = None
+    start: Annotated[str | None, Setting(name="from", metavar="12s|FRAME", unset="has to be given")] = None
     """Where it becomes another: seconds, a clock (1:30), or the number of a frame."""
     seed: Annotated[int | None, Setting(metavar="INT", unset="as before")] = None
     """What makes the new frames others under the same prompts."""
@@ -150,7 +150,9 @@ def steering_lines(steering: Steering) -> list[str]:
         f"the first {whole} stay as they are stored",
     ]
     if steering.holds is not None:
-        lines.append(f"prompts  hold fully from about frame {steering.holds} on")
+        frames = steering.order.frames
+        late = "" if frames is None or steering.holds < frames else f", after the end: the video has {frames}"
+        lines.append(f"prompts  hold fully from about frame {steering.holds} on{late}")
     states = steering.video.states(None)
     kept = f"{len(states)} states, {size(sum(state.bytes for state in states))}" if states else "no states"
     at = f", at frames {_places([state.next_frame for state in states])}" if states else ""

@@ -284,7 +284,8 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
 
 function Cost({ plan, fps }) {
   const { made_from: from, frames, holds_from: holds } = plan;
-  return html`<span>${from !== null && `${count(frames - from)} frames are made, from ${clock(from / fps, 1)} on.`}${holds !== null && ` The new words hold fully from about ${clock(holds / fps, 1)}.`} ${plan.notes.join(" ")}</span>`;
+  const words = holds === null ? "" : holds < frames ? ` The new words hold fully from about ${clock(holds / fps, 1)}.` : " It ends before new words hold fully.";
+  return html`<span>${from !== null && `${count(frames - from)} frames are made, from ${clock(from / fps, 1)} on.`}${words} ${plan.notes.join(" ")}</span>`;
 }
 
 // The scene of the moment is told anew; those after it stay.
