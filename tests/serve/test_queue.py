@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import threading
 from collections import namedtuple
 from collections.abc import Callable
@@ -305,6 +306,57 @@ def test_a_folder_that_cannot_hold_a_queue_is_refused(tmp_path: Path, queue: Que
         Queue(tmp_path / "file")
     queue._rows.base.execute("PRAGMA user_version = 7")
     with pytest.raises(OutputError, match="another version"):
+        Queue(tmp_path)
+
+
+def scramble(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[4096:] = bytes(byte ^ 0x55 for byte in data[4096:])
+    file.write_bytes(data)
+
+
+def say(statement: str) -> Callable[[Path], None]:
+    def said(file: Path) -> None:
+        with sqlite3.connect(file) as base:
+            base.execute(statement)
+
+    return said
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b"no database at all, whatever it is called"),
+        lambda file: file.write_bytes(file.read_bytes()[:-4096]),
+        scramble,
+        say("ALTER TABLE jobs DROP COLUMN doing"),
+        say("UPDATE jobs SET asked = '{'"),
+        say("UPDATE jobs SET asked = x'ff00'"),
+        say("UPDATE jobs SET prompts = '[1]'"),
+        say("UPDATE jobs SET verb = 'none'"),
+        say("UPDATE jobs SET error = '{}'"),
+        say("UPDATE jobs SET status = 'none'"),
+    ],
+)
+def test_a_damaged_queue_is_said_in_one_line_whoever_reads_it(
+    queue: Queue, tmp_path: Path, damage: Callable[[Path], None]
+):
+    queue.add(ASKED)
+    (file,) = tmp_path.glob("queue.sqlite")
+    queue._rows.base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    queue._rows.base.close()
+    damage(file)
+    with pytest.raises(OutputError, match=r"queue.sqlite is damaged.* move queue.sqlite away.*\Z"):
+        Queue(tmp_path)
+    # A worker, and a server whose file is damaged on the way, do not read all of it at once.
+    with pytest.raises(OutputError, match="queue.sqlite is damaged"):
+        reading = Queue(tmp_path, careful=False)
+        reading.counts(), reading.list(), reading.claim("anna"), reading.give_back()
+
+
+def test_a_folder_in_the_place_of_the_queue_is_said(tmp_path: Path):
+    (tmp_path / "queue.sqlite").mkdir()
+    with pytest.raises(OutputError, match="cannot open queue.sqlite: .*; see what lies there"):
         Queue(tmp_path)
 
 

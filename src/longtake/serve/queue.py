@@ -129,7 +129,7 @@ class Queue:
 
     def counts(self) -> dict[Status, int]:
         """Return how many jobs there are of every status."""
-        found = self._rows.base.execute("SELECT status, count(*) FROM jobs WHERE NOT gone GROUP BY status").fetchall()
+        found = self._rows.find("SELECT status, count(*) FROM jobs WHERE NOT gone GROUP BY status")
         return dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in found}
 
     def children(self, id: str) -> "list[Job]":
@@ -144,8 +144,8 @@ class Queue:
                 f"the disk is full: {left / 1e9:.1f} GB are free, and {least / 1e9:.1f} GB must stay so; the queue "
                 "goes on once there is space"
             )
-        found = self._rows.base.execute("SELECT reason FROM halt WHERE until > ?", [time.time()]).fetchone()
-        return found[0] if found else None
+        found = self._rows.find("SELECT reason FROM halt WHERE until > ?", [time.time()])
+        return found[0][0] if found else None
 
     def cancel(self, id: str) -> Job:
         """Give a job up; its worker stops at the next chunk, what it has made stays and plays. Raises UnknownJobError,
@@ -215,7 +215,7 @@ class Queue:
         none. One that goes on from another waits until that is over, or, where it can go on from what there is, rests.
         """
         # Looking is cheap, and is all that there is to do most of the time.
-        if self.halted() or self._rows.base.execute(_FIRST).fetchone() is None:
+        if self.halted() or not self._rows.find(_FIRST):
             return None
         with self._rows.change() as base:
             found = base.execute(_FIRST).fetchone()
@@ -262,7 +262,7 @@ class Queue:
         it too often without a new frame, it has failed instead."""
         which = "worker IS NOT NULL" if worker is None else "worker = ?"
         for job in self._rows.jobs(which, [] if worker is None else [worker]):
-            deaths = self._rows.base.execute("SELECT deaths FROM jobs WHERE id = ?", [job.id]).fetchone()[0] + died
+            deaths = self._rows.find("SELECT deaths FROM jobs WHERE id = ?", [job.id])[0][0] + died
             if deaths < self.quota.max_deaths or job.status != "in_progress":
                 self._leave(job, deaths=deaths)
                 continue

@@ -12,7 +12,7 @@ from typing import Any
 
 from longtake.errors import LongtakeError, OutputError, plain
 from longtake.request import PromptTimeline
-from longtake.serve.job import VERBS, Job, Problem
+from longtake.serve.job import STATUSES, VERBS, Job, Problem
 from longtake.typed import read_typed, to_json
 
 DATABASE = "queue.sqlite"
@@ -58,6 +58,9 @@ _HALT = "CREATE TABLE IF NOT EXISTS halt (reason TEXT NOT NULL, until REAL NOT N
 _POSITION = "(SELECT 1 + count(*) FROM jobs AS other WHERE other.status = 'queued' AND other.place < jobs.place)"
 _FIELDS = frozenset(field.name for field in fields(Job))
 _LAYOUT = 1
+_AWAY = f"bring back a copy, or move {DATABASE} away, and an empty queue begins; the videos beside it stay as they are"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+_CLOSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 
 class UnknownJobError(LongtakeError):
@@ -69,7 +72,7 @@ class Rows:
 
     def __init__(self, folder: Path, *, careful: bool) -> None:
         """Open the table, or make it. Not `careful`, a power cut may take back the last changes. Raises OutputError for
-        one of another version."""
+        one of another version, or that is damaged: every row is read, unless it is opened again (not `careful`)."""
         self._file, self._careful, self._local = folder / DATABASE, careful, threading.local()
         with self.change() as base:
             (layout,) = base.execute("PRAGMA user_version").fetchone()
@@ -77,6 +80,8 @@ class Rows:
                 raise OutputError(f"{folder} has the queue of another version of longtake; give another folder")
             for statement in (_JOBS, _HALT, f"PRAGMA user_version = {_LAYOUT}"):
                 base.execute(statement)
+            if careful:
+                _check(base)
 
     @property
     def base(self) -> sqlite3.Connection:
@@ -103,11 +108,18 @@ class Rows:
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self.base.execute("ROLLBACK")
-            raise OutputError(f"cannot write {DATABASE}: {error}; free some space, or mend the disk") from error
+            raise _failure(error) from error
+
+    def find(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return what a SELECT finds. Raises OutputError where the file cannot be read."""
+        try:
+            return self.base.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _failure(error) from error
 
     def jobs(self, where: str, values: Sequence[Any] = ()) -> list[Job]:
-        """Return the jobs of which a condition is true."""
-        found = self.base.execute(f"SELECT *, {_POSITION} AS position FROM jobs WHERE {where}", values).fetchall()
+        """Return the jobs of which a condition is true. Raises OutputError for rows that are damaged."""
+        found = self.find(f"SELECT *, {_POSITION} AS position FROM jobs WHERE {where}", values)
         return [read_job(row) for row in found]
 
     def job(self, id: str) -> Job:
@@ -135,13 +147,47 @@ class Rows:
 
 
 def read_job(row: sqlite3.Row) -> Job:
-    """Return the job of a row; without its position unless the row has that."""
+    """Return the job of a row; without its position unless the row has that. Raises OutputError for a row that no
+    queue has written."""
+    try:
+        return _job(row)
+    except (LookupError, TypeError, ValueError, RecursionError, LongtakeError) as error:
+        why = plain(f"{type(error).__name__}: {error}")
+        raise OutputError(f"{DATABASE} is damaged at {plain(str(row['id']))[:60]} ({why[:200]}); {_AWAY}") from error
+
+
+def _job(row: sqlite3.Row) -> Job:
     content = {name: row[name] for name in row.keys() if name in _FIELDS}
     kind = VERBS[row["verb"]]
     content["asked"] = read_typed(kind, json.loads(row["asked"]), DATABASE)
     content["prompts"] = read_typed(PromptTimeline, json.loads(row["prompts"]), DATABASE)
     content["error"] = None if row["error"] is None else Problem(**json.loads(row["error"]))
     content["can_turn"] = bool(row["can_turn"])
+    if row["status"] not in STATUSES:
+        raise ValueError(f"{row['status']} is no status")
     if row["status"] != "queued":
         content["position"] = None
     return Job(**content)
+
+
+def _check(base: sqlite3.Connection) -> None:
+    """Raise OutputError, or sqlite3.Error, where a file is damaged: pages that do not fit, or rows that say nothing."""
+    (state,) = base.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise OutputError(f"{DATABASE} is damaged ({plain(state)[:200]}); {_AWAY}")
+    if missing := _COLUMNS.keys() - {row["name"] for row in base.execute("PRAGMA table_info(jobs)")}:
+        raise OutputError(f"{DATABASE} is damaged, or no queue of longtake (no {min(missing)}); {_AWAY}")
+    for row in base.execute("SELECT * FROM jobs"):
+        read_job(row)
+
+
+def _failure(error: sqlite3.Error) -> OutputError:
+    """Return what an error of SQLite means to whoever has the folder."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _DAMAGED:
+        return OutputError(f"{DATABASE} is damaged, or no queue of longtake ({error}); {_AWAY}")
+    if code in _CLOSED:
+        return OutputError(f"cannot open {DATABASE}: {error}; see what lies there and who may write it")
+    if code == sqlite3.SQLITE_BUSY:
+        return OutputError(f"cannot write {DATABASE}: {error}; end the other program that has it open")
+    return OutputError(f"cannot write {DATABASE}: {error}; free some space, or mend the disk")
