@@ -5,7 +5,9 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -263,6 +265,22 @@ def test_a_fault_is_told_without_details_and_without_what_moves_a_terminal(
     assert problem(answer)[:2] == (500, "internal_error") and "RuntimeError" not in answer.text
     said = capfd.readouterr().err
     assert "RuntimeError" in said and "\\x1b[2J" in said and not {"\x1b", "\r", "\u202e"} & set(said)
+
+
+def test_who_goes_in_the_middle_of_a_request_is_no_fault(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    scope = {"type": "http", "method": "POST", "path": "/v1/videos", "query_string": b"", "http_version": "1.1"}
+    scope |= {"headers": [(b"host", b"127.0.0.1"), (b"content-length", b"100")], "scheme": "http", "root_path": ""}
+    said = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(said)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    anyio.run(server.app, scope, receive, send)
+    assert capfd.readouterr().err == "" and server.queue.list() == []
 
 
 def test_answers_say_what_browsers_may_do_with_them(server: Server) -> None:

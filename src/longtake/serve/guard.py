@@ -10,6 +10,7 @@ import traceback
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -92,6 +93,9 @@ class Guard:
             await self._app(scope, self._counted(scope, receive), sent)
         except ApiError as refusal:
             await _refuse(refusal, started, scope, receive, sent)
+        except ClientDisconnect:
+            # Who has gone in the middle of a request is told nothing, and nothing is wrong here.
+            return
         except Exception as error:
             for line in traceback.format_exception(error):
                 print("\n".join(map(plain, line.rstrip().split("\n"))), file=sys.stderr)

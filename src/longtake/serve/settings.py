@@ -14,6 +14,8 @@ from longtake.typed import Setting
 from longtake.video.output import read_bytes
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
+MOST_WORKERS = 1024
+"""Processes that a server starts at most: each has a model of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +53,19 @@ class Access:
     """The largest body of a request."""
 
     def __post_init__(self) -> None:
-        """Raise InputError for a port that is none, and for a server without a token that others could reach."""
+        """Raise InputError for a port that is none, for a server without a token that others could reach, and for a
+        token that no header can hold."""
         if not 0 <= self.port < 1 << 16:
             raise InputError(f"--port {self.port} is none; give 1 to 65535, or 0 for any that is free")
         if self.host not in LOCAL and not self.secret:
             raise InputError(
                 f"anybody who reaches {self.host} could make videos here; give --token, or LONGTAKE_TOKEN, or listen "
                 "at 127.0.0.1"
+            )
+        if self.secret and not (self.secret.isprintable() and self.secret == self.secret.strip()):
+            raise InputError(
+                "no request could bring the token: it begins or ends with a space, or has a line break or another sign "
+                "that cannot be printed; leave that out of --token, or of LONGTAKE_TOKEN"
             )
 
     @property
@@ -83,9 +91,11 @@ class Computing:
     """Processes that make videos, each with a model of its own."""
 
     def __post_init__(self) -> None:
-        """Raise InputError for a server that would make nothing."""
+        """Raise InputError for a server that would make nothing, or fill the machine with processes."""
         if self.workers is not None and self.workers < 1:
             raise InputError(f"{self.workers} workers cannot do anything; give 1 or more")
+        if self.workers is not None and self.workers > MOST_WORKERS:
+            raise InputError(f"{self.workers} workers are more than a machine has room for; give 1 to {MOST_WORKERS}")
 
     @property
     def offered(self) -> dict[str, str]:
