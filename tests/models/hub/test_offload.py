@@ -175,7 +175,7 @@ def test_what_has_no_effect_or_does_not_fit_is_refused(wan_folder: Path, folder:
     for loading, message in (
         ({"offload": "model"}, "--offload model does not fit ModelScope"),
         ({"offload": "group"}, "--offload group does not fit ModelScope"),
-        ({"offload": "auto"}, "is settled by a command"),
+        ({"offload": "auto"}, "is chosen by a command"),
     ):
         with pytest.raises(InputError, match=message):
             load_model(str(folder), "cuda", **loading)
