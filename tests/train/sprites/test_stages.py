@@ -217,7 +217,7 @@ def test_text_encoder_learns_the_answers(tmp_path: Path) -> None:
     captions = [text for shot in training_shots()[::97] for text in captions_of(shot, 16)]
     tokenizer = train_tokenizer(captions, max_length=20)
     encoder = build_text_encoder(SIZES, len(tokenizer), 20, len(tokenizer) - 1)
-    task = TextTask(encoder, tokenizer, TextSettings(batch_size=16, num_variants=4))
+    task = TextTask(encoder, tokenizer, TextSettings(batch_size=16, num_variants=16))
     first = task.loss(step_generator(1, 0))[0].item()
     fit(task, FitSettings(num_steps=15, learning_rate=5e-3, warmup_steps=1, precision="no"), tmp_path)
     assert task.loss(step_generator(1, 0))[0].item() < 0.97 * first
