@@ -114,6 +114,16 @@ def refuse_timeline(prompt: str) -> None:
         )
 
 
+def parse_several(text: str, frames: int | None, fps: float) -> PromptTimeline | None:
+    """Return the prompts of a text that looks like several, or is a file that holds some; None for a single one. Raises
+    as `parse_prompts`."""
+    try:
+        refuse_timeline(text)
+    except InputError:
+        return parse_prompts(text, frames, fps)
+    return None
+
+
 def refuse_missing_file(text: str) -> None:
     """Raise InputError for a folder, and for a text that is one word and looks like the name of a file, which is not
     there."""

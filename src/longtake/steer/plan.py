@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.models import model_spec
-from longtake.prompts import parse_prompts, refuse_missing_file, refuse_timeline
+from longtake.prompts import parse_several, refuse_missing_file
 from longtake.report import Order, check_sidecars, read_order, told_by_frame
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.sampler import Plan
@@ -176,10 +176,8 @@ def told_prompts(prompts: Prompts, frames: int | None, fps: float) -> PromptTime
     """
     if isinstance(prompts, PromptTimeline):
         return prompts
-    try:
-        refuse_timeline(prompts)
-    except InputError:
-        return parse_prompts(prompts, frames, fps)
+    if several := parse_several(prompts, frames, fps):
+        return several
     refuse_missing_file(prompts)
     return PromptTimeline.constant(prompts)
 

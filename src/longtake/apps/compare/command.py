@@ -22,7 +22,7 @@ from longtake.apps.shown import duration, print_table, say
 from longtake.errors import InputError, OutputError
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
-from longtake.prompts import parse_prompts, refuse_timeline
+from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
@@ -109,7 +109,8 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
         raise InputError("--steps has no effect beside --equal-budget, which chooses them; leave one of them out")
     if not settings.prompts:
         raise InputError("there are no prompts; give --prompts a file with one a line")
-    stories = [_story(line, request.frames, spec.fps) for line in read_lines(settings.prompts)]
+    lines = read_lines(settings.prompts)
+    stories = [parse_several(line, request.frames, spec.fps) or PromptTimeline.constant(line) for line in lines]
     contenders = read_contenders(settings.samplers)
     first = replace(request, prompts=stories[0])
     if settings.equal_budget:
@@ -148,14 +149,6 @@ def _orders(settings: CompareSettings, contender: Contender, stories: Sequence[P
         )
         for number, order in enumerate(orders)
     ]
-
-
-def _story(line: str, frames: int, fps: float) -> PromptTimeline:
-    try:
-        refuse_timeline(line)
-    except InputError:
-        return parse_prompts(line, frames, fps)
-    return PromptTimeline.constant(line)
 
 
 def _plan_table(runs: Sequence[_Run], costs: Sequence[Budget], rate: float | None) -> Table:
