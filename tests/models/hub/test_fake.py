@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from longtake.apps.plan.costs import by_formula
-from longtake.machine import memory_now
+from longtake.machine import memory_now, peak_memory
 from longtake.model import PerFrameNoise
 from longtake.models import configs_of, load_model, model_spec
 from longtake.models.hub.fake import LiveBytes, fake_model
@@ -41,11 +41,6 @@ def small_ltx(parent: Path) -> Path:
 @pytest.fixture(params=[small_wan, small_ltx])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.param(tmp_path))
-
-
-def peak_resident() -> int:
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return 1024 * int(line.split()[1])
 
 
 def test_what_is_counted_is_what_real_tensors_take(folder: str) -> None:
@@ -84,7 +79,7 @@ def window_of_wan(folder: Path) -> tuple[int, int]:
     Path("/proc/self/clear_refs").write_text("5")
     before = memory_now()
     model.denoise(x, levels, *given)
-    return peak_resident() - before, counted["denoising"]
+    return peak_memory() - before, counted["denoising"]
 
 
 @pytest.mark.slow
