@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 from comfy_api.latest import io
 
 from longtake.errors import InputError
-from longtake.typed import Setting, field_docs, read_typed
+from longtake.typed import Setting, declared, field_docs, read_typed
 
 Kind = TypeVar("Kind")
 
@@ -80,8 +80,7 @@ def read_inputs(kind: type[Kind], given: Mapping[str, Any], node: str, **more: A
 
 
 def _entry(owner: str, field: Field[Any], hint: Any, about: str) -> Entry:
-    said = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    setting = next((each for each in said if isinstance(each, Setting)), Setting())
+    _, setting = declared(hint)
     members = _members(hint)
     choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
     pictures = PICTURES.get(field.name)

@@ -10,7 +10,7 @@ import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from longtake.errors import InputError, LongtakeError, unknown_name
 
@@ -111,6 +111,20 @@ def to_json(value: object) -> Any:
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)
+
+
+def read_word(text: str) -> Any:
+    """Return the value that a word says as JSON; the word itself where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def declared(hint: Any) -> tuple[Any, Setting]:
+    """Return the type of a field, and the setting that stands beside it."""
+    kind, *said = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    return kind, next((one for one in said if isinstance(one, Setting)), Setting())
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
@@ -20,7 +20,7 @@ from tyro.constructors import (
 
 from longtake.errors import InputError, unknown_name
 from longtake.models.hub.precision import DeviceChoice
-from longtake.typed import Flag, Setting, field_docs
+from longtake.typed import Flag, Setting, declared, field_docs
 
 Settings = TypeVar("Settings")
 
@@ -122,9 +122,8 @@ def _help(kind: type, name: str) -> str | None:
 
 def _for_tyro(hint: Any) -> Any:
     """Return the type of a field with what tyro has to know of it."""
-    kind, *said = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    setting = next((each for each in said if isinstance(each, Setting)), None)
-    if setting is None:
+    kind, setting = declared(hint)
+    if setting == Setting():
         return hint
     if setting.boxed:
         return OmitArgPrefixes[kind]

@@ -1,6 +1,7 @@
 """A job of the queue: which video is wanted, and how far it is. Free of torch."""
 
 import re
+import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +20,8 @@ from longtake.video.output import Output
 Verb = Literal["generate", "extend", "redo"]
 Status = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+FILES = frozenset({"keyframes", "before"})
+"""Settings of samplers that name files, which nobody may do from elsewhere."""
 OPEN: tuple[Status, ...] = ("queued", "in_progress", "paused")
 """Those from which a job still becomes something else by itself, or when it is resumed."""
 
@@ -80,8 +83,8 @@ class Problem:
     """Why a job has failed."""
 
     code: str
-    """input_error, capability_error, output_error, checkpoint_error, worker_died, internal_error and such: the kind of
-    error in small letters."""
+    """input_error, capability_error, output_error, checkpoint_error and such, by `code_of`; worker_died and
+    internal_error."""
     message: str
 
 
@@ -154,6 +157,16 @@ class Job:
         return (self.frames_total - self.frames_done) / self.rate if self.rate else None
 
 
+def new_id() -> str:
+    """Return the id of another job."""
+    return f"video_{secrets.token_hex(12)}"
+
+
+def code_of(error: BaseException) -> str:
+    """Return the kind of an error as a `Problem` and a refusal name it: input_error."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+
+
 def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
     """Return what a request says in any spelling of `--prompts`; a text that is no timeline is one prompt.
 
@@ -167,9 +180,8 @@ def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
 def order_of(asked: VideoJob, path: Path, uploads: Path, computing: Computing) -> Order:
     """Return what a run is asked for, whose output is `path`. Raises InputError for names that are not known, for
     settings that the sampler does not have, and for a size that is none."""
-    for name in ("keyframes", "before"):
-        if name in asked.settings:
-            raise InputError(f"sampler.{name} names files of the server, which no request can; leave it out")
+    for name in (name for name in asked.settings if name in FILES):
+        raise InputError(f"sampler.{name} names files of the server, which no request can; leave it out")
     if asked.input_reference is not None and Path(asked.input_reference).name != asked.input_reference:
         raise InputError("input_reference is no name of an upload; upload the picture or video with the request")
     model, loading, scale = computing.model(asked.model), computing.loading, 1

@@ -3,15 +3,16 @@
 import types
 import typing
 from dataclasses import MISSING, fields
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake.errors import LongtakeError
 from longtake.models import MODELS, model_spec
 from longtake.request import Request
 from longtake.samplers import PRESETS, SAMPLERS, preset_settings, sampler_class, samplers_of
-from longtake.serve.schema import FILES, SETTING
+from longtake.serve.job import FILES
+from longtake.serve.schema import SETTING
 from longtake.serve.settings import Computing, Quota
-from longtake.typed import Setting, field_docs, to_json
+from longtake.typed import declared, field_docs, to_json
 from longtake.video.output import Output
 
 ASKED = {
@@ -83,10 +84,7 @@ def _settings(kind: type, prefix: str) -> list[dict[str, Any]]:
 def setting(kind: type, name: str) -> dict[str, Any]:
     """Return what a form has to know of a field of a dataclass: its type (integer, number, boolean, text, choice or
     list), whether it may be left out, its default, its choices, what holds where it is left out, and its help."""
-    hint, told = get_type_hints(kind, include_extras=True)[name], Setting()
-    if get_origin(hint) is Annotated:
-        hint, *said = get_args(hint)
-        told = next((one for one in said if isinstance(one, Setting)), told)
+    hint, told = declared(get_type_hints(kind, include_extras=True)[name])
     kinds = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     inner = next(one for one in kinds if one is not types.NoneType)
     default = next(field.default for field in fields(kind) if field.name == name)

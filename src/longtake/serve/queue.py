@@ -3,7 +3,6 @@ torch."""
 
 import json
 import os
-import secrets
 import shutil
 import sqlite3
 import time
@@ -16,16 +15,7 @@ from longtake.errors import InputError, OutputError
 from longtake.report import Order, report_path, subtitle_path
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError, check_words, foreseen, rests
-from longtake.serve.job import (
-    OPEN,
-    STATUSES,
-    Asked,
-    Job,
-    Problem,
-    Status,
-    VideoJob,
-    order_of,
-)
+from longtake.serve.job import OPEN, STATUSES, Asked, Job, Problem, Status, VideoJob, new_id, order_of
 from longtake.serve.rows import Rows, read_job
 from longtake.serve.settings import Computing, Quota
 from longtake.steer.plan import spliced
@@ -88,7 +78,7 @@ class Queue:
         Raises QuotaError for more than the server takes, UnknownJobError for a parent that is not there, and
         InputError, CapabilityError, OutputError or CheckpointError as the command would.
         """
-        path = self.folder / f"video_{secrets.token_hex(12)}.mp4"
+        path = self.folder / f"{new_id()}.mp4"
         job = foreseen(asked, path, self.uploads, self.computing, self.get)
         if job.frames_total > self.quota.max_frames:
             raise QuotaError(f"{job.frames_total} frames are too many; this server makes up to {self.quota.max_frames}")

@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from longtake.errors import InputError, unknown_name
 from longtake.request import PromptTimeline
 from longtake.samplers import sampler_class
-from longtake.serve.job import ExtendJob, Job, RedoJob, VideoJob, read_prompts
+from longtake.serve.job import FILES, ExtendJob, Job, RedoJob, VideoJob, read_prompts
+from longtake.typed import read_word
 from longtake.video.encoding import read_rate
 
 SETTING = "sampler."
 """What the names of a sampler's own settings begin with."""
-FILES = frozenset({"keyframes", "before"})
-"""Settings of samplers that name files, which nobody may do from elsewhere."""
 Prompts = str | list[str | dict[str, Any]] | dict[str, str]
 """Several prompts: the spellings of `longtake generate --prompts` as a text or as JSON, and what a video says."""
 
@@ -223,12 +222,5 @@ def _settings(body: Create) -> dict[str, Any]:
         setting = name.removeprefix(SETTING)
         if setting not in known:
             raise unknown_name(f"setting of {body.sampler}", setting[:100], known)
-        settings[setting] = _value(value) if isinstance(value, str) else value
+        settings[setting] = read_word(value) if isinstance(value, str) else value
     return settings
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text

@@ -16,7 +16,7 @@ from longtake.serve.body import read_upload
 from longtake.serve.figures import Figures
 from longtake.serve.foresee import QuotaError, rests, steering_of
 from longtake.serve.guard import ApiError, told
-from longtake.serve.job import Job, VideoJob, order_of
+from longtake.serve.job import Job, VideoJob, code_of, new_id, order_of
 from longtake.serve.queue import Queue
 from longtake.serve.rows import UnknownJobError
 from longtake.serve.stream import Growth
@@ -58,7 +58,7 @@ class Service:
     def plan(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what a video would take, and its prompts as they were read; of one that comes from another, see
         `_steered`. Raises as `create`."""
-        path = self.queue.folder / f"video_{secrets.token_hex(12)}.mp4"
+        path = self.queue.folder / f"{new_id()}.mp4"
         if "video" in content:
             return self._steered(content, path)
         asked = self._asked(content, None)
@@ -117,7 +117,7 @@ class Service:
             return ApiError(404, message, "video_not_found")
         if isinstance(error, QuotaError):
             return ApiError(429, message, "quota_exceeded")
-        return ApiError(400, message, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower(), param)
+        return ApiError(400, message, code_of(error), param)
 
     def _asked(self, content: Mapping[str, Any], upload: str | None) -> VideoJob:
         body = schema.read_body(schema.Create, content)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import signal
 import sqlite3
 import sys
@@ -25,7 +24,7 @@ from longtake.report import Order, report_path, write_order
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
 from longtake.serve.foresee import steering_of
-from longtake.serve.job import Job, Problem, VideoJob, order_of
+from longtake.serve.job import Job, Problem, VideoJob, code_of, order_of
 from longtake.serve.queue import Queue, remove_video
 from longtake.serve.settings import Computing, Quota
 from longtake.steer.plan import Steering, plan_retelling
@@ -107,7 +106,7 @@ class Worker:
                 queue.let_go(job)
             else:
                 told = failed_write(error, queue.path(job), 0) if isinstance(error, OSError) else error
-                queue.fail(job, Problem(code=_code(told), message=queue.said(told)))
+                queue.fail(job, Problem(code=code_of(told), message=queue.said(told)))
         except Exception as error:
             # It may say something of the request's.
             print("\n".join(map(plain, traceback.format_exc().splitlines())), file=sys.stderr)
@@ -233,11 +232,6 @@ def _is_full(error: BaseException) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in full for cause in causes) or any(
         isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode == sqlite3.SQLITE_FULL for cause in causes
     )
-
-
-def _code(error: BaseException) -> str:
-    """Return the kind of an error as requests know it: input_error."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def work(folder: Path, quota: Quota, computing: Computing, name: str, gpu: str | None, alive: Connection) -> None:

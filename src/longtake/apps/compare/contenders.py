@@ -1,6 +1,5 @@
 """What is compared: samplers with their settings, what each takes by its plan, and one budget for all of them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,7 +11,7 @@ from longtake.request import Request
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class
 from longtake.samplers.planning import checked_plan
-from longtake.typed import read_typed
+from longtake.typed import read_typed, read_word
 
 EQUAL = 0.05
 """How far a budget may be from the one that all are brought to."""
@@ -60,7 +59,7 @@ def _contender(label: str) -> Contender:
         key, found, value = setting.partition("=")
         if not found:
             raise InputError(f"{setting!r} of {label} is no setting; write NAME:FIELD=VALUE, such as fifo:partitions=2")
-        settings[key] = _value(value)
+        settings[key] = read_word(value)
     steps = settings.pop("steps", None)
     if steps is not None and not isinstance(steps, int):
         raise InputError(f"steps of {label} is no whole number; write {name}:steps=30")
@@ -68,13 +67,6 @@ def _contender(label: str) -> Contender:
     for key in (key for key in settings if key not in known):
         raise unknown_name(f"setting of {name}", key, [*known, "steps"])
     return Contender(label=label, sampler=read_typed(kind, settings, f"--samplers {label}"), steps=steps)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 @dataclass(frozen=True, kw_only=True)
