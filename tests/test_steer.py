@@ -275,6 +275,44 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     assert frames_of(path).shape[0] == 70
 
 
+def _flipped(path: Path) -> None:
+    stored = bytearray(path.read_bytes())
+    stored[len(stored) // 2] ^= 1
+    path.write_bytes(stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("a.mkv", _flipped),
+        ("a.mp4", _flipped),
+        ("a.mkv", lambda path: path.write_bytes(path.read_bytes()[:-99])),
+        ("a.mp4", lambda path: path.write_bytes(path.read_bytes() + b"?")),
+        ("a.mkv", lambda path: path.unlink()),
+        ("frames", lambda path: _flipped(path / "000040.png")),
+        ("frames", lambda path: (path / "000003.png").unlink()),
+    ],
+)
+def test_what_was_damaged_is_made_again(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    path = make(tmp_path / name, 70)
+    whole = content(path)
+    damage(path)
+    with pytest.raises(CheckpointError, match=f"redo {path} --from FRAME' make it again"):
+        make(path, 70)
+    redo(path, 69)
+    assert content(path) == whole
+    with pytest.raises(InputError, match="nothing would change"):
+        redo(path, 69)
+
+
+def test_a_damaged_frame_of_a_run_that_goes_on_is_made_again(tmp_path: Path) -> None:
+    whole = content(make(tmp_path / "whole", 96))
+    path = stopped(tmp_path / "frames", 64)
+    _flipped(path / "000020.png")
+    redo(path, 20)
+    assert content(path) == whole
+
+
 @pytest.mark.parametrize("output", [None, "b.mkv"])
 def test_nothing_is_begun_on_a_file_that_was_cut_or_is_gone(tmp_path: Path, output: str | None) -> None:
     path = make(tmp_path / "a.mkv", 70)

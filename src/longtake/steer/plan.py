@@ -105,7 +105,7 @@ def plan_redo(
 
     Pieces before that frame stay; the piece with it is made again, and all after it: of `seed`, and with `prompts`
     from the frame on. FIFO's queue, half made there, begins anew; `keep_queue` goes on with it, so that new prompts
-    take hold softly. Raises as `plan_extension`.
+    take hold softly. Without anything new, what is not as its run wrote it is made again. Raises as `plan_extension`.
     """
     video, call = find_video(file), _call("redo", frame, prompts, seed, keep_queue)
     if video is None:
@@ -118,10 +118,10 @@ def plan_redo(
     if output is None and _is_begun(video, call):
         return _under_way(video, call)
     order, made = video.order, video.record.next_frame
-    if prompts is None and seed is None:
-        raise InputError("nothing would change; give --prompts, or another --seed")
     if not 0 <= frame < made:
         raise InputError(f"{video.path} has frames 0 to {made - 1} so far, not {frame}; give one of them")
+    if prompts is None and seed is None:
+        return _repaired(video, frame, call, output)
     rest = None if order.frames is None else order.frames - frame
     told = order.prompts.after(frame) if prompts is None else told_prompts(prompts, rest, video.fps)
     after = spliced(order.prompts, told, frame)
@@ -189,6 +189,15 @@ def spliced(before: PromptTimeline, after: PromptTimeline, frame: int) -> Prompt
         if not told or told[-1][1] != text:
             told.append((frame + start, text))
     return PromptTimeline(tuple(start for start, _ in told), tuple(text for _, text in told))
+
+
+def _repaired(video: Video, frame: int, call: str, output: str | Path | None) -> Steering:
+    """Return how what somebody changed from a frame on, or before, becomes again what the run wrote."""
+    if output is not None or video.is_as_written(video.record.mark, complete=video.record.finished):
+        raise InputError("nothing would change; give --prompts, or another --seed")
+    states = [state for state in video.states(frame) if video.is_as_written(state.mark)]
+    note = f"{video.path} is not as its run wrote it: the same frames are made again"
+    return Steering(video=video, order=video.order, state=states[-1] if states else None, call=call, notes=(note,))
 
 
 def _pieces(plan: Plan) -> Pieces:

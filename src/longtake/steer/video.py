@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from longtake.errors import InputError
+from longtake.errors import CheckpointError, InputError
+from longtake.lazy import named
 from longtake.model import VideoSpec
 from longtake.models import model_spec
 from longtake.report import Order, belongs, order_target, read_order, report_path, subtitle_path
@@ -13,7 +14,8 @@ from longtake.sampler import Plan
 from longtake.samplers.planning import checked_plan
 from longtake.video.files import state_folder
 from longtake.video.kept import Kept, usable_states
-from longtake.video.record import Record, check_settings, read_record
+from longtake.video.record import Record, check_length, check_settings, read_record
+from longtake.video.writer import Mark
 
 _NOTE = "steer-"
 
@@ -45,6 +47,20 @@ class Video:
         """Return the states from which it can go on, up to so many frames, in order."""
         states = usable_states(self.path, self.record)
         return [state for state in states if most is None or state.next_frame <= most]
+
+    def is_as_written(self, mark: Mark, *, complete: bool = False) -> bool:
+        """Return whether the output still has, up to a mark, what its run wrote; it is read whole."""
+        target = order_target(self.order, self.plan)
+        writer = named(target.format.writer)(self.path, target.video)
+        try:
+            if complete:
+                check_length(self.path, self.record)
+            writer.verify(mark, self.record.next_frame, complete=complete)
+        except (CheckpointError, FileNotFoundError):
+            return False
+        finally:
+            writer.close()
+        return True
 
 
 def find_video(file: str | Path) -> Video | None:

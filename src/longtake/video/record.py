@@ -128,8 +128,8 @@ def check_length(path: Path, record: Record) -> None:
 def unlike(path: Path, how: str) -> CheckpointError:
     """Return the error for an output that is not what its run left there."""
     return CheckpointError(
-        f"{path} {how}, so its run cannot go on from there; nothing was touched: bring it back, give another -o, "
-        "or start again with --overwrite"
+        f"{path} {how}, so its run cannot go on from there; nothing was touched: bring it back, let "
+        f"'longtake redo {path} --from FRAME' make it again as it was, give another -o, or start with --overwrite"
     )
 
 
