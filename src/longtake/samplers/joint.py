@@ -13,8 +13,10 @@ from longtake.arrays import Latents
 from longtake.attention import FrameMixer
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, TemporalHooks, VideoModel
+from longtake.noise import Noise
 from longtake.request import PromptTimeline
 from longtake.sampler import Chunk, Plan, State
+from longtake.samplers.clips import Shuffled
 from longtake.samplers.planning import Joint
 from longtake.samplers.run import Prompts, Run
 from longtake.samplers.step import Windows, ddim_step, free
@@ -58,6 +60,11 @@ class JointRun(Run):
     def drawn(self, frames: Sequence[int], stream: str, *key: int) -> Latents:
         """Return the noise of these frames as one window."""
         return self.draw_frames(frames, stream, *key).to(self.model.device, self.dtype)[None]
+
+
+def shuffled_by(noise: Noise) -> Shuffled:
+    """Return what draws orders by name, as all noise is drawn."""
+    return lambda start, count: noise((count,), "shuffle", start).argsort().tolist()
 
 
 def run_jointly(

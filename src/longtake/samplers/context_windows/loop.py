@@ -12,11 +12,9 @@ from longtake.model import VideoModel
 from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
-from longtake.samplers.clips import split_evenly
+from longtake.samplers.clips import noise_sources, split_evenly
 from longtake.samplers.context_windows.plan import ContextWindowsPlan
-from longtake.samplers.freenoise.loop import shuffled_by
-from longtake.samplers.freenoise.plan import noise_sources
-from longtake.samplers.joint import JointRun, one_window, run_jointly
+from longtake.samplers.joint import JointRun, one_window, run_jointly, shuffled_by
 from longtake.samplers.step import Windows, ddim_step, free
 
 

@@ -15,7 +15,7 @@ from longtake.errors import CapabilityError, InputError
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
-from longtake.samplers.freenoise.plan import sliding_windows, window_weights
+from longtake.samplers.clips import sliding_windows, window_weights
 from longtake.samplers.planning import Joint, chosen_steps, chosen_window, no_adapter
 
 ContextSchedule = Literal["standard_static", "standard_uniform", "looped_uniform", "batched"]

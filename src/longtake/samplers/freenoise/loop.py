@@ -10,10 +10,10 @@ from longtake.model import TemporalHooks
 from longtake.noise import Noise
 from longtake.ranks.world import World
 from longtake.sampler import Chunk, State
-from longtake.samplers.clips import split_evenly
+from longtake.samplers.clips import noise_sources, split_evenly
 from longtake.samplers.freenoise.mixer import WindowMixer
-from longtake.samplers.freenoise.plan import FreeNoisePlan, Shuffled, noise_sources
-from longtake.samplers.joint import JointRun, mixed_step, one_window, run_jointly
+from longtake.samplers.freenoise.plan import FreeNoisePlan
+from longtake.samplers.joint import JointRun, mixed_step, one_window, run_jointly, shuffled_by
 from longtake.samplers.neighbours import Neighbours
 
 
@@ -50,11 +50,6 @@ def prepare(model: TemporalHooks, plan: FreeNoisePlan, noise: Noise, world: Worl
         mixer=WindowMixer(plan.windows, plan.weights, near),
         held=one_window(model, plan, near.frames),
     )
-
-
-def shuffled_by(noise: Noise) -> Shuffled:
-    """Return what draws orders by name, as all noise is drawn."""
-    return lambda start, count: noise((count,), "shuffle", start).argsort().tolist()
 
 
 def denoised(setting: Setting, x: Latents, level: int) -> Latents:

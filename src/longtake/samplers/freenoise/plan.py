@@ -4,23 +4,16 @@ This file holds the settings and the index arithmetic; loop.py holds the loop ov
 network. All frames go through the network together, so memory grows with the length of the video.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from longtake.errors import InputError
 from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
+from longtake.samplers.clips import NoiseType, Weighting, sliding_windows, window_weights
 from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps, chosen_window
-
-Weighting = Literal["pyramid", "flat", "delayed_reverse_sawtooth"]
-NoiseType = Literal["shuffle_context", "repeat_context", "random"]
-Shuffled = Callable[[int, int], list[int]]
-"""Returns the numbers below the second number in random order, a draw by the first one."""
-
-SLIGHT = 0.01
-"""Weight of the first half of a window in the delayed sawtooth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,36 +102,3 @@ class FreeNoise(Joint):
         assert isinstance(plan, FreeNoisePlan)
         if ranks > plan.latent_frames:
             raise InputError(f"{ranks} processes cannot share {plan.latent_frames} latent frames; take fewer")
-
-
-def sliding_windows(total: int, length: int, stride: int) -> tuple[range, ...]:
-    """Return windows of a video, the last of which ends where it does, if nearer to the one before than the others."""
-    last = total - length
-    return tuple(range(start, start + length) for start in [*range(0, last, stride), last])
-
-
-def noise_sources(total: int, length: int, stride: int, kind: NoiseType, shuffled: Shuffled) -> list[int]:
-    """Return for every latent frame the frame whose draw of noise it has: after the first window that of a frame one
-    window before, in groups of one stride whose order is random (section 3.2)."""
-    if kind == "random":
-        return list(range(total))
-    if kind == "repeat_context":
-        return [frame % length for frame in range(total)]
-    sources = list(range(length))
-    for start in range(length, total, stride):
-        group = sources[start - length :][:stride]
-        sources += [group[place] for place in shuffled(start, len(group))]
-    return sources[:total]
-
-
-def window_weights(length: int, scheme: Weighting) -> list[float]:
-    """Return how much a window counts in each of its frames, as diffusers names and computes it."""
-    falling = [float(min(place + 1, length - place)) for place in range(length)]
-    match scheme:
-        case "flat":
-            return [1.0] * length
-        case "pyramid":
-            return falling
-        case "delayed_reverse_sawtooth":
-            rising = (length - 1) // 2
-            return [SLIGHT] * rising + falling[rising:]
