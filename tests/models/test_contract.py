@@ -23,8 +23,8 @@ from longtake.models.hub.parity import NotComparedError, parity, stream_differen
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import SAMPLERS, sampler_class
-from longtake.samplers.freenoise.mixer import WindowMixer
-from longtake.samplers.neighbours import Neighbours
+from longtake.samplers.freenoise.loop import WindowMixer
+from longtake.samplers.joint import Neighbours
 from longtake.samplers.planning import checked_plan
 from longtake.samplers.run import Prompts
 from longtake.samplers.video_infinity.dual_scope import Scope

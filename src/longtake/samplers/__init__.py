@@ -1,11 +1,11 @@
-"""Samplers by name, and the way from a plan to its video.
+"""Samplers by name, and the way from a plan to its video, also of one that was changed while it was made.
 
 To add one: its room, its row here, its page in docs/methods.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from longtake.errors import CapabilityError, InputError, unknown_name
 from longtake.lazy import named
@@ -13,14 +13,16 @@ from longtake.model import ToldFps, VideoModel, VideoSpec
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler, State, TaskSampler
 from longtake.samplers.planning import UNCONDITIONAL, Pieces, checked_plan
-from longtake.samplers.turns import run_takes
 from longtake.tasks.task import Executor, Store, Work
 
 if TYPE_CHECKING:
     from longtake.noise import Noise
     from longtake.ranks.world import World
 
+_TAKE = "take"
 
+
+@runtime_checkable
 class Loop(Protocol):
     """Carries out the plans of a sampler."""
 
@@ -33,6 +35,10 @@ class Loop(Protocol):
         messages happens before a chunk is yielded: `Chunk.state` sends none.
         """
         ...
+
+
+Renew = Callable[[Any, Any, "Noise", "World", State], State]
+"""Returns the state in which what is half made begins anew."""
 
 
 class TaskLoop(Protocol):
@@ -66,8 +72,7 @@ class SamplerEntry:
     """What says of a plan, without torch, in which `Pieces` its video comes; where there is one, a video can be made
     longer, and otherwise from a frame on."""
     renew: str | None = None
-    """What begins anew frames that are half made where the video turns, see `turns.Renew`; None where there are none.
-    """
+    """What begins anew frames that are half made where the video turns, see `Renew`; None where there are none."""
 
 
 SAMPLERS = {
@@ -207,3 +212,53 @@ def _told(model: VideoModel, plan: Plan) -> VideoModel:
     """Return the model as the request wants it: telling its network of other frames per second, if of any."""
     fps = plan.request.told_fps
     return model.told(fps) if fps is not None and isinstance(model, ToldFps) else model
+
+
+def run_takes(
+    loop: Loop,
+    renew: Renew | None,
+    model: VideoModel,
+    plan: Plan,
+    noise: "Noise",
+    world: "World",
+    resume: State | None,
+) -> Iterator[Chunk]:
+    """Yield the video of a plan whose request has turns, in takes: each has prompts and a seed of its own, and goes on
+    from what the one before has left. The same turns make the same video, at once or with a change of mind on the way.
+    """
+    # Imports torch, which a plan must not wait for.
+    from longtake.decoding import PREFIX
+    from longtake.noise import seeded_noise
+
+    turns, plans = plan.request.turns, _plans(plan)
+    noises = [noise, *(seeded_noise(turn.seed) for turn in turns)]
+    state = dict(resume) if resume else None
+    take = int(state.pop(_TAKE, 0)) if state else 0
+    made = int(state[PREFIX + "frames"]) if state else 0
+    while True:
+        while state and take < len(turns) and made >= turns[take].frame:
+            take += 1
+            if renew and not turns[take - 1].keep_begun:
+                state = renew(model, plans[take], noises[take], world, state)
+        for chunk in loop(model, plans[take], noises[take], world, state):
+            yield replace(chunk, state=_labelled(chunk, take)) if take else chunk
+            if take < len(turns):
+                # Only the first process has the frames.
+                made = world.all.say(chunk.start + len(chunk.frames))[0]
+                if made >= turns[take].frame:
+                    state = chunk.state()
+                    break
+        else:
+            return
+
+
+def _plans(plan: Plan) -> list[Plan]:
+    """Return the plan of every take; all are as long as the video."""
+    asked = [replace(plan.request, prompts=turn.prompts, turns=()) for turn in plan.request.turns]
+    return [*(plan.settings.plan(request, plan.spec) for request in asked), plan]
+
+
+def _labelled(chunk: Chunk, take: int) -> Callable[[], State]:
+    import torch
+
+    return lambda: {**chunk.state(), _TAKE: torch.tensor(take)}

@@ -17,10 +17,9 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import run_plan
 from longtake.samplers.clips import noise_sources, window_weights
-from longtake.samplers.freenoise.mixer import WindowMixer
+from longtake.samplers.freenoise.loop import WindowMixer
 from longtake.samplers.freenoise.plan import FreeNoise, FreeNoisePlan
-from longtake.samplers.joint import shuffled_by
-from longtake.samplers.neighbours import Neighbours
+from longtake.samplers.joint import Neighbours, shuffled_by
 
 from ...models.mixers import PlainMixer
 

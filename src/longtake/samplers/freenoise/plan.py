@@ -1,6 +1,6 @@
 """FreeNoise: a long video of one window's noise, seen through sliding windows (Qiu et al., 2023, arXiv 2310.15169).
 
-This file holds the settings and the index arithmetic; loop.py holds the loop over tensors, mixer.py what happens in the
+This file holds the settings and the index arithmetic; loop.py holds the loop over tensors, and what happens in the
 network. All frames go through the network together, so memory grows with the length of the video.
 """
 

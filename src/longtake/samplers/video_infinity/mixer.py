@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from longtake.attention import FrameMixer, Rotate
 from longtake.ranks.world import Group
 from longtake.samplers.clips import around, held_frames, missing
-from longtake.samplers.neighbours import Neighbours
+from longtake.samplers.joint import Neighbours
 from longtake.samplers.video_infinity.dual_scope import SMALLEST_BLOCK, Block, DualScope, Scope
 
 
