@@ -1,0 +1,106 @@
+"""Which figure must rank which control last: a matrix that was frozen before the scores were taken, and what finished
+videos say of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+from longtake.apps.compare.finished import numbers, video_metrics
+
+REAL = "real"
+"""The label of real worlds, in results whose other labels are controls."""
+Worse = Literal["more", "less"]
+Below = Literal["samplers", "real"]
+"""Below what a control must rank: real worlds alone, or every sampler as well."""
+
+MATRIX: Mapping[str, Mapping[str, tuple[Worse, Below]]] = {
+    "frozen": {
+        "drift: longest freeze": ("more", "samplers"),
+        "prompts: motion": ("less", "samplers"),
+        "state: phase": ("less", "samplers"),
+    },
+    "looped": {
+        "drift: loop score": ("less", "samplers"),
+        "prompts: motion": ("less", "samplers"),
+        "state: phase": ("less", "real"),
+    },
+    "shuffled": {
+        "drift: mean step": ("more", "samplers"),
+        "prompts: motion": ("less", "samplers"),
+        "state: steady": ("less", "real"),
+        "state: phase": ("less", "real"),
+    },
+    "slide show": {
+        "drift: longest freeze": ("more", "samplers"),
+        "prompts: motion": ("less", "samplers"),
+        "state: phase": ("less", "real"),
+    },
+    "drifted colours": {
+        "drift: colour drift": ("more", "samplers"),
+        "similarity: end": ("less", "samplers"),
+        "state: kept after 64": ("less", "real"),
+    },
+    "copied seams": {
+        "drift: loop score": ("less", "samplers"),
+    },
+    "wrong prompt": {
+        "prompts: object": ("less", "samplers"),
+        "prompts: scene": ("less", "samplers"),
+        "prompts: motion": ("less", "samplers"),
+        "state: object": ("less", "samplers"),
+        "state: margin": ("less", "samplers"),
+    },
+    "melted": {
+        "state: outline": ("less", "real"),
+        "state: margin": ("less", "real"),
+    },
+}
+"""Control -> figure -> which of its values are worse, and below what the control must rank. What melts shapes must rank
+below real worlds alone: the embedded model is known to melt them as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What finished videos say of an entry of the matrix."""
+
+    control: str
+    figure: str
+    value: float
+    """The mean of the control's videos."""
+    real: float
+    worst: tuple[str, float] | None
+    """The sampler that comes nearest to the control, or lies beyond it; None where only real worlds count, and where
+    there are no samplers."""
+    holds: bool
+    """Whether the control ranks last."""
+
+
+def means(videos: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the mean of every figure over the videos of each label, by the names that the leaderboard has."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for video in videos:
+        figures = found.setdefault(video["label"], {})
+        for metric, kind in video_metrics(",".join(video["figures"])).items():
+            for name, value in numbers(video["figures"][metric], kind.spoken).items():
+                figures.setdefault(f"{metric}: {name}", []).append(value)
+    return {label: {name: fmean(values) for name, values in each.items()} for label, each in found.items()}
+
+
+def verdicts(controls: Sequence[Mapping[str, Any]], samplers: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
+    """Yield what videos say of every entry of the matrix, in its order; both are those of results.json."""
+    spoilt, made = means(controls), means(samplers)
+    for control, entries in MATRIX.items():
+        for figure, (worse, below) in entries.items():
+            sign = 1 if worse == "more" else -1
+            values = {label: each[figure] for label, each in made.items() if figure in each and below == "samplers"}
+            worst = max(values, key=lambda label: sign * values[label], default=None)
+            value, real = spoilt[control][figure], spoilt[REAL][figure]
+            yield Verdict(
+                control=control,
+                figure=figure,
+                value=value,
+                real=real,
+                worst=None if worst is None else (worst, values[worst]),
+                holds=all(sign * value > sign * other for other in (real, *values.values())),
+            )
