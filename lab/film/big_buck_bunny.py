@@ -18,8 +18,7 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import Positional, arg
 
-from longtake.data.footage import Frames
-from longtake.data.pixels import centre_square
+from longtake.data.footage import Frames, centre_square
 from longtake.errors import InputError, OutputError
 from longtake.video.encoding import Encoding
 from longtake.video.formats.mkv import Mkv

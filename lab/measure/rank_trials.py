@@ -20,7 +20,7 @@ from longtake.samplers.clips import split_evenly, spread_frames
 from longtake.samplers.fifo.loop import advance, base_clip, fill, prepare
 from longtake.samplers.fifo.plan import Fifo, FifoPlan
 from longtake.samplers.video_infinity.dual_scope import Scope
-from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.loop import ClipMixer
 from longtake.train.sprites.build import SpriteSizes, build_unet
 
 CELLS = 16

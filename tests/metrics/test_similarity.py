@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from longtake.metrics.curves import MOST_POINTS, Curve
+from longtake.metrics.consistency import MOST_POINTS, Curve
 from longtake.metrics.similarity import delays, similarity
 
 ALONG, ACROSS = np.eye(2, dtype=np.float32)

@@ -28,7 +28,7 @@ from longtake.samplers.joint import Neighbours
 from longtake.samplers.planning import checked_plan
 from longtake.samplers.run import Prompts
 from longtake.samplers.video_infinity.dual_scope import Scope
-from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.loop import ClipMixer
 
 from .stock import network_of, stock_x0
 from .tiny import OTHERS, TINY

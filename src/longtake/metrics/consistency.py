@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.metrics.curves import Curve
-
 Frames = NDArray[np.uint8]
 
+MOST_POINTS = 128
+"""A curve has at most as many points, and at least half as many where there are frames for them."""
 _LAGS = 48
 _SIGNATURE = 16
 _STILL = 0.05
@@ -92,6 +92,35 @@ def looks_of(frame: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return a frame's mean red, green and blue, its standard deviation, and the mean difference of neighbours."""
     sharpness = np.abs(np.diff(frame, axis=1)).mean() + np.abs(np.diff(frame, axis=0)).mean()
     return np.array([*frame.mean((0, 1), dtype=np.float64), frame.std(), sharpness])
+
+
+class Curve:
+    """A number or an array over the length of a video, in memory that does not grow with it: means over equal parts, as
+    long as they need to be."""
+
+    def __init__(self) -> None:
+        self._sums: list[Any] = []
+        self._size, self._last = 1, 0
+
+    def add(self, value: Any) -> None:
+        """Take the number of the next frame."""
+        if self._last == self._size or not self._sums:
+            self._halve()
+            self._sums.append(0.0)
+            self._last = 0
+        self._sums[-1] = self._sums[-1] + value
+        self._last += 1
+
+    def _halve(self) -> None:
+        if len(self._sums) == MOST_POINTS:
+            self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
+            self._size *= 2
+
+    @property
+    def values(self) -> list[Any]:
+        """Return the mean of every part, in order; the last part may be shorter."""
+        counts = [self._size] * (len(self._sums) - 1) + [self._last]
+        return [total / count for total, count in zip(self._sums, counts, strict=False)]
 
 
 class _Loops:

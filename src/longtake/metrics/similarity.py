@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.metrics.curves import Curve
+from longtake.metrics.consistency import Curve
 
 Rows = NDArray[np.float32]
 LAGS: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)

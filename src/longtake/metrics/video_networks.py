@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from longtake.data.footage import Frames
-from longtake.data.pixels import centre_square
+from longtake.data.footage import Frames, centre_square
 from longtake.errors import CheckpointError
 from longtake.metrics.clips import planes
 from longtake.metrics.judge import CLIP_FRAMES, Judge

@@ -14,8 +14,15 @@ from longtake._generate import stream
 from longtake.errors import CapabilityError, CheckpointError, InputError, LongtakeError, NonFiniteError
 from longtake.model import Continuation, Infill, Known, Strided
 from longtake.models import load_model, model_spec
-from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
-from longtake.models.nuwa_xl.save import count_flops, save_index, save_temporal_autoencoder, save_unet
+from longtake.models.nuwa_xl.load import (
+    count_flops,
+    from_image_unet,
+    from_video_unet,
+    load_unet,
+    save_index,
+    save_temporal_autoencoder,
+    save_unet,
+)
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE

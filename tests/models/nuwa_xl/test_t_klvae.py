@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from longtake.errors import CheckpointError
-from longtake.models.nuwa_xl.load import load_temporal_autoencoder
-from longtake.models.nuwa_xl.save import save_temporal_autoencoder
+from longtake.models.nuwa_xl.load import load_temporal_autoencoder, save_temporal_autoencoder
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 
 from .tiny import awake, change_per_frame, image_vae

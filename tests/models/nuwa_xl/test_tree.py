@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longtake.models import load_model
-from longtake.models.nuwa_xl.save import save_index, save_unet
+from longtake.models.nuwa_xl.load import save_index, save_unet
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import Grid
-from longtake.models.pvdm.official import autoencoder_config, our_autoencoder, our_unet, unet_config
+from longtake.models.pvdm.convert import autoencoder_config, our_autoencoder, our_unet, unet_config
 from longtake.models.pvdm.unet import PvdmUnet
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "pvdm"

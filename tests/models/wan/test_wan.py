@@ -28,7 +28,7 @@ from longtake.samplers import run_plan
 from longtake.samplers.fifo.loop import base_clip, prepare
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.video_infinity import loop as video_infinity_loop
-from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.loop import ClipMixer
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.schedule import to_x0
 

@@ -14,7 +14,7 @@ from longtake.models.modelscope.model import frame_mixing
 from longtake.ranks.world import World
 from longtake.samplers.clips import held_frames, released_global_frames
 from longtake.samplers.video_infinity.dual_scope import Scope
-from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.loop import ClipMixer
 from longtake.schedule import Level, step, to_x0
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "video_infinity"

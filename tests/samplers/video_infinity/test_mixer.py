@@ -10,7 +10,7 @@ from longtake.models.modelscope.model import frame_mixing
 from longtake.ranks.world import ALONE
 from longtake.samplers.clips import released_global_frames, split_evenly, spread_frames
 from longtake.samplers.video_infinity.dual_scope import DualScope, Scope
-from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.loop import ClipMixer
 
 # By path, since worker processes load this file by its path as well.
 CASES_FILE = Path(__file__).with_name("cases.py")

@@ -1,7 +1,7 @@
 """Video-Infinity: one long video, denoised as a whole and shared out as clips (Tan et al., 2024, arXiv 2406.16260).
 
-This file holds the settings and the index arithmetic; loop.py holds the loop over tensors, mixer.py
-what happens in the network. All frames go through the network together; what a frame sees of the others are its p
+This file holds the settings and the index arithmetic; loop.py holds the loop over tensors,
+and what happens in the network. All frames go through the network together; what a frame sees of the others are its p
 neighbours on each side and a few global frames, so that processes only exchange those.
 """
 

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from longtake.models.hub.configs import read_extras
-from longtake.models.nuwa_xl.load import from_video_unet, load_unet
-from longtake.models.nuwa_xl.save import count_flops, save_index, save_unet
+from longtake.models.nuwa_xl.load import count_flops, from_video_unet, load_unet, save_index, save_unet
 from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.train.fit.runs import Runs, Stage
 from longtake.train.fit.settings import FitSettings

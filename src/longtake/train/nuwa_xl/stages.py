@@ -22,9 +22,8 @@ from longtake.models.hub.configs import read_extras, stem
 from longtake.models.hub.files import digest, weight_files
 from longtake.models.hub.load import image_decoder, noise_levels, text_encoder, tokenizer
 from longtake.models.image_model import text_states
-from longtake.models.nuwa_xl.load import from_image_unet, from_video_unet, load_unet
+from longtake.models.nuwa_xl.load import count_flops, from_image_unet, from_video_unet, load_unet, save_index
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
-from longtake.models.nuwa_xl.save import count_flops, save_index
 from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE, MtdConfig
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words

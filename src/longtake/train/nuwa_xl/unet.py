@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from longtake.models.nuwa_xl.load import save_unet
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
-from longtake.models.nuwa_xl.save import save_unet
 from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
 from longtake.schedule import Prediction, Table, to_x0

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
 from longtake.data.episodes import Episodes
-from longtake.models.nuwa_xl.save import save_over_time, save_temporal_autoencoder
+from longtake.models.nuwa_xl.load import save_over_time, save_temporal_autoencoder
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.task import Scalars, Task, above, sheet
 from longtake.train.nuwa_xl.data import StretchSettings, draw_clips
