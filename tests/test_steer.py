@@ -148,6 +148,16 @@ def test_other_prompts_for_what_is_added_leave_what_is_there(tmp_path: Path, sam
     assert content(repeated(path, tmp_path / "again" / "a.mkv")) == content(path)
 
 
+def test_a_prompt_that_is_said_again_changes_nothing(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 40)
+    again, plain = plan_extension(path, 20, "a blue boat"), plan_extension(path, 20)
+    assert (again.order, again.holds) == (plain.order, None)
+    assert plan_extension(path, 20, "a green house").holds is not None
+    seeded = plan_redo(path, 35, "a blue boat", seed=9)
+    assert seeded.holds is None and seeded.order.request.turns[-1].seed == 9
+    assert plan_redo(path, 35, "a green house").holds is not None
+
+
 @pytest.mark.parametrize(("sampler", "name"), CASES)
 @pytest.mark.parametrize("change", [{"prompts": "a green house"}, {"seed": 9}])
 def test_a_video_made_otherwise_from_a_frame_on(tmp_path: Path, sampler: str, name: str, change: dict) -> None:

@@ -62,8 +62,9 @@ def plan_extension(
 ) -> Steering:
     """Return how a video becomes longer by so many frames, itself or as `output`. Frames that are there stay.
 
-    Without `prompts` for what is added the last one holds. Where there is no state to go on from, `output` begins with
-    the last frames of the file, as `--init` does; for a file of other origin `other` says by which model and method.
+    Without other `prompts` for what is added the last one holds. Where there is no state to go on from, `output` begins
+    with the last frames of the file, as `--init` does; for a file of other origin `other` says by which model and
+    method.
     Raises as `find_video`, and InputError, CapabilityError or OutputError for what cannot be.
     """
     if frames < 1:
@@ -86,9 +87,12 @@ def plan_extension(
     states = video.states(pieces.free)
     if not states and (pieces.free is None or pieces.free >= order.output.segment):
         return _from_frames(video.path, order, frames, prompts, output)
-    if told is not None:
-        request = _turned(request, end, _seed(request), spliced(request.prompts, told, end), keep_begun=False)
-    holds = None if told is None else end + pieces.later - 1 + pieces.begun
+    after = request.prompts if told is None else spliced(request.prompts, told, end)
+    # Who says the last prompt again means the longer video, too.
+    turns = after != request.prompts
+    if turns:
+        request = _turned(request, end, _seed(request), after, keep_begun=False)
+    holds = end + pieces.later - 1 + pieces.begun if turns else None
     return _checked(video, request, call, output, states[-1] if states else None, holds=holds)
 
 
@@ -142,8 +146,9 @@ def plan_redo(
     if request == order.request:
         raise InputError("nothing would change: it is so already; give other --prompts, or another --seed")
     states = video.states(frame) if cut else []
-    holds = (cut + pieces.later - 1 if cut else 0) + (pieces.begun if cut else 0)
-    return _checked(video, request, call, output, states[-1] if states else None, holds=max(frame, holds))
+    first = max(frame, (cut + pieces.later - 1 if cut else 0) + (pieces.begun if cut else 0))
+    holds = None if after == order.prompts else first
+    return _checked(video, request, call, output, states[-1] if states else None, holds=holds)
 
 
 def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None:
