@@ -79,6 +79,28 @@ def test_every_sampler_makes_every_prompt_with_every_seed_and_the_page_needs_no_
     assert "var(--c1)" in page and "no frames of 16 pixels or more" in page
 
 
+def test_nothing_that_was_written_is_lost(longtake: Callable, here: Path):
+    Path("p.txt").write_text("a car | a boat\n")
+    fifo = (*TOYS[:3], "--samplers", "fifo", *TOYS[5:], "-o", "made")
+    assert longtake(*fifo, "--metrics", "switches").status == 0
+    results, page = (here / "results.json"), (here / "report.html").read_bytes()
+    before = results.read_bytes()
+    for arguments, reason in (
+        ((*fifo, "--seed", "1"), "seed was 0 and is now 1"),
+        (
+            (*TOYS[:3], "--samplers", "chunked", *TOYS[5:], "-o", "made"),
+            "has 1 video (fifo) that this comparison would",
+        ),
+    ):
+        ran = longtake(*arguments)
+        assert ran.status == 2 and reason in ran.err and not ran.out and ran.err.count("\n") == 1, ran.err
+    assert results.read_bytes() == before and (here / "report.html").read_bytes() == page
+    assert longtake(*fifo, "--metrics", "similarity").status == 0
+    assert json.loads(results.read_bytes())["videos"][0]["figures"].keys() == {"switches", "similarity"}
+    results.write_text('{"notes": "of mine"}')
+    assert "is of no comparison" in longtake(*fifo).err and "of mine" in results.read_text()
+
+
 @pytest.mark.slow
 def test_what_is_lost_is_made_again_and_what_was_measured_is_not(
     longtake: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +116,7 @@ def test_what_is_lost_is_made_again_and_what_was_measured_is_not(
     assert longtake(*TOYS, "-o", "made").status == 0
     assert (here / "report.html").read_bytes() == page
     other = longtake(*TOYS, "--guidance", "2", "-o", "made")
-    assert other.status == 2 and "begun with another request of video 0" in other.err
+    assert other.status == 2 and "guidance was 6.0 and is now 2.0" in other.err
 
 
 def test_one_budget_holds_for_all_within_five_percent():

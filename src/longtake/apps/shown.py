@@ -56,6 +56,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(highlight=False).print(table)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many of something there are: 1 frame, 1,200 frames."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def size(count: float) -> str:
     """Return bytes in words: 1.5 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -18,7 +18,7 @@ from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
 from longtake.apps.generate.stopping import StoppedError, stoppable
 from longtake.apps.plan.costs import estimate, remembered_rate
-from longtake.apps.shown import duration, print_table, say
+from longtake.apps.shown import counted, duration, print_table, say
 from longtake.errors import InputError, OutputError
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
@@ -26,8 +26,10 @@ from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
+from longtake.steer.video import order_settings
 from longtake.typed import Flag, Setting
 from longtake.video.output import Output
+from longtake.video.record import check_settings, read_record
 
 RESULTS, PAGE = "results.json", "report.html"
 _UNREAD = PromptTimeline.constant("what --prompts says")
@@ -122,6 +124,8 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
     for one in contenders:
         orders = _orders(settings, one, stories)
         runs.append(_Run(contender=one, job=checked_job(orders[0], spec, prompts_file=settings.prompts), orders=orders))
+    if not settings.overwrite:
+        _check_earlier(settings.output / RESULTS, runs)
     found = estimate(runs[0].job)
     rate = remembered_rate(runs[0].job.order.model, found.device, found.dtype)
     return runs, _plan_table(runs, costs, rate)
@@ -184,6 +188,23 @@ def _prepare(folder: Path, *, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def _check_earlier(results: Path, runs: Sequence[_Run]) -> None:
+    """Raise OutputError where a video was begun otherwise, and where an earlier comparison has some that this one would
+    leave off its page."""
+    orders = {order.output.path.name: order for run in runs for order in run.orders}
+    for order in orders.values():
+        if (record := read_record(order.output.path)) is not None:
+            # Weights and machine are not known yet; the run itself looks at them.
+            same = {name: record.settings.get(name) for name in ("model digest", "device", "dtype")}
+            check_settings(order.output.path, record, {**order_settings(order), **same})
+    if missing := [video for name, video in _known(results).items() if name not in orders]:
+        labels = ", ".join(dict.fromkeys(str(video["label"]) for video in missing))
+        raise OutputError(
+            f"{results} has {counted(len(missing), 'video')} ({labels}) that this comparison would leave out; name "
+            "those samplers, seeds and prompts too, choose another -o, or --overwrite it"
+        )
+
+
 def _path(folder: Path, contender: Contender) -> Path:
     """Return what stands for the videos of a contender; beside the folder where that is not there, as in a dry run."""
     name = f"{contender.name}.mkv"
@@ -200,11 +221,11 @@ def _made(settings: CompareSettings, runs: Sequence[_Run]) -> int:
         try:
             model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
             for run, manifest in zip(runs, manifests, strict=True):
-                say(f"making   {run.contender.label}: {len(run.orders)} videos")
+                say(f"making   {run.contender.label}: {counted(len(run.orders), 'video')}")
                 make_videos(model, run.orders, 1, manifest, stop)
         except StoppedError as stopped:
             there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
-            say(f"{stopped}: {there} of {total} videos are complete; the same command continues")
+            say(f"{stopped}: complete so far {there} of {counted(total, 'video')}; the same command continues")
             return stopped.status
     return 0
 
@@ -216,8 +237,8 @@ def _measured(
     from longtake.apps.compare.finished import as_json, look_into
     from longtake.video.durable import replace_durable
 
-    path, videos, rows = settings.output / RESULTS, [], []
-    known = _known(path)
+    path, videos = settings.output / RESULTS, []
+    rows = {} if settings.overwrite else _known(path)
     head = {
         "command": command_line("compare", arguments),
         "facts": facts({"model": settings.model, "frames": str(settings.request.frames)}),
@@ -227,14 +248,18 @@ def _measured(
         say(f"reading  {run.contender.label}")
         for order in run.orders:
             story = f"{_told(order.request.prompts)}, seed {order.request.seed}"
-            before = known.get(order.output.path.name)
+            name = order.output.path.name
+            before = rows.get(name)
             video = look_into(order.output.path, kinds, label=run.contender.label, story=story, before=before)
             videos.append(video)
-            rows.append(as_json(video, order_content(video.order) if video.order else None))
-            replace_durable(path, _lines(head, rows).encode())
-    samplers = f"{len(runs)} sampler{'s' * (len(runs) > 1)}"
+            row = as_json(video, order_content(video.order) if video.order else None)
+            if before and all(before[key] == row[key] for key in ("sha256", "longtake")):
+                # What was measured before and is not asked for now stays.
+                row["figures"] = {**before["figures"], **row["figures"]}
+            rows[name] = row
+            replace_durable(path, _lines(head, list(rows.values())).encode())
     return Page(
-        title=f"{samplers}, {len(videos)} videos of {settings.request.frames} frames",
+        title=f"{counted(len(runs), 'sampler')}, {counted(len(videos), 'video')} of {settings.request.frames} frames",
         command=head["command"],
         videos=videos,
         kinds=kinds,
@@ -249,7 +274,11 @@ def _lines(head: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _known(path: Path) -> dict[str, Any]:
+    """Return what an earlier comparison has written of its videos, by their files. Raises OutputError for a file of
+    another origin."""
+    if not path.exists():
+        return {}
     try:
         return {video["file"]: video for video in json.loads(path.read_bytes())["videos"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        raise OutputError(f"{path} exists and is of no comparison; choose another -o, or --overwrite it") from None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from longtake.apps.compare.curves import COLOURS, drawn
 from longtake.apps.compare.finished import Finished, numbers
-from longtake.apps.shown import duration
+from longtake.apps.shown import counted, duration
 from longtake.errors import plain
 from longtake.metrics import METRICS
 from longtake.metrics.of_video import OfVideo
@@ -148,9 +148,8 @@ def _about(video: Finished) -> str:
     looks = video.looks
     if looks is None:
         return "nothing of it can be read"
-    frames = "1 frame" if looks.num_frames == 1 else f"{looks.num_frames:,} frames"
     length = "" if looks.seconds is None else f", {duration(looks.seconds)}"
-    return f"{frames}, {looks.width}x{looks.height}{length}"
+    return f"{counted(looks.num_frames, 'frame')}, {looks.width}x{looks.height}{length}"
 
 
 def _remarks(video: Finished) -> list[str]:

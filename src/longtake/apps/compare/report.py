@@ -12,7 +12,7 @@ from typing import Annotated
 from longtake import __version__
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.compare.curves import check_library
-from longtake.apps.shown import say, size
+from longtake.apps.shown import counted, say, size
 from longtake.errors import InputError, OutputError
 from longtake.machine import processor
 from longtake.typed import Flag, Setting
@@ -52,7 +52,7 @@ def report_command(arguments: Sequence[str]) -> int:
         videos.append(look_into(path, kinds, label=label, story=""))
     if not any(video.looks for video in videos):
         raise InputError(f"{videos[0].path} cannot be shown, nor any other: {videos[0].reasons['video']}")
-    title = videos[0].path.name if len(videos) == 1 else f"{len(videos)} videos"
+    title = videos[0].path.name if len(videos) == 1 else counted(len(videos), "video")
     page = Page(title=title, command=command_line("report", arguments), videos=videos, kinds=kinds, facts=facts({}))
     write_page(settings.output, rendered(page))
     if settings.json:
