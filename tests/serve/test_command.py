@@ -31,6 +31,9 @@ Tool = Callable[..., Any]
         (["here", "--token", " "], "no request could bring the token"),
         (["here", "--max-queue", "0"], "--max-queue 0 takes nothing"),
         (["here", "--keep-free", "much"], "is no size"),
+        (["here", "--model", "/nonexistent"], "'/nonexistent'"),
+        (["here", "--model", "toys/sprites"], "two models would be called sprites"),
+        (["here", "--lora", "none.safetensors"], "lora"),
         (["here", "--modell", "x"], "did you mean '--model'"),
     ],
 )

@@ -113,6 +113,11 @@ def test_who_goes_leaves_the_video_to_be_made(server: Server) -> None:
         json.dumps(START | {"width": None}),
         json.dumps(START | {"extra_params": 3}),
         json.dumps(START | {"prompt": "x" * (5 << 20)}),
+        json.dumps(START | {"seed": float("nan")}),
+        json.dumps(START | {"\ud800": 1}),
+        json.dumps({"type": "\ud800"}),
+        json.dumps(START | {"sampling_params": {"prompt": [1]}, "prompt": None}),
+        "[" * 100_000,
         b"bytes",
     ],
 )

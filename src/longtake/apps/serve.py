@@ -10,11 +10,12 @@ from longtake.apps.arguments import parse_arguments
 from longtake.apps.generate.job import checked_job
 from longtake.apps.generate.stopping import stoppable
 from longtake.apps.plan.view import plan_content
-from longtake.apps.shown import say
+from longtake.apps.shown import counted, say
 from longtake.errors import InputError, MissingExtraError, OutputError
 from longtake.models import model_spec
 from longtake.ranks.torchrun import launched
 from longtake.report import Order
+from longtake.serve.job import VideoJob
 from longtake.serve.queue import Queue
 from longtake.serve.settings import Access, Computing, Quota
 from longtake.serve.supervisor import Supervisor
@@ -40,6 +41,9 @@ def serve_command(arguments: Sequence[str]) -> int:
         raise InputError("where to is missing; give a folder for the videos and their queue")
     if launched().size > 1:
         raise InputError("a server starts its own workers; start the command without torchrun")
+    for model in settings.computing.models or (VideoJob.model,):
+        # What no request could have is said to whoever can mend it.
+        model_spec(model, **settings.computing.loading.told)
     try:
         from uvicorn import Config, Server
 
@@ -83,7 +87,7 @@ def _introduction(queue: Queue, access: Access, listener: socket.socket, workers
     token = "a token is asked for" if access.secret else "no token is asked for"
     lines = [
         f"serve    {where}, {token}; {where}/docs describes it",
-        f"folder   {queue.folder}: {sum(counts.values())} videos, of which {waiting} are to be made",
+        f"folder   {queue.folder}: {counted(sum(counts.values()), 'video')}, {waiting} of them to be made",
         f"workers  {workers}; Ctrl-C ends the server, and the same command goes on",
     ]
     reason = queue.halted()

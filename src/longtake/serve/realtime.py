@@ -70,7 +70,7 @@ async def _started(socket: WebSocket, service: Service) -> Job | None:
         raise InputError("format takes m4s, which is fragmented MP4")
     job = await run_in_threadpool(service.create, request_of(message))
     config = {name: value for name, value in message.items() if name not in ("type", "format")}
-    await socket.send_json({"type": "video.start", "request_id": job.id, "format": "m4s", "config": config})
+    await _tell(socket, {"type": "video.start", "request_id": job.id, "format": "m4s", "config": config})
     return job
 
 
@@ -162,7 +162,7 @@ class _Session:
             "first_frame": piece.first,
         }
         async with self._lock:
-            await self._socket.send_json(about)
+            await _tell(self._socket, about)
             await self._socket.send_bytes(data)
         self._chunks += 1
 
@@ -240,7 +240,7 @@ class _Session:
 
     async def _say(self, message: Mapping[str, Any]) -> None:
         async with self._lock:
-            await self._socket.send_json(message)
+            await _tell(self._socket, message)
 
 
 async def _text(socket: WebSocket) -> str:
@@ -258,7 +258,8 @@ def _read(text: str, most: int) -> dict[str, Any]:
     if len(text) > most:
         raise InputError(f"a message may have {most} characters")
     try:
-        message = json.loads(text)
+        # NaN and Infinity, which Python reads, are no numbers of JSON, nor of an int.
+        message = json.loads(text, parse_constant=int)
     except (ValueError, RecursionError):
         raise InputError("the message is no JSON") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -275,4 +276,9 @@ def _event_id(message: Mapping[str, Any]) -> str | None:
 
 
 async def _tell_error(socket: WebSocket, message: str, code: str) -> None:
-    await socket.send_json({"type": "error", "message": message, "code": code})
+    await _tell(socket, {"type": "error", "message": message, "code": code})
+
+
+async def _tell(socket: WebSocket, message: Mapping[str, Any]) -> None:
+    # In ASCII: what a client has sent may hold halves of signs, which no text frame can.
+    await socket.send_text(json.dumps(message))

@@ -91,7 +91,12 @@ class Computing:
     """Processes that make videos, each with a model of its own."""
 
     def __post_init__(self) -> None:
-        """Raise InputError for a server that would make nothing, or fill the machine with processes."""
+        """Raise InputError for a server that would make nothing, or fill the machine with processes, and for two models
+        that a request would call the same."""
+        if len(self.offered) < len(MODELS) + len(self.models):
+            names = [*MODELS, *(Path(model).name for model in self.models)]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"two models would be called {twice}; give one of them another folder, or leave it out")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"{self.workers} workers cannot do anything; give 1 or more")
         if self.workers is not None and self.workers > MOST_WORKERS:
