@@ -45,8 +45,8 @@ class Lines:
             print(plain(f"warning: {warning}"), file=sys.stderr)
         if time.monotonic() - self._at >= LINE_SECONDS:
             self._at = time.monotonic()
-            of = "" if self._total is None else f"/{self._total}"
-            print(plain(", ".join([f"{frames}{of} frames", *filter(None, [doing])])), file=sys.stderr)
+            of = "" if self._total is None else f" of {self._total}"
+            print(plain(", ".join([f"frame {frames}{of}", *filter(None, [doing])])), file=sys.stderr)
 
 
 class Journal:
@@ -110,7 +110,7 @@ class Journal:
         spans = [(start, stop or frames, text) for start, stop, text in self._order.prompts.spans(frames)]
         text = webvtt(spans, self._order.output.fps or self._plan.spec.fps)
         if not complete:
-            note = f"NOTE The video is not complete: {frames} frames so far; the same command continues it."
+            note = f"NOTE The video is not complete: it ends at frame {frames}; the same command continues it."
             text = text.replace("WEBVTT\n", f"WEBVTT\n\n{note}\n", 1)
         replace_durable(subtitle_path(self._output), text.encode())
         return content

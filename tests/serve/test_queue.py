@@ -98,11 +98,11 @@ def test_a_full_queue_and_a_full_disk_take_nothing(queues: Queues):
     queue = queues(max_queue=2)
     first = queue.add(ASKED)
     queue.add(ASKED)
-    with pytest.raises(QuotaError, match="2 videos wait already"):
+    with pytest.raises(QuotaError, match="the queue is full, with 2 waiting"):
         queue.add(ASKED)
     queue.pause(first.id)
     queue.add(ASKED)
-    with pytest.raises(QuotaError, match="wait already"):
+    with pytest.raises(QuotaError, match="the queue is full"):
         queue.resume(first.id)
     full = queues(keep_free=10**18)
     with pytest.raises(QuotaError, match="the disk is full"):

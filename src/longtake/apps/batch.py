@@ -14,7 +14,7 @@ from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
-from longtake.apps.shown import duration, say
+from longtake.apps.shown import counted, duration, say
 from longtake.data.footage_files import MANIFEST
 from longtake.errors import InputError, OutputError
 from longtake.lazy import named
@@ -65,9 +65,10 @@ def batch_command(arguments: Sequence[str]) -> int:
             model = load_model(first.order.model, hardware.device, hardware.dtype, **told)
             made = make_videos(model, orders, settings.together, manifest, stop)
         except StoppedError as stopped:
-            say(f"{stopped}: {len(manifest.lines)} of {len(orders)} videos are complete; the same command continues")
+            there, total = len(manifest.lines), counted(len(orders), "video")
+            say(f"{stopped}: complete so far {there} of {total}; the same command continues")
             return stopped.status
-    say(f"done     {made} videos made, {len(orders)} in {manifest.path}")
+    say(f"done     {counted(made, 'video')} made, {len(orders)} in {manifest.path}")
     if settings.json:
         print(json.dumps({"made": made, "videos": len(orders), "manifest": str(manifest.path)}))
     return 0
@@ -155,7 +156,7 @@ def make_videos(model: VideoModel, orders: Sequence[Order], together: int, manif
             count += 1
         if (now := time.monotonic()) - said >= _SAY_SECONDS:
             said = now
-            say(f"{group.stop}/{len(orders)} videos, {duration((now - begin) / count)} each")
+            say(f"{group.stop}/{counted(len(orders), 'video')}, {duration((now - begin) / count)} each")
     return count
 
 

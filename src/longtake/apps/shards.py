@@ -13,7 +13,7 @@ from PIL import Image
 
 from longtake import __version__
 from longtake.apps.arguments import Answer, parse_arguments
-from longtake.apps.shown import say, size
+from longtake.apps.shown import counted, say, size
 from longtake.errors import InputError, OutputError, plain
 from longtake.metrics.consistency import Consistency
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
@@ -97,11 +97,12 @@ def shards_command(arguments: Sequence[str]) -> int:
         print(json.dumps(found | {"shards": list(map(str, written))}, indent=2))
         return 0
     for flag, count in flagged.items():
-        say(f"flag     {count} clips: {flag}")
+        say(f"flag     {counted(count, 'clip')}: {flag}")
     if left:
-        say(f"left out {left} videos that are not complete")
+        say(f"left out {counted(left, 'video')}, not complete")
     total = size(sum(path.stat().st_size for path in written))
-    say(f"done     {len(clips)} clips of {videos} videos in {len(written)} shards, {total}: {settings.output}")
+    taken = f"{counted(len(clips), 'clip')} of {counted(videos, 'video')}"
+    say(f"done     {taken} in {counted(len(written), 'shard')}, {total}: {settings.output}")
     return 0
 
 

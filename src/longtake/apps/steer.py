@@ -10,7 +10,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.generate.command import run_job
 from longtake.apps.generate.job import Job, checked_job
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
-from longtake.apps.shown import say, size
+from longtake.apps.shown import counted, say, size
 from longtake.errors import InputError
 from longtake.models import canonical, model_spec
 from longtake.ranks.torchrun import launched
@@ -146,7 +146,7 @@ def steering_lines(steering: Steering) -> list[str]:
     start, made = steering.made_from, steering.video.record.next_frame
     whole = steering.state.stored if steering.state else 0
     lines = [
-        f"steer    from frame {start} on: {max(0, made - start)} frames that are there are made again; "
+        f"steer    from frame {start} on, which makes {counted(max(0, made - start), 'frame')} anew; "
         f"the first {whole} stay as they are stored",
     ]
     if steering.holds is not None:
@@ -154,7 +154,7 @@ def steering_lines(steering: Steering) -> list[str]:
         late = "" if frames is None or steering.holds < frames else f", after the end: the video has {frames}"
         lines.append(f"prompts  hold fully from about frame {steering.holds} on{late}")
     states = steering.video.states(None)
-    kept = f"{len(states)} states, {size(sum(state.bytes for state in states))}" if states else "no states"
+    kept = f"{counted(len(states), 'state')}, {size(sum(state.bytes for state in states))}" if states else "no states"
     at = f", at frames {_places([state.next_frame for state in states])}" if states else ""
     return [*lines, f"kept     {kept}{at}; what lies between is made again from the one before", *notes]
 

@@ -256,9 +256,7 @@ class Queue:
             if deaths < self.quota.max_deaths or job.status != "in_progress":
                 self._leave(job, deaths=deaths)
                 continue
-            why = (
-                f"{deaths} workers have died at it one after the other, perhaps for lack of memory; resume tries again"
-            )
+            why = f"its workers have died, {deaths} in a row, perhaps for lack of memory; resume tries again"
             self.fail(job, Problem(code="worker_died", message=why))
         # What a server deleted when it was killed.
         for job in self._rows.jobs("gone AND worker IS NULL", []):
@@ -282,7 +280,7 @@ class Queue:
     def _check_room(self, base: sqlite3.Connection) -> None:
         (waiting,) = base.execute("SELECT count(*) FROM jobs WHERE status = 'queued' AND NOT gone").fetchone()
         if waiting >= self.quota.max_queue:
-            raise QuotaError(f"{waiting} videos wait already, and no more can; try again when some are made")
+            raise QuotaError(f"the queue is full, with {waiting} waiting; try again when some are made")
 
     def _leave(self, job: Job, **values: Any) -> None:
         """Take a job from its worker. One that was cancelled meanwhile stays so, one in progress waits again unless

@@ -15,7 +15,7 @@ from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_per_frame
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
-from longtake.apps.shown import duration, say, size
+from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import CheckpointError
 from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
@@ -185,14 +185,14 @@ class _Run:
             record = read_record(path)
             safe = record.next_frame if record else 0
             again = f", making those from {safe} on again" if safe < self._frames else ""
-            kept = f"{path} holds {self._frames} frames and plays; the same command continues it{again}"
+            kept = f"{path} holds {counted(self._frames, 'frame')} and plays; the same command continues it{again}"
         return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
 
     def finished(self, result: Result) -> Outcome:
         """Report a run that is complete."""
         path, report = self._job.output.path, result.report
         if result.finished_before:
-            line = f"{path} is already complete ({result.frames} frames); nothing to do"
+            line = f"{path} is already complete ({counted(result.frames, 'frame')}); nothing to do"
             return Outcome(status=0, line=line, report=report)
         self._remember(result, result.seconds)
         made = result.frames - result.resumed_from
@@ -201,7 +201,7 @@ class _Run:
         return Outcome(
             status=0,
             line=(
-                f"done     {path}: {result.frames} frames{now} in {duration(result.seconds)}{pace}, "
+                f"done     {path}: {counted(result.frames, 'frame')}{now} in {duration(result.seconds)}{pace}, "
                 f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(path).name} says how"
             ),
             report=report,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from longtake.apps.shown import duration, say, size
+from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import plain
 from longtake.machine import memory_now
 from longtake.request import PromptTimeline
@@ -93,8 +93,7 @@ class Display:
 
     def figures(self, frames: int, doing: str = "") -> str:
         """Return frames made, pace, time left and memory in words; in place of a pace that is 0, what goes on."""
-        of = "" if self._total is None else f"/{self._total}"
-        parts = [f"{frames}{of} frames"]
+        parts = [counted(frames, "frame") if self._total is None else f"{frames}/{counted(self._total, 'frame')}"]
         rate = self._pace.rate
         if rate:
             parts.append(f"{rate:.1f} frames/s")

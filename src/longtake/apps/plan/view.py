@@ -8,7 +8,7 @@ from typing import Any
 
 from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import Estimates, estimate
-from longtake.apps.shown import duration, say, size
+from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import plain
 from longtake.ranks.torchrun import launched
 from longtake.samplers import pieces_of
@@ -72,13 +72,13 @@ def _states(job: Job, costs: Estimates) -> list[str]:
 def headline(job: Job) -> list[str]:
     """Return the lines that say what is made, by what, with how much work."""
     spec, plan, request = job.spec, job.plan, job.order.request
-    length = "endless" if job.frames is None else f"{job.frames} frames ({duration(job.frames / job.fps)})"
+    length = "endless" if job.frames is None else f"{counted(job.frames, 'frame')} ({duration(job.frames / job.fps)})"
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
     seeds = ", then ".join(str(seed) for seed, _ in groupby([request.seed, *(turn.seed for turn in request.turns)]))
     per_frame = f"{round(plan.forwards_per_frame, 3):g}"
     work = f"{per_frame} forwards per frame"
     if plan.forwards is not None:
-        work = f"{plan.forwards:,} forwards in {plan.tasks:,} windows ({per_frame} per frame)"
+        work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({per_frame} per frame)"
     return [
         f"video    {length}, {width}x{height}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",
