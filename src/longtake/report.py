@@ -40,6 +40,8 @@ class Order:
     device: str = "auto"
     dtype: str = "auto"
     output: Output = Output()
+    audio: str | None = None
+    """The digest of the sound that it must have; None takes what is there."""
 
     @classmethod
     def of(cls, model: VideoModel, plan: Plan, output: Output) -> "Order":
@@ -76,7 +78,7 @@ class _Model(Loading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Init:
+class _Given:
     file: str | None
     sha256: str | None
 
@@ -90,6 +92,7 @@ class _File:
     segment: int = Output.segment
     keep_states: int = Output.keep_states
     range: tuple[int, int] | None = None
+    audio: _Given | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,9 +193,14 @@ def order_target(order: Order, plan: Plan) -> Target:
 def order_content(order: Order) -> dict[str, Any]:
     """Return the part of the report from which the run can be repeated."""
     request, output = asdict(order.request), order.output
-    stored = {"fps": output.fps, "crf": output.crf, "scale": output.scale, "segment": output.segment}
+    stored: dict[str, Any] = {"fps": output.fps, "crf": output.crf, "scale": output.scale, "segment": output.segment}
     stored["keep_states"] = output.keep_states
     part = {} if output.part is None else {"range": output.part}
+    if output.audio is not None:
+        # Imports av.
+        from longtake.video.sound import sound_digest
+
+        stored["audio"] = {"file": output.audio, "sha256": sound_digest(output.audio)}
     request["prompts"] = told_by_frame(order.request.prompts)
     turns = [{**asdict(turn), "prompts": told_by_frame(turn.prompts)} for turn in order.request.turns]
     if request.pop("turns"):
@@ -242,7 +250,7 @@ def _order(content: dict[str, Any], where: str) -> Order:
     name = made.sampler.pop("name", None)
     if name not in SAMPLERS:
         raise InputError(f"{where}: {unknown_name('sampler', str(name), SAMPLERS)}")
-    init = read_typed(_Init, made.request.pop("init", {"file": None, "sha256": None}), f"{where}: init")
+    init = read_typed(_Given, made.request.pop("init", {"file": None, "sha256": None}), f"{where}: init")
     made.request["init"] = init.file
     return Order(
         model=made.model.name,
@@ -253,6 +261,7 @@ def _order(content: dict[str, Any], where: str) -> Order:
         sampler=read_typed(sampler_class(name), made.sampler, f"{where}: sampler {name}", complete=True),
         device=made.device,
         dtype=made.dtype,
+        audio=made.output.audio and made.output.audio.sha256,
         output=Output(
             path=Path(made.output.file),
             fps=made.output.fps,
@@ -261,6 +270,7 @@ def _order(content: dict[str, Any], where: str) -> Order:
             segment=made.output.segment,
             keep_states=made.output.keep_states,
             part=made.output.range,
+            audio=made.output.audio and made.output.audio.file,
         ),
     )
 

@@ -46,6 +46,7 @@ class Run:
     scale: int = 2
     comment: str = "a red car"
     overwrite: bool = False
+    audio: str | None = None
 
     def open(self) -> Sink:
         """Open the output."""
@@ -54,7 +55,14 @@ class Run:
     def target(self) -> Target:
         """What the command writes."""
         return make_target(
-            Output(path=self.path, crf=20, scale=self.scale, segment=self.segment, overwrite=self.overwrite),
+            Output(
+                path=self.path,
+                crf=20,
+                scale=self.scale,
+                segment=self.segment,
+                overwrite=self.overwrite,
+                audio=self.audio,
+            ),
             settings=dict(self.settings),
             fps=self.fps,
             total=self.total,

@@ -54,6 +54,8 @@ class Encoding:
     """Frames per segment; each segment is encoded on its own, and the run can restart at its end."""
     comment: str
     """Text stored in the file's metadata: what fits of it, see `short_comment`."""
+    audio: str | None = None
+    """The file whose sound lies beside the frames."""
 
     def __post_init__(self) -> None:
         if self.scale < 1:

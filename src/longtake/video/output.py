@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
 from longtake.video.formats import FORMATS, Format
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
+
+_UNHEARD = 0.05
+"""Seconds by which sound and video may differ without a word."""
 
 
 def frame_range(text: str) -> tuple[int, int]:
@@ -46,6 +50,8 @@ class Output:
     segment: Annotated[int, Setting(metavar="FRAMES")] = 32
     """Frames that are stored together: so many make the file play, and a kill costs at most as many. Few make an MP4
     larger."""
+    audio: Annotated[str | None, Setting(metavar="FILE", unset="none")] = None
+    """The sound of an MP4: that of a file, cut to the length of the video, or with silence after it."""
     overwrite: Flag = False
     """Start again where another run has written."""
     keep_states: Annotated[int, Setting(metavar="BYTES", read=read_bytes)] = 1_000_000_000
@@ -87,6 +93,8 @@ class Target:
     """Bytes of earlier states to keep."""
     free: int | None = None
     """Up to so many frames a state does not depend on where the video ends; None for all."""
+    notes: tuple[str, ...] = ()
+    """What its owner should know."""
 
 
 def make_target(
@@ -105,7 +113,7 @@ def make_target(
     size and, where it has an effect, crf are added to them here. `fps` holds where the output gives none, `size` is
     (height, width) of the frames as they arrive, in pixels; `comment` goes into the metadata of MP4 and Matroska and
     must follow from the settings; for `free` see `Target`. For the errors see `check_output`, `exact_rate` and
-    `Encoding`; InputError for odd sizes in a format that has none.
+    `Encoding`; InputError for odd sizes or sound in a format that has none, and for sound that cannot be read.
     """
     format = check_output(output.path, overwrite=output.overwrite)
     if total is not None and total < 1:
@@ -113,13 +121,23 @@ def make_target(
     fps, (height, width) = fps if output.fps is None else output.fps, size
     scale, segment = output.scale, output.segment
     video = Encoding(
-        rate=exact_rate(fps), height=height, width=width, scale=scale, crf=output.crf, segment=segment, comment=comment
+        rate=exact_rate(fps),
+        height=height,
+        width=width,
+        scale=scale,
+        crf=output.crf,
+        segment=segment,
+        comment=comment,
+        audio=output.audio,
     )
     stored: dict[str, object] = {"fps": fps, "scale": scale, "segment": segment, "frames": total, "size": list(size)}
     if format.even:
         check_even(video, format.name)
     if format.lossy:
         stored["crf"] = output.crf
+    notes = ()
+    if output.audio is not None:
+        stored["audio"], notes = _checked_sound(output, format, None if total is None else total / video.rate)
     return Target(
         path=output.path,
         format=format,
@@ -129,7 +147,26 @@ def make_target(
         keep_states=output.keep_states,
         free=free,
         settings=flat_settings(settings) | flat_settings(stored),
+        notes=notes,
     )
+
+
+def _checked_sound(output: Output, format: Format, seconds: Fraction | None) -> tuple[str, tuple[str, ...]]:
+    """Return the digest of the sound of a video of so many seconds, and how the two lengths differ."""
+    audio = output.audio
+    assert audio is not None
+    if not format.sound:
+        raise InputError(f"--audio has no place in {output.path}, {format.about}; leave it out, or write .mp4")
+    if output.part is not None:
+        raise InputError("--audio belongs to the whole of a video; leave it out, or --range")
+    # Imports av.
+    from longtake.video.sound import sound_digest, sound_seconds
+
+    digest, lasts = sound_digest(audio), sound_seconds(audio)
+    if seconds is None or lasts is None or abs(lasts - seconds) < _UNHEARD:
+        return digest, ()
+    what = "the rest of the video is silent" if lasts < seconds else "the rest of it is cut off"
+    return digest, (f"the sound of {audio} lasts {lasts:.1f} s, and the video {float(seconds):.1f} s: {what}",)
 
 
 def earlier_run(target: Target) -> Record | None:

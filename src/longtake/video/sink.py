@@ -74,7 +74,7 @@ class Sink:
         self._writer: Writer = named(target.format.writer)(target.path, target.video)
         self._cut_done = False
         self._received = False
-        self.warnings: list[str] = []
+        self.warnings: list[str] = [*target.notes]
         """What the user should know: differences from the machine that began the run, what the file system does not
         offer, a tail that was lost."""
         self.restart: Restart | None = None

@@ -162,5 +162,8 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
     if order.init not in (None, init_digest(plan)):
         raise InputError(f"{order.request.init} holds other frames than the run began with; bring them back")
     target = order_target(order, plan)
+    if order.audio not in (None, target.settings.get("audio")):
+        raise InputError(f"{output.audio} holds another sound than the run had; bring that back")
     check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
-    return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=plan_warnings(plan))
+    warnings = (*plan_warnings(plan), *target.notes)
+    return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)

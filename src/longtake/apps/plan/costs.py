@@ -244,6 +244,10 @@ def _disk(job: Job) -> dict[str, int]:
     content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
+    if job.output.audio is not None:
+        from longtake.video.sound import BITS
+
+        content += frames / job.fps * BITS / 8
     history = min(spec.decoder_history, spec.timing.latent_frames(frames))
     queue, decoder = (number * _latent_bytes(job) for number in (job.plan.held_frames, history))
     waiting = job.output.segment * spec.height * spec.width * 3

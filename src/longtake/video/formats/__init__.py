@@ -20,6 +20,8 @@ class Format:
     """Whether the quality setting (crf) has an effect."""
     even: bool
     """Whether height and width have to be even."""
+    sound: bool = False
+    """Whether it has room for sound."""
 
     def example(self, stem: object) -> str:
         """Return a path in this format, and what it is."""
@@ -35,6 +37,7 @@ _LIST = (
         bytes_per_pixel=0.06,
         lossy=True,
         even=True,
+        sound=True,
     ),
     Format(
         name="mkv",

@@ -10,6 +10,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from longtake.video.encoding import Encoding, short_comment
+from longtake.video.sound import Sound, set_up
 from longtake.video.writer import AppendFile, Container, enlarged
 
 # empty_moov: the header needs no frames. frag_discont: time stamps are absolute, not counted from the first fragment.
@@ -31,10 +32,14 @@ class _Bytes:
 
 
 class Mp4(Container):
-    """MP4 with one track of H.264, 8-bit 4:2:0, BT.709, without B-frames: decoding and display order are the same."""
+    """MP4 with one track of H.264, 8-bit 4:2:0, BT.709, without B-frames: decoding and display order are the same.
+
+    Beside it, where there is sound, one of AAC: every fragment has the packets that begin in its time.
+    """
 
     def __init__(self, video: Encoding) -> None:
         self._video = video
+        self._sound = Sound(Path(video.audio)) if video.audio is not None else None
 
     def header(self, num_frames: int) -> bytes:
         """Return ftyp and moov; the length in milliseconds stands in mehd, where 0 means that players look for it."""
@@ -47,10 +52,11 @@ class Mp4(Container):
         return slice(start, start + 8)
 
     def segment(self, first_frame: int, frames: np.ndarray) -> bytes:
-        """Return one moof and mdat."""
-        sink = _Bytes()
+        """Return one moof and mdat. Raises InputError where the sound cannot be decoded."""
+        sink, rate = _Bytes(), self._video.rate
+        heard = self._sound.between(first_frame / rate, (first_frame + len(frames)) / rate) if self._sound else []
         with self._open(sink, first_frame // self._video.segment + 1) as container:
-            stream = self._add_stream(container)
+            stream, beside = self._add_streams(container)
             container.start_encoding()
             header_bytes = len(sink.data)
             for picture in enlarged(self._video, first_frame, frames):
@@ -66,6 +72,9 @@ class Mp4(Container):
                     ),
                 )
             _mux(container, stream, None)
+            for packet in heard:
+                packet.stream = beside
+                container.mux(packet)
         assert sink.data[:header_bytes] == self._muxer_header
         return bytes(sink.data[header_bytes:])
 
@@ -78,7 +87,7 @@ class Mp4(Container):
     def _muxer_header(self) -> bytes:
         sink = _Bytes()
         container = self._open(sink, 1)
-        self._add_stream(container)
+        self._add_streams(container)
         container.start_encoding()
         header = bytes(sink.data)
         container.close()
@@ -103,7 +112,16 @@ class Mp4(Container):
         container.metadata["comment"] = short_comment(self._video.comment)
         return container
 
-    def _add_stream(self, container: OutputContainer) -> av.VideoStream:
+    def _add_streams(self, container: OutputContainer) -> tuple[av.VideoStream, av.AudioStream | None]:
+        stream = self._add_video(container)
+        if self._sound is None:
+            return stream, None
+        beside = container.add_stream("aac")
+        assert isinstance(beside, av.AudioStream)
+        set_up(beside.codec_context)
+        return stream, beside
+
+    def _add_video(self, container: OutputContainer) -> av.VideoStream:
         video = self._video
         # More than one thread changes the bytes; scene cuts and B-frames would break "one fragment, frames in order".
         # The tree of macroblocks reads memory that nothing has written, so that bytes now and then differ (seen with
