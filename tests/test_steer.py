@@ -4,41 +4,43 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import longtake
-from longtake._generate import generate
 from longtake.errors import CapabilityError, CheckpointError, InputError, OutputError
 from longtake.models.toy import Toy
 from longtake.report import read_order, report_path
-from longtake.request import PromptTimeline, Request
+from longtake.request import PromptTimeline
 from longtake.sampler import Sampler
 from longtake.samplers.autoregressive.plan import Autoregressive
-from longtake.samplers.chunked.plan import Chunked
-from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.video_infinity.plan import VideoInfinity
 from longtake.steer.plan import plan_extension, plan_redo, plan_retelling, spliced
 from longtake.steer.run import begin, carried_out
 from longtake.steer.video import find_video
 from longtake.video import durable
-from longtake.video.files import state_folder
 from longtake.video.formats import FORMATS
 from longtake.video.kept import kept_folder, read_kept
-from longtake.video.output import Output
-from longtake.video.read import read_frames
 
 from .forked import in_child
+from .steered import (
+    CHUNKED,
+    FIFO,
+    PROMPTS,
+    asked,
+    content,
+    extend,
+    frames_of,
+    make,
+    quiet,
+    redo,
+    repeated,
+    stopped,
+)
 
-PROMPTS = PromptTimeline((0, 30), ("a red car", "a blue boat"))
-FIFO = Fifo(partitions=2, eta=0.5, decode_batch=7)
-CHUNKED = Chunked(overlap=2, eta=0.5)
 SAMPLERS: dict[str, Sampler] = {"fifo": FIFO, "chunked": CHUNKED, "autoregressive": Autoregressive()}
 NAMES = [f"a{row.ending}" if row.ending else "frames" for row in FORMATS.values()]
 CASES = [*(("fifo", name) for name in NAMES), ("chunked", "a.mkv"), ("autoregressive", "a.mkv")]
@@ -52,59 +54,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     yield
     torch.set_num_threads(before)
-
-
-def quiet(*told: Any) -> None:
-    """Hear of a run and say nothing."""
-
-
-def asked(frames: int | None, sampler: Sampler = FIFO, **other: Any) -> Request:
-    steps = None if isinstance(sampler, Fifo) else 3
-    return Request(prompts=PROMPTS, frames=frames, seed=4, steps=steps, **other)
-
-
-def make(path: Path, frames: int | None, sampler: Sampler = FIFO, **output: Any) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    generate(Toy(), asked(frames, sampler), sampler, Output(path=path, scale=2, **output), progress=quiet)
-    return path
-
-
-def stopped(path: Path, at: int, frames: int | None = 96, sampler: Sampler = FIFO) -> Path:
-    """Make a video up to a frame or somewhat further."""
-
-    def progress(made: int, *_: Any) -> None:
-        if made >= at:
-            raise KeyboardInterrupt
-
-    path.parent.mkdir(exist_ok=True)
-    with pytest.raises(KeyboardInterrupt):
-        generate(Toy(), asked(frames, sampler), sampler, Output(path=path, scale=2), progress=progress)
-    return path
-
-
-def extend(path: Path, frames: int, prompts: Any = None, output: Path | None = None) -> longtake._generate.Result:
-    return longtake.extend(path, frames, prompts, output, model=Toy(), progress=quiet)
-
-
-def redo(path: Path, *asked: Any, **more: Any) -> longtake._generate.Result:
-    return longtake.redo(path, *asked, model=Toy(), progress=quiet, **more)
-
-
-def content(path: Path) -> list[bytes]:
-    return [file.read_bytes() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-
-
-def frames_of(path: Path) -> np.ndarray:
-    return np.concatenate(list(read_frames(path)))
-
-
-def repeated(path: Path, at: Path) -> Path:
-    """Make the video of a report anew, from nothing."""
-    at.parent.mkdir(exist_ok=True)
-    order = read_order(str(report_path(path)))
-    output = replace(order.output, path=at)
-    generate(Toy(), order.request, order.sampler, output, progress=quiet)
-    return at
 
 
 @pytest.mark.parametrize(("sampler", "name"), CASES)
@@ -270,73 +219,6 @@ def test_a_file_of_other_origin_needs_a_model(tmp_path: Path) -> None:
         plan_extension(tmp_path / "film.mkv", 30)
     with pytest.raises(InputError, match="no run of longtake"):
         plan_redo(tmp_path / "film.mkv", 3, seed=2)
-
-
-def test_a_damaged_state_is_named(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mkv", 70)
-    for state in read_kept(path):
-        (kept_folder(path) / state.name).write_bytes(b"?")
-    for output in (None, tmp_path / "b.mkv"):
-        with pytest.raises(CheckpointError, match="is damaged; delete it"):
-            extend(path, 30, output=output)
-    assert not state_folder(tmp_path / "b.mkv").exists()
-    for file in kept_folder(path).glob("*.safetensors"):
-        file.unlink()
-    assert frames_of(path).shape[0] == 70
-
-
-def _flipped(path: Path) -> None:
-    stored = bytearray(path.read_bytes())
-    stored[len(stored) // 2] ^= 1
-    path.write_bytes(stored)
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("a.mkv", _flipped),
-        ("a.mp4", _flipped),
-        ("a.mkv", lambda path: path.write_bytes(path.read_bytes()[:-99])),
-        ("a.mp4", lambda path: path.write_bytes(path.read_bytes() + b"?")),
-        ("a.mkv", lambda path: path.unlink()),
-        ("frames", lambda path: _flipped(path / "000040.png")),
-        ("frames", lambda path: (path / "000003.png").unlink()),
-    ],
-)
-def test_what_was_damaged_is_made_again(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
-    path = make(tmp_path / name, 70)
-    whole = content(path)
-    damage(path)
-    with pytest.raises(CheckpointError, match=f"redo {path} --from FRAME' make it again"):
-        make(path, 70)
-    redo(path, 69)
-    assert content(path) == whole
-    with pytest.raises(InputError, match="nothing would change"):
-        redo(path, 69)
-
-
-def test_a_damaged_frame_of_a_run_that_goes_on_is_made_again(tmp_path: Path) -> None:
-    whole = content(make(tmp_path / "whole", 96))
-    path = stopped(tmp_path / "frames", 64)
-    _flipped(path / "000020.png")
-    redo(path, 20)
-    assert content(path) == whole
-
-
-@pytest.mark.parametrize("output", [None, "b.mkv"])
-def test_nothing_is_begun_on_a_file_that_was_cut_or_is_gone(tmp_path: Path, output: str | None) -> None:
-    path = make(tmp_path / "a.mkv", 70)
-    whole, branch = path.read_bytes(), output and tmp_path / output
-    before = {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()}
-    for damage, message in (
-        (lambda: path.write_bytes(whole[:99]), "a.mkv has 99 bytes"),
-        (path.unlink, "a.mkv is gone"),
-    ):
-        damage()
-        with pytest.raises(CheckpointError, match=message):
-            redo(path, 60, seed=2, output=branch)
-    assert not (tmp_path / "b.mkv.state").exists()
-    assert {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()} == before
 
 
 def test_a_folder_is_no_prompt(tmp_path: Path) -> None:

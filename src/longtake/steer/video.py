@@ -15,7 +15,6 @@ from longtake.samplers.planning import checked_plan
 from longtake.video.files import state_folder
 from longtake.video.kept import Kept, usable_states
 from longtake.video.record import Record, check_length, check_settings, read_record
-from longtake.video.writer import Mark
 
 _NOTE = "steer-"
 
@@ -48,7 +47,7 @@ class Video:
         states = usable_states(self.path, self.record)
         return [state for state in states if most is None or state.next_frame <= most]
 
-    def is_as_written(self, mark: Mark, *, complete: bool = False) -> bool:
+    def is_as_written(self, mark: dict[str, int], *, complete: bool = False) -> bool:
         """Return whether the output still has, up to a mark, what its run wrote; it is read whole."""
         target = order_target(self.order, self.plan)
         writer = named(target.format.writer)(self.path, target.video)

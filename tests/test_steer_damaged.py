@@ -1,0 +1,79 @@
+"""A video that is not as its run wrote it is refused, and made again when it is asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import CheckpointError, InputError
+from longtake.video.files import state_folder
+from longtake.video.kept import kept_folder, read_kept
+
+from .steered import content, extend, frames_of, make, redo, stopped
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", 70)
+    for state in read_kept(path):
+        (kept_folder(path) / state.name).write_bytes(b"?")
+    for output in (None, tmp_path / "b.mkv"):
+        with pytest.raises(CheckpointError, match="is damaged; delete it"):
+            extend(path, 30, output=output)
+    assert not state_folder(tmp_path / "b.mkv").exists()
+    for file in kept_folder(path).glob("*.safetensors"):
+        file.unlink()
+    assert frames_of(path).shape[0] == 70
+
+
+def _flipped(path: Path) -> None:
+    stored = bytearray(path.read_bytes())
+    stored[len(stored) // 2] ^= 1
+    path.write_bytes(stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("a.mkv", _flipped),
+        ("a.mp4", _flipped),
+        ("a.mkv", lambda path: path.write_bytes(path.read_bytes()[:-99])),
+        ("a.mp4", lambda path: path.write_bytes(path.read_bytes() + b"?")),
+        ("a.mkv", lambda path: path.unlink()),
+        ("frames", lambda path: _flipped(path / "000040.png")),
+        ("frames", lambda path: (path / "000003.png").unlink()),
+    ],
+)
+def test_what_was_damaged_is_made_again(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    path = make(tmp_path / name, 70)
+    whole = content(path)
+    damage(path)
+    with pytest.raises(CheckpointError, match=f"redo {path} --from FRAME' make it again"):
+        make(path, 70)
+    redo(path, 69)
+    assert content(path) == whole
+    with pytest.raises(InputError, match="nothing would change"):
+        redo(path, 69)
+
+
+def test_a_damaged_frame_of_a_run_that_goes_on_is_made_again(tmp_path: Path) -> None:
+    whole = content(make(tmp_path / "whole", 96))
+    path = stopped(tmp_path / "frames", 64)
+    _flipped(path / "000020.png")
+    redo(path, 20)
+    assert content(path) == whole
+
+
+@pytest.mark.parametrize("output", [None, "b.mkv"])
+def test_nothing_is_begun_on_a_file_that_was_cut_or_is_gone(tmp_path: Path, output: str | None) -> None:
+    path = make(tmp_path / "a.mkv", 70)
+    whole, branch = path.read_bytes(), output and tmp_path / output
+    before = {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()}
+    for damage, message in (
+        (lambda: path.write_bytes(whole[:99]), "a.mkv has 99 bytes"),
+        (path.unlink, "a.mkv is gone"),
+    ):
+        damage()
+        with pytest.raises(CheckpointError, match=message):
+            redo(path, 60, seed=2, output=branch)
+    assert not (tmp_path / "b.mkv.state").exists()
+    assert {file.name: file.read_bytes() for file in state_folder(path).iterdir() if file.is_file()} == before
