@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
@@ -18,8 +19,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from longtake.errors import InputError, unknown_name
-from longtake.models.hub.precision import DeviceChoice
+from longtake.errors import InputError, OutputError, unknown_name
+from longtake.models.hub.precision import DeviceSettings
 from longtake.typed import Flag, Setting, declared, field_docs
 
 Settings = TypeVar("Settings")
@@ -34,11 +35,27 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computing(Answer):
+class Computing(DeviceSettings, Answer):
     """Where a command computes that runs a network; its settings extend this."""
 
-    device: DeviceChoice = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
+
+@dataclass(frozen=True, kw_only=True)
+class OneFile(Answer):
+    """What a command leaves that writes one file; its settings extend this."""
+
+    output: Annotated[Path, Setting(short="-o", metavar="PATH")]
+    overwrite: Flag = False
+    """Replace a file that is there."""
+
+    def check_output(self) -> None:
+        """Raise OutputError for a file that cannot be written, and for one that is there and is not to be replaced."""
+        path, folder = self.output, self.output.absolute().parent
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
+        if not folder.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {folder} does not exist; create it first")
+        if path.exists() and not self.overwrite:
+            raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
 
 
 # tyro frames its messages with these characters, or with their ASCII stand-ins.

@@ -34,14 +34,25 @@ _SAY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchSettings(Making):
+class Seeds:
+    """How many videos are made of a prompt; settings of what makes several extend this."""
+
+    seeds: int = 1
+    """How many videos of every prompt; their seeds count up from --seed."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for none."""
+        if self.seeds < 1:
+            raise InputError(f"--seeds {self.seeds} makes no video; use 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings(Seeds, Making):
     """Make many videos with one model. OUT.mp4 stands for OUT-000000.mp4 and so on, and OUT.jsonl lists those that are
     complete. The same command continues an interrupted batch; on a finished one it does nothing."""
 
     what: Annotated[str, Setting(positional=True, metavar="FILE|N")] = ""
     """A file with a prompt a line, or how many videos, for a model that reads no text."""
-    seeds: int = 1
-    """How many videos of every prompt; their seeds count up from --seed."""
     together: int = 1
     """How many videos share each call of the network, for samplers that can; their frames are held in memory. What
     other number of videos is in a call changes rounding, so that a batch is made with one number from start to end."""
@@ -102,8 +113,6 @@ def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTim
     what, seed = settings.what, settings.request.seed
     if not what:
         raise InputError("what to make is missing; give a file with a prompt a line, or a number of videos")
-    if settings.seeds < 1:
-        raise InputError(f"--seeds {settings.seeds} makes no video; use 1 or more")
     if what.isdecimal() and what.isascii():
         if not int(what):
             raise InputError("0 videos are nothing to make; ask for 1 or more")

@@ -6,7 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from longtake.apps.arguments import Answer, parse_arguments
+from longtake.apps.arguments import Answer, OneFile, parse_arguments
 from longtake.apps.shown import print_table
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
@@ -141,15 +141,13 @@ def _names(capabilities: Sequence[type[VideoModel]] | frozenset[type[VideoModel]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpritesSettings(Answer):
+class SpritesSettings(OneFile):
     """Look at the endless sprite worlds, from which the embedded model learned."""
 
     preview: Flag = False
     """Write a contact sheet of objects, scenes and motions."""
     output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("sprites.png")
     """Where to, a .png."""
-    overwrite: Flag = False
-    """Replace a file that is there."""
 
 
 def sprites_command(arguments: Sequence[str]) -> int:
@@ -158,12 +156,9 @@ def sprites_command(arguments: Sequence[str]) -> int:
     if not settings.preview:
         raise InputError("there is nothing to do; --preview writes a contact sheet")
     path = settings.output
-    if path.suffix.lower() != ".png" or path.is_dir():
+    if path.suffix.lower() != ".png":
         raise OutputError(f"cannot write {path}: the contact sheet is a picture; use a name that ends in .png")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
-    if path.exists() and not settings.overwrite:
-        raise OutputError(f"{path} exists; choose another name, or --overwrite it")
+    settings.check_output()
     from longtake.data.sprites import preview
 
     sheet = preview()

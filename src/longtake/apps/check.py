@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from longtake import __version__
 from longtake._generate import stream
-from longtake.apps.arguments import parse_arguments
+from longtake.apps.arguments import OneFile, parse_arguments
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_loading
 from longtake.apps.generate.settings import Weights
 from longtake.apps.plan.costs import estimate
 from longtake.apps.shown import duration, size
-from longtake.errors import CapabilityError, InputError, LongtakeError, OutputError, plain
+from longtake.errors import CapabilityError, InputError, LongtakeError, plain
 from longtake.machine import peak_memory, processor
 from longtake.model import VideoModel, VideoSpec
 from longtake.models import canonical, load_model, model_spec, stock_class
@@ -27,7 +27,7 @@ from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.planning import checked_plan
-from longtake.typed import Flag, Setting
+from longtake.typed import Setting
 from longtake.video.formats import FORMATS
 
 MOST = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
@@ -44,7 +44,7 @@ Answer = tuple[Status, str, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckSettings(Weights):
+class CheckSettings(OneFile, Weights):
     """Check a model before a long run: that it loads, that a window takes the memory that 'longtake plan' says, that
     one call of its network is what its pipeline of diffusers computes, and that frames decoded in pieces are those of
     all at once. The exit status is 1 where an answer is no; the file is what to attach to a bug report."""
@@ -53,8 +53,6 @@ class CheckSettings(Weights):
     """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
     output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("check.json")
     """Where to write what was found."""
-    overwrite: Flag = False
-    """Replace a file that is there."""
 
 
 def check_command(arguments: Sequence[str]) -> int:
@@ -79,15 +77,11 @@ def check_command(arguments: Sequence[str]) -> int:
 
 def _check(settings: CheckSettings) -> None:
     """Raise InputError or OutputError for what cannot be done."""
-    path = settings.output
     if not settings.model:
         raise InputError("which model is missing; give a name, a folder or a hub id")
     if launched().size > 1:
         raise InputError("a model is checked by one process; start it without torchrun")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {path}: give -o a file in a folder that exists")
-    if path.exists() and not settings.overwrite:
-        raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
+    settings.check_output()
 
 
 def _content(settings: CheckSettings, spec: VideoSpec, hardware: Hardware) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 from longtake.errors import InputError, unknown_name
 from longtake.models import MODELS
 from longtake.models.hub.loading import Loading
-from longtake.models.hub.precision import DeviceChoice, DtypeChoice
+from longtake.models.hub.precision import DeviceSettings, DtypeChoice
 from longtake.typed import Setting
 from longtake.video.output import read_bytes
 
@@ -75,15 +75,13 @@ class Access:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computing:
+class Computing(DeviceSettings):
     """Who computes, and how models are loaded for all jobs; none of it travels in a request."""
 
     models: Annotated[
         tuple[str, ...], Setting(name="model", metavar="FOLDER|ID", unset="those of the package", repeated=True)
     ] = ()
     """Folders and hub ids that requests may name beside the embedded models, a folder by the last part of its path."""
-    device: DeviceChoice = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
     dtype: DtypeChoice = "auto"
     """Number format; auto is what the device computes fastest."""
     loading: Annotated[Loading, Setting(boxed=True)] = Loading()

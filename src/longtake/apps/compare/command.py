@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.batch import Manifest, make_videos, numbered, read_lines
+from longtake.apps.batch import Manifest, Seeds, make_videos, numbered, read_lines
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.curves import check_library
 from longtake.apps.compare.page import Page, Table, rendered
-from longtake.apps.compare.report import METRICS_HELP, command_line, facts, write_page
+from longtake.apps.compare.report import Measuring, command_line, facts, write_page
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
@@ -36,7 +36,7 @@ _UNREAD = PromptTimeline.constant("what --prompts says")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings(Weights):
+class CompareSettings(Measuring, Seeds, Weights):
     """Make the same videos by several samplers, measure them, and put them on one page, DIR/report.html. Every video is
     what 'longtake generate' would write. The same command continues an interrupted comparison."""
 
@@ -47,12 +47,8 @@ class CompareSettings(Weights):
     """What is compared; settings follow a name with colons, steps among them: fifo:partitions=2,chunked:steps=50."""
     prompts: Annotated[str, Setting(metavar="FILE")] = ""
     """A file with a prompt a line; "a | b" on one line are two in turn."""
-    seeds: int = 1
-    """How many videos of every prompt; their seeds count up from --seed."""
     output: Annotated[Path, Setting(short="-o", metavar="DIR")] = Path("compared")
     """A folder for the videos, results.json and report.html."""
-    metrics: Annotated[str | None, Setting(metavar="NAME,NAME", unset=METRICS_HELP)] = None
-    """What to measure, of 'longtake evaluate'."""
     equal_budget: Flag = False
     """Choose steps by which all take the same floating-point operations, within 5 %."""
     dry_run: Flag = False
@@ -105,8 +101,6 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
     spec, request = model_spec(settings.model, **settings.loading.told), settings.request
     if request.frames is None:
         raise InputError("endless videos cannot be compared; give --frames")
-    if settings.seeds < 1:
-        raise InputError(f"--seeds {settings.seeds} makes no video; use 1 or more")
     if settings.equal_budget and request.steps is not None:
         raise InputError("--steps has no effect beside --equal-budget, which chooses them; leave one of them out")
     if not settings.prompts:

@@ -10,18 +10,24 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake import __version__
-from longtake.apps.arguments import Answer, parse_arguments
+from longtake.apps.arguments import Answer, OneFile, parse_arguments
 from longtake.apps.compare.curves import check_library
 from longtake.apps.shown import counted, say, size
-from longtake.errors import InputError, OutputError
+from longtake.errors import InputError
 from longtake.machine import processor
-from longtake.typed import Flag, Setting
-
-METRICS_HELP = "all that are no slower than the video"
+from longtake.typed import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportSettings(Answer):
+class Measuring(Answer):
+    """What a page measures; settings of what makes one extend this."""
+
+    metrics: Annotated[str | None, Setting(metavar="NAME,NAME", unset="all that are no slower than the video")] = None
+    """What to measure, of 'longtake evaluate'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(Measuring, OneFile):
     """Put finished videos on one page, whatever made them: figures, curves over their length, pictures, and the videos
     in step. What is damaged is read as far as it goes, and the page says so."""
 
@@ -29,10 +35,6 @@ class ReportSettings(Answer):
     """Video files, or folders of numbered PNG files; a report beside one says what was asked for."""
     output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("report.html")
     """The page."""
-    metrics: Annotated[str | None, Setting(metavar="NAME,NAME", unset=METRICS_HELP)] = None
-    """What to measure, of 'longtake evaluate'."""
-    overwrite: Flag = False
-    """Replace a page that is there."""
 
 
 def report_command(arguments: Sequence[str]) -> int:
@@ -41,7 +43,7 @@ def report_command(arguments: Sequence[str]) -> int:
     if not settings.files:
         raise InputError("which videos is missing; give files, or folders of numbered PNG files")
     check_library()
-    check_page(settings.output, overwrite=settings.overwrite)
+    settings.check_output()
     # These import av and the metrics.
     from longtake.apps.compare.finished import as_json, look_into, video_metrics
     from longtake.apps.compare.page import Page, rendered
@@ -70,16 +72,6 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     if len(again) < len(names):
         raise InputError(f"{max(names, key=lambda name: again[name])} is there twice; name every video once")
     return names
-
-
-def check_page(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where a page cannot be written."""
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
 
 
 def write_page(path: Path, html: str) -> None:

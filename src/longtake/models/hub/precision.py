@@ -31,6 +31,14 @@ def read_device(word: str) -> str:
 DeviceChoice = Annotated[str, Setting(metavar="auto|cpu|cuda[:N]|mps|xpu", read=read_device)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """Where to compute; settings of what runs a network extend this."""
+
+    device: DeviceChoice = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+
+
 def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[Dtype, str]:
     """Return the format that is fastest on a device at nearly the same pictures, and why, for people to read.
 
