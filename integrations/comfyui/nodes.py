@@ -17,7 +17,7 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, io, ui
 from PIL import Image
 
-from longtake import generate, load_model
+from longtake import generate
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import DEFAULT_SAMPLER, VideoSettings, Weights
@@ -28,6 +28,7 @@ from longtake.models import MODELS
 from longtake.models.hub.find import INDEX
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import choose_hardware
+from longtake.models.kept import KeptModel
 from longtake.request import Request
 from longtake.sampler import Sampler
 from longtake.samplers import SAMPLERS, sampler_class
@@ -52,7 +53,7 @@ class ChosenModel:
 
     def __init__(self, name: str, weights: Weights, keep_loaded: bool) -> None:
         self.name, self.weights, self.keep_loaded = name, weights, keep_loaded
-        self._loaded: tuple[Any, VideoModel] | None = None
+        self._kept = KeptModel()
 
     def ready(self, job: Job) -> tuple[Job, VideoModel]:
         """Return the model of a job, and the job with what depends on this machine. Lets go of what ComfyUI holds on
@@ -61,17 +62,12 @@ class ChosenModel:
         if hardware.device != "cpu":
             comfy.model_management.unload_all_models()
         job = settled(job, hardware)
-        wanted = (hardware.device, hardware.dtype, job.order.loading)
-        if self._loaded is None or self._loaded[0] != wanted:
-            self._loaded = None
-            told = job.order.loading.told
-            self._loaded = (wanted, load_model(job.order.model, hardware.device, hardware.dtype, **told))
-        return job, self._loaded[1]
+        return job, self._kept.get(job.order.model, hardware, job.order.loading)
 
     def rest(self) -> None:
         """Let go of the weights, unless they are to be kept."""
         if not self.keep_loaded:
-            self._loaded = None
+            self._kept.drop()
             comfy.model_management.soft_empty_cache()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Predicate
 
-from longtake.errors import InputError, OutputError, plain, unknown_name
+from longtake.errors import CheckpointError, InputError, OutputError, plain, unknown_name
 from longtake.model import VideoModel
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import is_device
@@ -57,6 +57,14 @@ class Order:
             dtype=str(model.dtype).removeprefix("torch."),
             output=output,
         )
+
+    def check_weights(self, model: VideoModel) -> None:
+        """Raise CheckpointError for a model of other weights than the video must be made with."""
+        if self.digest not in (None, model.digest):
+            raise CheckpointError(
+                f"the video was made with other weights of {self.model}: {self.digest}, here {model.digest}; get those "
+                "weights back, or make the video anew: another -o, and its settings in place of its report"
+            )
 
     @property
     def frames(self) -> int | None:

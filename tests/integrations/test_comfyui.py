@@ -114,7 +114,7 @@ def test_the_last_frames_begin_the_next_video(server: Server, nodes: dict[str, A
 def test_the_plan_loads_no_weights_and_writes_nothing(
     server: Server, nodes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["comfyui_pack.nodes"], "load_model", lambda *args, **more: pytest.fail("loaded"))
+    monkeypatch.setattr("longtake.models.kept.load_model", lambda *args, **more: pytest.fail("loaded"))
     graph = toy()
     graph["video"]["class_type"] = "LongtakePlan"
     output = server.run(nodes, graph)["video"]

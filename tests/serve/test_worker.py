@@ -104,7 +104,7 @@ def test_the_model_stays_loaded_from_job_to_job(queue: Queue, worker: Worker, mo
         loads.append(name)
         return Toy()
 
-    monkeypatch.setattr("longtake.serve.worker.load_model", load)
+    monkeypatch.setattr("longtake.models.kept.load_model", load)
     for seed in (1, 2):
         queue.add(replace(ASKED, frames=8, seed=seed))
     while worker.do_next():

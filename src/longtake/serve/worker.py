@@ -12,14 +12,14 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from longtake._generate import generate
-from longtake.errors import CapabilityError, CheckpointError, InputError, LongtakeError, OutputError, plain
+from longtake.errors import CapabilityError, InputError, LongtakeError, OutputError, plain
 from longtake.machine import memory_now
 from longtake.model import VideoModel
-from longtake.models import load_model, model_spec
+from longtake.models import model_spec
 from longtake.models.hub.precision import choose_hardware
+from longtake.models.kept import KeptModel
 from longtake.report import Order, report_path, write_order
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
@@ -52,7 +52,7 @@ class Worker:
         self.stopping = False
         """Whether it is to let go of its job at the next chunk, and take no other."""
         self._queue, self._name, self._holds = queue, name, False
-        self._loaded: tuple[Any, VideoModel] | None = None
+        self._kept = KeptModel()
 
     def run(self) -> None:
         """Do jobs until it is stopping."""
@@ -82,16 +82,8 @@ class Worker:
         weights than the order names."""
         spec = model_spec(order.model, **order.loading.told)
         hardware = choose_hardware(order.device, order.dtype, spec.released)
-        key = (order.model, order.loading.told, hardware.device, hardware.dtype_name)
-        if self._loaded is None or self._loaded[0] != key:
-            # Two at once may not fit.
-            self._loaded = None
-            self._loaded = key, load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
-        model = self._loaded[1]
-        if order.digest not in (None, model.digest):
-            raise CheckpointError(
-                f"the video was begun with other weights: {order.digest}, here {model.digest}; bring those back"
-            )
+        model = self._kept.get(order.model, hardware, order.loading)
+        order.check_weights(model)
         return model
 
     def _do(self, job: Job) -> None:
@@ -111,7 +103,7 @@ class Worker:
             # It may say something of the request's.
             print("\n".join(map(plain, traceback.format_exc().splitlines())), file=sys.stderr)
             # What is wanting may be memory.
-            self._loaded = None
+            self._kept.drop()
             what = plain(f"{type(error).__name__}: {queue.said(error)}")
             queue.fail(
                 job, Problem(code="internal_error", message=f"a fault of the server, not of the request: {what}")

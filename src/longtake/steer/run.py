@@ -55,10 +55,7 @@ def carried_out(steering: Steering, model: VideoModel | None = None, progress: P
         spec = steering.video.spec if steering.video else model_spec(order.model, **order.loading.told)
         hardware = choose_hardware(order.device, order.dtype, spec.released)
         model = load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
-    if order.digest not in (None, model.digest):
-        raise CheckpointError(
-            f"the video was made with other weights: {order.digest}, here {model.digest}; get those weights"
-        )
+    order.check_weights(model)
     begin(steering)
     return generate(model, order.request, order.sampler, order.output, progress=progress)
 

@@ -16,7 +16,6 @@ from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_per_frame
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import counted, duration, say, size
-from longtake.errors import CheckpointError
 from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
 from longtake.models import load_model
@@ -88,7 +87,7 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
             with joined_world(hardware.device, job.split_guidance) as world:
                 model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
                 loaded()
-                _check_weights(job, model)
+                job.order.check_weights(model)
                 if steering:
                     begin(steering)
                 if not first:
@@ -126,14 +125,6 @@ def _introduction(job: Job, hardware: Hardware) -> list[str]:
     shared = f", {ranks} processes" if ranks > 1 else ""
     warnings = [f"warning: {text}" for text in job.warnings]
     return [*headline(job), f"device   {hardware.reason}{shared}", *warnings, f"loading  {job.order.model}"]
-
-
-def _check_weights(job: Job, model: VideoModel) -> None:
-    if job.order.digest not in (None, model.digest):
-        raise CheckpointError(
-            f"the run was made with other weights of {job.spec.name}: {job.order.digest}, here {model.digest}; "
-            "get those weights, or make the video anew: another -o, and its settings in place of its report"
-        )
 
 
 class _Run:
