@@ -28,8 +28,7 @@ from longtake.serve.job import Job, Problem, VideoJob, code_of, order_of
 from longtake.serve.queue import Queue, remove_video
 from longtake.serve.settings import Computing, Quota
 from longtake.steer.plan import Steering, plan_retelling
-from longtake.steer.run import begin
-from longtake.steer.story import EditedError, Story
+from longtake.steer.run import EditedError, Story, begin
 from longtake.steer.video import find_video
 from longtake.video.durable import Lock, failed_write
 from longtake.video.files import state_folder

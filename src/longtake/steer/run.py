@@ -1,5 +1,6 @@
-"""Steers a video, from the plan to the bytes."""
+"""Steers a video, from the plan to the bytes, and one that is being made whose prompts are told anew."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from longtake._generate import Result, generate
@@ -9,8 +10,11 @@ from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
-from longtake.report import order_target, subtitle_path, write_order
-from longtake.steer.plan import Prompts, Steering, plan_extension, plan_redo
+from longtake.report import Order, order_target, subtitle_path, write_order
+from longtake.request import PromptTimeline
+from longtake.sampler import Plan
+from longtake.samplers import pieces_of
+from longtake.steer.plan import Prompts, Steering, plan_extension, plan_redo, spliced
 from longtake.steer.video import note_path, notes, order_settings
 from longtake.video import durable
 from longtake.video.durable import Lock
@@ -110,3 +114,34 @@ def _share_nodes(source: Path, target: Path) -> None:
     (state_folder(target) / "nodes").mkdir(exist_ok=True)
     for file in nodes.glob("*.safetensors"):
         link(file, state_folder(target) / "nodes" / file.name)
+
+
+class EditedError(Exception):
+    """The story of a run says otherwise what has not begun: its run has to turn (`plan_retelling`)."""
+
+    def __init__(self, prompts: PromptTimeline) -> None:
+        super().__init__("the story was edited")
+        self.prompts = prompts
+        """Of the whole video, as they are told now."""
+
+
+class Story:
+    """The story of a run that is under way: looked at whenever another segment has filled."""
+
+    def __init__(self, order: Order, plan: Plan, told_anew: Callable[[], PromptTimeline | None]) -> None:
+        """`told_anew` returns the prompts of the whole video, where they were told since it was called last."""
+        self._order, self._plan, self._told_anew = order, plan, told_anew
+        self._segments: int | None = None
+
+    def check(self, frames: int) -> None:
+        """Raise EditedError where the story was told otherwise, once so many frames have filled another segment."""
+        segments = frames // self._order.output.segment
+        begun, self._segments = self._segments is None or segments == self._segments, segments
+        told = None if begun else self._told_anew()
+        if told is None:
+            return
+        pieces = pieces_of(self._plan)
+        assert pieces is not None
+        ahead, now = frames + pieces.begun, self._order.request.prompts
+        if spliced(now, told.after(ahead), ahead) != now:
+            raise EditedError(told)

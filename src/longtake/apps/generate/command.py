@@ -23,8 +23,7 @@ from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
 from longtake.report import report_path
 from longtake.steer.plan import Steering
-from longtake.steer.run import begin
-from longtake.steer.story import EditedError, Story
+from longtake.steer.run import EditedError, Story, begin
 from longtake.video.record import read_record
 
 if TYPE_CHECKING:
