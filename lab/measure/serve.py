@@ -4,7 +4,8 @@ The same video by `generate` in this process and by a worker of a queue in its o
 from the request until the video is complete over that of the bare run, and the same of the processor's time, which
 other work on the machine changes less. And the time from the request until the first fragment of 8 frames plays,
 beside that of the network calls which come before it, and how many these are. Requests enter the queue as the HTTP
-interface enters them, without HTTP.
+interface enters them, without HTTP. At last the bytes that a redo from the middle takes: of the file, which stay, and
+of the state that it goes on from; and what all states together take on the disk.
 """
 
 import os
@@ -26,6 +27,7 @@ from longtake.serve.job import VideoJob, order_of
 from longtake.serve.queue import Queue
 from longtake.serve.settings import Computing, Quota
 from longtake.serve.supervisor import Supervisor
+from longtake.steer.plan import plan_redo
 from longtake.video.record import read_record
 
 PLAYABLE = 8
@@ -56,9 +58,18 @@ def measure(chosen: Settings) -> dict[str, Any]:
             _served(queue, asked)
             (worker,) = workers.processes
             rows = [_row(model, queue, worker, asked, seed, Path(scratch)) for seed in range(chosen.repeats + 1)]
+        redo = _redo(queue.path(queue.list(limit=1)[0]), chosen.frames // 2)
     rows = rows[1:]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-    return {"machine": machine(), **head, "sampler": chosen.sampler, "frames": chosen.frames, **middle, "runs": rows}
+    return {
+        "machine": machine(),
+        **head,
+        "sampler": chosen.sampler,
+        "frames": chosen.frames,
+        **middle,
+        "redo": redo,
+        "runs": rows,
+    }
 
 
 def _row(
@@ -81,6 +92,22 @@ def _row(
         "network_calls_before_it": calls,
         "network_seconds_before_it": network,
         "first_fragment_beside_network_seconds": first - network,
+    }
+
+
+def _redo(path: Path, frame: int) -> dict[str, int]:
+    """Return what a redo of a video from a frame on takes of what is there, in bytes."""
+    steering = plan_redo(path, frame, "a whale dives down below the waves", output=path.with_name("other.mp4"))
+    assert steering.video is not None
+    state, states = steering.state, steering.video.states(None)
+    return {
+        "from_frame": frame,
+        "made_from_frame": steering.made_from,
+        "bytes_that_stay": state.mark["bytes"] if state else 0,
+        "bytes_of_the_state": state.bytes if state else 0,
+        "states": len(states),
+        "bytes_of_all_states": sum(one.bytes for one in states),
+        "bytes_of_the_video": path.stat().st_size,
     }
 
 
