@@ -92,9 +92,14 @@ class OfVideo(Metric):
 @dataclass(frozen=True, kw_only=True)
 class State(OfVideo):
     """Score a video of the sprite worlds by drawing every frame again with the true sprites: are the shapes sharp and
-    right, is it one object all along, does it move as real ones do? About 8 frames a second."""
+    right, is it one object all along that comes back when it leaves, does it move as real ones do, is what no prompt
+    says kept? About 8 frames a second."""
 
-    spoken: ClassVar[Mapping[str, str]] = {"identity": "same object after {}", "steps": "step {}, real is 1"}
+    spoken: ClassVar[Mapping[str, str]] = {
+        "identity": "same object after {}",
+        "steps": "step {}, real is 1",
+        "kept": "kept after {}",
+    }
 
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it, if any")] = None
     """What was asked for, as in 'longtake generate --prompts'; without it, object, scene and steps stay open."""

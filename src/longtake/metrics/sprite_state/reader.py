@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,14 +88,19 @@ def read_states(chunks: Iterable[NDArray[np.uint8]], timeline: Mapping[int, Shot
 
     `chunks` are consecutive frames, uint8 (n, 64, 64, 3). InputError for other sizes, and for a video without frames.
     """
-    states = []
+    states, known = [], dict[tuple[bytes, str | None], FrameState]()
     for frame in (frame for chunk in chunks for frame in chunk):
         if frame.shape != (SIZE, SIZE, 3):
             raise InputError(
                 f"only {SIZE}x{SIZE} pixels can be read and this video has {frame.shape[1]}x{frame.shape[0]}; "
                 f"set the scale by which it was enlarged"
             )
-        states.append(read_state(frame, shot_at(timeline, len(states)).object if timeline else None))
+        wanted = shot_at(timeline, len(states)).object if timeline else None
+        # A picture that was there before, as in a loop, is not read again.
+        key = sha256(frame.tobytes()).digest(), wanted
+        if key not in known:
+            known[key] = read_state(frame, wanted)
+        states.append(known[key])
     if not states:
         raise InputError("the video has no frames, so nothing can be read")
     return states
