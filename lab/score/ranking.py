@@ -1,12 +1,22 @@
-"""Which figure must rank which control last: a matrix that was frozen before the scores were taken, and what finished
-videos say of it."""
+"""Which figure must rank which control last: a matrix that was frozen before the scores were taken, the scores of the
+controls, and what they and those of samplers say of it."""
 
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from lab.common import prompts_of
+from lab.score.real_worlds import controls, figures
+from lab.score.stories import COMPARED, story, told
 from longtake.apps.compare.finished import numbers, video_metrics
+from longtake.apps.compare.report import facts
+from longtake.data.sprites import Timeline
+from longtake.report import Order
+from longtake.request import Request
+from longtake.samplers import sampler_class
 
 REAL = "real"
 """The label of real worlds, in results whose other labels are controls."""
@@ -104,3 +114,38 @@ def verdicts(controls: Sequence[Mapping[str, Any]], samplers: Sequence[Mapping[s
                 worst=None if worst is None else (worst, values[worst]),
                 holds=all(sign * value > sign * other for other in (real, *values.values())),
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which stories are spoilt, and what is measured."""
+
+    episodes: tuple[int, ...] = COMPARED
+    frames: int = 256  # of each
+    metrics: str = "prompts,drift,similarity,switches,state"
+
+
+def score(chosen: Settings) -> str:
+    """Return the scores of real worlds and of all controls in the schema of results.json, a line for every video."""
+    kinds, videos = video_metrics(chosen.metrics), []
+    for number in chosen.episodes:
+        for label, frames, timeline in controls(story(number, chosen.frames), chosen.frames):
+            found = figures(frames, timeline, kinds, _order(timeline, chosen.frames))
+            shown = {name: {key: value for key, value in each.items() if key != "curves"}
+                     for name, each in found.items()}  # fmt: skip
+            asked = {"label": label, "story": f"episode {number}: {told(timeline)}", "seed": number}
+            videos.append(json.dumps({**asked, "frames": len(frames), "figures": shown}))
+            print(f"episode {number}: {label}", file=sys.stderr)
+    head = {
+        "command": "python -m lab score controls",
+        "facts": facts({"worlds": "sprites, drawn", "frames": str(chosen.frames)}),
+        "plan": [],
+    }
+    return json.dumps(head, indent=1)[:-2] + ',\n "videos": [\n' + ",\n".join(videos) + "\n]}"
+
+
+def _order(timeline: Timeline, frames: int) -> Order:
+    """Return what says where prompts change, and where the windows of `chunked` would meet: a real world has no seams
+    there."""
+    request = Request(prompts=prompts_of(timeline), frames=frames)
+    return Order(model="sprites", request=request, sampler=sampler_class("chunked")())

@@ -1,8 +1,9 @@
 """What figures over long time real sprite worlds have, from which their bounds come, and which of them controls put out
 of order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.score.spoilt import melted
+from lab.score.stories import told
 from longtake.apps.compare.finished import numbers
-from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots
+from longtake.data.sprites import Shot, SpriteWorld, Timeline, held_out_shots
 from longtake.metrics.consistency import consistency
 from longtake.metrics.controls import CONTROLS
-from longtake.metrics.of_video import Drift, OfVideo, Prompts, Similarity, State
+from longtake.metrics.of_video import Drift, OfVideo, Prompts, Similarity, State, Switches
+from longtake.report import Order
 
 Frames = NDArray[np.uint8]
 _SEED = 900_000
@@ -59,27 +62,35 @@ def wrong(shot: Shot) -> Shot:
     return next(other for other in others if other.object != shot.object)
 
 
-def controls(world: SpriteWorld, num_frames: int) -> Iterator[tuple[str, Frames, Shot]]:
-    """Yield the real video, then every control: its name, its frames, and what is said to have been asked for."""
-    shot, frames = world.timeline[0], world.frames(0, num_frames)
-    yield "real", frames, shot
+def controls(world: SpriteWorld, num_frames: int) -> Iterator[tuple[str, Frames, Timeline]]:
+    """Yield the real video, then every control: its name, its frames, and what is said to have been asked for.
+
+    What is spoilt in a video of several shots is each by itself, so that the changes which were asked for are still
+    there; colours drift through all of them.
+    """
+    timeline, frames = world.timeline, world.frames(0, num_frames)
+    yield "real", frames, timeline
     for name, change in LONG.items():
-        yield name, change(frames, world.seed), shot
-    yield "wrong prompt", frames, wrong(shot)
-    yield "melted", melted(world, range(num_frames)), shot
+        starts = [0] if change is drifted else list(timeline)
+        pieces = [change(frames[start:stop], world.seed) for start, stop in pairwise([*starts, num_frames])]
+        yield name, np.concatenate(pieces), timeline
+    yield "wrong prompt", frames, {start: wrong(shot) for start, shot in timeline.items()}
+    yield "melted", melted(world, range(num_frames)), timeline
 
 
-def figures(frames: Frames, shot: Shot, kinds: dict[str, type[OfVideo]]) -> dict[str, dict[str, Any]]:
+def figures(
+    frames: Frames, timeline: Timeline, kinds: Mapping[str, type[OfVideo]], order: Order | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the figures of a video by metric."""
     found = {}
     for name, kind in kinds.items():
-        asked: dict[str, Any] = {"prompts": f"[0s: {caption(shot, 0)}]"} if kind in (Prompts, State) else {}
+        asked: dict[str, Any] = {"prompts": told(timeline)} if kind in (Prompts, State, Switches) else {}
         batches = (frames[start : start + 16] for start in range(0, len(frames), 16))
-        found[name] = kind(path=_NOWHERE, **asked).judged(batches, None)
+        found[name] = kind(path=_NOWHERE, **asked).judged(batches, order)
     return found
 
 
-KINDS: dict[str, type[OfVideo]] = {"drift": Drift, "similarity": Similarity, "prompts": Prompts}
+KINDS: Mapping[str, type[OfVideo]] = {"drift": Drift, "similarity": Similarity, "prompts": Prompts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +110,7 @@ def score(chosen: Settings) -> str:
     picks = np.random.default_rng(0).integers(len(shots), size=max(chosen.worlds, chosen.controls))
     worlds = [SpriteWorld(_SEED + number, {0: shots[pick]}) for number, pick in enumerate(picks)]
     lines = real_rows(worlds[: chosen.worlds], chosen.frames) if chosen.worlds else []
-    kinds = KINDS | ({"state": State} if chosen.state else {})
+    kinds = dict(KINDS) | ({"state": State} if chosen.state else {})
     lines += ["", *control_rows(worlds[: chosen.controls], chosen.length, kinds)] if chosen.controls else []
     return "\n".join(lines)
 
@@ -109,7 +120,7 @@ def real_rows(worlds: list[SpriteWorld], num_frames: int) -> list[str]:
     rows: dict[str, list[float]] = {}
     for world in worlds:
         frames = world.frames(0, num_frames)
-        found = figures(frames, world.timeline[0], {"drift": Drift, "similarity": Similarity})
+        found = figures(frames, world.timeline, {"drift": Drift, "similarity": Similarity})
         # A world has no seams: what is found where a model would have some.
         found["drift"]["seam_ratio"] = consistency([frames], seams=range(_WINDOW, num_frames, _WINDOW)).seam_ratio
         for name, kind in (("drift", Drift), ("similarity", Similarity)):
@@ -122,13 +133,13 @@ def real_rows(worlds: list[SpriteWorld], num_frames: int) -> list[str]:
     return lines
 
 
-def control_rows(worlds: list[SpriteWorld], num_frames: int, kinds: dict[str, type[OfVideo]]) -> list[str]:
+def control_rows(worlds: list[SpriteWorld], num_frames: int, kinds: Mapping[str, type[OfVideo]]) -> list[str]:
     """Return of every control how many of the worlds have which figures out of order."""
     flags: dict[str, dict[str, int]] = {}
     for world in worlds:
-        for name, frames, shot in controls(world, num_frames):
+        for name, frames, timeline in controls(world, num_frames):
             seen = flags.setdefault(name, {})
-            for metric, found in figures(frames, shot, kinds).items():
+            for metric, found in figures(frames, timeline, kinds).items():
                 for flag in found["flags"]:
                     seen[f"{metric}: {flag}"] = seen.get(f"{metric}: {flag}", 0) + 1
     lines = [f"| {len(worlds)} worlds of {num_frames} frames | out of order |", "| --- | --- |"]

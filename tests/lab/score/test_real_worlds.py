@@ -32,16 +32,16 @@ def test_the_matrix_names_every_control():
 def test_what_is_out_of_order_is_flagged_and_nothing_else():
     clip = WORLD.frames(0, 16)
     drift = {"drift": Drift}
-    assert figures(clip, SHOT, drift)["drift"]["flags"] == []
-    assert figures(LONG["frozen"](clip, 0), SHOT, drift)["drift"]["flags"] == ["longest_freeze"]
+    assert figures(clip, WORLD.timeline, drift)["drift"]["flags"] == []
+    assert figures(LONG["frozen"](clip, 0), WORLD.timeline, drift)["drift"]["flags"] == ["longest_freeze"]
 
 
 @pytest.mark.slow
 def test_every_control_is_out_of_order_where_the_matrix_says():
-    for name, frames, shot in controls(WORLD, 160):
-        found = figures(frames, shot, KINDS)
+    for name, frames, timeline in controls(WORLD, 160):
+        found = figures(frames, timeline, KINDS)
         flags = {f"{metric}: {flag}" for metric, each in found.items() for flag in each["flags"]}
         if name in ("real", "melted"):
-            drawn = figures(frames[:8], shot, {"state": State})["state"]
+            drawn = figures(frames[:8], timeline, {"state": State})["state"]
             flags |= {f"state: {flag}" for flag in drawn["flags"]}
         assert MATRIX[name] <= flags and (name != "real" or not flags), (name, flags)
