@@ -53,6 +53,14 @@ def test_a_change_that_the_story_asks_for_counts_nowhere_and_is_counted():
     assert consistency([story], cuts=[190]).colour_drift is not None
 
 
+def test_a_loop_is_seen_on_both_sides_of_a_change_of_the_story():
+    other = SpriteWorld(9, {0: Shot(object="car", scene="desert", motion="drives right")}).frames(0, 96)
+    loops = [clip[np.arange(96) % 16] for clip in (VIDEO, other)]
+    figures = consistency([np.concatenate(loops)], cuts=[96])
+    assert figures.loop_period == 16 and figures.loop_score < 0.01
+    assert consistency([np.concatenate([VIDEO[:96], other])], cuts=[96]).loop_period is None
+
+
 @pytest.mark.parametrize(("num_frames", "is_comparable"), [(64, False), (127, False), (128, True)])
 def test_blocks_that_overlap_are_not_compared(num_frames: int, is_comparable: bool):
     figures = consistency([VIDEO[:num_frames]])

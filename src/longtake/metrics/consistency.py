@@ -42,7 +42,7 @@ class Consistency:
     longest_freeze: int
     """Most frames in a row that repeat the one before."""
     loop_score: float
-    """Least mean change over 2 to 48 frames, over the change from frame to frame (0: a perfect loop)."""
+    """Least mean change over 2 to 48 frames between cuts, over the change from frame to frame (0: a perfect loop)."""
     loop_period: int | None
     """Frames after which the video repeats itself; None where it does not."""
     curves: dict[str, list[float]]
@@ -141,6 +141,10 @@ class _Loops:
             self.counts[lags] += 1
         self.past.append(now)
 
+    def forget(self) -> None:
+        """Compare what comes with nothing that was."""
+        self.past.clear()
+
     def best(self) -> tuple[float, int | None]:
         lags = [lag for lag in range(2, _LAGS + 1) if self.counts[lag] >= lag]
         step = self.sums[1] / max(self.counts[1], 1)
@@ -178,7 +182,9 @@ def consistency(
             freeze = freeze + 1 if step < _STILL else 0
             longest = max(longest, freeze)
             changes.add(step)
-        freeze = 0 if is_cut else freeze
+        if is_cut:
+            freeze = 0
+            loops.forget()
         seen = looks_of(frame)
         looks.add(seen)
         if num_frames < block:
