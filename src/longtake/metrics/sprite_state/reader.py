@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def read_states(chunks: Iterable[NDArray[np.uint8]], timeline: Mapping[int, Shot
 
     `chunks` are consecutive frames, uint8 (n, 64, 64, 3). InputError for other sizes, and for a video without frames.
     """
-    states, known = [], dict[tuple[bytes, str | None], FrameState]()
+    states = []
     for frame in (frame for chunk in chunks for frame in chunk):
         if frame.shape != (SIZE, SIZE, 3):
             raise InputError(
@@ -96,14 +96,16 @@ def read_states(chunks: Iterable[NDArray[np.uint8]], timeline: Mapping[int, Shot
                 f"set the scale by which it was enlarged"
             )
         wanted = shot_at(timeline, len(states)).object if timeline else None
-        # A picture that was there before, as in a loop, is not read again.
-        key = sha256(frame.tobytes()).digest(), wanted
-        if key not in known:
-            known[key] = read_state(frame, wanted)
-        states.append(known[key])
+        states.append(_seen_before(frame.tobytes(), wanted))
     if not states:
         raise InputError("the video has no frames, so nothing can be read")
     return states
+
+
+@lru_cache(maxsize=1024)
+def _seen_before(frame: bytes, wanted: str | None) -> FrameState:
+    """The state of a frame; one that was there before, as in a loop, is not read again."""
+    return read_state(np.frombuffer(frame, np.uint8).reshape(SIZE, SIZE, 3), wanted)
 
 
 def shot_at(timeline: Mapping[int, Shot], frame: int) -> Shot:
