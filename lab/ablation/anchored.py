@@ -81,7 +81,7 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
     if window[-1] + 1 != request.frames:
         raise InputError(f"{request.frames} frames do not end with a keyframe; ask for {window[-1] + 1}")
     first = Tree.of(model, plan).first(MemoryStore())
-    latents = plan_work(model, plan, seeded_noise(request.seed), ALONE)(first, None)
+    latents = plan_work(model, plan, seeded_noise(request.seed), ALONE)([first], None)[0]
     assert plan.forwards is not None and plan.tasks is not None
     return decode_clip(model, latents.to(model.device)), plan.forwards // plan.tasks
 

@@ -1,16 +1,18 @@
-"""What NUWA-XL costs: python -m lab measure nuwa-xl [--parts counts workers first processes] [--report out.json].
+"""What NUWA-XL costs: python -m lab measure nuwa-xl [--parts counts workers first batches processes].
 
 Reports calls and levels by length; the time by number of workers, simulated from the measured time of a call, beside
-the paper's; how soon the first frames are there; and the time on one and two processes, beside the same network going
-on frame by frame, of which each call waits for the one before.
+the paper's; how soon the first frames are there; the time of calls made together; and that on one and two processes,
+beside the same network going on frame by frame, of which each call waits for the one before. --report writes a file.
 """
 
 import hashlib
 import heapq
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -35,23 +37,23 @@ from longtake.tasks.task import Executor, Task, run_tasks
 
 
 class Simulated(Executor):
-    """Workers that all take `seconds` for a task, and give the same tensor for each."""
+    """Workers that all take `seconds` for a batch, and give the same tensor for each."""
 
     def __init__(self, workers: int, seconds: float, result: Tensor) -> None:
         self.slots = workers
         self.now = 0.0
         """Seconds since the start, when the last task that was returned was finished."""
         self._seconds, self._result = seconds, result
-        self._running: list[tuple[float, Task]] = []
+        self._running: list[tuple[float, Sequence[Task]]] = []
 
-    def submit(self, task: Task, given: Tensor | None) -> None:
-        """Begin a task now; there are as many workers as slots."""
-        heapq.heappush(self._running, (self.now + self._seconds, task))
+    def submit(self, tasks: Sequence[Task], given: Tensor | None) -> None:
+        """Begin a batch now; there are as many workers as slots."""
+        heapq.heappush(self._running, (self.now + self._seconds, tasks))
 
-    def next_finished(self) -> tuple[Task, Tensor]:
-        """Return the task that is finished first, and move the clock to that time."""
-        self.now, task = heapq.heappop(self._running)
-        return task, self._result
+    def next_finished(self) -> tuple[Sequence[Task], Tensor]:
+        """Return the batch that is finished first, and move the clock to that time."""
+        self.now, tasks = heapq.heappop(self._running)
+        return tasks, self._result.expand(len(tasks), *self._result.shape)
 
     def close(self) -> None:
         """Do nothing: there are no workers."""
@@ -59,9 +61,13 @@ class Simulated(Executor):
 
 PROMPT = "a rocket flies up through the night sky"
 LENGTHS = (256, 1024, 3376)
+BATCHES = (1, 2, 5, 15)
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 69, 128, 225)
 # Table 1 of the paper, 1,024 frames at 128 x 128: FDM, window after window, and NUWA-XL.
 PAPER_ROW, PAPER_TREE = 453.0, 26.0
+
+
+Part = Literal["counts", "workers", "first", "batches", "processes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,7 @@ class Settings:
     """What is measured, as the processes need to know it, too."""
 
     model: str = "sprites"
-    parts: tuple[Literal["counts", "workers", "first", "processes"], ...] = ("counts", "workers", "first", "processes")
+    parts: tuple[Part, ...] = ("counts", "workers", "first", "batches", "processes")
     steps: int = 4  # denoising steps where whole videos are measured
     frames: int = 226  # length of the video that processes share
     processes: tuple[int, ...] = (1, 2)  # how many share it
@@ -116,7 +122,7 @@ def rounds(model: VideoModel, frames: int, workers: int) -> float:
     """Return how long a tree takes so many workers, in calls: the tasks in their real order, by a clock."""
     executor, store = Simulated(workers, 1.0, torch.zeros(1)), MemoryStore()
     tree = Tree.of(model, tree_plan(model.spec, frames))
-    for _ in run_tasks(tree.first(store), tree.children, lambda task: None, executor, store):
+    for _ in run_tasks(tree.first(store), tree.children, lambda tasks: None, executor, store):
         pass
     return executor.now
 
@@ -135,10 +141,27 @@ def call_seconds(model: Infill, repeats: int) -> dict[str, float]:
         return model.decode(latents, None, last=True)
 
     return {
-        "first_call": median_seconds(lambda: work(first, None), repeats, time.process_time),
-        "call": median_seconds(lambda: work(gap, latents[:, :2]), repeats, time.process_time),
+        "first_call": median_seconds(lambda: work([first], None), repeats, time.process_time),
+        "call": median_seconds(lambda: work([gap], latents[None, :, :2]), repeats, time.process_time),
         "decode_frame": median_seconds(decoded, repeats, time.process_time) / length,
     }
+
+
+@torch.inference_mode()
+def batches(model: Infill, steps: int, repeats: int = 5) -> dict[str, Any]:
+    """Return the time of a call that fills a gap, made alone and so many together: medians of this process, which makes
+    batches of all sizes in turn."""
+    plan = tree_plan(model.spec, 226, steps)
+    work = plan_work(model, plan, seeded_noise(1), ALONE)
+    channels, _, height, width = model.spec.latent_shape
+    gaps = [Task(order=(), name=(2, index), key="", parent=None) for index in range(BATCHES[-1])]
+    ends = torch.randn(len(gaps), channels, 2, height, width)
+    taken: dict[int, list[float]] = {size: [] for size in BATCHES}
+    for _ in range(repeats):
+        for size, seconds in taken.items():
+            seconds.append(median_seconds(partial(work, gaps[:size], ends[:size]), 1, time.process_time) / size)
+    call = {size: statistics.median(seconds) for size, seconds in taken.items()}
+    return {"seconds a call": call, "over a call alone": {size: call[size] / call[1] for size in BATCHES}}
 
 
 def workers(model: Infill, repeats: int = 3) -> dict[str, Any]:
@@ -182,10 +205,10 @@ def first_frames(model: Infill, frames: int, steps: int) -> dict[str, float]:
     plan = tree_plan(model.spec, frames, steps)
     work, calls = plan_work(model, plan, seeded_noise(1), ALONE), 0
 
-    def counted(task: Task, given: Tensor | None) -> Tensor:
+    def counted(tasks: Sequence[Task], given: Tensor | None) -> Tensor:
         nonlocal calls
-        calls += 1
-        return work(task, given)
+        calls += len(tasks)
+        return work(tasks, given)
 
     start = time.process_time()
     chunks = run_plan(model, plan, seeded_noise(1), ALONE, executor=Rounds(counted))
@@ -246,6 +269,7 @@ PARTS: dict[str, Callable[[Infill, Settings], Any]] = {
     "first": lambda model, measured: [
         first_frames(model, frames, measured.steps) for frames in (226, *LENGTHS, 1_000_000)
     ],
+    "batches": lambda model, measured: batches(model, measured.steps),
     "processes": lambda model, measured: processes(measured),
 }
 

@@ -21,7 +21,7 @@ def test_a_killed_worker_is_replaced_and_changes_nothing():
     with Processes(START, 2) as executor:
         # It has its first task already, and dies on the way to it.
         made = chunks(executor)
-        executor.submit(task(), None)
+        executor.submit([task()], None)
         multiprocessing.active_children()[0].kill()
         executor.next_finished()
         frames = []
@@ -37,7 +37,7 @@ def test_a_killed_worker_is_replaced_and_changes_nothing():
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_ends_the_run():
     with Processes(os._exit, 1) as executor:
-        executor.submit(task(), None)
+        executor.submit([task()], None)
         with pytest.raises(RanksError, match="3 worker processes have ended"):
             executor.next_finished()
 
@@ -52,7 +52,7 @@ def test_a_task_that_kills_every_worker_ends_the_run():
 )
 def test_what_a_worker_raises_comes_out(start, kind, message):
     with Processes(start, 1) as executor:
-        executor.submit(task(), None)
+        executor.submit([task()], None)
         with pytest.raises(kind, match=message):
             executor.next_finished()
 

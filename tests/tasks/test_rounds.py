@@ -27,6 +27,7 @@ def made(world, settings, frames):
     ("settings", "frames", "size", "calls"),
     [
         ({}, 50, 2, [5, 3]),
+        ({"window_batch": 3}, 50, 2, [3, 1]),
         ({"fit": "stretch"}, 30, 3, [3, 2, 1]),
         ({"depth": 1}, 22, 2, [3, 0]),
         ({}, 5, 4, [1, 0, 0, 0]),
@@ -35,6 +36,6 @@ def made(world, settings, frames):
 def test_a_round_is_a_task_for_each(settings, frames, size, calls, ranks):
     alone, _ = made(ALONE, settings, frames)
     first, *others = ranks.run(size, made, settings, frames)
-    assert np.array_equal(first[0], alone)
+    assert np.abs(first[0].astype(int) - alone).max() <= ("window_batch" in settings)
     assert not any(len(video) for video, _ in others)
     assert [count for _, count in (first, *others)] == calls

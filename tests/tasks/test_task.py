@@ -53,7 +53,7 @@ def simulated(frames, workers, store=None):
     """The finished tasks with the times at which they were, for calls of a second."""
     calls, executor = tree(frames), Simulated(workers, 1.0, RESULT)
     store = store or Nothing()
-    for task in run_tasks(calls.first(store), calls.children, lambda task: None, executor, store):
+    for task in run_tasks(calls.first(store), calls.children, lambda tasks: None, executor, store):
         yield task, executor.now
 
 
@@ -116,9 +116,9 @@ def test_at_most_as_many_tasks_run_as_there_are_slots():
     calls, store = tree(226), MemoryStore()
     running, most = set(), 0
 
-    def given(task):
+    def given(tasks):
         nonlocal most
-        running.add(task.name)
+        running.update(task.name for task in tasks)
         most = max(most, len(running))
 
     executor = Simulated(3, 1.0, RESULT)
@@ -128,12 +128,12 @@ def test_at_most_as_many_tasks_run_as_there_are_slots():
 
 
 def test_what_work_raises_comes_out():
-    def work(task, given):
+    def work(tasks, given):
         raise ValueError("no")
 
     calls, store = tree(226), MemoryStore()
     with Rounds(work) as executor, pytest.raises(ValueError, match="no"):
-        next(run_tasks(calls.first(store), calls.children, lambda task: None, executor, store))
+        next(run_tasks(calls.first(store), calls.children, lambda tasks: None, executor, store))
 
 
 def test_keys_tell_everything_apart():

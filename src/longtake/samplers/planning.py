@@ -70,6 +70,19 @@ class Stochastic(Sampler):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batched(Sampler):
+    """A sampler whose windows need not be denoised one by one."""
+
+    window_batch: int = 1
+    """Windows in one call of the network; more is faster on a GPU and takes more memory."""
+
+    def check_window_batch(self) -> None:
+        """Raise InputError for a batch of nothing."""
+        if self.window_batch < 1:
+            raise InputError(f"window_batch is {self.window_batch}; it must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Joint(Stochastic):
     """A sampler that denoises all frames of a video together."""
 

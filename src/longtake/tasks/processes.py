@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -15,7 +15,7 @@ from torch import Tensor
 from longtake.errors import InputError, LongtakeError, RanksError
 from longtake.tasks.task import Executor, Task, Work
 
-Given = tuple[Task, Tensor | None]
+Given = tuple[Sequence[Task], Tensor | None]
 # A task that ends its worker so often will end the next one too.
 MAX_DEATHS = 3
 
@@ -45,13 +45,13 @@ class Processes(Executor):
         self._deaths: dict[str, int] = {}
         self._workers = [self._started(number) for number in range(workers)]
 
-    def submit(self, task: Task, given: Tensor | None) -> None:
-        """Hand a task to an idle process, or keep it until one is."""
-        self._waiting.append((task, given))
+    def submit(self, tasks: Sequence[Task], given: Tensor | None) -> None:
+        """Hand a batch to an idle process, or keep it until one is."""
+        self._waiting.append((tasks, given))
         self._hand_out()
 
-    def next_finished(self) -> tuple[Task, Tensor]:
-        """Wait for a result. A process that has died is replaced, and its task done again.
+    def next_finished(self) -> tuple[Sequence[Task], Tensor]:
+        """Wait for results. A process that has died is replaced, and its tasks done again.
 
         Raises LongtakeError with the words of the worker's own, RanksError for a task during which one worker after the
         other dies.
@@ -68,8 +68,8 @@ class Processes(Executor):
             if problem:
                 raise (RuntimeError if is_fault else LongtakeError)(problem)
             assert worker.at is not None
-            task, worker.at = worker.at[0], None
-            return task, torch.from_numpy(result)
+            tasks, worker.at = worker.at[0], None
+            return tasks, torch.from_numpy(result)
 
     def close(self) -> None:
         """End the processes."""
@@ -83,20 +83,20 @@ class Processes(Executor):
         for worker in self._workers:
             while worker.at is None and self._waiting:
                 worker.at = self._waiting.pop(0)
-                task, given = worker.at
+                tasks, given = worker.at
                 try:
-                    worker.connection.send((task, None if given is None else given.numpy()))
+                    worker.connection.send((tasks, None if given is None else given.numpy()))
                 except OSError:
                     worker = self._replace(worker)
 
     def _replace(self, worker: _Worker) -> _Worker:
-        """Start another process in place of a dead one, whose task comes first."""
+        """Start another process in place of a dead one, whose tasks come first."""
         worker.connection.close()
         worker.process.kill()
         worker.process.join()
         if worker.at is not None:
             self._waiting.insert(0, worker.at)
-        key = worker.at[0].key if worker.at else ""
+        key = worker.at[0][0].key if worker.at else ""
         self._deaths[key] = self._deaths.get(key, 0) + 1
         if self._deaths[key] >= MAX_DEATHS:
             raise RanksError(
@@ -132,8 +132,8 @@ def _serve(connection: Connection, start: Callable[[int], Work], number: int, wo
     try:
         work = start(number)
         while True:
-            task, given = connection.recv()
-            result = work(task, None if given is None else torch.from_numpy(given))
+            tasks, given = connection.recv()
+            result = work(tasks, None if given is None else torch.from_numpy(given))
             connection.send((result.numpy(), "", False))
     except (EOFError, ConnectionError):
         return

@@ -7,7 +7,7 @@ was given them, so each is given one at a time.
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from longtake.errors import InputError, LongtakeError, MissingExtraError, RanksError
 from longtake.tasks.task import Executor, Task, Work
 
-Given = tuple[Task, Tensor | None]
+Given = tuple[Sequence[Task], Tensor | None]
 # A task that ends its worker so often will end the next one too.
 MAX_DEATHS = 3
 _LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -65,13 +65,13 @@ class RayWorkers(Executor):
         self._running: dict[Any, tuple[int, Any, Given]] = {}
         self._deaths: dict[str, int] = {}
 
-    def submit(self, task: Task, given: Tensor | None) -> None:
-        """Hand a task to an idle actor, or keep it until one is."""
-        self._waiting.append((task, given))
+    def submit(self, tasks: Sequence[Task], given: Tensor | None) -> None:
+        """Hand a batch to an idle actor, or keep it until one is."""
+        self._waiting.append((tasks, given))
         self._hand_out()
 
-    def next_finished(self) -> tuple[Task, Tensor]:
-        """Wait for a result. The task of an actor that has died is done again by what takes its place.
+    def next_finished(self) -> tuple[Sequence[Task], Tensor]:
+        """Wait for results. The tasks of an actor that has died are done again by what takes its place.
 
         Raises LongtakeError with the words of the actor's own, RanksError for a task during which one actor after the
         other dies.
@@ -79,20 +79,20 @@ class RayWorkers(Executor):
         while True:
             self._hand_out()
             (reference, *_), _ = self._ray.wait(list(self._running), num_returns=1)
-            number, actor, (task, given) = self._running.pop(reference)
+            number, actor, (tasks, given) = self._running.pop(reference)
             try:
                 result, problem = self._ray.get(reference)
             except self._ray.exceptions.RayActorError as error:
-                self._mourn(task, error)
+                self._mourn(tasks[0], error)
                 self._ray.kill(actor)
                 self._idle.append((number, self._kind.remote(self._start, number)))
-                self._waiting.insert(0, (task, given))
+                self._waiting.insert(0, (tasks, given))
                 continue
             self._idle.append((number, actor))
             if problem:
                 raise LongtakeError(problem)
             # Ray's arrays cannot be written to, which torch does not know of.
-            return task, torch.from_numpy(result.copy())
+            return tasks, torch.from_numpy(result.copy())
 
     def close(self) -> None:
         """Let the actors go, and the cluster with them if it was started here."""
@@ -122,9 +122,9 @@ class RayWorkers(Executor):
 
     def _hand_out(self) -> None:
         while self._idle and self._waiting:
-            (number, actor), (task, given) = self._idle.pop(), self._waiting.pop(0)
-            reference = actor.do.remote(task, None if given is None else given.numpy())
-            self._running[reference] = (number, actor, (task, given))
+            (number, actor), (tasks, given) = self._idle.pop(), self._waiting.pop(0)
+            reference = actor.do.remote(tasks, None if given is None else given.numpy())
+            self._running[reference] = (number, actor, (tasks, given))
 
 
 def _check_listening(address: str) -> None:
@@ -140,11 +140,11 @@ class _Actor:
         self._start, self._number = start, number
         self._work: Work | None = None
 
-    def do(self, task: Task, given: Any) -> tuple[Any, str]:
-        """Return the result as numbers, and what the user did wrong; the model is loaded for the first task."""
+    def do(self, tasks: Sequence[Task], given: Any) -> tuple[Any, str]:
+        """Return the results as numbers, and what the user did wrong; the model is loaded for the first task."""
         try:
             self._work = self._work or self._start(self._number)
             # A copy: what comes from Ray cannot be written to.
-            return self._work(task, None if given is None else torch.from_numpy(given.copy())).numpy(), ""
+            return self._work(tasks, None if given is None else torch.from_numpy(given.copy())).numpy(), ""
         except LongtakeError as error:
             return None, str(error)

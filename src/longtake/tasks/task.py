@@ -8,7 +8,7 @@ import hashlib
 import heapq
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -29,14 +29,17 @@ class Task:
     """Digest of all that decides the result."""
     parent: str | None
     """Key of the task whose result this one is given a part of; None where it waits for nothing."""
+    kind: tuple[int, ...] = ()
+    """Tasks of the same kind are given as much and may be done together."""
 
 
 @runtime_checkable
 class Work(Protocol):
-    """What does a task."""
+    """What does tasks of one kind."""
 
-    def __call__(self, task: Task, given: "Tensor | None") -> "Tensor":
-        """Return the result, on the CPU, from the part of the parent's result that the task is given."""
+    def __call__(self, tasks: Sequence[Task], given: "Tensor | None") -> "Tensor":
+        """Return the results, (tasks, ...), on the CPU, from the parts of their parents' results that the tasks are
+        given."""
         ...
 
 
@@ -77,15 +80,15 @@ class Executor(ABC):
     """Does tasks. Used in `with`, at the end of which its workers are gone."""
 
     slots: int
-    """How many tasks it wants at a time."""
+    """How many workers it has, each of which does the tasks of one batch at a time."""
 
     @abstractmethod
-    def submit(self, task: Task, given: "Tensor | None") -> None:
-        """Take a task, whose turn may come later."""
+    def submit(self, tasks: Sequence[Task], given: "Tensor | None") -> None:
+        """Take a batch of tasks of one kind, whose turn may come later."""
 
     @abstractmethod
-    def next_finished(self) -> "tuple[Task, Tensor]":
-        """Wait for a task and return it with its result. Raises what the work raised."""
+    def next_finished(self) -> "tuple[Sequence[Task], Tensor]":
+        """Wait for a batch and return it with its results. Raises what the work raised."""
 
     @abstractmethod
     def close(self) -> None:
@@ -105,14 +108,16 @@ class Executor(ABC):
 def run_tasks(
     first: Task,
     children: Callable[[Task], Iterable[Task]],
-    given: "Callable[[Task], Tensor | None]",
+    given: "Callable[[Sequence[Task]], Tensor | None]",
     executor: Executor,
     store: Store,
+    most: int = 1,
 ) -> Iterator[Task]:
     """Yield a tree's tasks as they are finished: `first`, then those that its result releases, and so on.
 
-    `children` are the tasks that wait for one; `given` is what a task is given once its parent is in the store. At most
-    `executor.slots` are under way. A task whose result is in the store is finished as it is.
+    `children` are the tasks that wait for one; `given` is what a batch is given once the parents are in the store. A
+    batch holds `most` tasks of a kind at most, fewer where other workers would have none; at most `executor.slots`
+    batches are under way. A task whose result is in the store is finished as it is.
     """
     ready, running = [first], 0
 
@@ -126,11 +131,15 @@ def run_tasks(
             task = heapq.heappop(ready)
             if task.key in store:
                 yield finished(task)
-            else:
-                executor.submit(task, given(task))
-                running += 1
+                continue
+            batch, size = [task], min(most, -(-(len(ready) + 1) // (executor.slots - running)))
+            while ready and len(batch) < size and ready[0].kind == task.kind and ready[0].key not in store:
+                batch.append(heapq.heappop(ready))
+            executor.submit(batch, given(batch))
+            running += 1
         if running:
-            task, result = executor.next_finished()
+            batch, results = executor.next_finished()
             running -= 1
-            store.put(task.key, result)
-            yield finished(task)
+            for task, result in zip(batch, results, strict=True):
+                store.put(task.key, result)
+                yield finished(task)

@@ -59,6 +59,12 @@ def test_a_shot_with_a_frame_of_the_first_call_costs_that_call_and_those_of_its_
     assert (after[~stays] != before[~stays]).any(axis=(1, 2, 3)).all()
 
 
+def test_a_change_made_in_batches_is_that_made_call_by_call():
+    plan, batched = (told(AFTER, STORY, window_batch=size) for size in (1, 5))
+    assert np.abs(video(plan)[0].astype(int) - video(batched)[0]).max() <= 1
+    assert batched.tasks == plan.tasks and batched.forwards == plan.forwards
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 @pytest.mark.parametrize("kept", [True, False], ids=["nodes", "no nodes"])
 def test_a_story_told_otherwise_is_the_same_from_what_was_kept_and_from_nothing(tmp_path, slots, kept):

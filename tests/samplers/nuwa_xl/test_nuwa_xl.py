@@ -49,14 +49,15 @@ class Counting(Executor):
         self._work = plan_work(model, plan, seeded_noise(plan.request.seed), ALONE)
         self._waiting, self._random = [], random.Random(4)
 
-    def submit(self, task, given):
-        self._waiting.append((task, given))
+    def submit(self, tasks, given):
+        self._waiting.append((tasks, given))
 
     def next_finished(self):
-        task, given = self._waiting.pop(self._random.randrange(len(self._waiting)))
-        self.done.append(Node(*task.name[:2]))
-        self.given[Node(*task.name[:2])] = given
-        return task, self._work(task, given)
+        tasks, given = self._waiting.pop(self._random.randrange(len(self._waiting)))
+        nodes = [Node(*task.name[:2]) for task in tasks]
+        self.done += nodes
+        self.given |= dict.fromkeys(nodes) if given is None else zip(nodes, given, strict=True)
+        return tasks, self._work(tasks, given)
 
     def close(self):
         pass
@@ -94,7 +95,7 @@ def test_neighbours_share_the_frame_between_them():
     model, calls = toy(), {}
     executor = Counting(model, plan)
     tree = Tree.of(model, plan)
-    for task in run_tasks(tree.first(store), tree.children, lambda task: tree.given(store, task), executor, store):
+    for task in run_tasks(tree.first(store), tree.children, lambda tasks: tree.given(store, tasks), executor, store):
         calls[Node(*task.name)] = store.get(task.key)
     frames = {}
     for node, latents in calls.items():
@@ -112,7 +113,7 @@ def test_ends_are_known_to_the_network():
     first = tree.first(MemoryStore())
     (child, *_) = tree.children(first)
     ends = torch.stack([torch.full((3, 2, 2), value) for value in (-3.0, 3.0)], dim=1)
-    made = work(child, ends)
+    (made,) = work([child], ends[None])
     assert torch.equal(made[:, 0], ends[:, 0]) and torch.equal(made[:, -1], ends[:, 1])
     assert (made.mean((0, 2, 3)).diff() > 0).all()
 
@@ -123,6 +124,33 @@ def test_any_order_gives_the_same_frames(slots):
     shuffled, executor = video(planned(), slots=slots)
     assert np.array_equal(plain, shuffled)
     assert executor.done != sorted(executor.done)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("settings", [{}, {"eta": 1.0, "handoff": "pixel"}, {"depth": 2}])
+def test_calls_made_together_are_counted_and_change_nothing(settings, slots, monkeypatch):
+    serial, _ = video(planned(65, steps=2, guidance=2.0, **settings))
+    model, denoised = toy(), []
+    plan = planned(65, steps=2, guidance=2.0, window_batch=3, **settings)
+    denoise = model.denoise
+    monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
+    batched, executor = video(plan, model=model, slots=slots)
+    assert np.abs(serial.astype(int) - batched).max() <= 1
+    assert (sum(denoised), len(executor.done)) == (plan.forwards, plan.tasks)
+    assert max(denoised) <= plan.window_batch == 3 and (slots > 1 or max(denoised) == 3)
+
+
+def test_a_batch_holds_at_most_as_much_as_the_plan_says():
+    """The finest results leave the store one by one; the others of their batch wait beside it."""
+    plan, held = planned(65, window_batch=4), []
+    for chunk in chunks(plan)[0]:
+        held.append(sum(tensor.shape[1] for name, tensor in chunk.state().items() if name.startswith("node.")))
+    assert max(held) + (4 - 1) * 5 <= plan.held_frames == (1 + 4 + 4) * 5
+
+
+@pytest.mark.parametrize(("frames", "asked", "made"), [(17, 9, 4), (65, 9, 9), (65, 99, 16), (30, 99, 8)])
+def test_no_batch_is_larger_than_a_level_has_calls(frames, asked, made):
+    assert planned(frames, window_batch=asked).window_batch == made
 
 
 @pytest.mark.parametrize(
@@ -333,6 +361,11 @@ def test_settings_that_cannot_be():
         planned(fine_guidance=-1.0)
     with pytest.raises(InputError, match="no effect on one level"):
         planned(5, fine_guidance=2.0)
+    with pytest.raises(InputError, match="window_batch is 0"):
+        planned(window_batch=0)
+    for alone in ({"frames": 5}, {"frames": 20, "depth": 1}, {"frames": 2, "depth": 3}):
+        with pytest.raises(InputError, match="window_batch has no effect"):
+            planned(window_batch=2, **alone)
     with pytest.raises(InputError, match="endless"):
         planned(None)
     with pytest.raises(InputError, match="latent for every frame"):

@@ -16,7 +16,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import sliding_windows, window_weights
-from longtake.samplers.planning import Joint, chosen_steps, chosen_window, no_adapter
+from longtake.samplers.planning import Batched, Joint, chosen_steps, chosen_window, no_adapter
 
 ContextSchedule = Literal["standard_static", "standard_uniform", "looped_uniform", "batched"]
 FuseMethod = Literal["pyramid", "relative", "flat", "overlap-linear"]
@@ -92,7 +92,7 @@ class ContextWindowsPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextWindows(Joint):
+class ContextWindows(Batched, Joint):
     """Context windows: every step in windows that overlap, averaged, as ComfyUI calls it (arXiv 2305.18264)."""
 
     name: ClassVar[str] = "context-windows"
@@ -114,8 +114,6 @@ class ContextWindows(Joint):
     where it overlaps."""
     freenoise: bool = False
     """Begin with the first window's noise, shuffled again and again, as sampler freenoise does."""
-    window_batch: int = 1
-    """Windows in one call of the network: faster on a GPU, with more memory."""
 
     def plan(self, request: Request, spec: VideoSpec) -> ContextWindowsPlan:
         """Lay out the windows and count the work. Raises InputError for settings that do not fit together."""
@@ -173,9 +171,9 @@ class ContextWindows(Joint):
         self.check_joint(request, spec)
         if (request.steps or 0) > MOST_STEPS:
             raise InputError(f"{request.steps} steps are too many to lay out windows for; ask for {MOST_STEPS} at most")
-        for field in ("context_stride", "window_batch"):
-            if getattr(self, field) < 1:
-                raise InputError(f"{field} is {getattr(self, field)}; it must be 1 or more")
+        self.check_window_batch()
+        if self.context_stride < 1:
+            raise InputError(f"context_stride is {self.context_stride}; it must be 1 or more")
         schedule = self.context_schedule
         unused = {
             "context_stride": self.context_stride > 1 and not schedule.endswith("uniform"),

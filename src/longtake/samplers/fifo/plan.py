@@ -18,7 +18,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
-from longtake.samplers.planning import Pieces
+from longtake.samplers.planning import Batched, Pieces
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
 
 MOST_PARTITIONS = 10_000
@@ -179,7 +179,7 @@ class FifoPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fifo(Anchored):
+class Fifo(Batched, Anchored):
     """FIFO-Diffusion: endless video, memory that does not grow, no training (arXiv 2405.11473)."""
 
     name: ClassVar[str] = "fifo"
@@ -189,8 +189,6 @@ class Fifo(Anchored):
     """Latent partitions n: more of them bring the levels inside a window closer together, at n times the cost."""
     lookahead: bool = True
     """Denoise only the noisier half of every window, with cleaner frames to look at: better, at twice the cost."""
-    window_batch: int = 1
-    """Windows in one call of the network; more is faster on a GPU and takes more memory."""
     decode_batch: int = 8
     """Finished latent frames that are decoded together."""
     frames_per_level: int = 1
@@ -256,7 +254,8 @@ class Fifo(Anchored):
                 f"fifo fixes the number of steps, here {f * self.partitions // max(k, 1)} (window x partitions); "
                 "leave --steps out, and change --sampler.partitions instead"
             )
-        for field in ("partitions", "window_batch", "decode_batch", "frames_per_level"):
+        self.check_window_batch()
+        for field in ("partitions", "decode_batch", "frames_per_level"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be 1 or more")
         if self.partitions > MOST_PARTITIONS:

@@ -44,31 +44,32 @@ class Setting(Run):
 
 
 def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Work:
-    """Return what makes one call: a task's name is its node, its result the latents of the node's window."""
+    """Return what makes calls of one kind: a task's name is its node, its result the latents of the node's window."""
     schedule = model.schedule(plan.steps)
     settings = [Setting(model=model, plan=told, noise=noise, world=world, schedule=schedule) for told in lineage(plan)]
 
-    def work(task: Task, given: Tensor | None) -> Tensor:
-        level, index, *back = task.name
-        return sample(settings[sum(back)], Node(level, index), given)
+    def work(tasks: Sequence[Task], given: Tensor | None) -> Tensor:
+        told_since = sum(tasks[0].name[2:])
+        return sample(settings[told_since], [Node(*task.name[:2]) for task in tasks], given)
 
     return work
 
 
-def sample(setting: Setting, node: Node, given: Tensor | None) -> Tensor:
-    """Return the frames of a node's window, on the CPU, as latents or as pixels, the given ones among them bit for bit.
+def sample(setting: Setting, nodes: Sequence[Node], given: Tensor | None) -> Tensor:
+    """Return the frames of the windows of nodes of one level, of which as much is known, (nodes, ...), on the CPU, as
+    latents or as pixels, the given ones among them bit for bit.
 
-    `given`: none for the first call of all, the frame that a later tree goes on from, or the frames of the window that
-    are known, in their order.
+    `given`, (nodes, ...): none for the first call of all, the frame that a later tree goes on from, or the frames of
+    the windows that are known, in their order.
     """
-    model, plan = setting.model, setting.plan
+    model, plan, node = setting.model, setting.plan, nodes[0]
     window, places = plan.ladder.window(node), plan.known(node)
     if given is not None and len(places) == len(window):
         return given
     # A window is whole, with noise at known places too, but for one that goes on: its known frame comes beside it.
     goes_on = node.level == 1 and (node.index > 0 or plan.given > 0)
-    rows = plan.latent_prompts(window)[1 if goes_on else 0 :]
-    windows, guidance = setting.windows(setting.schedule, [rows]), plan.call_guidance(node.level)
+    rows = [plan.latent_prompts(plan.ladder.window(each))[1 if goes_on else 0 :] for each in nodes]
+    windows, guidance = setting.windows(setting.schedule, rows), plan.call_guidance(node.level)
     known = None if given is None else _handed(setting, given, () if goes_on else places)
     if known is None:
         denoiser = free(model, windows, guidance, setting.world.cfg)
@@ -79,16 +80,16 @@ def sample(setting: Setting, node: Node, given: Tensor | None) -> Tensor:
         denoiser = between(model, windows, guidance, known, setting.world.cfg)
 
     def noise(level: int) -> Tensor:
-        return setting.draw(len(rows), "node-step", *node, level)
+        return torch.cat([setting.draw(len(rows[0]), "node-step", *each, level) for each in nodes])
 
-    x = setting.draw(len(rows), "node", *node).to(setting.dtype)
+    x = torch.cat([setting.draw(len(rows[0]), "node", *each) for each in nodes]).to(setting.dtype)
     with model.lock, model.strided(window.step) if isinstance(model, Strided) else nullcontext():
-        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)[0]
+        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)
     if known and goes_on:
-        made = torch.cat([known.latents[0].to(made), made], dim=1)
-    made = _as_handed(model, made)
+        made = torch.cat([known.latents.to(made), made], dim=2)
+    made = torch.stack([_as_handed(model, each) for each in made])
     if given is not None:
-        made[:, places] = given
+        made[:, :, places] = given
     return made
 
 
@@ -101,19 +102,19 @@ def _as_handed(model: VideoModel, latents: LatentFrames) -> Tensor:
 
 
 def _handed(setting: Setting, given: Tensor, places: Sequence[int]) -> Known:
-    """Return known frames as the network is shown them: at their places in the window, or as what it goes on from."""
+    """Return known frames of windows as the network is shown them: at their places, or as what it goes on from."""
     given, model = given.to(setting.model.device), setting.model
     if model.spec.known == "pixel":
-        frames = given.transpose(0, 1) / 255
+        frames = given.transpose(1, 2) / 255
         with model.lock:
-            latents = torch.cat([model.encode_frames(frame[None]) for frame in frames], dim=1).to(setting.dtype)
-        return Known(latents=latents[None], places=tuple(places), pixels=frames[None])
+            encoded = [torch.cat([model.encode_frames(frame[None]) for frame in window], dim=1) for window in frames]
+        return Known(latents=torch.stack(encoded).to(setting.dtype), places=tuple(places), pixels=frames)
     if setting.plan.settings.handoff == "latent":
-        return Known(latents=given[None], places=tuple(places))
-    frames, _ = model.decode(given, None, last=True)
+        return Known(latents=given, places=tuple(places))
+    frames = torch.stack([model.decode(window, None, last=True)[0] for window in given])
     with model.lock:
-        latents = model.encode_frames(frames).to(given.dtype)
-    return Known(latents=latents[None], places=tuple(places), pixels=frames[None])
+        encoded = [model.encode_frames(window) for window in frames]
+    return Known(latents=torch.stack(encoded).to(given.dtype), places=tuple(places), pixels=frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +204,16 @@ class Tree:
             return (child for child in before.children(task) if Node(*child.name[:2]) in edges)
 
         if edges:
-            yield from run_tasks(before.first(store), children, partial(before.given, store), executor, store)
+            first, most = before.first(store), self.plan.window_batch
+            yield from run_tasks(first, children, partial(before.given, store), executor, store, most)
 
-    def given(self, store: Store, task: Task) -> Tensor | None:
-        """Return the frames that a task is given: of its parent's result, and of what it was in the story before."""
+    def given(self, store: Store, tasks: Sequence[Task]) -> Tensor | None:
+        """Return the frames that tasks of one kind are given: of their parents' results, and of what they were in the
+        story before."""
+        frames = [part for part in (self._given(store, task) for task in tasks) if part is not None]
+        return torch.stack(frames) if frames else None
+
+    def _given(self, store: Store, task: Task) -> Tensor | None:
         node = Node(*task.name[:2])
         places = self.plan.ladder.given(node)
         parts = [] if self.init is None else [self.init]
@@ -236,7 +243,13 @@ class Tree:
     def _task(self, node: Node, parent: str | None) -> Task:
         window = self.plan.ladder.window(node)
         name = (*node, self.told_since) if self.told_since else tuple(node)
-        return Task(order=(window.start, node.level), name=name, key=self.key(node, parent), parent=parent)
+        return Task(
+            order=(window.start, node.level),
+            name=name,
+            key=self.key(node, parent),
+            parent=parent,
+            kind=(self.told_since, node.level, *self.plan.known(node)),
+        )
 
 
 def drive(
@@ -256,7 +269,8 @@ def drive(
     tree.lay_keyframes(model, store)
     for task in tree.shown_again(executor, store):
         yield _chunk(plan, decoder, None, _state(store, start, decoder), doing=_words(plan, task))
-    finished = run_tasks(tree.first(store), tree.children, partial(tree.given, store), executor, store)
+    given = partial(tree.given, store)
+    finished = run_tasks(tree.first(store), tree.children, given, executor, store, plan.window_batch)
     done: dict[Node, str] = {}
     while start < plan.wanted.stop:
         frames = plan.together(start)

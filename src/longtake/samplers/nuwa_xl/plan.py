@@ -20,7 +20,7 @@ from longtake.request import Guidance, PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import init_pixels, keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Change, Fit, Ladder, Node, fitted_ladder, ladder_between
-from longtake.samplers.planning import Stochastic, chosen_steps
+from longtake.samplers.planning import Batched, Stochastic, chosen_steps
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, gathered
 from longtake.typed import Setting
 
@@ -98,7 +98,7 @@ class NuwaXlPlan(Plan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NuwaXl(Stochastic, TaskSampler):
+class NuwaXl(Batched, Stochastic, TaskSampler):
     """NUWA-XL: frames far apart first, then those between them, level by level; workers share the calls."""
 
     name: ClassVar[str] = "nuwa-xl"
@@ -131,6 +131,7 @@ class NuwaXl(Stochastic, TaskSampler):
         """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
         CapabilityError for a row of trees where the model cannot go on from a frame."""
         self.check_eta()
+        self.check_window_batch()
         if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
             raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
         if not spec.frame_by_frame and spec.known != "pixel":
@@ -167,15 +168,18 @@ class NuwaXl(Stochastic, TaskSampler):
             forwards_per_frame=0.0,
             tasks=None,
             decoded=None,
-            window_batch=1,
-            held_frames=ladder.depth * spec.num_frames,
+            window_batch=self.window_batch,
+            held_frames=0,
             window_frames=spec.num_frames,
             num_levels=steps,
             given=given,
             stories=self._stories(request, spec, is_row),
         )
         per_call = steps * num_branches(plan.call_guidance(ladder.depth))
-        return _counted(replace(plan, forwards_per_frame=per_call / (ladder.lengths[-1] - 2)))
+        plan = _counted(replace(plan, forwards_per_frame=per_call / (ladder.lengths[-1] - 2)))
+        if self.window_batch > 1 == plan.window_batch:
+            raise InputError("window_batch has no effect where no two calls can be made together; leave it out")
+        return plan
 
     def _ladder(self, request: Request, spec: VideoSpec) -> Ladder:
         # A call makes frames of the video: where it is handed pixels, as many as its latents decode to.
@@ -244,7 +248,9 @@ def _forwards(plan: NuwaXlPlan, calls: Sequence[int]) -> int:
 
 def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
     """Return the plan with the counts of what its wanted frames take."""
-    plan = replace(plan, warnings=_warnings(plan))
+    batches = _batches(plan)
+    held_frames = sum(batches) * plan.spec.num_frames
+    plan = replace(plan, warnings=_warnings(plan), window_batch=max(batches), held_frames=held_frames)
     if plan.request.frames is None and plan.wanted.stop == sys.maxsize:
         return plan
     ladder, handoff = plan.ladder, plan.settings.handoff
@@ -265,6 +271,16 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
         if plan.spec.known == "pixel"
         else _decoded(plan) + (given if handoff == "pixel" else 0),
     )
+
+
+def _batches(plan: NuwaXlPlan) -> list[int]:
+    """Return how many calls are made together at every level, at most. Those of a tree wait for its first call, which
+    is made alone."""
+    batches, siblings = [1], 1
+    for level in range(2, plan.ladder.depth + 1):
+        siblings *= plan.ladder.lengths[level - 2] - 1
+        batches.append(min(plan.settings.window_batch, siblings, plan.ladder.num_needed(level, plan.wanted)))
+    return batches
 
 
 def _stored(spec: VideoSpec) -> int:
@@ -316,7 +332,7 @@ def lineage(plan: NuwaXlPlan) -> Iterator[NuwaXlPlan]:
 
 
 def tree_work(plan: Plan, ranks: int, width: int) -> Workload:
-    """Return the rounds of a tree: a call on every process, then all have all results, in float32 whatever `width`.
+    """Return the rounds of a tree: a batch on every process, then all have all results, in float32 whatever `width`.
 
     Counted as if a level waited for the one before; the real order takes at most as many rounds, but for one.
     """
@@ -324,14 +340,16 @@ def tree_work(plan: Plan, ranks: int, width: int) -> Workload:
     counts = [plan.ladder.num_needed(level, plan.wanted) for level in range(1, plan.ladder.depth + 1)]
     if plan.settings.keyframes is not None:
         counts[0] = 0
-    rounds = sum(-(-count // ranks) for count in counts)
+    calls = [-(-count // ranks) for count in counts]
+    rounds = sum(-(-count // most) for count, most in zip(calls, _batches(plan), strict=True))
+    batch = sum(calls) / rounds if rounds else 1.0
     per_call = plan.steps * num_branches(plan.call_guidance(plan.ladder.depth))
     work = RankWork(
-        evaluations=plan.forwards / plan.tasks if plan.forwards and plan.tasks else float(per_call),
-        sent=gathered(LATENT_BYTES * prod(plan.spec.latent_shape), ranks),
-        # The path to the present call, and what others have finished at the same time.
-        held_frames=plan.held_frames + (ranks - 1) * plan.spec.num_frames,
-        window_batch=1,
+        evaluations=batch * (plan.forwards / plan.tasks if plan.forwards and plan.tasks else per_call),
+        sent=gathered(round(batch * LATENT_BYTES * prod(plan.spec.latent_shape)), ranks),
+        # The path to the present calls, and what others have finished at the same time.
+        held_frames=plan.held_frames + (ranks - 1) * plan.window_batch * plan.spec.num_frames,
+        window_batch=plan.window_batch,
         window_frames=plan.spec.num_frames,
     )
     return Workload(steps=rounds, first=0, ranks=(work,) * ranks)
