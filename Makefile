@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # A process for every core, each with one thread; those that are through first take over tests of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test tests quick lint slow bench gpu docs clean
+.PHONY: demo test tests quick lint slow bench paper gpu docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/longtake generate "a rocket flies up through the night sky" --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
@@ -35,6 +35,10 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m lab measure nuwa-xl
 	$(BIN)/python -m lab measure pvdm
 	$(BIN)/python -m lab measure scaling
+
+# The tables of docs/benchmarks into paper/, each with its command, machine and commit; what takes longer than MINUTES is named.
+paper: $(VENV)/.installed-dev
+	$(BIN)/python scripts/paper.py --minutes $(or $(MINUTES),10)
 
 # The site, in site/; a link that leads nowhere fails.
 docs: $(VENV)/.installed

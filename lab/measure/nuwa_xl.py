@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.common import machine, measured_model, median_seconds
+from lab.common import machine, measured_model, median_seconds, seconds
 from lab.measure.processes import on_ranks
 from longtake.model import Infill, VideoModel, VideoSpec
 from longtake.noise import seeded_noise
@@ -148,19 +148,19 @@ def call_seconds(model: Infill, repeats: int) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def batches(model: Infill, steps: int, repeats: int = 5) -> dict[str, Any]:
+def batches(model: Infill, steps: int, repeats: int = 3) -> dict[str, Any]:
     """Return the time of a call that fills a gap, made alone and so many together: medians of this process, which makes
-    batches of all sizes in turn."""
+    batches of all sizes in turn, after a round that is not counted."""
     plan = tree_plan(model.spec, 226, steps)
     work = plan_work(model, plan, seeded_noise(1), ALONE)
     channels, _, height, width = model.spec.latent_shape
     gaps = [Task(order=(), name=(2, index), key="", parent=None) for index in range(BATCHES[-1])]
     ends = torch.randn(len(gaps), channels, 2, height, width)
     taken: dict[int, list[float]] = {size: [] for size in BATCHES}
-    for _ in range(repeats):
-        for size, seconds in taken.items():
-            seconds.append(median_seconds(partial(work, gaps[:size], ends[:size]), 1, time.process_time) / size)
-    call = {size: statistics.median(seconds) for size, seconds in taken.items()}
+    for _ in range(repeats + 1):
+        for size, times in taken.items():
+            times.append(seconds(partial(work, gaps[:size], ends[:size]), time.process_time) / size)
+    call = {size: statistics.median(times[1:]) for size, times in taken.items()}
     return {"seconds a call": call, "over a call alone": {size: call[size] / call[1] for size in BATCHES}}
 
 
