@@ -77,7 +77,7 @@ def headline(job: Job) -> list[str]:
     seeds = ", then ".join(str(seed) for seed, _ in groupby([request.seed, *(turn.seed for turn in request.turns)]))
     per_frame = f"{round(plan.forwards_per_frame, 3):g}"
     work = f"{per_frame} forwards per frame"
-    if plan.forwards is not None:
+    if plan.forwards is not None and plan.tasks is not None:
         work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({per_frame} per frame)"
     return [
         f"video    {length}, {width}x{height}, {job.fps:g} frames/s -> {job.output.path}",

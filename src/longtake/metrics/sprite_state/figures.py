@@ -15,7 +15,7 @@ from longtake.data.sprite_paint import PERIOD
 from longtake.data.sprite_render import Pose, placed
 from longtake.data.sprite_scenes import scene
 from longtake.data.sprites import SpriteWorld
-from longtake.metrics.curves import Curve
+from longtake.metrics.consistency import Curve
 from longtake.metrics.sprite_state.reader import LEAST_VISIBLE, FrameState, shot_at, whole_turn
 from longtake.metrics.sprite_state.scenery import Scenery, scroll, scroll_period
 
