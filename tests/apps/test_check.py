@@ -83,7 +83,7 @@ def test_a_folder_that_does_not_load_is_an_answer_and_one_that_is_none_a_mistake
         ((), "which model is missing"),
         ((str(wan),), "check.json exists"),
         (("nonsense", "-o", "b.json"), "there is no model"),
-        ((str(wan), "-o", "no/b.json"), "a folder that exists"),
+        ((str(wan), "-o", "no/b.json"), "no does not exist; create it first"),
     ):
         said = longtake("check", *arguments)
         assert said.status == 2 and message in said.err and said.err.count("\n") == 1
