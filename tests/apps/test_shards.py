@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from longtake import Output, PromptTimeline, Request, generate, load_model
-from longtake.apps.shards import FLAGS, shards_command
+from longtake.apps.shards import shards_command
 from longtake.errors import InputError, OutputError
 from longtake.metrics.consistency import consistency
+from longtake.metrics.of_video import Drift
 from longtake.samplers.chunked.plan import Chunked
 from longtake.video.read import read_frames
 
@@ -82,10 +83,10 @@ def test_flags_say_what_figures_show() -> None:
     fading = (moving * np.linspace(1, 0.2, 128)[:, None, None, None]).astype(np.uint8)
 
     def flags(frames: np.ndarray) -> set[str]:
-        return {flag for flag, is_wrong in FLAGS.items() if is_wrong(consistency([frames]))}
+        return set(Drift.flags(asdict(consistency([frames]))))
 
-    assert flags(still) == {"freezes"} and flags(moving) == set()
-    assert flags(fading) == {"blurs", "fades", "shifts colour"}
+    assert flags(still) == {"longest_freeze"} and flags(moving) == set()
+    assert flags(fading) == {"sharpness_ratio", "contrast_ratio", "colour_drift"}
 
 
 def test_nothing_is_replaced_and_no_licence_is_guessed(videos: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,22 +15,11 @@ from longtake import __version__
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import counted, say, size
 from longtake.errors import InputError, OutputError, plain
-from longtake.metrics.consistency import Consistency
+from longtake.metrics.of_video import SMALLEST, Drift
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
 from longtake.video.output import read_bytes
-
-SMALLEST_MEASURED = 16
-FLAGS: Mapping[str, Callable[[Consistency], bool]] = {
-    "freezes": lambda found: found.longest_freeze >= min(8, found.num_frames - 1),
-    "loops": lambda found: found.loop_period is not None,
-    "blurs": lambda found: found.sharpness_ratio is not None and found.sharpness_ratio < 0.5,
-    "roughens": lambda found: found.sharpness_ratio is not None and found.sharpness_ratio > 2,
-    "fades": lambda found: found.contrast_ratio is not None and found.contrast_ratio < 0.5,
-    "shifts colour": lambda found: found.colour_drift is not None and found.colour_drift > 32,
-}
-"""What is wrong with a clip, by its figures; the bounds are ours, and the figures stand beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +154,7 @@ def _sample(settings: ShardsSettings, clip: Clip) -> tuple[list[tuple[str, bytes
 
     fps = clip.order.output.fps or (open_video(clip.video).fps if clip.video.is_file() else None)
     sides = np.array(next(clip.frames()).shape[1:3])
-    found = consistency(clip.frames()) if sides.min() >= SMALLEST_MEASURED else None
+    figures = asdict(consistency(clip.frames())) if sides.min() >= SMALLEST else None
     height, width = (sides * (clip.order.output.scale if settings.content == "mp4" else 1)).tolist()
     made = order_content(clip.order)
     told = {
@@ -180,8 +169,8 @@ def _sample(settings: ShardsSettings, clip: Clip) -> tuple[list[tuple[str, bytes
         "seed": clip.order.request.seed,
         "model": made["model"],
         "sampler": made["sampler"],
-        "flags": [flag for flag, is_wrong in FLAGS.items() if found and is_wrong(found)],
-        "figures": None if found is None else asdict(found),
+        "flags": Drift.flags(figures) if figures else [],
+        "figures": figures,
         "licence": settings.licence,
         "longtake": __version__,
     }

@@ -58,6 +58,12 @@ class Metric(ABC):
     bounds: ClassVar[Mapping[str, Bound]] = {}
     """Of figures by name, what is in order; what lies outside is flagged."""
 
+    @classmethod
+    def flags(cls, figures: Mapping[str, Any]) -> list[str]:
+        """Return the names of the figures that are out of order."""
+        known = {name: bound for name, bound in cls.bounds.items() if figures.get(name) is not None}
+        return [name for name, bound in known.items() if not bound.holds(figures[name])]
+
     @abstractmethod
     def measure(self) -> dict[str, Any]:
         """Return the figures by name, as JSON has them; a sequence is a curve over the length of the videos.

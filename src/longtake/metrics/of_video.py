@@ -62,9 +62,7 @@ class OfVideo(Metric):
     def judged(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the figures, and which of them are out of order, where bounds are known; otherwise as `figures`."""
         found = self.figures(frames, order)
-        known = {name: bound for name, bound in self.bounds.items() if found.get(name) is not None}
-        flags = [name for name, bound in known.items() if not bound.holds(found[name])]
-        return found if not self.bounds else {**found, "flags": flags}
+        return {**found, "flags": self.flags(found)} if self.bounds else found
 
     def order(self) -> Order | None:
         """Return what the report beside it says was asked for. Raises InputError for a video that is not there."""
