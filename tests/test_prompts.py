@@ -170,7 +170,15 @@ def test_our_own_subtitles_are_a_timeline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a cat | a dog", "[0s: a cat] [5s: a dog]", '{"0": "a cat"}', '[{"start_time": 0}]']
+    "prompt",
+    [
+        "a cat | a dog",
+        "[0s: a cat] [5s: a dog]",
+        '{"0": "a cat"}',
+        '[{"start_time": 0}]',
+        '["a cat", "a dog"]',
+        "00:00.000 --> 00:08.000\na cat",
+    ],
 )
 def test_a_prompt_that_looks_like_several_is_asked_about(prompt: str) -> None:
     with pytest.raises(InputError, match="looks like .*; give it as --prompts, or say that it is one text"):
@@ -182,5 +190,5 @@ def test_a_prompt_that_is_a_file_is_asked_about(tmp_path: Path) -> None:
     file.write_text("a | b")
     with pytest.raises(InputError, match="is a file here"):
         refuse_timeline(str(file))
-    for plain in ("a cat", "a cat [close up]", "|", "a cat {red}", "[a cat]"):
+    for plain in ("a cat", "a cat [close up]", "|", "a cat {red}", "[a cat]", "a cat --> a dog"):
         refuse_timeline(plain)

@@ -64,10 +64,10 @@ def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline
     return _parsed(_read(source), frames, fps)
 
 
-def parse_prompt_text(text: str, frames: int | None, fps: float) -> PromptTimeline:
-    """Read a prompt timeline from a text of a stranger, which may name a file but not have it read; else as
-    `parse_prompts`."""
-    return _parsed(_Source(text, "prompts"), frames, fps)
+def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
+    """Read what a stranger says, who may name a file but not have it read: several prompts, as `parse_prompts` does, or
+    one."""
+    return _parsed(_Source(text, "prompts"), frames, fps) if _looks(text) else PromptTimeline.constant(text)
 
 
 def _parsed(given: _Source, frames: int | None, fps: float) -> PromptTimeline:
@@ -100,18 +100,18 @@ def source_text(source: str) -> str:
 
 def refuse_timeline(prompt: str) -> None:
     """Raise InputError for a single prompt that looks like several, or like a file that holds some."""
-    looks = None
-    if os.path.isfile(prompt):
-        looks = "is a file here"
-    elif re.search(r"\S\s*\|\s*\S", prompt):
-        looks = "looks like several, with | between them"
-    elif re.match(r"\s*(\[\s*[\d{]|\{\s*\")", prompt):
-        looks = "looks like a timeline"
-    if looks:
+    if looks := "is a file here" if os.path.isfile(prompt) else _looks(prompt):
         one = json.dumps({"0": prompt}, ensure_ascii=False)
         raise InputError(
             f"the prompt {prompt!r} {looks}; give it as --prompts, or say that it is one text: --prompts '{one}'"
         )
+
+
+def _looks(text: str) -> str | None:
+    """Return how a text looks that is several prompts; None for a single one."""
+    if re.search(r"\S\s*\|\s*\S", text):
+        return "looks like several, with | between them"
+    return "looks like a timeline" if re.search(r"^\s*(\[\s*[\d{\"]|\{\s*\")|\d\s*-->", text) else None
 
 
 def parse_several(text: str, frames: int | None, fps: float) -> PromptTimeline | None:

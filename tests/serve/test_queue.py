@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import CapabilityError, InputError, OutputError
+from longtake.prompts import read_prompts
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError
-from longtake.serve.job import Asked, ExtendJob, Job, Problem, RedoJob, VideoJob, read_prompts
+from longtake.serve.job import Asked, ExtendJob, Job, Problem, RedoJob, VideoJob
 from longtake.serve.queue import Queue
 from longtake.serve.rows import UnknownJobError
 from longtake.serve.settings import Access, Computing, Quota

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 from longtake.errors import InputError
 from longtake.models import canonical, model_spec
 from longtake.models.hub.loading import Loading
-from longtake.prompts import parse_prompt_text
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import sampler_class
@@ -165,16 +164,6 @@ def new_id() -> str:
 def code_of(error: BaseException) -> str:
     """Return the kind of an error as a `Problem` and a refusal name it: input_error."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
-
-
-def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
-    """Return what a request says in any spelling of `--prompts`; a text that is no timeline is one prompt.
-
-    Never reads a file, whatever the text names. Raises InputError for a timeline that cannot be.
-    """
-    stripped = text.strip()
-    is_timeline = "-->" in text or re.match(r"\[\s*[\d{\"]|\{\s*\"", stripped) or re.search(r"\S\s*\|\s*\S", text)
-    return parse_prompt_text(text, frames, fps) if is_timeline else PromptTimeline.constant(text)
 
 
 def order_of(asked: VideoJob, path: Path, uploads: Path, computing: Computing) -> Order:

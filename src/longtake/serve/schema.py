@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longtake.errors import InputError, unknown_name
+from longtake.prompts import read_prompts
 from longtake.request import PromptTimeline
 from longtake.samplers import sampler_class
-from longtake.serve.job import FILES, ExtendJob, Job, RedoJob, VideoJob, read_prompts
+from longtake.serve.job import FILES, ExtendJob, Job, RedoJob, VideoJob
 from longtake.typed import read_word
 from longtake.video.encoding import read_rate
 
