@@ -115,7 +115,10 @@ SAMPLERS = {
     ),
 }
 
-PRESETS = {"realtime": "longtake.samplers.fifo.plan:realtime"}
+PRESETS = {
+    "loop": "longtake.samplers.context_windows.plan:loop",
+    "realtime": "longtake.samplers.fifo.plan:realtime",
+}
 """Functions that return a sampler with settings that were chosen by measurement."""
 
 

@@ -1,11 +1,13 @@
 """Context windows: where they lie, what they count, and what comes of them on the toy model."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from longtake import load_model, stream
 from longtake.errors import CapabilityError, InputError
 from longtake.models import model_spec
 from longtake.models.toy import Toy
@@ -16,7 +18,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers import run_plan, samplers_of
 from longtake.samplers.chunked.plan import Chunked
-from longtake.samplers.context_windows.plan import ContextWindows, ContextWindowsPlan, fuse_weights, mirrored
+from longtake.samplers.context_windows.plan import ContextWindows, ContextWindowsPlan, fuse_weights, loop, mirrored
 from longtake.samplers.planning import checked_plan
 
 ONE = PromptTimeline.constant("a")
@@ -136,10 +138,36 @@ def test_overlap_takes_the_jumps_out_of_the_seams() -> None:
     assert jumps(apart) > 1.5 * jumps(joined)
 
 
-def test_a_closed_loop_ends_where_it_began() -> None:
-    settings: dict[str, Any] = {"context_schedule": "looped_uniform", "context_overlap": 4}
-    loop, straight = video(ContextWindows(closed_loop=True, **settings), 32), video(ContextWindows(), 32)
-    assert np.abs(loop[-1] - loop[0]).mean() < 0.7 * np.abs(straight[-1] - straight[0]).mean()
+@pytest.mark.parametrize("seed", range(3))
+def test_the_last_step_of_a_loop_is_one_as_any_other(seed: int) -> None:
+    """The step from the last frame to the first, against all others; a straight video has a jump there."""
+
+    def steps(sampler: ContextWindows) -> tuple[float, np.ndarray]:
+        frames = video(sampler, 40, seed=seed)
+        each = np.abs(np.roll(frames, -1, axis=0) - frames).mean((1, 2, 3))
+        return each[-1], each[:-1]
+
+    (seam, others), (jump, straight) = (
+        steps(loop()),
+        steps(replace(loop(), closed_loop=False, context_schedule="standard_static")),
+    )
+    assert others.min() <= seam <= others.max() and jump > straight.max()
+
+
+@pytest.mark.slow
+def test_the_last_step_of_a_loop_of_sprites_is_one_as_any_other() -> None:
+    request = Request(prompts="a rocket flies up through the night sky", frames=32, steps=12)
+    frames = np.concatenate(list(stream(load_model("sprites"), request, loop()))).astype(int)
+    each = np.abs(np.roll(frames, -1, axis=0) - frames).mean((1, 2, 3))
+    assert each[-1] <= each[:-1].max()
+
+
+def test_what_makes_no_loop_is_refused() -> None:
+    with pytest.raises(InputError, match="closed_loop needs more frames than one window, which has 8; give more, or"):
+        loop().plan(Request(prompts=ONE, frames=8), TOY)
+    causal = replace(TOY, decoder_history=2)
+    with pytest.raises(CapabilityError, match="that of toy begins anew at the first frame, which would not join"):
+        loop().plan(Request(prompts=ONE, frames=40), causal)
 
 
 def test_freenoise_begins_with_the_noise_of_one_window() -> None:

@@ -105,7 +105,8 @@ class Making(Weights):
     sampler: Annotated[str, Setting(metavar="NAME")] = DEFAULT_SAMPLER
     """How the model is stretched to a long video; 'longtake samplers' lists them. Its own settings are below."""
     preset: Annotated[str | None, Setting(metavar="|".join(PRESETS), unset="none")] = None
-    """Settings of the sampler that were chosen by measurement."""
+    """A sampler with settings that were chosen by measurement: a video whose end joins its start, or one that is made
+    faster than it plays."""
     method: Annotated[Sampler, Setting(name="sampler")]
 
 
@@ -143,8 +144,9 @@ def default_method(arguments: Sequence[str]) -> Sampler:
 
     Raises InputError for unknown samplers and presets.
     """
-    sampler = sampler_class(value_of("--sampler", arguments, DEFAULT_SAMPLER))
     preset = value_of("--preset", arguments, "")
+    own = preset_settings(preset).name if preset else DEFAULT_SAMPLER
+    sampler = sampler_class(value_of("--sampler", arguments, own))
     method = preset_settings(preset) if preset else sampler()
     if not isinstance(method, sampler):
         raise InputError(f"the preset {preset} is one of {method.name}; leave --preset out, or --sampler")

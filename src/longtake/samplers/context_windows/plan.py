@@ -108,7 +108,8 @@ class ContextWindows(Batched, Joint):
     """Where windows begin: every step at the same frames; every step elsewhere, within the video or going round its
     end; or one after the other without overlap."""
     closed_loop: bool = False
-    """Of looped_uniform: let the last frames and the first share as many as neighbours do, so that the video loops."""
+    """Of looped_uniform: let the last frames and the first share as many as neighbours do, so that the video loops;
+    longer than a window, and with a decoder that takes every frame by itself."""
     fuse_method: FuseMethod = "pyramid"
     """How much a window counts in each of its frames: most in its middle (two ways), everywhere as much, or less only
     where it overlaps."""
@@ -121,6 +122,8 @@ class ContextWindows(Batched, Joint):
         assert request.frames is not None
         window = chosen_window(self.context_length, spec)
         total = max(window, spec.timing.latent_frames(request.frames))
+        if self.closed_loop:
+            _check_loop(total, window, spec)
         plan = ContextWindowsPlan(
             request=request,
             spec=spec,
@@ -183,6 +186,23 @@ class ContextWindows(Batched, Joint):
         }
         for field in (field for field, is_unused in unused.items() if is_unused):
             raise InputError(f"{field} has no effect with the context_schedule {schedule}; leave it out")
+
+
+def loop() -> ContextWindows:
+    """Return windows that go round the end as they go over every other frame, so that the end joins the start."""
+    return ContextWindows(context_schedule="looped_uniform", closed_loop=True, freenoise=True)
+
+
+def _check_loop(total: int, window: int, spec: VideoSpec) -> None:
+    if not spec.decodes_apart:
+        raise CapabilityError(
+            f"closed_loop needs a decoder that takes every frame by itself; that of {spec.name} begins anew at the "
+            "first frame, which would not join the last: leave it out"
+        )
+    if total <= window:
+        raise InputError(
+            f"closed_loop needs more frames than one window, which has {window}; give more, or a smaller context_length"
+        )
 
 
 def mirrored(step: int) -> float:
