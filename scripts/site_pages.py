@@ -31,7 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     linked = {target for home, text in made.items() for target in _targets(home, text) if target not in made}
     for name in PAGES:
         files.append(File.generated(config, PAGES[name], content=made[name]))
-    for name in sorted(name for name in linked if not name.startswith("docs/")):
+    for name in sorted(name for name in linked if not _is_page(name)):
         files.append(File.generated(config, place(name), content=source_page(ROOT / name)))
     files.append(File.generated(config, COMMANDS, content=commands_page()))
     return files
@@ -55,15 +55,21 @@ def place(name: str) -> str:
     """Return where a file of the repository is on the site."""
     if name in PAGES:
         return PAGES[name]
-    return name.removeprefix("docs/") if name.startswith("docs/") else f"source/{name.rstrip('/')}.md"
+    return name.removeprefix("docs/") if _is_page(name) else f"source/{name.rstrip('/')}.md"
+
+
+def _is_page(name: str) -> bool:
+    """Whether a file of the repository is on the site by itself, as pages and pictures are; folders are not."""
+    return name.startswith("docs/") and not (ROOT / name).is_dir()
 
 
 def source_page(path: Path) -> str:
-    """Return the page of a file of the repository, or of a folder: a line for every module in it."""
+    """Return the page of a file of the repository, or of a folder: a line for every module, else for every file."""
     name = path.relative_to(ROOT).as_posix()
     hidden = "---\nsearch:\n  exclude: true\n---\n"
     if path.is_dir():
-        lines = [f"- `{file.name}`: {_summary(file)}" for file in sorted(path.glob("*.py"))]
+        modules = [f"- `{file.name}`: {_summary(file)}" for file in sorted(path.glob("*.py"))]
+        lines = modules or [f"- `{file.name}`" for file in sorted(path.iterdir())]
         return f"{hidden}\n# {name}/\n\n" + "\n".join(lines) + "\n"
     language = {".py": "python", ".md": "markdown", ".toml": "toml", ".json": "json"}.get(path.suffix, "text")
     return f"{hidden}\n# {name}\n\n`````{language}\n{path.read_text()}`````\n"
