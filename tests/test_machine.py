@@ -49,3 +49,44 @@ def test_garbage_is_looked_for_again_once_a_model_is_loaded() -> None:
             assert gc.isenabled(), "there may be garbage of an earlier model"
     finally:
         gc.unfreeze()
+
+
+WINDOWS = """
+import os, signal, sys
+import av, diffusers, filelock, PIL.Image, pydantic, rich.console, rich.progress, safetensors.torch, torch, tyro
+
+for name in ("pread", "pwrite", "O_NOFOLLOW", "getloadavg", "sched_getaffinity"):
+    delattr(os, name)
+del signal.SIGHUP, signal.SIGKILL
+sys.modules["resource"] = sys.modules["fcntl"] = None
+opened = os.open
+
+
+def no_folders(path, *how):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+    return opened(path, *how)
+
+
+os.open, sys.platform = no_folders, "win32"
+from longtake.apps.cli import main
+
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_video_is_made_where_there_is_only_what_windows_has(tmp_path):
+    """Nothing is asked for that Windows lacks; its own ways beside, this cannot show."""
+
+    def run(program, *arguments):
+        call = [sys.executable, "-c", program, *arguments, "--model", "toy", "--segment", "8"]
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+
+    plain = "from longtake.apps.cli import main; main()"
+    assert run(plain, "generate", "a", "--frames", "24", "-o", "a.mp4").returncode == 0
+    there = run(WINDOWS, "generate", "a", "--frames", "24", "-o", "b.mp4")
+    assert there.returncode == 0 and "cannot make names durable" in there.stderr, there.stderr
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    again = run(WINDOWS, "generate", "a", "--frames", "24", "-o", "b.mp4")
+    assert "is already complete (24 frames)" in again.stderr, again.stderr

@@ -3,7 +3,6 @@
 import gc
 import os
 import platform
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +28,8 @@ def sleep_while_waiting() -> None:
     the one it waits for may need. Where nobody else wants one, that is faster: so the work must have been there for a
     while, and still be. Changes no number, and nothing that the user has chosen; to be called before torch is loaded.
     """
+    if sys.platform == "win32":
+        return
     chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
     if not chosen and os.getloadavg()[0] > (os.cpu_count() or 1) / 2 and others_running():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -70,7 +71,11 @@ def memory_now() -> int:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of memory that this process has occupied."""
+    """Return the most bytes of memory that this process has occupied; 0 on Windows, which is not asked."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     # What getrusage says begins with the memory of whoever started the process.
     with suppress(OSError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")

@@ -1,6 +1,7 @@
 """How processes come together as a `World`: under torchrun, or over a store that they already share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from longtake.errors import InputError
+from longtake.errors import InputError, RanksError
 from longtake.ranks.torchrun import Launch, launched
 from longtake.ranks.watchdog import Watch, connected, met
 from longtake.ranks.world import Group, World
@@ -35,6 +36,8 @@ def joined_world(device: torch.device | str, split_guidance: bool = False) -> It
     if launch.size == 1:
         yield World()
         return
+    if sys.platform == "win32":
+        raise RanksError("the processes of a job listen to each other in ways that Windows lacks; start one alone")
     _take_share(launch, device)
     hosting = launch.rank == 0 and not launch.store_runs
     with Watch(launch, met(launch, hosting=hosting)) as watch:

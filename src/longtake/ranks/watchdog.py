@@ -33,7 +33,9 @@ DIAGNOSIS_SECONDS = 3.0
 LEAVE_SECONDS = 20.0
 ARRIVAL_SECONDS = 300.0
 
-_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_ENDING = {signal.SIGINT, signal.SIGTERM}
+if sys.platform != "win32":
+    _ENDING.add(signal.SIGHUP)
 
 
 def connected(launch: Launch, *, hosting: bool = False, patience: float = ARRIVAL_SECONDS) -> dist.Store:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,12 +95,17 @@ def read_settled(path: Path, start: int, stop: int, *, finished: bool) -> bytes:
     """Return bytes of a video's file. Until it is finished they say nothing of its length, which a run writes into the
     header whenever it stops."""
     with path.open("rb") as file:
-        data = bytearray(os.pread(file.fileno(), stop - start, start))
+        data = bytearray(_at(file, start, stop - start))
         if not finished:
-            field = _length_field(os.pread(file.fileno(), _HEAD, 0))
+            field = _length_field(_at(file, 0, _HEAD))
             for place in range(max(field.start, start), min(field.stop, start + len(data))):
                 data[place - start] = 0
     return bytes(data)
+
+
+def _at(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
 
 
 def _length_field(head: bytes) -> slice:
@@ -114,12 +120,12 @@ def pieces(path: Path, start: int, stop: int, first: int = 0) -> Iterator[Piece]
     with path.open("rb") as file:
         begin, place, frames = start, start, 0
         while place < stop:
-            head = os.pread(file.fileno(), 8, place)
+            head = _at(file, place, 8)
             size, kind = int.from_bytes(head[:4], "big"), head[4:]
             if size < 8:
                 return
             if kind == b"moof":
-                frames = _samples(os.pread(file.fileno(), size, place))
+                frames = _samples(_at(file, place, size))
             place += size
             if kind == b"mdat":
                 yield Piece(start=begin, stop=place, first=first, frames=frames)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ def num_units(device: str) -> int:
     """Return how many GPUs, or processors, this process may use."""
     if ":" in device:
         return 1
-    return torch.cuda.device_count() if device == "cuda" else len(os.sched_getaffinity(0))
+    if device == "cuda":
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _serve(connection: Connection, start: Callable[[int], Work], number: int, workers: int) -> None:

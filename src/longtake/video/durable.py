@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import sys
 from pathlib import Path
 
 from longtake.errors import OutputError
@@ -15,11 +16,36 @@ def reach(point: str) -> None:
     """Do nothing; a test replaces this function to kill the process between two durable steps, at `point`."""
 
 
+def open_file(path: Path, flags: int) -> int:
+    """Open a file for reading and writing, made where there is none, byte for byte on every system."""
+    # Windows takes line feeds for ends of lines unless it is told.
+    return os.open(path, os.O_RDWR | flags | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file that is ours as `open_file` does, never through a link; Windows makes none without being told."""
+    return open_file(path, os.O_CREAT | flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def read_at(descriptor: int, count: int, place: int) -> bytes:
+    """Return bytes of an open file from a place on."""
+    os.lseek(descriptor, place, os.SEEK_SET)
+    return os.read(descriptor, count)
+
+
+def write_at(descriptor: int, data: bytes, place: int) -> None:
+    """Write every byte at a place of an open file."""
+    os.lseek(descriptor, place, os.SEEK_SET)
+    write_all(descriptor, data)
+
+
 def sync_folder(folder: Path) -> bool:
     """Make the names in a folder durable: files that were created, renamed or removed in it.
 
-    Returns False where the file system does not offer that, as some shares do not.
+    Returns False where the system does not offer that, as Windows and some shares do not.
     """
+    if sys.platform == "win32":
+        return False
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -44,7 +70,7 @@ def write_durable(path: Path, data: bytes) -> None:
 
     Not atomic: use it for a name that nothing refers to.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    descriptor = open_own(path, os.O_TRUNC)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)
@@ -86,7 +112,7 @@ class Lock:
         self.warning: str | None = None
         """What the user should know: that another writer may go unnoticed."""
         try:
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            self._descriptor = open_own(file, 0)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
@@ -97,7 +123,7 @@ class Lock:
             os.close(self._descriptor)
             raise
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()} {platform.node()}\n".encode(), 0)
+        write_at(self._descriptor, f"{os.getpid()} {platform.node()}\n".encode(), 0)
 
     def close(self) -> None:
         """Let another writer in."""
@@ -121,7 +147,11 @@ class Lock:
 
     def _holder(self) -> list[str]:
         """Process and machine that the file names."""
-        return os.pread(self._descriptor, 300, 0).decode(errors="replace").split()
+        try:
+            return read_at(self._descriptor, 300, 0).decode(errors="replace").split()
+        except PermissionError:
+            # Windows lets nobody read what another process has locked.
+            return []
 
     def _held(self, output: Path, advice: str) -> OutputError:
         number, *machine = self._holder() or ["unknown"]
@@ -134,6 +164,9 @@ class Lock:
         """Whether the file names a process that runs on this machine."""
         match self._holder():
             case [number, machine] if machine == platform.node() and number.isdecimal():
+                if sys.platform == "win32":
+                    # There this question would end the process.
+                    return True
                 try:
                     os.kill(int(number), 0)
                 except (ProcessLookupError, OverflowError):

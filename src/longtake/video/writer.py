@@ -104,7 +104,7 @@ class AppendFile(Writer):
 
     def start(self) -> Mark:
         """Create or empty the file and write the header."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._descriptor = durable.open_file(self._path, os.O_CREAT | os.O_TRUNC)
         header = self._container.header(0)
         durable.write_all(self._descriptor, header)
         durable.reach("header-written")
@@ -114,9 +114,9 @@ class AppendFile(Writer):
 
     def verify(self, mark: Mark, num_frames: int, *, complete: bool) -> None:
         """Compare the header and the checksum."""
-        self._descriptor = os.open(self._path, os.O_RDWR)
+        self._descriptor = durable.open_file(self._path, 0)
         header = self._container.header(num_frames if complete else 0)
-        found = bytearray(os.pread(self._descriptor, len(header), 0))
+        found = bytearray(durable.read_at(self._descriptor, len(header), 0))
         if not complete:
             # An interrupted run has left its own number of frames there.
             field = self._container.length_field()
@@ -129,14 +129,13 @@ class AppendFile(Writer):
     def cut(self, mark: Mark) -> None:
         """Shorten the file to the mark and forget its number of frames."""
         os.ftruncate(self._descriptor, mark["bytes"])
-        os.pwrite(self._descriptor, self._container.header(0), 0)
+        durable.write_at(self._descriptor, self._container.header(0), 0)
 
     def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
         """Encode one segment and write it at the end."""
         data = self._container.segment(first_frame, frames)
         durable.reach("segment-encoded")
-        os.lseek(self._descriptor, mark["bytes"], os.SEEK_SET)
-        durable.write_all(self._descriptor, data)
+        durable.write_at(self._descriptor, data, mark["bytes"])
         durable.reach("bytes-written")
         return {"bytes": mark["bytes"] + len(data), "crc32": zlib.crc32(data, mark["crc32"])}
 
@@ -152,7 +151,7 @@ class AppendFile(Writer):
 
     def close_at(self, num_frames: int) -> None:
         """Put the length into the header, in place."""
-        os.pwrite(self._descriptor, self._container.header(num_frames), 0)
+        durable.write_at(self._descriptor, self._container.header(num_frames), 0)
         durable.reach("length-written")
 
     def count(self) -> int:
@@ -180,5 +179,5 @@ class AppendFile(Writer):
     def _checksum(self, start: int, stop: int) -> int:
         value = 0
         for place in range(start, stop, _BLOCK):
-            value = zlib.crc32(os.pread(self._descriptor, min(_BLOCK, stop - place), place), value)
+            value = zlib.crc32(durable.read_at(self._descriptor, min(_BLOCK, stop - place), place), value)
         return value

@@ -1,11 +1,14 @@
 """Ctrl-C and SIGTERM end a run in good order."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "a closed terminal"}
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if sys.platform != "win32":
+    _SIGNALS[signal.SIGHUP] = "a closed terminal"
 
 
 class StoppedError(BaseException):
