@@ -156,7 +156,7 @@ def test_the_last_step_of_a_loop_is_one_as_any_other(seed: int) -> None:
 
 @pytest.mark.slow
 def test_the_last_step_of_a_loop_of_sprites_is_one_as_any_other() -> None:
-    request = Request(prompts="a rocket flies up through the night sky", frames=32, steps=12)
+    request = Request(prompts="a rocket flies up through the night sky", frames=48, steps=20)
     frames = np.concatenate(list(stream(load_model("sprites"), request, loop()))).astype(int)
     each = np.abs(np.roll(frames, -1, axis=0) - frames).mean((1, 2, 3))
     assert each[-1] <= each[:-1].max()
