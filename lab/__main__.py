@@ -27,6 +27,7 @@ SCRIPTS = {
     "score sprite-state": "lab.score.sprite_state:score",
     "score nearest-frame": "lab.score.nearest_frame:score",
     "score real-worlds": "lab.score.real_worlds:score",
+    "score leaderboard": "lab.score.leaderboard:page",
     "score controls": "lab.score.ranking:score",
     "score stories": "lab.score.stories:lines",
     "score judge": "lab.score.judge:score",

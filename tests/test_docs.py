@@ -2,12 +2,13 @@
 
 import json
 import re
-import runpy
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from lab.score.leaderboard import Settings as LeaderboardSettings
+from lab.score.leaderboard import page as leaderboard
 from longtake import PromptTimeline, Request, generate, load_model
 from longtake._generate import Output
 from longtake.apps.catalog import what_runs
@@ -64,10 +65,9 @@ def test_the_table_of_what_runs_on_what_is_that_of_the_code():
 
 
 def test_the_leaderboard_is_made_of_the_committed_results():
-    made = runpy.run_path(str(ROOT / "scripts/leaderboard.py"))["leaderboard"]
-    page = made(sorted((ROOT / "docs/benchmarks/results").glob("*.json")))
-    assert (ROOT / "docs/benchmarks/leaderboard.md").read_text() == page + "\n", (
-        "python scripts/leaderboard.py prints it"
+    made = leaderboard(LeaderboardSettings())
+    assert (ROOT / "docs/benchmarks/leaderboard.md").read_text() == made + "\n", (
+        "python -m lab score leaderboard prints it"
     )
 
 

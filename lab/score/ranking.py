@@ -98,10 +98,13 @@ def means(videos: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def verdicts(controls: Sequence[Mapping[str, Any]], samplers: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
-    """Yield what videos say of every entry of the matrix, in its order; both are those of results.json."""
+    """Yield what videos say of the entries of the matrix that have been measured, in its order; both are those of
+    results.json."""
     spoilt, made = means(controls), means(samplers)
     for control, entries in MATRIX.items():
         for figure, (worse, below) in entries.items():
+            if figure not in spoilt.get(control, {}):
+                continue
             sign = 1 if worse == "more" else -1
             values = {label: each[figure] for label, each in made.items() if figure in each and below == "samplers"}
             worst = max(values, key=lambda label: sign * values[label], default=None)

@@ -1,6 +1,11 @@
 """The matrix of controls and figures is complete, and says of finished videos who ranks last."""
 
-from lab.score.ranking import MATRIX, REAL, means, verdicts
+import json
+
+import pytest
+
+from lab.score.leaderboard import RESULTS
+from lab.score.ranking import MATRIX, REAL, Settings, means, score, verdicts
 from lab.score.real_worlds import LONG
 from longtake.lazy import named
 from longtake.metrics import METRICS
@@ -36,3 +41,26 @@ def test_samplers_do_not_count_where_only_real_worlds_do(monkeypatch):
     monkeypatch.setattr("lab.score.ranking.MATRIX", {"frozen": {"drift: longest freeze": ("more", "real")}})
     (found,) = verdicts(videos(**{REAL: 0, "frozen": 1}), videos(fifo=5))
     assert found.holds and found.worst is None
+
+
+def spoilt(number: int, frames: int, metrics: str) -> list[dict]:
+    """Return the scores of the controls of a story."""
+    return json.loads(score(Settings(episodes=(number,), frames=frames, metrics=metrics)))["videos"]
+
+
+def test_every_control_that_drift_must_catch_ranks_below_the_real_world_of_a_short_story():
+    found = list(verdicts(spoilt(161, 96, "drift"), []))
+    assert {one.control for one in found} == {"frozen", "looped", "shuffled", "slide show", "copied seams"}
+    assert all(one.holds for one in found), found
+
+
+@pytest.mark.slow
+def test_every_entry_of_the_matrix_holds_against_the_real_world_of_a_short_story():
+    found = list(verdicts(spoilt(154, 128, "prompts,drift,similarity,state"), []))
+    assert len(found) == sum(map(len, MATRIX.values())) and all(one.holds for one in found), found
+
+
+def test_the_committed_scores_hold_against_real_worlds():
+    for file in RESULTS.glob("*-controls.json"):
+        found = list(verdicts(json.loads(file.read_text())["videos"], []))
+        assert found and all(one.holds for one in found), found

@@ -1,0 +1,118 @@
+"""The leaderboard: tables of comparisons, and which controls rank last."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from lab.score.ranking import MATRIX, Verdict, verdicts
+from longtake.apps.compare.finished import numbers, video_metrics
+from longtake.metrics import METRICS
+
+RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks" / "results"
+_CONTROLS = "-controls"
+HEAD = """# Leaderboard
+
+Made by `python -m lab score leaderboard` of the files in [results](results), which `longtake compare` wrote
+([how](../compare.md)); another file there is another table. Means over the videos of a column, with the standard
+deviation of the means of single seeds where there are several; **!** is out of order by the
+[bounds](../metrics.md#over-long-time). The worlds of the embedded model are toys, and few videos are an indication:
+nothing here ranks methods on film."""
+_SAID = """Real sprite worlds of the same stories, and what was made of them so that an honest figure ranks it last.
+By which figure each has to, and below what, is a matrix that was frozen before any of these scores were taken
+([ranking.py](../../lab/score/ranking.py)): below real worlds, or below every sampler of the table above as well. What
+is not caught is said here and not tuned away. The spread is one of stories: each has a seed of its own."""
+FILM = """## What this toy world can and cannot say about film
+
+It can say, because the truth of every frame is known, whether a method holds the object, the scene and the motion
+that it was asked for; whether it changes them when it is told to; whether shapes stay sharp, colours stay, the motion
+keeps its clock, and what no prompt speaks of is kept; and where its windows meet. A method that loses these here has
+lost them where nothing but the method was hard. That its rank is the same on film is not known: nobody has measured
+it.
+
+It cannot say anything of people, faces, hands, cloth or water; of several things that touch, hide or follow each
+other; of a camera that cuts, turns or comes closer; of depth, of text, of sound; of a prompt that means more than
+three names. A sprite is one of 16 drawings, and an inverse renderer knows all of them: a method that is honest about
+shapes here may still melt a hand. The videos have 64 x 64 pixels and 8 frames a second. The network is small and has
+seen nothing else, so that what is hard for it need not be what is hard for a model of film. `similarity` and
+`switches` look through the judge of these worlds, which was trained on them. 256 frames are half a minute: what
+happens at minute ten they do not show. Three stories with three seeds are few, and every sampler has settings that
+were not searched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is shown."""
+
+    results: Path = RESULTS  # a folder of results.json by other names; a-controls.json has the controls of a.json
+
+
+def page(chosen: Settings) -> str:
+    """Return the page: a table of each file, and of those of controls who ranks last."""
+    parts = [HEAD]
+    for file in sorted(chosen.results.glob("*.json"), key=lambda file: file.stem):
+        results, name = _read(file), file.stem.removesuffix(_CONTROLS)
+        told = "\n".join(table(results))
+        if name == file.stem:
+            parts.append(f"## {name}\n\n{told}")
+        else:
+            made = file.with_stem(name)
+            found = list(verdicts(results["videos"], _read(made)["videos"] if made.exists() else []))
+            parts += [f"## Controls of {name}\n\n{_SAID}\n\n{told}", "\n".join(ranks(found))]
+    return "\n\n".join([*parts, FILM])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def ranks(found: Sequence[Verdict]) -> Iterator[str]:
+    """Yield the lines of the matrix and of what it found."""
+    entries, held = sum(map(len, MATRIX.values())), sum(one.holds for one in found)
+    yield f"Of {entries} entries of the matrix {len(found)} are measured, and of these {held} hold:"
+    yield ""
+    yield "| control | by | control has | real | nearest sampler, where they count | ranks last |"
+    yield "|" + " --- |" * 6
+    for one in found:
+        counts = MATRIX[one.control][one.figure][1] == "samplers"
+        worst = ("none yet" if counts else "-") if one.worst is None else f"{one.worst[1]:.3g}, `{one.worst[0]}`"
+        last = "yes" if one.holds else "**no**"
+        yield f"| {one.control} | {one.figure} | {one.value:.3g} | {one.real:.3g} | {worst} | {last} |"
+
+
+def table(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table of a comparison."""
+    videos = results["videos"]
+    labels = list(dict.fromkeys(video["label"] for video in videos))
+    yield f"    {results['command']}"
+    yield ""
+    planned = sum(int(row["videos"]) for row in results["plan"])
+    many = f"{len(videos)} videos" + (f" of {planned}" if planned > len(videos) else "")
+    yield ", ".join([*(f"{name} {value}" for name, value in results["facts"].items()), many])
+    yield ""
+    yield f"| | {' | '.join(f'`{label}`' for label in labels)} |"
+    yield "|" + " --- |" * (len(labels) + 1)
+    # Real worlds and controls are drawn, not planned.
+    for name in list(results["plan"][0])[1:] if results["plan"] else ():
+        yield f"| {name} | {' | '.join(row[name] for row in results['plan'])} |"
+    for metric, kind in video_metrics(",".join(name for name in METRICS if name in videos[0]["figures"])).items():
+        rows = [(video, numbers(video["figures"].get(metric, {}), kind.spoken)) for video in videos]
+        for figure in dict.fromkeys(name for _, found in rows for name in found):
+            bound = kind.bounds.get(figure.replace(" ", "_"))
+            cells = [_cell([(v["seed"], found[figure]) for v, found in rows if v["label"] == label and figure in found],
+                           bound) for label in labels]  # fmt: skip
+            yield f"| {metric}: {figure} | {' | '.join(cells)} |"
+
+
+def _cell(values: Sequence[tuple[int, float]], bound: Any) -> str:
+    if not values:
+        return "-"
+    by_seed: dict[int, list[float]] = {}
+    for seed, value in values:
+        by_seed.setdefault(seed, []).append(value)
+    mean = fmean(value for _, value in values)
+    # What is below four digits is rounding.
+    spread = f" +- {round(stdev(map(fmean, by_seed.values())), 4):.2g}" if len(by_seed) > 1 else ""
+    return f"{mean:.3g}{spread}{'' if bound is None or bound.holds(mean) else ' **!**'}"
