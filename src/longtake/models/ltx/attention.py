@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -45,13 +46,12 @@ class FrameText:
         """Return what the layer adds to (windows, frames x tokens, channels)."""
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         texts = encoder_hidden_states.flatten(0, 1).unflatten(0, self.valid.shape) if self.text is None else self.text
+        return _leaving(attn, hidden_states, attended_by_row(query, self.frames, partial(self._answered, attn, texts)))
 
-        def attend(asked: Tensor, row: int) -> Tensor:
-            text = texts[row][self.valid[row].nonzero()[:, 0]][None]
-            key, value = attn.norm_k(attn.to_k(text)), attn.to_v(text)
-            return attention(asked, key.unflatten(2, (attn.heads, -1)), value.unflatten(2, (attn.heads, -1)))
-
-        return _leaving(attn, hidden_states, attended_by_row(query, self.frames, attend))
+    def _answered(self, attn: Layer, texts: Tensor, asked: Tensor, row: int) -> Tensor:
+        text = texts[row][self.valid[row].nonzero()[:, 0]][None]
+        key, value = attn.norm_k(attn.to_k(text)), attn.to_v(text)
+        return attention(asked, key.unflatten(2, (attn.heads, -1)), value.unflatten(2, (attn.heads, -1)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ queries can stay at time 0 while keys are turned by their frame's offset.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -51,12 +52,7 @@ class FrameText:
         if attn.add_k_proj is not None and attn.add_v_proj is not None:
             sources.append((attn.norm_added_k(attn.add_k_proj(seen)), attn.add_v_proj(seen)))
         headed = [(_headed(attn, key), _headed(attn, value)) for key, value in sources]
-
-        def attend(asked: Tensor, row: int) -> Tensor:
-            answers = [attention(asked, key[row : row + 1], value[row : row + 1]) for key, value in headed]
-            return sum(answers[1:], answers[0])
-
-        return attn.to_out[0](attended_by_row(query, self.frames, attend))
+        return attn.to_out[0](attended_by_row(query, self.frames, partial(_answered, headed)))
 
 
 @dataclass(frozen=True)
@@ -150,3 +146,9 @@ def _blocks(transformer: WanTransformer) -> list[Any]:
 
 def _headed(attn: Layer, x: Tensor) -> Tensor:
     return x.unflatten(2, (attn.heads, -1))
+
+
+def _answered(sources: Sequence[tuple[Tensor, Tensor]], asked: Tensor, row: int) -> Tensor:
+    """Return what queries get of a row of keys and values, of all sources together."""
+    answers = [attention(asked, key[row : row + 1], value[row : row + 1]) for key, value in sources]
+    return sum(answers[1:], answers[0])
