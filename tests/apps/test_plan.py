@@ -158,10 +158,12 @@ def test_what_the_plan_says_of_the_parts_is_counted(longtake: Callable, tmp_path
     off = [row["formula"] / row["counted"] - 1 for row in counted.values() if row["counted"]]
     assert ran.status == (1 if max(map(abs, off)) > 0.1 else 0)
     told = longtake(*asked)
-    assert "by formula" in told.out and "decoder's memory" in told.out
+    assert "by formula" in told.out and "decoder's memory" in told.out and told.status == ran.status
 
 
-def test_what_cannot_be_counted_is_refused(longtake: Callable) -> None:
-    for model, reason in (("toy", "is made by code"), ("pvdm-sprites", "is no network of diffusers")):
+def test_what_cannot_be_counted_is_refused(longtake: Callable, tmp_path: Path) -> None:
+    control = str(TINY["AnimateDiffSparseControlNetPipeline"](tmp_path))
+    reasons = {"toy": "is made by code", "pvdm-sprites": "is no network of diffusers", control: "looks at its numbers"}
+    for model, reason in reasons.items():
         ran = longtake("plan", "a", "--model", model, "--sampler", "chunked", "--frames", "64", "--verify")
         assert ran.status == 2 and reason in ran.err

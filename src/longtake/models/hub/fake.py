@@ -14,7 +14,7 @@ import diffusers
 import torch
 import transformers
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -115,15 +115,24 @@ class FakeModel:
         return {**sizes, "network": sum(parts.values()), **work}
 
     def denoising(self, windows: int, frames: int) -> int:
-        """Return the bytes that one call of the network takes, which has so many windows of so many latent frames."""
+        """Return the bytes that one call of the network takes, which has so many windows of so many latent frames.
+
+        Raises InputError for a model that looks at its numbers to know what to compute.
+        """
         channels, _, *cells = self.spec.latent_shape
         with self.mode:
             x = torch.empty(windows, channels, frames, *cells)
         schedule, condition = self.model.schedule(10), self.model.encode(["", "a"])
         levels = torch.full((windows, frames), 5)
         level = levels if isinstance(self.model, PerFrameNoise) else levels[:, 0]
-        with LiveBytes() as live, torch.inference_mode():
-            self.model.denoise(x, level, schedule, condition, torch.ones_like(levels))
+        try:
+            with LiveBytes() as live, torch.inference_mode():
+                self.model.denoise(x, level, schedule, condition, torch.ones_like(levels))
+        except DataDependentOutputException:
+            raise InputError(
+                f"{self.spec.name} looks at its numbers to know what to compute, and fake tensors have none; "
+                "leave --verify out"
+            ) from None
         return live.peak
 
     def decoding(self) -> tuple[int, int]:
