@@ -36,6 +36,10 @@ NO_FOLDER: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "config.json").write_text('{"_class_name": "MotionAdapter"}'),
         "single part .MotionAdapter",
     ),
+    "of others": (
+        lambda f: (f / "config.json").write_text('{"dim": 4}'),
+        "names no class of diffusers; longtake takes a",
+    ),
     "modular": (lambda f: (f / "modular_model_index.json").write_text("{}"), "a modular pipeline"),
     "GGUF": (lambda f: (f / "wan-Q4.gguf").write_bytes(b"GGUF"), "wan-Q4.gguf is a GGUF file"),
     "one file": (lambda f: tensors(f / "ltx.safetensors", "a", "b"), "ltx.safetensors is a single file of 2 tensors"),

@@ -124,6 +124,8 @@ def _other(path: Path) -> LongtakeError:
         return _lora(path)
     if (path / "config.json").is_file():
         found = read_json(path / "config.json").get("_class_name")
+        if found is None:
+            return InputError(f"{path} holds a config.json that names no class of diffusers; {WANTED}")
         return InputError(f"{path} is a single part ({found}) of a pipeline; {WANTED}")
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".gguf", ".bin", ".ckpt", ".pt"))
     if files:
