@@ -69,6 +69,8 @@ class VideoSpec(Demands):
     """How many of a stream's last latents bring back, bit for bit, what the decoder remembers of all; 0 for nothing."""
     guidance: Guidance
     """The guidance that suits the model; by the noise where it has two experts."""
+    learnt_guidance: Guidance | None = None
+    """What one branch of the network says by itself, so that it takes no guidance but 1."""
     infill_guidance: float | None = None
     """The guidance that suits windows of frames in a row with known ends; the same as for others if None."""
     capabilities: frozenset[type["VideoModel"]]
@@ -122,8 +124,7 @@ class Known:
     places: Sequence[int] = ()
     """Which frames of a window they are; those that come before a window have none."""
     pixels: "Tensor | None" = None
-    """(windows, known, 3, height, width) in [0, 1], where the sampler has them: for a model that encodes them anew,
-    together with blanks for what is not known."""
+    """(windows, known, 3, height, width) in [0, 1], where the sampler has them: for a model that encodes them anew."""
 
 
 class VideoModel(ABC):
@@ -162,8 +163,7 @@ class VideoModel(ABC):
     def denoise(
         self, x: "Tensor", level: "Tensor", schedule: "Schedule", condition: Condition, prompt_index: "Tensor"
     ) -> "Tensor":
-        """Return x0 of one guidance branch for windows; a level a window. `prompt_index` has a prompt for every frame,
-        the same for all of a window where `spec.prompts` says so."""
+        """Return x0 of one guidance branch for windows; a level a window, a prompt a frame (but see `spec.prompts`)."""
 
     @abstractmethod
     def decode(self, latents: "LatentFrames", state: Any, last: bool) -> tuple["Frames", Any]:

@@ -10,6 +10,8 @@ import pytest
 
 from longtake.apps.cli import COMMANDS
 
+from .test_train_adapt import SMALL as SMALL_LORA
+from .test_train_adapt import start as adapted
 from .test_train_nuwa import TINY as TINY_NUWA
 from .test_train_nuwa import episodes, start
 from .test_train_pvdm import TINY_AUTOENCODER, TINY_UNET
@@ -32,10 +34,17 @@ def _nuwa_xl(longtake: Callable) -> list[str]:
     return ["episodes", *TINY_NUWA]
 
 
+def _adapt(longtake: Callable) -> list[str]:
+    episodes()
+    adapted()
+    return ["episodes", "--base=base", *SMALL_LORA]
+
+
 TINY: dict[str, Callable[[Callable], list[str]]] = {
     "train pvdm-autoencoder": lambda longtake: [*WORLDS, *TINY_AUTOENCODER],
     "train pvdm": _pvdm,
     "train nuwa-xl": _nuwa_xl,
+    "train adapt": _adapt,
 }
 """Command -> what prepares the folder that it is run in, and returns its arguments but for steps and output."""
 

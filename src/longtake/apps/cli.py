@@ -58,6 +58,9 @@ COMMANDS: dict[str, Command] = {
     "train pvdm-autoencoder": Command("longtake.apps.train.pvdm:autoencoder_command", "train PVDM on videos: stage 1"),
     "train pvdm": Command("longtake.apps.train.pvdm:diffusion_command", "train PVDM on videos: stage 2"),
     "train nuwa-xl": Command("longtake.apps.train.nuwa_xl:nuwa_xl_command", "train NUWA-XL on videos with captions"),
+    "train adapt": Command(
+        "longtake.apps.train.adapt:adapt_command", "train a LoRA: guidance in one branch, or a level a frame"
+    ),
     "train judge": Command("longtake.apps.train.embedded:judge_command", "train the classifier that scores videos"),
 }
 

@@ -73,6 +73,12 @@ def episode_folders(root: Path, *, size: int, min_frames: int, open_video: OpenV
     return Episodes(footage=footage, captions=tuple(captions[one.name] for one in footage.recordings))
 
 
+def labelled(footage: Footage) -> Episodes:
+    """Return recordings as episodes that show what their label says from start to end."""
+    captions = (Captions(starts=(0,), stops=(None,), texts=(one.label or "",)) for one in footage.recordings)
+    return Episodes(footage=footage, captions=tuple(captions))
+
+
 def read_captions(path: Path) -> Captions:
     """Return the captions in a file of JSON lines, whatever their order.
 

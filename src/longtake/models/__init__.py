@@ -13,7 +13,7 @@ from longtake.models.black_box.spec import family as whole_pipeline
 from longtake.models.hub.configs import Configs, read_configs, read_index, with_tokenizer
 from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
-from longtake.models.hub.loading import Loading
+from longtake.models.hub.loading import Loading, loras_of, taught
 from longtake.models.tiling import tiled
 
 if TYPE_CHECKING:
@@ -219,7 +219,8 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         _check_unused(name, loading)
         return named(entry.spec)()
     settings = _here(name, Loading(**loading))
-    return spec_of(*configs_of(name, settings), settings.vae_tiling)
+    configs, family = configs_of(name, settings)
+    return taught(spec_of(configs, family, settings.vae_tiling), loras_of(configs, settings))
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -265,8 +266,9 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    spec = spec_of(configs, family, loading.vae_tiling)
-    changes = read_changes(loading.loras, configs, family)
+    loras = loras_of(configs, loading)
+    spec = taught(spec_of(configs, family, loading.vae_tiling), loras)
+    changes = read_changes(loras, configs, family)
     quantised = quantised_parts(configs, family, loading.quantize)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
     if loading.vae_tiling and family.whole:
@@ -348,16 +350,13 @@ def spec_of(configs: Configs, family: Family, in_tiles: bool = False) -> VideoSp
     return tiled(spec) if in_tiles and family.tiles else spec
 
 
-def _with_classes(row: Family, parts: Mapping[str, str]) -> Family:
-    """Return a row with the classes that the parts have, where it runs more than one."""
-    later = {part: kind for part, kind in row.also.items() if parts.get(part) == kind}
-    return replace(row, networks={**row.networks, **later}) if later else row
-
-
 def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
     for kind in (name, *parts.values()):
         if kind in FAMILIES:
-            return _with_classes(FAMILIES[kind], parts)
+            row = FAMILIES[kind]
+            # It may run more than one class of a part.
+            later = {part: other for part, other in row.also.items() if parts.get(part) == other}
+            return replace(row, networks={**row.networks, **later}) if later else row
     for kind, row in FAMILIES.items():
         lacking = [part for part, network in row.networks.items() if network == kind and part not in parts]
         if name == row.pipeline and lacking:

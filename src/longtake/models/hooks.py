@@ -3,11 +3,12 @@
 A noise level and a prompt per frame, for a network made for one of each per clip: UNet3DConditionModel repeats its time
 embedding and its text over the frames, UNetMotionModel the former. They are put in its place already repeated: the
 embedding through a stand-in for the layer that makes it, the text through attention processors that know its keys and
-values. And a mixer in the place of layers that mix frames.
+values. And a mixer in the place of layers that mix frames, and gradients in the place of none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ FrameEmbedding = Float[Tensor, "windows_x_frames width"]
 Text = Float[Tensor, "prompts tokens width"]
 TextTable = Float[Tensor, "prompts entries"]
 HeadedText = Float[Tensor, "texts tokens heads headwidth"]
+_LEARNS: ContextVar[bool] = ContextVar("learns", default=False)
 
 
 @dataclass(frozen=True)
@@ -229,3 +231,18 @@ def swapped(owner: object, name: str, replacement: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, original)
+
+
+@contextmanager
+def learning() -> Iterator[None]:
+    """Let gradients flow through calls of networks that are made inside this context, of models that can learn."""
+    token = _LEARNS.set(True)
+    try:
+        yield
+    finally:
+        _LEARNS.reset(token)
+
+
+def network_call() -> AbstractContextManager[Any]:
+    """Return what a call of the network that denoises is made in: without gradients, but for `learning`."""
+    return nullcontext() if _LEARNS.get() else torch.inference_mode()

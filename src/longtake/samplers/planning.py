@@ -148,6 +148,11 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
         )
     if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
         raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
+    if spec.learnt_guidance is not None and plan.guidance != 1:
+        raise InputError(
+            f"{spec.name} says guidance {spec.learnt_guidance:g} in one branch, as it has learnt, and takes 1 alone, "
+            f"not {plan.guidance:g}; leave --guidance out, or the --lora"
+        )
     if request.told_fps is not None and ToldFps not in spec.capabilities:
         raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")
     if part is None:

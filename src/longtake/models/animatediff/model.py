@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
 from longtake.model import Condition, PerFrameNoise, TemporalHooks, VideoSpec
-from longtake.models.hooks import Mixed, MixedAttention, RepeatedEmbedding, spread_places, swapped
+from longtake.models.hooks import Mixed, MixedAttention, RepeatedEmbedding, network_call, spread_places, swapped
 from longtake.models.hub.configs import Configs
 from longtake.models.image_model import ImageModel, frame_levels
 from longtake.models.known_frames import KnownFrames, Mask
@@ -54,7 +54,7 @@ class AnimateDiffModel(MotionModel, PerFrameNoise, TemporalHooks):
         timestep = schedule.timestep[level.cpu()].flatten().to(self.device)
         text = self.frame_texts(condition, prompt_index)
         embedding = EmbeddingPerFrame(unet.time_embedding, unet.time_proj(timestep).to(self.dtype))
-        with torch.inference_mode(), swapped(unet, "time_embedding", embedding):
+        with network_call(), swapped(unet, "time_embedding", embedding):
             (predicted,) = unet(x.to(self.dtype), timestep[:1], text, return_dict=False)
         return self.x0(predicted, x, level, schedule)
 

@@ -101,11 +101,7 @@ def _index_name(name: str) -> str:
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the tensors of a safetensors file, from its header. Raises CheckpointError for a damaged one."""
     try:
-        with file.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
-            if size > min(MAX_HEADER_BYTES, file.stat().st_size):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(size))
+        header, size = _header(file)
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
         if not all(type(side) is int and side >= 0 for shape in shapes.values() for side in shape):
             raise ValueError("its shapes are no numbers")
@@ -115,6 +111,21 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         return shapes
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, struct.error) as error:
         raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
+
+
+def told_in(file: Path) -> dict[str, str]:
+    """Return what a safetensors file that `tensor_shapes` takes says of itself."""
+    told = _header(file)[0].get("__metadata__")
+    return told if isinstance(told, dict) else {}
+
+
+def _header(file: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and its bytes. Raises ValueError where it cannot be one."""
+    with file.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(8))
+        if size > min(MAX_HEADER_BYTES, file.stat().st_size):
+            raise ValueError("its header is longer than the file")
+        return json.loads(stream.read(size)), size
 
 
 def gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:

@@ -4,19 +4,27 @@
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from longtake.errors import InputError
+from longtake.errors import CheckpointError, InputError
+from longtake.model import VideoSpec
+from longtake.models.hub.configs import Configs
 from longtake.models.hub.family import Family
-from longtake.models.hub.files import tensor_shapes
-from longtake.typed import Flag, Setting
+from longtake.models.hub.files import tensor_shapes, told_in
+from longtake.request import Guidance, GuidanceByLevel
+from longtake.typed import Flag, Setting, read_typed
 
 Offload = Literal["none", "text", "model", "group"]
 Quantise = Literal["fp8", "int8"]
 DECIDING = ("size", "window", "attention_backend", "compile", "vae_tiling")
 """Settings beside LoRAs and 8 bits that decide what a model makes."""
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""Name of a LoRA in a folder, diffusers' own."""
+TOLD = "longtake"
+"""Under this name a LoRA that was learnt here says, in JSON, what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +33,24 @@ class Lora:
 
     file: Path
     scale: float
+
+    @property
+    def guidance(self) -> Guidance | None:
+        """Return the guidance that one branch says with it, None where it was not made for that.
+
+        Raises CheckpointError for what cannot be.
+        """
+        told = read_typed(_Told, told_in(self.file).get(TOLD, "{}").encode(), str(self.file), error=CheckpointError)
+        return GuidanceByLevel(*told.guidance) if isinstance(told.guidance, tuple) else told.guidance
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What a LoRA says of itself."""
+
+    guidance: float | tuple[float, float, float] | None = None
+    base: str | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +177,18 @@ class Loading:
         return {entry.name: value for entry in fields(self) if (value := asdict(self)[entry.name]) != entry.default}
 
 
+def loras_of(configs: Configs, loading: Loading) -> list[Lora]:
+    """Return the LoRA that the folder of a model brings, and then those that were asked for."""
+    brought = [] if configs.lora is None else [_lora(str(configs.lora))]
+    return [*brought, *loading.loras]
+
+
+def taught(spec: VideoSpec, loras: Sequence[Lora]) -> VideoSpec:
+    """Return the spec of a model with LoRAs, of which the last one that learnt a guidance decides."""
+    learnt = [guidance for lora in loras if (guidance := lora.guidance) is not None]
+    return replace(spec, guidance=1.0, infill_guidance=None, learnt_guidance=learnt[-1]) if learnt else spec
+
+
 def _joined(digest: str, more: str) -> str:
     return hashlib.sha256(f"{digest} {more}".encode()).hexdigest()
 
@@ -165,7 +203,7 @@ def _lora(word: str) -> Lora:
         raise InputError(f"--lora {word}: the scale cannot be {scale}; give a number that is finite")
     file = Path(path or word).expanduser()
     if file.is_dir():
-        file = file / "pytorch_lora_weights.safetensors"
+        file = file / LORA_FILE
     if not file.is_file() or file.suffix != ".safetensors":
         raise InputError(f"--lora {word}: {file} is no file of safetensors; check the path")
     if not any("lora" in name.lower() for name in tensor_shapes(file)):

@@ -23,6 +23,7 @@ from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import InputError
 from longtake.model import Condition, TemporalHooks, VideoSpec
+from longtake.models.hooks import network_call
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.known_frames import CleanFrames
@@ -85,7 +86,7 @@ class LtxBase(CleanFrames, TemporalHooks):
     ) -> Latents:
         """Return x0; a level a window or a frame, a prompt for every frame."""
         timestep = schedule.timestep[level.cpu()].float().to(self.device)
-        with torch.inference_mode():
+        with network_call():
             flow = self.flow(x, timestep, condition, prompt_index)
         at = schedule.now(level[:, None, None, None, None] if level.ndim == 1 else level[:, None, :, None, None])
         return to_x0(flow.transpose(1, 2).unflatten(2, x.shape[2:]), x, at, "flow").to(x.dtype)

@@ -30,6 +30,7 @@ from longtake.models.hooks import (
     Mixed,
     MixedAttention,
     frame_conditions,
+    network_call,
     self_attention,
     self_attention_layers,
     swapped,
@@ -93,7 +94,7 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
         # The UNet repeats a text over the frames; its layers never read it, so the smallest will do.
         text = x.new_empty((len(x), 1, 1), dtype=self.dtype)
         with (
-            torch.inference_mode(),
+            network_call(),
             self_attention(self.slow_layers),
             frame_conditions(
                 self.pipeline.unet,

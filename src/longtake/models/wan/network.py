@@ -13,6 +13,7 @@ from torch import Tensor
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
 from longtake.model import VideoSpec
+from longtake.models.hooks import network_call
 from longtake.models.schedules import check_flow_spacing, flow_schedule, given_levels
 from longtake.models.wan.attention import WanTransformer, frame_texts, mixed_frames
 from longtake.schedule import Schedule, Spacing, to_x0
@@ -114,7 +115,7 @@ def flow_x0(
     seen = None if beside.pictures is None else beside.pictures[pairs[0]].flatten(0, 1)
     if beside.control is not None:
         own["control_hidden_states"] = beside.control.to(dtype)
-    with torch.inference_mode(), frame_texts(transformer, rows):
+    with network_call(), frame_texts(transformer, rows):
         (flow,) = network(given.to(dtype), timestep, text[pairs[1]], seen, **own, return_dict=False)
     at = schedule.now(level.reshape(len(level), 1, -1, 1, 1))
     return to_x0(flow, x, at, "flow").to(x.dtype)

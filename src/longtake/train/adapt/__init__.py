@@ -1,0 +1,1 @@
+"""A LoRA for a video model that is there: its guidance in one branch, or noise levels mixed per frame."""
