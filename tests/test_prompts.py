@@ -7,7 +7,8 @@ import pytest
 
 from longtake.errors import InputError
 from longtake.journal import webvtt
-from longtake.prompts import parse_prompts, refuse_timeline
+from longtake.prompts import parse_prompts, read_prompts, refuse_timeline
+from longtake.request import PromptTimeline
 
 THREE = ((0, 64, 128), ("a red car", "a boat", "a train"))
 
@@ -192,3 +193,13 @@ def test_a_prompt_that_is_a_file_is_asked_about(tmp_path: Path) -> None:
         refuse_timeline(str(file))
     for plain in ("a cat", "a cat [close up]", "|", "a cat {red}", "[a cat]", "a cat --> a dog"):
         refuse_timeline(plain)
+
+
+def test_prompts_of_a_stranger_are_never_read_as_a_file(tmp_path: Path):
+    (tmp_path / "story.txt").write_text("[0s: a secret]")
+    assert read_prompts(str(tmp_path / "story.txt"), 64, 8).texts == (str(tmp_path / "story.txt"),)
+    assert read_prompts("a | b", 64, 8) == PromptTimeline((0, 32), ("a", "b"))
+    assert read_prompts("[0s: a] [2s: b]", 64, 8).starts == (0, 16)
+    assert read_prompts('[{"start_time": 0, "text": "a"}]', 64, 8).texts == ("a",)
+    with pytest.raises(InputError, match="prompts, line 1"):
+        read_prompts("[4s: a]", 64, 8)

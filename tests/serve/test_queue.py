@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import CapabilityError, InputError, OutputError
-from longtake.prompts import read_prompts
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError
 from longtake.serve.job import Asked, ExtendJob, Job, Problem, RedoJob, VideoJob
@@ -359,16 +358,6 @@ def test_a_folder_in_the_place_of_the_queue_is_said(tmp_path: Path):
     (tmp_path / "queue.sqlite").mkdir()
     with pytest.raises(OutputError, match="cannot open queue.sqlite: .*; see what lies there"):
         Queue(tmp_path)
-
-
-def test_prompts_of_a_stranger_are_never_read_as_a_file(tmp_path: Path):
-    (tmp_path / "story.txt").write_text("[0s: a secret]")
-    assert read_prompts(str(tmp_path / "story.txt"), 64, 8).texts == (str(tmp_path / "story.txt"),)
-    assert read_prompts("a | b", 64, 8) == PromptTimeline((0, 32), ("a", "b"))
-    assert read_prompts("[0s: a] [2s: b]", 64, 8).starts == (0, 16)
-    assert read_prompts('[{"start_time": 0, "text": "a"}]', 64, 8).texts == ("a",)
-    with pytest.raises(InputError, match="prompts, line 1"):
-        read_prompts("[4s: a]", 64, 8)
 
 
 def test_requests_name_the_models_that_are_offered():

@@ -50,7 +50,7 @@ class Episodes:
     """Of each recording, in the same order."""
 
 
-def episode_folders(root: Path, *, size: int, min_frames: int, open_video: OpenVideo) -> Episodes:
+def episode_folders(root: Path, *, size: int | None, min_frames: int, open_video: OpenVideo) -> Episodes:
     """Return the episodes in a folder, in natural order; see the top of this file for the layout.
 
     Frames are those of the file: they are numbered as the captions number them. What cannot be used is in
