@@ -120,7 +120,15 @@ class State(OfVideo):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts(OfVideo):
+class _OfPrompts(OfVideo):
+    """A metric of how a video follows what was asked for."""
+
+    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it")] = None
+    """What was asked for, as in 'longtake generate --prompts'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts(_OfPrompts):
     """Score a video of the sprite worlds: the share of clips that a classifier reads as what the prompts ask for."""
 
     bounds: ClassVar[Mapping[str, Bound]] = {
@@ -129,8 +137,6 @@ class Prompts(OfVideo):
         "motion": Bound(0.75, None, _CARD),
     }
 
-    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it")] = None
-    """What was asked for, as in 'longtake generate --prompts'."""
     start: int = 0
     """First frame that counts."""
     stop: Annotated[int | None, Setting(metavar="INT", unset="the end")] = None
@@ -230,7 +236,7 @@ class Similarity(_ByFeatures):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Switches(_ByFeatures):
+class Switches(_OfPrompts, _ByFeatures):
     """Score a video: how many frames after a change of its prompts does it look like what comes?"""
 
     spoken: ClassVar[Mapping[str, str]] = {"delays": "delay at frame {}"}
@@ -238,9 +244,6 @@ class Switches(_ByFeatures):
         "unfollowed": Bound(None, 0, "what was asked for"),
         "delay": Bound(None, 16, "one clip of the embedded model"),
     }
-
-    prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it")] = None
-    """What was asked for, as in 'longtake generate --prompts'."""
 
     def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the delay of every change that is reached; None where the video does not follow."""
