@@ -213,15 +213,18 @@ def _one_video(app: FastAPI, service: Service) -> None:
             416: {"description": "the range holds nothing yet"},
         },
     )
-    async def content(id: Id, request: Request, variant: sent.Variant = "video") -> Response:
-        """Send the video, as far as it is, and on until it is complete; or a picture of it."""
+    async def content(
+        id: Id, request: Request, variant: sent.Variant = "video", frame: Annotated[int, Query(ge=0, le=1 << 40)] = 0
+    ) -> Response:
+        """Send the video, as far as it is, and on until it is complete; or a picture of it, as the thumbnail of a
+        frame."""
         job = await run_in_threadpool(service.job, id)
         committed = await run_in_threadpool(Growth(queue.path(job)).now)
         if not (committed.bytes if variant == "video" else committed.frames):
             raise ApiError(409 if job.status in OPEN else 404, "the video has no frames yet", "video_not_ready")
         if variant == "video":
             return sent.content(service, job, committed, request)
-        return await run_in_threadpool(sent.picture, queue.path(job), committed, variant)
+        return await run_in_threadpool(sent.picture, queue.path(job), committed, variant, frame)
 
 
 def _beside(app: FastAPI, service: Service) -> None:

@@ -29,14 +29,14 @@ class Figures:
         self._asked = 0.0
         self._forget()
 
-    def read(self) -> bool:
-        """Measure what has come since the last time, up to 64 pieces of it; return whether there is more."""
+    def read(self, most: int = MOST) -> bool:
+        """Measure what has come since the last time, up to so many pieces of it; return whether there is more."""
         with self._lock, suppress(FileNotFoundError):
             now = self._growth.now()
             if now.bytes < self._place:
                 # It was begun anew.
                 self._forget()
-            for _, piece in zip(range(MOST), pieces(self._path, self._place, now.bytes, self._frames), strict=False):
+            for _, piece in zip(range(most), pieces(self._path, self._place, now.bytes, self._frames), strict=False):
                 self._measure(piece)
                 self._place, self._frames = piece.stop, piece.first + piece.frames
             return self._place < now.bytes

@@ -20,6 +20,8 @@ from longtake.serve.stream import Committed, asked_range, blocks, grown, sprites
 Variant = Literal["video", "thumbnail", "spritesheet"]
 NEWS_SECONDS, STILL_SECONDS = 0.25, 15.0
 """How often news of a video are looked for, and after how long it is said that there are none."""
+MEASURED = 4
+"""Pieces that are measured between two looks, so that it is soon told how far the video is."""
 
 
 def content(service: Service, job: Job, now: Committed, request: Request) -> Response:
@@ -63,10 +65,11 @@ async def _is_over(service: Service, id: str) -> bool:
         return True
 
 
-def picture(path: Path, committed: Committed, variant: Variant) -> Response:
-    """Return the answer to a request for pictures of a video."""
+def picture(path: Path, committed: Committed, variant: Variant, frame: int) -> Response:
+    """Return the answer to a request for pictures of a video; a thumbnail is of `frame`."""
     if variant == "thumbnail":
-        return Response(thumbnail(path, committed), media_type="image/webp", headers={"cache-control": "no-cache"})
+        data = thumbnail(path, committed, frame)
+        return Response(data, media_type="image/webp", headers={"cache-control": "no-cache"})
     sheet = spritesheet(path, committed)
     headers = {"x-sheet-columns": str(sheet.columns), "x-sheet-frames": ",".join(map(str, sheet.frames))}
     return Response(sheet.data, media_type="image/jpeg", headers={**headers, "cache-control": "no-cache"})
@@ -93,7 +96,7 @@ async def news(service: Service, job: Job) -> AsyncIterator[str]:
         if video != told:
             yield _event("progress", video.model_dump())
             told, quiet = video, 0.0
-        more = await run_in_threadpool(figures.read)
+        more = await run_in_threadpool(figures.read, MEASURED)
         if rows := await run_in_threadpool(figures.since, measured):
             yield _event("figures", {"data": rows})
             measured = rows[-1]["frame"] + 1

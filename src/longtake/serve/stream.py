@@ -185,11 +185,12 @@ def asked_range(header: str | None, total: int | None) -> range | None:
     return range(start, stop if total is None else min(stop, total))
 
 
-def thumbnail(path: Path, committed: Committed) -> bytes:
-    """Return the first frame of a video as WebP. Raises FileNotFoundError where there is none yet."""
-    (frame,) = _pictures(path, committed, [0])
-    frame.thumbnail(THUMBNAIL)
-    return _encoded(frame, "WEBP")
+def thumbnail(path: Path, committed: Committed, frame: int = 0) -> bytes:
+    """Return a frame of a video as WebP, the last for one that is not there. Raises FileNotFoundError where there is
+    none yet."""
+    (shown,) = _pictures(path, committed, [min(frame, committed.frames - 1)])
+    shown.thumbnail(THUMBNAIL)
+    return _encoded(shown, "WEBP")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,8 +114,8 @@ export const redo = async (id, change) =>
 export const extend = async (id, change) =>
   film(await json("v1/videos/extensions", { method: "POST", body: { video: { id }, ...change } }));
 
-export const tell = async (id, prompt) =>
-  film(await json(`v1/videos/${encodeURIComponent(id)}/prompts`, { method: "POST", body: { prompt } }));
+export const tell = async (id, prompts, from_frame) =>
+  film(await json(`v1/videos/${encodeURIComponent(id)}/prompts`, { method: "POST", body: { prompts, from_frame } }));
 
 // pause, resume, cancel, move
 export const command = async (id, verb, body = {}) =>
@@ -136,7 +136,7 @@ export const downloads = (film) => [
   { name: `${film.id}.vtt`, label: "Subtitles", kind: "vtt", path: `v1/videos/${encodeURIComponent(film.id)}/prompts.vtt` },
 ];
 
-export const picture = async (id) => (await ask(`${contentPath(id)}?variant=thumbnail`)).blob();
+export const picture = async (id, frame) => (await ask(`${contentPath(id)}?variant=thumbnail&frame=${frame}`)).blob();
 
 // Yields {event, data} as the server sends them, until it ends the stream or the signal ends it.
 export async function* events(id, signal) {

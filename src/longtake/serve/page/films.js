@@ -57,11 +57,13 @@ function Say({ film }) {
 function Picture({ film }) {
   const [address, setAddress] = useState(null);
   const has = film.made > 0;
+  // All takes begin alike, so that each shows how it ends.
+  const frame = film.parent && isOver(film) ? film.made - 1 : 0;
   const held = useRef(null);
   useEffect(() => {
     let isGone = false;
     if (has) {
-      api.picture(film.id).then(
+      api.picture(film.id, frame).then(
         (blob) => {
           if (!isGone) setAddress((held.current = URL.createObjectURL(blob)));
         },
@@ -72,6 +74,6 @@ function Picture({ film }) {
       isGone = true;
       if (held.current) URL.revokeObjectURL(held.current);
     };
-  }, [film.id, has]);
+  }, [film.id, has, frame]);
   return html`<span class="picture">${address && html`<img src=${address} alt="" />`}</span>`;
 }
