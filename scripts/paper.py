@@ -54,7 +54,8 @@ TABLES = [
     *_lab("scaling", 5, "measure scaling --parts link", "measure scaling --parts attention"),
     *_lab("scaling", 10, "measure scaling --parts longer", "measure scaling --parts fifo"),
     *_lab("scaling", 1, "measure scaling --parts tables"),
-    Table("leaderboard", "python scripts/leaderboard.py", 1),
+    *_lab("leaderboard", 60, "score controls"),
+    *_lab("leaderboard", 1, "score leaderboard"),
     Table(
         "compare",
         "longtake compare --samplers fifo:lookahead=false,chunked,autoregressive,video-infinity,nuwa-xl "

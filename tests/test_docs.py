@@ -76,9 +76,7 @@ def test_the_tables_of_the_benchmarks_are_those_that_make_paper_regenerates():
     tables = runpy.run_path(str(ROOT / "scripts/paper.py"))["TABLES"]
     for page in (ROOT / "docs/benchmarks").glob("*.md"):
         said, listed = " ".join(page.read_text().split()), [each.command for each in tables if each.page == page.stem]
-        named = re.findall(
-            r"`(?:OMP_NUM_THREADS=1 )?((?:python -m lab|torchrun|python scripts/leaderboard)[^`]*)`", said
-        )
+        named = re.findall(r"`(?:OMP_NUM_THREADS=1 )?((?:python -m lab|torchrun)[^`]*)`", said)
         assert set(named) <= set(listed), f"{page.name} names a command that scripts/paper.py does not list"
         missing = [command for command in listed if command[max(0, command.find(" --")) :].strip() not in said]
         assert not missing, f"{page.name} does not name what scripts/paper.py lists for it"

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Field, without } from "./settings.js";
 import { Scenes, Seconds, Strip, stretched, told } from "./story.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
-import { bytes, clock, count, lasting } from "./words.js";
+import { bytes, clock, count, counted, lasting } from "./words.js";
 
 const DRAFT = "longtake.draft";
 const EXAMPLE = [
@@ -144,7 +144,7 @@ export function Compose({ options, draft: given, onMade }) {
     <section class="story" aria-labelledby="story-title">
       <header><h2 id="story-title">Story</h2>
         <label class="length">Length <${Seconds} min="0.1" value=${frames / model.fps} onChange=${last} /> s
-          <span class="soft">${count(frames)} frames, ${count(model.fps)} a second</span></label>
+          <span class="soft">${counted(frames, "frame")}, ${count(model.fps)} a second</span></label>
       </header>
       <${Strip} scenes=${scenes} frames=${frames} fps=${model.fps} chosen=${chosen} onChoose=${setChosen} onChange=${tell} />
       <div class="told">

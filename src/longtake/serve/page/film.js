@@ -4,9 +4,9 @@ import * as api from "./api.js";
 import { usePlan } from "./compose.js";
 import { Colours, Curve, CURVES, joined, rowAt } from "./curves.js";
 import { Player } from "./player.js";
-import { Band, Lines, Ruler } from "./story.js";
+import { Band, Lines, Ruler, told } from "./story.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
-import { bytes, clock, count, isOver, lasting, stated, taken, titled } from "./words.js";
+import { bytes, clock, count, counted, isOver, lasting, stated, taken, titled } from "./words.js";
 
 const pause = (milliseconds, signal) =>
   new Promise((resolve) => {
@@ -94,6 +94,11 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
     return () => player.current.close();
   }, []);
   useEffect(() => player.current.update(film), [film]);
+  // So that one sees from elsewhere how far it is.
+  useEffect(() => {
+    const share = film.state === "in_progress" && film.frames ? `${Math.floor((100 * film.made) / film.frames)} %, ` : "";
+    document.title = `${share}${titled(film)} - longtake`;
+  }, [film]);
   useEffect(() => {
     let frame = 0;
     const follow = () => {
@@ -162,7 +167,7 @@ function Film({ film, figures, at, films, link, onOpen, onAgain, onGone, onFilm 
       <${Takes} film=${film} films=${films} />
       <section><h2>Take it with you</h2><div class="downloads">${api.downloads(film).map((each) => html`<${Download} key=${each.kind} ...${each} disabled=${!film.made} />`)}</div></section>
       <section><h2>How it is made</h2>
-        <dl>${[["Model", film.model], ["Method", film.sampler], ["Seed", film.seed], ["Picture", `${film.width} × ${film.height}`], ["Length", film.frames ? `${clock(film.frames / film.fps)}, ${count(film.frames)} frames` : "endless"]].map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+        <dl>${[["Model", film.model], ["Method", film.sampler], ["Seed", film.seed], ["Picture", `${film.width} × ${film.height}`], ["Length", film.frames ? `${clock(film.frames / film.fps)}, ${counted(film.frames, "frame")}` : "endless"]].map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
         <div class="row"><button type="button" class="quiet" onClick=${() => onAgain(film)}>Make again, with changes</button>
           <${Sure} word="Delete" onSure=${() => attempt(async () => (await api.remove(film.id), onGone()))} /></div>
       </section>
@@ -227,15 +232,21 @@ const scenesFrom = (film, frame) => {
 };
 
 const PANELS = {
-  redo: { title: (at) => `From ${clock(at, 1)} on`, help: "A new take. What comes before stays as it is, and so does this one.", word: "Make this take" },
+  redo: { title: (at) => `From ${clock(at, 1)} on`, help: "Other words, or another seed, make a new take. What comes before stays as it is, and so does this one.", word: "Make this take" },
   extend: { title: () => "And then", help: "A new take that goes on where this one ends.", word: "Go on" },
-  tell: { title: () => "From the next frames on", help: "What has begun stays as it is; what comes after follows these words.", word: "Tell it" },
+  tell: { title: (at) => `What comes after ${clock(at, 1)}`, help: "Change any of the words, or their times, which count from there. What has begun stays as it is.", word: "Tell it" },
 };
 
 function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
   const { title, help, word } = PANELS[kind];
   const frame = Math.round(moment * film.fps);
-  const [text, setText] = useState(() => (kind === "redo" ? scenesFrom(film, frame)[0] : film.prompts.at(-1)).text);
+  // Where it was when one began to change what comes.
+  const [since] = useState(film.made);
+  // The words of the moment, or of all that comes, until others are typed.
+  const usual = { redo: () => scenesFrom(film, frame)[0].text, extend: () => film.prompts.at(-1).text, tell: () => told(scenesFrom(film, since), film.fps) }[kind]();
+  const [typed, setTyped] = useState(null);
+  const text = typed ?? usual;
+  const isOther = text !== usual;
   const [length, setLength] = useState(8);
   const [isNewSeed, setNewSeed] = useState(false);
   const [isSoft, setSoft] = useState(false);
@@ -243,12 +254,13 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
   const [problem, setProblem] = useState(null);
   const [sending, setSending] = useState(false);
   const change = useMemo(() => {
-    if (kind === "extend") return { prompt: text, num_frames: Math.max(Math.round(length * film.fps), 1) };
-    return { from_frame: frame, prompts: retoldFrom(film, frame, text), keep_queue: isSoft, ...(isNewSeed ? { seed } : {}) };
-  }, [kind, frame, text, length, isNewSeed, isSoft]);
+    if (kind === "extend") return { num_frames: Math.max(Math.round(length * film.fps), 1), ...(isOther ? { prompt: text } : {}) };
+    return { from_frame: frame, keep_queue: isSoft, ...(isOther ? { prompts: retoldFrom(film, frame, text) } : {}), ...(isNewSeed ? { seed } : {}) };
+  }, [kind, frame, text, isOther, length, isNewSeed, isSoft]);
   const asked = useMemo(() => ({ video: { id: film.id }, ...change }), [change]);
-  const plan = usePlan(asked, kind !== "tell" && text.trim() !== "");
-  const refusal = plan.isOld ? null : plan.refusal;
+  const isChange = text.trim() !== "" && (isOther || isNewSeed || kind === "extend");
+  const plan = usePlan(asked, kind !== "tell" && isChange);
+  const refusal = plan.isOld || !isChange ? null : plan.refusal;
 
   const send = async (event) => {
     event.preventDefault();
@@ -258,7 +270,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
       if (kind === "redo") onMade(await api.redo(film.id, change), Math.max(moment - 1, 0));
       else if (kind === "extend") onMade(await api.extend(film.id, change), Math.max(film.made / film.fps - 1, 0));
       else {
-        onFilm(await api.tell(film.id, text));
+        onFilm(await api.tell(film.id, text, since));
         onClose();
       }
     } catch (error) {
@@ -267,16 +279,16 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
     setSending(false);
   };
   return html`<form class="panel" onSubmit=${send}>
-    <h2>${title(moment)}</h2>
-    <${Lines} aria-label="Prompt" isFirst=${true} value=${text} onInput=${setText} placeholder="Say what happens" />
+    <h2>${title(kind === "tell" ? since / film.fps : moment)}</h2>
+    <${Lines} aria-label="Prompt" isFirst=${true} value=${text} onInput=${setTyped} placeholder="Say what happens" />
     <div class="row">
       ${kind === "extend" && html`<label>for <input type="number" min="0.1" step="any" value=${length} onInput=${(event) => setLength(Number(event.currentTarget.value))} /> s</label>`}
       ${kind === "redo" && html`<label><input type="checkbox" checked=${isNewSeed} onChange=${(event) => setNewSeed(event.currentTarget.checked)} /> with another seed</label>`}
       ${kind === "redo" && film.sampler === "fifo" && html`<label title="What is half made at that moment goes on under the new words, rather than beginning anew."><input type="checkbox" checked=${isSoft} onChange=${(event) => setSoft(event.currentTarget.checked)} /> softly</label>`}
-      <button class="main" disabled=${sending || !text.trim() || refusal !== null}>${sending ? "One moment…" : word}</button>
+      <button class="main" disabled=${sending || !isChange || refusal !== null}>${sending ? "One moment…" : word}</button>
       <button type="button" class="quiet" onClick=${onClose}>Not now</button>
     </div>
-    <p class="help">${help}${!plan.isOld && plan.found && html` <${Cost} plan=${plan.found} fps=${film.fps} />`}</p>
+    <p class="help">${help}${isChange && !plan.isOld && plan.found && html` <${Cost} plan=${plan.found} fps=${film.fps} />`}</p>
     ${refusal && html`<p class="refusal" role="alert">${refusal.message}</p>`}
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
   </form>`;
@@ -285,7 +297,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
 function Cost({ plan, fps }) {
   const { made_from: from, frames, holds_from: holds } = plan;
   const words = holds === null ? "" : holds < frames ? ` The new words hold fully from about ${clock(holds / fps, 1)}.` : " It ends before new words hold fully.";
-  return html`<span>${from !== null && `${count(frames - from)} frames are made, from ${clock(from / fps, 1)} on.`}${words} ${plan.notes.join(" ")}</span>`;
+  return html`<span>${from !== null && `That makes ${counted(frames - from, "frame")}, from ${clock(from / fps, 1)} on.`}${words} ${plan.notes.join(" ")}</span>`;
 }
 
 // The scene of the moment is told anew; those after it stay.

@@ -17,7 +17,12 @@ const where = () => {
 function useRoute() {
   const [route, setRoute] = useState(where());
   useEffect(() => {
-    const follow = () => (setRoute(where()), scrollTo(0, 0));
+    const follow = () => {
+      setRoute(where());
+      scrollTo(0, 0);
+      // Whoever goes by keys goes on at the top of what is new.
+      document.getElementById("main").focus({ preventScroll: true });
+    };
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);

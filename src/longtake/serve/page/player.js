@@ -49,7 +49,9 @@ export class Player {
     const { currentTime } = this.#video;
     this.#end();
     this.#open();
-    this.#video.currentTime = currentTime;
+    // One that had ended stands behind its last frame, where nothing can be shown until more comes.
+    const { made, fps } = this.#film;
+    this.#video.currentTime = Math.min(currentTime, Math.max(made - 0.5, 0) / fps);
   }
 
   #end() {

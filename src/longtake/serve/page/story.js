@@ -130,14 +130,19 @@ export function Seconds({ value, onChange, ...rest }) {
     onChange=${(event) => take(event.currentTarget.value)} ...${rest} />`;
 }
 
-// A text that is as high as what it says.
+// A text that is as high as what it says, also when a phone is turned.
 export function Lines({ value, onInput, isFirst, ...rest }) {
   const area = useRef(null);
-  useLayoutEffect(() => isFirst && area.current.focus(), []);
-  useLayoutEffect(() => {
+  const fit = () => {
     area.current.style.height = "auto";
     area.current.style.height = `${area.current.scrollHeight + 2}px`;
-  }, [value]);
+  };
+  useLayoutEffect(() => {
+    if (isFirst) area.current.focus();
+    addEventListener("resize", fit);
+    return () => removeEventListener("resize", fit);
+  }, []);
+  useLayoutEffect(fit, [value]);
   return html`<textarea ref=${area} rows="1" value=${value} onInput=${(event) => onInput(event.currentTarget.value)} ...${rest}></textarea>`;
 }
 

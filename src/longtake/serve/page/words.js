@@ -28,6 +28,8 @@ export const bytes = (count) => {
 
 export const count = (number) => Number(number).toLocaleString("en", { maximumFractionDigits: 1 });
 
+export const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
 const NAMES = {
   seed: "Seed",
   fps: "Frames per second",
