@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from longtake.data.sprite_captions import Shot, parse_caption
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.metrics import Bound, Metric
+from longtake.metrics.sprite_state import BOUNDS
 from longtake.models import model_spec
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
 from longtake.prompts import parse_prompts
@@ -62,7 +63,7 @@ class OfVideo(Metric):
     def judged(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the figures, and which of them are out of order, where bounds are known; otherwise as `figures`."""
         found = self.figures(frames, order)
-        return {**found, "flags": self.flags(found)} if self.bounds else found
+        return found if "flags" in found or not self.bounds else {**found, "flags": self.flags(found)}
 
     def order(self) -> Order | None:
         """Return what the report beside it says was asked for. Raises InputError for a video that is not there."""
@@ -97,6 +98,9 @@ class State(OfVideo):
         "identity": "same object after {}",
         "steps": "step {}, real is 1",
         "kept": "kept after {}",
+    }
+    bounds: ClassVar[Mapping[str, Bound]] = {
+        name: bound for name, bound in BOUNDS.items() if name not in ("identity", "steps", "kept")
     }
 
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it, if any")] = None

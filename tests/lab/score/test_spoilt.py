@@ -42,7 +42,7 @@ def test_the_wrong_object_is_sharp_but_wrong():
 def test_frozen_and_shuffled_steps_are_not_real(real: StateFigures):
     frozen, shuffled = (figures(SPOILT[name](WORLD, range(36, 44))) for name in ("frozen", "shuffled"))
     assert frozen.steps["turn"] == 0 and 0.6 < (real.steps["turn"] or 0) < 1.5 and (shuffled.steps["turn"] or 0) > 2.5
-    assert {"step turn", "step position"} <= set(frozen.flags) and "steady" in shuffled.flags
+    assert {"steps turn", "steps position"} <= set(frozen.flags) and "steady" in shuffled.flags
 
 
 def test_the_classifier_passes_melted_and_blended_shapes():

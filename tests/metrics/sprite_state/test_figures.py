@@ -1,9 +1,11 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from longtake.data.sprites import MOTIONS, Shot, SpriteWorld
+from longtake.metrics.of_video import State
+from longtake.metrics.sprite_state import BOUNDS
 from longtake.metrics.sprite_state.figures import state_figures, true_state
 from longtake.metrics.sprite_state.reader import FrameState
 
@@ -26,10 +28,10 @@ def test_real_worlds_have_no_fault(motion: str):
 
 def test_a_frozen_and_a_shuffled_video_are_flagged():
     frozen = state_figures(truth(SPIN)[:1] * 48, {0: SPIN})
-    assert frozen.steps["turn"] == 0 and set(frozen.flags) == {"step turn", "phase", "speed"}
+    assert frozen.steps["turn"] == 0 and set(frozen.flags) == {"steps turn", "phase", "speed"}
     order = np.random.default_rng(0).permutation(48)
     shuffled = state_figures([truth(SPIN)[index] for index in order], {0: SPIN})
-    assert (shuffled.steady or 0) < 0.3 and {"steady", "step turn"} <= set(shuffled.flags)
+    assert (shuffled.steady or 0) < 0.3 and {"steady", "steps turn"} <= set(shuffled.flags)
 
 
 def test_identity_counts_pairs_of_one_object_at_each_lag():
@@ -126,3 +128,9 @@ def test_curves_say_where_an_outline_gets_lost():
     lost = states[:20] + [replace(state, outline=0.25) for state in states[20:]]
     gone = [*lost[:10], replace(lost[10], empty=True, outline=0), *lost[11:]]
     assert state_figures(gone, {0: SPIN}).curves["outline"] == [1.0] * 20 + [0.25] * 20
+
+
+def test_every_bound_is_of_a_figure_and_marks_it():
+    figures = state_figures([replace(state, outline=0.69) for state in truth(SPIN)], {0: SPIN})
+    assert figures.flags == ["outline"] and BOUNDS.keys() <= {field.name for field in fields(figures)}
+    assert State.bounds["outline"].holds(0.7) and not State.bounds["outline"].holds(figures.outline or 0)

@@ -16,6 +16,7 @@ from longtake.data.sprite_render import Pose, placed
 from longtake.data.sprite_scenes import scene
 from longtake.data.sprites import SpriteWorld
 from longtake.metrics.consistency import Curve
+from longtake.metrics.sprite_state import BOUNDS
 from longtake.metrics.sprite_state.reader import LEAST_VISIBLE, FrameState, shot_at, whole_turn
 from longtake.metrics.sprite_state.scenery import Scenery, scroll, scroll_period
 
@@ -27,15 +28,6 @@ READING_ERROR = {
     "position": 0.15, "size": 0.12, "turn": 0.01, "tint": 0.035, "scroll": 0.25, "horizon": 0.12, "time of day": 0.021
 }  # fmt: skip
 """Median error of each on frames behind the picture autoencoder; docs/metrics.md says how that was measured."""
-LEAST = {
-    "outline": 0.7, "margin": 0.65, "object": 0.9, "scene": 0.9, "identity": 0.9, "steady": 0.7, "kept": 0.9,
-    "returned": 0.9, "phase": 0.7,
-}  # fmt: skip
-"""What is flagged when it is lower; real worlds behind the picture autoencoder are not."""
-STEP_RANGE = (0.4, 2.5)
-"""Ratios of steps outside are flagged."""
-SPEED_RANGE = (0.6, 1.5)
-"""So are speeds."""
 WINDOW = 28
 """Frames over which the clock of a motion is read: two turns of it."""
 LONGEST_ABSENCE = 24
@@ -385,13 +377,9 @@ def true_state(world: SpriteWorld, frame: int) -> FrameState:
 
 def _flags(figures: StateFigures) -> list[str]:
     """Names of the figures that lie outside what real worlds reach behind the picture autoencoder."""
-    told = ("outline", "margin", "object", "scene", "steady", "phase", "returned")
-    shares = {name: getattr(figures, name) for name in told}
-    shares |= {f"identity {lag}": share for lag, share in figures.identity.items()}
-    shares |= {f"kept {lag}": share for lag, share in figures.kept.items()}
-    low = [name for name, share in shares.items() if share is not None and share < LEAST[name.split()[0]]]
-    ratios = {f"step {name}": (ratio, STEP_RANGE) for name, ratio in figures.steps.items()}
-    ratios["speed"] = figures.speed, SPEED_RANGE
-    return low + [
-        name for name, (ratio, (least, most)) in ratios.items() if ratio is not None and not least <= ratio <= most
-    ]
+    found = []
+    for name, bound in BOUNDS.items():
+        value = getattr(figures, name)
+        values = {f"{name} {key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+        found += [key for key, one in values.items() if one is not None and not bound.holds(one)]
+    return found
