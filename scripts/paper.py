@@ -6,6 +6,7 @@ prints the list. Times are rough, of one quiet core, by what the pages say or by
 """
 
 import argparse
+import os
 import platform
 import re
 import shlex
@@ -14,6 +15,8 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+from longtake.machine import processor
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +42,7 @@ TABLES = [
     *_lab("fifo", 60, "ablate fifo --clips 2 --model sprites", "ablate fifo --clips 2 --model sprites-uniform"),
     *_lab("nuwa_xl", 2, "measure nuwa-xl --parts counts"),
     *_lab("nuwa_xl", 3, "measure nuwa-xl --parts workers", "measure nuwa-xl --parts first"),
-    *_lab("nuwa_xl", 3, "measure nuwa-xl --parts processes"),
+    *_lab("nuwa_xl", 3, "measure nuwa-xl --parts batches --steps 2", "measure nuwa-xl --parts processes"),
     *_lab("nuwa_xl", 300, "ablate nuwa-xl conditions --seeds 2", "ablate nuwa-xl autoencoder --seeds 2"),
     *_lab("nuwa_xl", 60, "score nuwa-xl --parts stories --ways tree tree-2 tree-1 --stories 0"),
     Table(
@@ -63,13 +66,25 @@ TABLES = [
         60,
         needs="prompts.txt, which the page makes",
     ),
+    Table(
+        "beside",
+        "PYTHONPATH=. python scripts/beside.py --fifo FIFO --frames 16 --partitions 1 --repeats 1",
+        10,
+        needs="a checkout of FIFO-Diffusion",
+    ),
+    Table(
+        "beside",
+        "PYTHONPATH=. python scripts/beside.py --video-infinity VIDEO_INFINITY --frames 48 --repeats 1",
+        10,
+        needs="a checkout of Video-Infinity",
+    ),
 ]
 
 
 def head(table: Table) -> str:
     """Return what a file of numbers begins with."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    machine = f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    machine = f"{processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
     return (
         f"command: {table.command}\npage: docs/benchmarks/{table.page}.md\ndate: {date.today()}\ncommit: {commit}\n"
         f"machine: {machine}\n\n"
