@@ -43,7 +43,7 @@ from longtake.samplers.clips import released_global_frames, split_evenly
 from longtake.samplers.fifo.loop import Setting, base_clip, fill, prepare
 from longtake.samplers.fifo.plan import Fifo, FifoPlan
 from longtake.samplers.video_infinity.dual_scope import Scope
-from longtake.samplers.video_infinity.mixer import ClipMixer
+from longtake.samplers.video_infinity.loop import ClipMixer
 from longtake.schedule import Schedule
 from longtake.train.sprites.build import build_unet
 

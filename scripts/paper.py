@@ -74,7 +74,7 @@ TABLES = [
     ),
     Table(
         "beside",
-        "PYTHONPATH=. python scripts/beside.py --video-infinity VIDEO_INFINITY --frames 48 --repeats 1",
+        "PYTHONPATH=. python scripts/beside.py --video-infinity VIDEO_INFINITY --frames 48 --repeats 3",
         10,
         needs="a checkout of Video-Infinity",
     ),
