@@ -16,6 +16,7 @@ from longtake.video.read import read_frames
 
 PROMPTS = "a cat spins in the forest\n\na rocket flies up in the night sky\n"
 FAST = ("--sampler", "chunked", "--steps", "2", "--frames", "16", "-o", "made/a.mkv")
+TOY = ("--model", "toy", *FAST)
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def made(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callable, here: Path):
-    ran = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *FAST)
+    ran = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *TOY)
     assert ran.status == 0, ran.err
     lines = [json.loads(line) for line in (here / "a.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == [f"a-{number:06d}.mkv" for number in range(4)]
@@ -38,17 +39,17 @@ def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callab
     assert [(line["prompt"], line["request"]["seed"]) for line in lines] == [
         (prompts[0], 5), (prompts[1], 5), (prompts[0], 6), (prompts[1], 6)
     ]  # fmt: skip
-    alone = longtake("generate", prompts[1], "--seed", "6", *FAST[:-1], "alone.mkv")
+    alone = longtake("generate", prompts[1], "--seed", "6", *TOY[:-1], "alone.mkv")
     assert alone.status == 0 and Path("alone.mkv").read_bytes() == (here / "a-000003.mkv").read_bytes()
     before = made(here)
-    again = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *FAST)
+    again = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *TOY)
     assert again.status == 0 and "0 videos made, 4 in made/a.jsonl" in again.err and made(here) == before
-    other = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", "--guidance", "2", *FAST)
+    other = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", "--guidance", "2", *TOY)
     assert other.status == 2 and "begun with another request of video 0" in other.err and made(here) == before
 
 
 def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here: Path):
-    assert longtake("batch", "prompts.txt", *FAST).status == 0
+    assert longtake("batch", "prompts.txt", *TOY).status == 0
     before = made(here)
     # As a kill leaves it: the last video without its line, and half of a line.
     content = (here / "a.jsonl").read_bytes()
@@ -57,7 +58,7 @@ def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here
     for rest in (here / "a-000000.json", here / "a-000000.vtt"):
         rest.unlink()
     shutil.rmtree(here / "a-000000.mkv.state")
-    assert longtake("batch", "prompts.txt", *FAST).status == 0
+    assert longtake("batch", "prompts.txt", *TOY).status == 0
     assert made(here) == before
 
 

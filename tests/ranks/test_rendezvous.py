@@ -95,7 +95,8 @@ def test_waiting_for_rank_0_hears_a_signal(tmp_path: Path) -> None:
     assert time.monotonic() - started < ARRIVAL_SECONDS / 10
 
 
-def test_nobody_at_the_address_is_one_line() -> None:
+def test_nobody_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.ranks.watchdog.ATTEMPT_SECONDS", 0.5)
     with pytest.raises(RanksError, match=r"rank 1 found nobody at 127.0.0.1:9 within 0 s; start rank 0 there"):
         met(Launch(rank=1, size=2, port=9), hosting=False, patience=0)
 

@@ -44,7 +44,7 @@ def chunks(name, resume=None, **request):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_frame_comes_once_and_in_order(name, model):
     next_frame = 0
-    for chunk in chunks(name, model=model):
+    for chunk in chunks(name, model=model, steps=few(name)):
         assert chunk.start == next_frame
         assert chunk.frames.dtype == np.uint8 and chunk.frames.shape[1:] == (8, 8, 3)
         next_frame += len(chunk.frames)
@@ -65,7 +65,7 @@ def test_going_on_from_any_chunk_gives_the_same_frames(name, settings, model):
 
 @pytest.mark.parametrize(("name", "settings"), STREAMS)
 def test_every_stream_is_decoded_to_its_end_and_as_in_one_piece(name, settings, monkeypatch):
-    model, sampler, plan = planned(name, model=HeldBack, **settings)
+    model, sampler, plan = planned(name, model=HeldBack, steps=few(name), **settings)
     begun, ended, decode = [], [], model.decode
 
     def noted(latents, state, last):
@@ -131,7 +131,7 @@ def absurd(kind):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_seed_decides(name):
     def video(seed):
-        return np.concatenate([chunk.frames for chunk in chunks(name, seed=seed)])
+        return np.concatenate([chunk.frames for chunk in chunks(name, seed=seed, steps=few(name))])
 
     assert np.array_equal(video(5), video(5))
     assert not np.array_equal(video(5), video(6))
@@ -140,7 +140,7 @@ def test_the_seed_decides(name):
 @pytest.mark.parametrize("frames", [1, 8, 37])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
-    model, sampler, plan = planned(name, frames=frames)
+    model, sampler, plan = planned(name, frames=frames, steps=few(name))
     denoised, decoded = [], []
     denoise, decode = model.denoise, model.decode
     monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
@@ -156,7 +156,7 @@ def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
 def test_prompts_are_embedded_as_they_are_reached_each_once_and_alone(name, monkeypatch):
     model, sampler = Toy(), sampler_class(name)()
     story = PromptTimeline(tuple(range(0, 5000, 5)), tuple(f"scene {number}" for number in range(1000)))
-    plan = sampler.plan(Request(prompts=story, frames=37, seed=5), model.spec)
+    plan = sampler.plan(Request(prompts=story, frames=37, seed=5, steps=few(name)), model.spec)
     batches, encode = [], model.encode
     monkeypatch.setattr(model, "encode", lambda prompts: batches.append(prompts) or encode(prompts))
     for _ in run_plan(model, plan, seeded_noise(5), ALONE, None):
@@ -175,7 +175,7 @@ def share_of_video(world, name):
     """The frames and the last state that one rank yields."""
     torch.set_num_threads(1)
     model, sampler = Toy(), sampler_class(name)(**MANY_WINDOWS.get(name, {}))
-    plan = sampler.plan(Request(prompts=PROMPTS, frames=37, seed=5, guidance=2.0), model.spec)
+    plan = sampler.plan(Request(prompts=PROMPTS, frames=37, seed=5, guidance=2.0, steps=few(name)), model.spec)
     sampler.check_ranks(plan, world.clip.size)
     made = list(run_plan(model, plan, seeded_noise(5), world, None))
     return np.concatenate([chunk.frames for chunk in made]), [chunk.start for chunk in made], made[-1].state()
@@ -235,10 +235,10 @@ def test_the_prompt_in_force_shows(name):
 def test_a_model_of_one_prompt_a_window_is_given_one(name):
     """Both prompts come up, each for whole windows; a sampler whose window is the whole video takes one prompt only."""
     try:
-        model, _, plan = planned(name, model=OnePrompt)
+        model, _, plan = planned(name, model=OnePrompt, steps=few(name))
     except InputError as refusal:
         assert "denoises the whole video as one window" in str(refusal) and "give one prompt" in str(refusal)
-        model, _, plan = planned(name, model=OnePrompt, prompts=PromptTimeline.constant("a"))
+        model, _, plan = planned(name, model=OnePrompt, prompts=PromptTimeline.constant("a"), steps=few(name))
     frames = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])
     assert len(frames) == 37
     assert model.given == {tuple(colour(text).tolist()) for text in plan.request.prompts.texts}
@@ -258,7 +258,7 @@ def test_guidance_by_level_shows_and_is_counted(name, monkeypatch):
     def video(guidance):
         model, denoised = Toy(), []
         model.spec = replace(model.spec, guidance=guidance)
-        plan = sampler_class(name)().plan(Request(prompts=PROMPTS, frames=20, seed=5), model.spec)
+        plan = sampler_class(name)().plan(Request(prompts=PROMPTS, frames=20, seed=5, steps=few(name)), model.spec)
         denoise = model.denoise
         monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
         made = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])

@@ -21,7 +21,7 @@ from longtake.samplers.video_infinity.plan import VideoInfinity
 
 JOBS: Sequence[tuple[Sampler, int | None]] = [
     (Fifo(), None),
-    (Chunked(overlap=2), 8),
+    (Chunked(overlap=2), 4),
     (VideoInfinity(clips=2), 8),
 ]
 

@@ -107,9 +107,9 @@ def test_counts_are_those_of_the_loop(f, settings):
 
 def test_plans_of_any_length_take_no_longer():
     tracemalloc.start()
-    made = plan(10**12, partitions=1000, short_warmup=True)
-    assert made.forwards > 10**15 and list(made.computed(10**11)) == list(range(2000))
-    assert tracemalloc.get_traced_memory()[1] < 4e6
+    made = plan(10**12, partitions=100, short_warmup=True)
+    assert made.forwards > 10**14 and list(made.computed(10**11)) == list(range(200))
+    assert tracemalloc.get_traced_memory()[1] < 4e5
     tracemalloc.stop()
 
 
