@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -170,8 +171,10 @@ def test_killed_anywhere_the_same_call_ends_in_the_same_bytes(tmp_path: Path, st
         else:
             redo(path, 50, "a green house", 8, output)
 
+    made = make(tmp_path / "made" / "a.mp4", 70, CHUNKED)
+
     def prepared(name: str) -> Path:
-        return make(tmp_path / name / "a.mp4", 70, CHUNKED)
+        return Path(shutil.copytree(made.parent, tmp_path / name), made.name)
 
     seen: list[str] = []
     whole = prepared("whole")
