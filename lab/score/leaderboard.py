@@ -71,15 +71,22 @@ def _read(file: Path) -> dict[str, Any]:
 def ranks(found: Sequence[Verdict]) -> Iterator[str]:
     """Yield the lines of the matrix and of what it found."""
     entries, held = sum(map(len, MATRIX.values())), sum(one.holds for one in found)
-    yield f"Of {entries} entries of the matrix {len(found)} are measured, and of these {held} hold:"
+    waiting = sum(one.worst is None and _counts(one) for one in found)
+    alone = f", {waiting} of them against real worlds alone so far" if waiting else ""
+    yield f"Of {entries} entries of the matrix {len(found)} are measured, and of these {held} hold{alone}:"
     yield ""
     yield "| control | by | control has | real | nearest sampler, where they count | ranks last |"
     yield "|" + " --- |" * 6
     for one in found:
-        counts = MATRIX[one.control][one.figure][1] == "samplers"
-        worst = ("none yet" if counts else "-") if one.worst is None else f"{one.worst[1]:.3g}, `{one.worst[0]}`"
+        nobody = "none yet" if _counts(one) else "-"
+        worst = nobody if one.worst is None else f"{one.worst[1]:.3g}, `{one.worst[0]}`"
         last = "yes" if one.holds else "**no**"
         yield f"| {one.control} | {one.figure} | {one.value:.3g} | {one.real:.3g} | {worst} | {last} |"
+
+
+def _counts(one: Verdict) -> bool:
+    """Return whether samplers count in an entry."""
+    return MATRIX[one.control][one.figure][1] == "samplers"
 
 
 def table(results: Mapping[str, Any]) -> Iterator[str]:
