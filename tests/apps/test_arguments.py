@@ -12,7 +12,8 @@ from longtake.apps.cli import COMMANDS
 from longtake.apps.generate.settings import VideoSettings, default_method
 from longtake.errors import InputError
 from longtake.lazy import named
-from longtake.metrics import METRICS, Metric
+from longtake.metrics import METRICS
+from longtake.metrics.metric import Metric
 from longtake.request import Request
 from longtake.typed import Flag, Setting, field_docs
 from longtake.video.output import Output

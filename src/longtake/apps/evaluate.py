@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import print_figures, say
 from longtake.lazy import named
-from longtake.metrics import METRICS, Metric
+from longtake.metrics import METRICS
+from longtake.metrics.metric import Metric
 from longtake.typed import Setting
 
 

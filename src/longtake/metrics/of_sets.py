@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
-from longtake.metrics import Metric
+from longtake.metrics.metric import Metric
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
 from longtake.typed import Setting
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from longtake.data.sprite_captions import Shot, parse_caption
 from longtake.errors import InputError, LongtakeError, OutputError
-from longtake.metrics import Bound, Metric
+from longtake.metrics.metric import Bound, Metric
 from longtake.metrics.sprite_state import BOUNDS
 from longtake.models import model_spec
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
