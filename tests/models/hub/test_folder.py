@@ -196,6 +196,15 @@ def test_a_bad_folder_is_refused_in_one_line(copy: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_nothing_here_reads_are_known_without_torch(copy: Path) -> None:
+    edit(copy / "unet" / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    code = f"import sys; from longtake.models import model_spec\ntry: model_spec({str(copy)!r})\n"
+    code += (
+        "except Exception as error: assert 'pip install bitsandbytes' in str(error)\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_shard_may_not_lie_elsewhere(copy: Path) -> None:
     (copy / WEIGHTS).rename(copy / "stolen.safetensors")
     index = copy / f"{WEIGHTS}.index.json"

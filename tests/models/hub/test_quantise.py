@@ -1,19 +1,23 @@
 """Weights in 8 bits: how far from those that are there, what is refused, and what it is named."""
 
+import importlib
 import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from longtake.errors import InputError
 from longtake.models import load_model
+from longtake.models.hub.configs import PACKAGES
 from longtake.models.hub.offload import HOST, Turns, take_turns
 
 from .test_lora import LAYERS, random_lora, saved, x0
@@ -105,9 +109,34 @@ def test_what_cannot_be_quantised_is_refused(wan_folder: Path, tmp_path: Path, m
     if not HAS_TORCHAO:
         with pytest.raises(InputError, match="pip install torchao"):
             load_model(str(wan_folder), quantize="int8")
+    monkeypatch.setitem(PACKAGES, "torchao", "torch")
     copy = Path(shutil.copytree(wan_folder, tmp_path / "copy"))
     config = copy / "transformer" / "config.json"
     quantised = {"quantization_config": {"quant_method": "torchao"}}
     config.write_text(json.dumps(json.loads(config.read_text()) | quantised))
     with pytest.raises(InputError, match="is quantised already; leave --quantize out"):
         load_model(str(copy), quantize="fp8")
+
+
+SAVED_BY: dict[str, Callable[[], Any]] = {
+    "torchao": lambda: diffusers.TorchAoConfig(importlib.import_module("torchao.quantization").Int8WeightOnlyConfig()),
+    "optimum": lambda: diffusers.QuantoConfig(weights_dtype="int8"),
+    "bitsandbytes": lambda: diffusers.BitsAndBytesConfig(load_in_8bit=True),
+}
+
+
+@pytest.mark.parametrize("package", SAVED_BY)
+def test_a_folder_that_was_saved_in_8_bits_loads(package: str, wan_folder: Path, tmp_path: Path) -> None:
+    """What diffusers makes with the package, a folder and what is read of it again."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    if package == "bitsandbytes" and not torch.cuda.is_available():
+        pytest.skip("diffusers loads what bitsandbytes makes on a GPU only")
+    copy, kind = Path(shutil.copytree(wan_folder, tmp_path / "copy")), diffusers.WanTransformer3DModel
+    small: Any = kind.from_pretrained(wan_folder / "transformer", quantization_config=SAVED_BY[package]())
+    shutil.rmtree(copy / "transformer")
+    small.save_pretrained(copy / "transformer")
+    plain, model = load_model(str(wan_folder)), load_model(str(copy))
+    expected, found = x0(plain), x0(model)
+    assert not torch.equal(found, expected)
+    assert ((found - expected).std() / expected.std()).item() < 0.02

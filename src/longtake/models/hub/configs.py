@@ -4,6 +4,7 @@ The layout is the hub's, as diffusers saves a pipeline. A file `longtake.json` b
 no place there; see `Extras`. Imports no torch.
 """
 
+import importlib.util
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,6 +36,8 @@ ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared", "lora")
 """Fields of `Extras` that mean something for every model."""
 OPTIONS = {"size": "--size", "num_frames": "--window"}
 """What takes the place of fields of `Extras` on a command line."""
+PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum.quanto", "gguf": "gguf"}
+"""What a config calls a way to quantise, and the package that it needs."""
 MOST = {"layers|depth|blocks": 500, "timesteps": 10**5, "length|seq_len|position": 2**20, "": 10**8}
 """The most that a count in a config can be, by its name: a larger one fills the memory, or never comes to an end."""
 WHOLE_STREAM = 2**16
@@ -235,6 +238,8 @@ def read_configs(found: Found, family: Family, asked: Mapping[str, Any] | None =
     index, extras = read_index(found), read_extras(found.folder) | dict(asked or {})
     places = part_folders(found.folder, family)
     parts = {name: _part(found, family, name, place) for name, place in places.items()}
+    for part in parts.values():
+        _check_quantiser(part)
     if found.file is not None and {"transformer", "transformer_2"} & places.keys() != {"transformer"}:
         raise InputError(f"{found.folder} has not one transformer, for which {found.file} could stand; give a folder")
     _check_variant(found, [(places[name], stem(name)) for name in family.networks if name in places])
@@ -335,6 +340,23 @@ def _check_variant(found: Found, networks: list[tuple[Path, str]]) -> None:
     wanted = found.variant
     if wanted is not None and all(variant(place, stem, wanted) != wanted for place, stem in networks):
         raise InputError(f"{found.folder} holds no weights of the variant {wanted!r}; leave --variant out")
+
+
+def _check_quantiser(part: Part) -> None:
+    """Raise CheckpointError where a part was quantised by a package that is not installed."""
+    quantised = part.config.get("quantization_config")
+    if quantised is None:
+        return
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+    package = PACKAGES.get(str(method))
+    if package is None:
+        raise CheckpointError(
+            f"{part.where}: quantization_config names {method!r}, which longtake does not know; take the weights as "
+            "they were before that"
+        )
+    if importlib.util.find_spec(package.split(".")[0]) is None:
+        pip = package.replace(".", "-")
+        raise CheckpointError(f"{part.where} is quantised by {method}, which is not installed; pip install {pip}")
 
 
 def _check_counts(content: Any, where: str, name: str = "") -> None:

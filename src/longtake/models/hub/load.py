@@ -1,7 +1,6 @@
 """A model folder as a pipeline of diffusers: local files only, nothing that runs code, one line for what is broken."""
 
 import importlib
-import importlib.util
 import inspect
 import re
 import warnings
@@ -34,8 +33,6 @@ from longtake.schedule import Prediction, Table
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 ASIDE = {"LTX2TextConnectors": "diffusers.pipelines.ltx2"}
 """Networks that diffusers keeps out of its list of classes, and where they are."""
-PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum.quanto", "gguf": "gguf"}
-"""What a config calls a way to quantise, and the package that it needs."""
 
 
 def load_pipeline(
@@ -52,8 +49,6 @@ def load_pipeline(
     It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
     damaged files, InputError for what this version of the libraries does not have.
     """
-    for part in configs.parts.values():
-        _check_quantiser(part)
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
     return assembled(
         configs,
@@ -227,8 +222,12 @@ def _frozen(module: nn.Module, place: Path, missing: Any) -> Any:
 
 
 def check_weights(network: nn.Module, place: Path) -> None:
-    """Raise NonFiniteError for a network, loaded from `place`, that holds a weight that is infinite or no number."""
-    check_finite(network.state_dict(), str(place), "no video can come of it: fetch the model again")
+    """Raise NonFiniteError for a network, loaded from `place`, that holds a weight that is infinite or no number.
+
+    Weights that a package keeps in a class of its own, as torchao does, are not looked at.
+    """
+    plain = {name: tensor for name, tensor in network.state_dict().items() if type(tensor) is torch.Tensor}
+    check_finite(plain, str(place), "no video can come of it: fetch the model again")
 
 
 def where_run(pipeline: Any, network: Any) -> tuple[torch.device, torch.dtype]:
@@ -307,20 +306,6 @@ def _scheduler(part: Part) -> Any:
     kind = _class_of(diffusers, part.config.get("_class_name", "DDIMScheduler"), r"\w*Scheduler", part.where)
     with one_line_errors(part.where), quiet_libraries():
         return kind.from_config({key: value for key, value in part.config.items() if key != "_class_name"})
-
-
-def _check_quantiser(part: Part) -> None:
-    """Raise CheckpointError where a part was quantised by a package that is not installed."""
-    quantised = part.config.get("quantization_config")
-    if quantised is None:
-        return
-    method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-    package = PACKAGES.get(str(method))
-    if package is None:
-        raise CheckpointError(f"{part.where}: quantization_config names {method!r}, which longtake does not know")
-    if importlib.util.find_spec(package.split(".")[0]) is None:
-        pip = package.replace(".", "-")
-        raise CheckpointError(f"{part.where} is quantised by {method}, which is not installed; pip install {pip}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 `load_model`. Imports no torch."""
 
 import hashlib
+import importlib.util
 import math
 import re
 from collections.abc import Sequence
@@ -141,7 +142,7 @@ class Loading:
         return "none"
 
     def check(self, family: Family) -> None:
-        """Raise InputError for settings that do not fit a family."""
+        """Raise InputError for settings that do not fit a family, each other, or what is installed."""
         if family.whole and self.offload not in (None, "none"):
             raise InputError(
                 f"--offload {self.offload} does not fit {family.models}, whose call moves its parts itself; leave it "
@@ -170,6 +171,8 @@ class Loading:
             raise InputError(
                 f"--compile does not fit --offload {self.offload}, which moves the network between its calls; use text"
             )
+        if self.quantize == "int8" and importlib.util.find_spec("torchao") is None:
+            raise InputError("--quantize int8 needs torchao, which is not installed; pip install torchao, or use fp8")
 
     @property
     def told(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Networks that compute otherwise than by default: with weights that are stored in 8 bits, by another attention."""
 
-import importlib.util
 from typing import Any
 
 import diffusers
@@ -19,12 +18,10 @@ from longtake.models.hub.offload import DENOISERS
 def quantised_parts(configs: Configs, family: Family, how: Quantise | None) -> list[str]:
     """Return the parts of a model that are to be quantised: those that denoise.
 
-    Raises InputError where that cannot be: without a package, for networks of our own, for one that is quantised.
+    Raises InputError where that cannot be: for networks of our own, for one that is quantised.
     """
     if how is None:
         return []
-    if how == "int8" and importlib.util.find_spec("torchao") is None:
-        raise InputError("--quantize int8 needs torchao, which is not installed; pip install torchao, or use fp8")
     parts = [name for name in DENOISERS if name in configs.parts]
     for name in parts:
         part = configs.parts[name]
