@@ -16,17 +16,16 @@ from typing import Any
 
 import diffusers
 import torch
-import transformers
 from torch._subclasses import FakeTensorMode
 from transformers import CLIPImageProcessorPil  # pyright: ignore
 
-from lab.measure.tiny import tokenizer
+from lab.measure.tiny import clip_tokenizer, tokenizer
 from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import by_formula, estimate
 from longtake.model import PerFrameNoise, VideoSpec
 from longtake.models import FAMILIES, spec_of
 from longtake.models.hub.configs import Configs, Part, Shapes
-from longtake.models.hub.fake import FakeModel
+from longtake.models.hub.fake import FakeModel, class_named, made_of_config
 from longtake.models.hub.family import Family
 from longtake.models.hub.loading import Loading, Offload
 from longtake.models.hub.offload import FIRST
@@ -72,6 +71,40 @@ CLIP = {
     "hidden_act": "gelu",
     "projection_dim": 1024,
 }
+CLIP_TEXT = {
+    "_class_name": "CLIPTextModel",
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "vocab_size": 49408,
+}
+CLIP_TEXT_H = CLIP_TEXT | {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+}
+GEMMA = {
+    "_class_name": "Gemma3ForConditionalGeneration",
+    "text_config": {
+        "hidden_size": 3840,
+        "intermediate_size": 15360,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 256,
+        "vocab_size": 262208,
+    },
+    "vision_config": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 896,
+        "patch_size": 14,
+    },
+}
 WAN = {"_class_name": "WanTransformer3DModel"}
 WAN_1B = WAN | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 WAN_5B = WAN | {"in_channels": 48, "out_channels": 48, "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30}
@@ -110,6 +143,16 @@ LTX_VAE_97 = LTX_VAE | {
     "upsample_factor": [2, 2, 2],
     "timestep_conditioning": True,
 }
+LTX_2 = {"_class_name": "LTX2VideoTransformer3DModel", "attention_head_dim": 128}
+LTX_2_VAE = {
+    "_class_name": "AutoencoderKLLTX2Video",
+    "decoder_block_out_channels": [256, 512, 1024],
+    "decoder_layers_per_block": [5, 5, 5, 5],
+    "decoder_spatio_temporal_scaling": [True, True, True],
+    "upsample_residual": [True, True, True],
+    "upsample_factor": [2, 2, 2],
+    "decoder_causal": False,
+}
 EULER = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
 SVD = {"_class_name": "UNetSpatioTemporalConditionModel", "num_frames": 25, "sample_size": 96}
 SVD_VAE = {
@@ -118,6 +161,23 @@ SVD_VAE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "layers_per_block": 2,
 }
+IMAGE_VAE = {
+    "_class_name": "AutoencoderKL",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+ANIMATEDIFF = {
+    "_class_name": "UNetMotionModel",
+    "sample_size": 64,
+    "cross_attention_dim": 768,
+    "use_motion_mid_block": False,
+}
+TEXT_TO_VIDEO = {"_class_name": "TextToVideoSDPipeline"}
+MODELSCOPE = {"_class_name": "UNet3DConditionModel", "sample_size": 32}
+DDIM = {"_class_name": "DDIMScheduler", "beta_schedule": "linear"}
 KARRAS = {"_class_name": "EulerDiscreteScheduler", "prediction_type": "v_prediction", "use_karras_sigmas": True}
 
 
@@ -127,6 +187,10 @@ def _wan(network: dict[str, Any], vae: dict[str, Any] = WAN_VAE, **others: Any) 
 
 def _ltx(network: dict[str, Any], vae: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"transformer": network, "vae": vae, "text_encoder": T5, "scheduler": EULER}
+
+
+def _images(network: dict[str, Any], text: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"unet": network, "vae": IMAGE_VAE, "text_encoder": text, "scheduler": DDIM}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +224,13 @@ RELEASED = {
         index={},
     ),
     "LTX-Video 0.9.7 13B": Released(parts=_ltx(LTX_13B, LTX_VAE_97), index={"_class_name": "LTXConditionPipeline"}),
+    "LTX-2 19B": Released(
+        parts=_ltx(LTX_2, LTX_2_VAE) | {"text_encoder": GEMMA, "connectors": {"_class_name": "LTX2TextConnectors"}},
+        index={"_class_name": "LTX2Pipeline"},
+    ),
+    "AnimateDiff on SD 1.5": Released(parts=_images(ANIMATEDIFF, CLIP_TEXT), index={}),
+    "ModelScope 1.7B": Released(parts=_images(MODELSCOPE, CLIP_TEXT_H), index=TEXT_TO_VIDEO),
+    "ZeroScope 576w": Released(parts=_images(MODELSCOPE | {"sample_size": [40, 72]}, CLIP_TEXT_H), index=TEXT_TO_VIDEO),
 }
 
 
@@ -175,7 +246,7 @@ def configs_of(name: str, **extras: Any) -> tuple[Configs, Family]:
     """Return the configs of a released model, and the row that runs it; `extras` are what longtake.json says."""
     released = RELEASED[name]
     network = next(config for part, config in released.parts.items() if part in FIRST)
-    family = FAMILIES[network["_class_name"]]
+    family = FAMILIES.get(network["_class_name"]) or FAMILIES[released.index["_class_name"]]
     parts = {
         part: Part(
             where=f"{name}/{part}",
@@ -192,13 +263,9 @@ def configs_of(name: str, **extras: Any) -> tuple[Configs, Family]:
 def _shapes(told: str) -> Shapes:
     """Return the tensors of the network of a config."""
     config = json.loads(told)
-    kind: Any = config.pop("_class_name")
+    kind = class_named(config.pop("_class_name"))
     with FakeTensorMode():
-        if found := getattr(diffusers, kind, None):
-            network = found.from_config(config)
-        else:
-            found = getattr(transformers, kind)
-            network = found(found.config_class.from_dict(config))
+        network = made_of_config(kind, config)
     named = {id(tensor): (key, tensor) for key, tensor in network.state_dict(keep_vars=True).items()}
     return {key: tuple(tensor.shape) for key, tensor in named.values()}
 
@@ -208,7 +275,10 @@ def fake(name: str, dtype: torch.dtype) -> FakeModel:
     configs, family = configs_of(name)
     kind = configs.parts["scheduler"].config["_class_name"]
     scheduler = getattr(diffusers, kind).from_config(dict(configs.parts["scheduler"].config))
-    others = {"scheduler": scheduler} | ({"tokenizer": tokenizer()} if "tokenizer" in configs.parts else {})
+    others = {"scheduler": scheduler}
+    if "tokenizer" in configs.parts:
+        is_clip = configs.parts["text_encoder"].config["_class_name"] == "CLIPTextModel"
+        others["tokenizer"] = clip_tokenizer() if is_clip else tokenizer()
     for part in {"image_processor", "feature_extractor"} & configs.parts.keys():
         others[part] = CLIPImageProcessorPil()
     return FakeModel(configs, family, spec_of(configs, family), dtype, others)

@@ -19,7 +19,14 @@ from diffusers import (
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast, UMT5Config, UMT5EncoderModel  # pyright: ignore
+from transformers import (  # pyright: ignore
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 CHANNELS, SIDE = 16, 32
 RESIDUAL = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
@@ -31,6 +38,13 @@ def tokenizer() -> T5TokenizerFast:
     """Return one that knows letters."""
     words = ["<pad>", "</s>", "<unk>", "\u2581", *string.ascii_lowercase]
     return T5TokenizerFast(vocab=[(word, -float(rank)) for rank, word in enumerate(words)], extra_ids=0)
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """Return one that knows letters, as CLIP's text encoder reads them."""
+    words = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
+    signs = ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: rank for rank, word in enumerate([*words, *signs])}, merges=[])
 
 
 def tiny_wan(parent: Path, residual: bool = False, vace: bool = False, **said: Any) -> Path:

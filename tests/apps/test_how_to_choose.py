@@ -22,6 +22,8 @@ FOLDERS = {
     "Wan-AI/Wan2.2-T2V-A14B-Diffusers": "wan a14b",
     "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": "wan i2v",
     "Lightricks/LTX-Video": "LTXVideoTransformer3DModel",
+    "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": "SkyReelsV2Transformer3DModel",
+    "animatediff": "UNetMotionModel",
 }
 FRAMES = "20"
 """What is made of it; the plan is of the whole."""

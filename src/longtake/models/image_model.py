@@ -18,12 +18,10 @@ from longtake.arrays import FrameLevels, LatentFrames, Latents
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import levels_of, where_run
+from longtake.models.image_spec import PIXELS_AT_ONCE
 from longtake.models.schedules import discrete_schedule
 from longtake.models.tiling import in_tiles
 from longtake.schedule import Prediction, Schedule, Spacing, Table, to_x0
-
-PIXELS_AT_ONCE = 2**17
-"""Pixels that the decoder is given in one call: 32 frames of 64 x 64, 2 of 256 x 256."""
 
 # Pixels and latents differ in size here, so `arrays.Frames` and `arrays.LatentFrames` cannot stand in one signature.
 Pixels = Float[Tensor, "frames 3 pixel_height pixel_width"]

@@ -4,8 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from longtake.errors import CheckpointError
+from longtake.machine import Part
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs, Count, Extras
+
+PIXELS_AT_ONCE = 2**17
+"""Pixels that the decoder is given in one call: 32 frames of 64 x 64, 2 of 256 x 256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +67,13 @@ def image_spec(
     denoiser: Denoiser,
     capabilities: set[type[VideoModel]],
     network: str = "unet",
+    working: int | None = None,
+    text_width: int | None = 4,
     **more: Any,
 ) -> VideoSpec:
-    """Return the spec; `network` is the part that `denoiser` was read of, and `more` are further fields.
+    """Return the spec; `network` is the part that `denoiser` was read of, `working` how many numbers it works with for
+    a cell of the latents, `text_width` the bytes of a number of the text encoder (CLIP's: 4, whatever the others have;
+    None: as the others), and `more` are further fields.
 
     Raises CheckpointError for parts that do not fit each other.
     """
@@ -78,6 +86,8 @@ def image_spec(
             f"{where}: {denoiser.in_channels} in_channels are made for other latents than those of {vae.where}, which "
             f"have {read.latent_channels}"
         )
+    text, pixels = configs.parts.get("text_encoder"), height * width * stride**2
+    at_once = min(extras.num_frames * pixels, max(pixels, PIXELS_AT_ONCE))
     return VideoSpec(
         name=configs.name,
         num_frames=extras.num_frames,
@@ -92,6 +102,13 @@ def image_spec(
         clean_frames=extras.clean_frames,
         vocabulary=None if extras.vocabulary is None else frozenset(extras.vocabulary),
         parameters=configs.parameters,
+        text_encoder=Part(parameters=text.parameters, width=text_width) if text else Part(),
+        network=Part(working=working and working * extras.num_frames * height * width),
+        # Counted on fake tensors of the released sizes: maps of some frames, beside the pixels of a window.
+        decoder=Part(
+            parameters=vae.parameters,
+            working=6 * read.block_out_channels[0] * at_once + 3 * extras.num_frames * pixels,
+        ),
         forward_flops=extras.forward_flops,
         decode_flops=extras.decode_flops,
         **more,

@@ -113,6 +113,8 @@ def spec(configs: Configs) -> VideoSpec:
         unet,
         {PerFrameNoise, TemporalHooks},
         timing=timing,
+        # Counted on fake tensors of the released sizes.
+        working=26 * unet.block_out_channels[0],
         blends=True,
         prompt_numbers=text.max_position_embeddings * text.hidden_size,
         temporal_layers=temporal_layers(unet, configs.parts.get("motion_adapter", part)),

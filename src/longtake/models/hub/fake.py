@@ -5,25 +5,26 @@ Counted are all tensors that operations return, as long as they live. Not counte
 an allocator loses to gaps, the context of a GPU.
 """
 
+import importlib
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import diffusers
 import torch
 import transformers
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers.initialization import no_init_weights
 
 from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.models.hub.configs import WHOLE_STREAM, Configs
 from longtake.models.hub.family import Family
-from longtake.models.hub.load import assembled, kept_dtype, load_part
+from longtake.models.hub.load import ASIDE, assembled, kept_dtype, load_part
 from longtake.models.hub.offload import HOST
 from longtake.sampler import Plan
 
@@ -87,9 +88,7 @@ class FakeModel:
     def _network(self, configs: Configs, family: Family, name: str) -> nn.Module:
         class_name, part = family.networks[name], configs.parts[name]
         config = {key: value for key, value in part.config.items() if not key.startswith("_")}
-        library, kind = diffusers, getattr(diffusers, class_name, None)
-        if kind is None:
-            library, kind = transformers, getattr(transformers, class_name, None)
+        kind = class_named(class_name)
         if kind is None:
             raise InputError(
                 f"{part.where}: a {class_name} is no network of diffusers or transformers; leave --verify out"
@@ -98,10 +97,9 @@ class FakeModel:
         torch.set_default_dtype(kept_dtype(class_name, self.dtype))
         try:
             with self.mode:
-                made = kind.from_config(config) if library is diffusers else kind(kind.config_class.from_dict(config))
+                return made_of_config(kind, config).eval().requires_grad_(False)
         finally:
             torch.set_default_dtype(before)
-        return made.eval().requires_grad_(False)
 
     def counted(self, plan: Plan) -> dict[str, int]:
         """Return the bytes of every part: weights, what the decoder remembers, what one batch of the plan's windows
@@ -137,9 +135,9 @@ class FakeModel:
 
     def decoding(self) -> tuple[int, int]:
         """Return the bytes that it takes to decode a latent once the decoder remembers all that it can, beside these;
-        and what it remembers. Of one that keeps all latents, those of a window, decoded together."""
+        and what it remembers. Of one that keeps all latents, or none, those of a window, decoded together."""
         channels, window, *cells = self.spec.latent_shape
-        is_whole = self.spec.decoder_history >= WHOLE_STREAM
+        is_whole = not 0 < self.spec.decoder_history < WHOLE_STREAM
         with self.mode:
             latent = torch.empty(channels, window if is_whole else 1, *cells)
         if is_whole:
@@ -154,6 +152,23 @@ class FakeModel:
                 state = self.model.decode(latent, state, last=False)[1]
                 working = live.peak - held
         return working, remembered
+
+
+def class_named(name: str) -> Any:
+    """Return a class of networks of either library; None where they have none of this name."""
+    library = importlib.import_module(ASIDE.get(name, "diffusers"))
+    return getattr(library, name, None) or getattr(transformers, name, None)
+
+
+def made_of_config(kind: Any, config: Mapping[str, Any]) -> nn.Module:
+    """Return a network of such a class, whose weights nobody has set."""
+    # What draws them looks at numbers, which fake ones have not; what ties them is part of it.
+    with no_init_weights():
+        if not issubclass(kind, transformers.PreTrainedModel):
+            return kind.from_config(config)
+        network = kind(kind.config_class.from_dict(config))
+    network.tie_weights()
+    return network
 
 
 def _bytes(state: Any) -> int:

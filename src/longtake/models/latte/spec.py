@@ -60,6 +60,9 @@ def spec(configs: Configs) -> VideoSpec:
         network,
         {LongNegative, PerFrameNoise, TemporalHooks},
         network="transformer",
+        # Counted on fake tensors of the released sizes.
+        working=15 * width // network.patch_size**2,
+        text_width=None,
         blends=True,
         prompt_tokens=TEXT_TOKENS,
         temporal_layers=(("attention", width, cells),) * network.num_layers,

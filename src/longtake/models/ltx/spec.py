@@ -130,6 +130,7 @@ def spec(configs: Configs) -> VideoSpec:
     height, width = configs.picture_size(extras, unit)
     configs.check_window(extras.num_frames, timing)
     cells, inner = height // unit * (width // unit), network.num_attention_heads * network.attention_head_dim
+    tokens = extras.num_frames * cells
     layers = list(decoder_layers(vae))
     remembered = remembered_numbers(layers, cells, vae.decoder_causal)
     text = text_tokens(configs)
@@ -153,14 +154,14 @@ def spec(configs: Configs) -> VideoSpec:
         prompt_numbers=text * (1 + _text_width(configs)),
         text_encoder=Part(parameters=configs.parts["text_encoder"].parameters),
         # Counted on fake tensors of the released sizes, as what the decoder works with.
-        network=Part(working=extras.num_frames * cells * 25 * inner, wide=extras.num_frames * cells * 2 * inner),
+        network=Part(working=tokens * (30 if is_second(configs) else 25) * inner, wide=tokens * 2 * inner),
         decoder=Part(
             parameters=configs.parts["vae"].parameters,
             # What is remembered next is made while the last is there.
             working=remembered + 11 * layers[-1].channels * vae.stride * (height * width // vae.patch_size**2) // 2,
             remembered=remembered,
         ),
-        forward_flops=extras.forward_flops or _forward_flops(network, extras.num_frames * cells, text),
+        forward_flops=extras.forward_flops or _forward_flops(network, tokens, text),
         decode_flops=extras.decode_flops,
         temporal_layers=(("attention", inner, cells),) * network.num_layers,
     )

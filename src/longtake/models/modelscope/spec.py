@@ -22,6 +22,7 @@ Layer = tuple[str, int, int]
 # The defaults of UNet3DConditionModel, for configurations that leave them out.
 DOWN = ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D")
 UP = ("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D")
+WIDTHS = (320, 640, 1280, 1280)
 CONVOLUTIONS = 4
 """Pairs of norm and convolution in a TemporalConvLayer."""
 
@@ -78,7 +79,9 @@ def spec(configs: Configs) -> VideoSpec:
     # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
     widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]
     tokens = configs.parts["text_encoder"].read(TextEncoder).max_position_embeddings
-    more = {"temporal_layers": layers, "prompt_numbers": tokens * sum(widths)}
+    # Counted on fake tensors of the released sizes.
+    working = 33 * unet.config.get("block_out_channels", WIDTHS)[0]
+    more = {"temporal_layers": layers, "prompt_numbers": tokens * sum(widths), "working": working}
     return image_spec(configs, extras, denoiser, capabilities, blends=True, **more)
 
 
@@ -123,7 +126,7 @@ def temporal_layers(
 
 
 def _layers(config: Mapping[str, Any], size: tuple[int, int]) -> Iterator[Layer]:
-    widths = config.get("block_out_channels", (320, 640, 1280, 1280))
+    widths = config.get("block_out_channels", WIDTHS)
     depth, groups = config.get("layers_per_block", 2), config.get("norm_num_groups", 32)
     # The configuration calls the number of heads their width, and only transformer_in takes it at its word.
     heads = config.get("attention_head_dim", 64)
