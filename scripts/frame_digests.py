@@ -18,7 +18,7 @@ STORY = "a red car drives right through the city | a penguin dives down through 
 RUNS: dict[str, list[str]] = {
     "demo": [ROCKET, "--frames", "256", "--sampler", "fifo", "--seed", "7", "--scale", "4"],
     "fifo": ["--prompts", STORY, "--frames", "48", "--sampler", "fifo", "--sampler.eta", "0.5"],
-    "fifo-realtime": [ROCKET, "--frames", "40", "--preset", "realtime"],
+    "fifo-realtime": [ROCKET, "--model", "sprites", "--frames", "40", "--preset", "realtime"],
     "fifo-videocrafter2": [ROCKET, "--frames", "24", "--sampler", "fifo", "--sampler.compat", "videocrafter2"],
     "fifo-opensora": [ROCKET, "--frames", "24", "--sampler", "fifo", "--sampler.compat", "opensora"],
     "chunked": ["--prompts", STORY, "--frames", "40", "--sampler", "chunked", "--sampler.overlap", "4"],

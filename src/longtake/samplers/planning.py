@@ -151,7 +151,7 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if spec.learnt_guidance is not None and plan.guidance != 1:
         raise InputError(
             f"{spec.name} says guidance {spec.learnt_guidance:g} in one branch, as it has learnt, and takes 1 alone, "
-            f"not {plan.guidance:g}; leave --guidance out, or the --lora"
+            f"not {plan.guidance:g}; leave --guidance out, or take the model without that LoRA"
         )
     if request.told_fps is not None and ToldFps not in spec.capabilities:
         raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ExecutorName = Literal["inline", "processes", "ray", "ranks"]
 
 DEFAULT_SAMPLER = "fifo"
+MODEL, FAST_MODELS = "sprites", {"realtime": "sprites-fast"}
+"""What makes a video where no model is named, and with a preset for which another is faster."""
 _UNREAD = PromptTimeline.constant("what PROMPT or --prompts says")
 
 
@@ -100,7 +102,7 @@ class Making(Weights):
 
     request: Annotated[Request, Setting(boxed=True)] = Request(prompts=_UNREAD)
     output: Annotated[Output, Setting(boxed=True)] = Output()
-    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = "sprites"
+    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = MODEL
     """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
     sampler: Annotated[str, Setting(metavar="NAME")] = DEFAULT_SAMPLER
     """How the model is stretched to a long video; 'longtake samplers' lists them. Its own settings are below."""
@@ -133,14 +135,12 @@ def video_settings(arguments: Sequence[str]) -> VideoSettings:
 
     Raises InputError for unknown samplers, presets and options, and for values of the wrong kind.
     """
-    return parse_arguments(
-        VideoSettings, "generate", arguments, default=VideoSettings(method=default_method(arguments))
-    )
+    return parse_arguments(VideoSettings, "generate", arguments, default=VideoSettings(**defaults(arguments)))
 
 
-def default_method(arguments: Sequence[str]) -> Sampler:
-    """Return the sampler that a command line names, with the settings that hold where it gives none: its own or the
-    preset's.
+def defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return what holds where a command line says nothing: the settings of its sampler, its own or the preset's, and
+    the model.
 
     Raises InputError for unknown samplers and presets.
     """
@@ -150,7 +150,7 @@ def default_method(arguments: Sequence[str]) -> Sampler:
     method = preset_settings(preset) if preset else sampler()
     if not isinstance(method, sampler):
         raise InputError(f"the preset {preset} is one of {method.name}; leave --preset out, or --sampler")
-    return method
+    return {"method": method, "model": FAST_MODELS.get(preset, MODEL)}
 
 
 def numbered_model(name: str, device: str, dtype: "torch.dtype", number: int, **loading: Any) -> "VideoModel":

@@ -29,7 +29,7 @@ CONVOLUTIONS = 4
 
 OFFERS = (
     Offer(
-        models="`sprites` (embedded)",
+        models="`sprites`, `sprites-fast` (embedded)",
         page="models/sprites.md",
         capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
         trained="a level a frame, known frames, one prompt a clip",
