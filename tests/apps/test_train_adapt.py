@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from longtake.models import model_spec
@@ -24,7 +26,7 @@ MISTAKES = [
     (("episodes", "--worlds", "3"), "--worlds has no effect"),
     (("sprites", "--drop-text", "2"), "is a share"),
 ]
-SMALL = ["--rank=2", "--batch-size=1", "--sample-steps=1", "--precision=no"]
+SMALL = ["--rank=2", "--batch-size=1", "--sample-steps=2", "--precision=no"]
 
 
 def start() -> None:
@@ -38,6 +40,30 @@ def test_a_mistake_is_one_line(longtake: Callable, arguments: tuple[str, ...], p
     ran = longtake("train", "adapt", *arguments)
     assert (ran.status, ran.out) == (2, "")
     assert problem in ran.err and ran.err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["WanTransformer3DModel", "UNetMotionModel", "LTXVideoTransformer3DModel"])
+@pytest.mark.parametrize("recipe", ["guidance", "levels"])
+def test_other_families_make_a_video_with_it(longtake: Callable, family: str, recipe: str) -> None:
+    Path("models").mkdir()
+    base = str(TINY[family](Path("models")))
+    spec = model_spec(base)
+    folder, length = Path("walls", "one"), spec.timing.pixel_frames(spec.num_frames)
+    folder.mkdir(parents=True)
+    for number, shade in enumerate(np.linspace(0, 255, length + 1)):
+        Image.new("RGB", (spec.width, spec.height), (int(shade),) * 3).save(folder / f"{number:03d}.png")
+    (folder / "captions.jsonl").write_text('{"frame": 0, "text": "a wall"}')
+    ran = longtake("train", "adapt", "walls", "--base", base, f"--recipe={recipe}", *SMALL, "--steps=3", "-o", "run")
+    assert ran.status == 0, ran.err
+    made = longtake(
+        *("generate", "a wall", "--model", base, "--lora=run/final", "--sampler=chunked", "--steps=2"),
+        *("--frames=9", "-o", "wall.mkv"),
+    )
+    assert made.status == 0, made.err
+    assert json.loads(Path("wall.json").read_text())["plan"]["guidance"] == (
+        1 if recipe == "guidance" else spec.guidance
+    )
 
 
 @pytest.mark.slow

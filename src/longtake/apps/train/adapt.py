@@ -78,8 +78,10 @@ def _spec(name: str, loading: dict[str, Any]) -> VideoSpec:
     spec = model_spec(name, **loading)
     if PerFrameNoise not in spec.capabilities:
         raise InputError(f"{name} takes no noise level a frame, which both recipes are about; choose another --base")
-    if spec.known == "pixel":
-        raise InputError(f"{name} is shown known frames as pixels, which is not learnt here; choose another --base")
+    if spec.needs_pictures:
+        raise InputError(
+            f"{name} was trained with a picture in every window, which clips here lack; choose another --base"
+        )
     return spec
 
 

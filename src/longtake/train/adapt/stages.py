@@ -22,6 +22,7 @@ from longtake.model import Condition, VideoModel
 from longtake.models.hooks import learning
 from longtake.models.hub.lora import LoraLayers, layers_in_use
 from longtake.models.hub.offload import DENOISERS
+from longtake.models.image_model import ImageModel
 from longtake.request import Guidance
 from longtake.samplers.step import Windows, ddim, free
 from longtake.train.adapt.settings import AdaptSettings
@@ -155,13 +156,15 @@ class AdaptTask(Task):
         self.model, self.layers, self.clips, self.settings, self.guidance = model, layers, clips, settings, guidance
         self.is_taught = settings.recipe == "guidance"
         self.levels = MIXED if model.spec.clean_frames or not self.is_taught else NOISY
+        self.says_noise = isinstance(model, ImageModel) and model.prediction == "epsilon"
 
     def module(self) -> nn.Module:
         """The LoRA."""
         return self.layers
 
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
-        """Mean squared error of x0 over the frames that are not clean, counted as that of v or of a flow."""
+        """Mean squared error of x0 over the frames that are not clean, counted as that of what the network says: of
+        noise, else of v or of a flow."""
         settings, schedule = self.settings, self.clips.schedule
         drawn = self.clips.draw(settings.batch_size, 0.0 if self.is_taught else settings.drop_text, generator)
         num_frames = drawn.latents.shape[2]
@@ -173,8 +176,9 @@ class AdaptTask(Task):
             wanted = self._taught(x, levels, drawn.windows) if self.is_taught else drawn.latents
             with learning(), self.layers.added():
                 x0 = free(self.model, drawn.windows, 1.0)(x, levels)
-        sigma = schedule.sigma[levels].clamp(min=LEAST_SIGMA).to(x)
-        error = (x0 - wanted).square().mean(dim=(1, 3, 4)) / sigma.square()
+        now = schedule.now(levels)
+        weight = (now.alpha if self.says_noise else torch.ones_like(now.alpha)) / now.sigma.clamp(min=LEAST_SIGMA)
+        error = (x0 - wanted).square().mean(dim=(1, 3, 4)) * weight.square().to(x)
         counts = ~clean.to(x.device)
         return (error * counts).sum() / counts.sum(), {}
 
