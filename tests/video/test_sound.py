@@ -1,8 +1,10 @@
 """The sound that somebody gives a video."""
 
+import os
 import signal
 import wave
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from longtake.errors import InputError, OutputError
 from longtake.video.output import Output, make_target
 from longtake.video.read import read_frames
 from longtake.video.record import read_record
-from longtake.video.sound import RATE, SAMPLES
+from longtake.video.sound import RATE, SAMPLES, sound_digest
 
 FRAMES, FPS = 44, 8
 
@@ -123,3 +125,33 @@ def test_a_part_of_a_video_has_no_sound(tmp_path: Path) -> None:
     output = Output(path=tmp_path / "a.mp4", part=(8, 16), audio=tone(tmp_path / "a.wav", 1))
     with pytest.raises(InputError, match="--audio belongs to the whole of a video; leave it out, or --range"):
         make_target(output, settings={}, fps=8, total=8, size=(16, 16), comment="")
+
+
+def test_a_sound_whose_rate_and_channels_change_is_taken_whole(new_run: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "a.aac"
+    file.write_bytes(coded(tmp_path / "1.aac", 44_100, "stereo") + coded(tmp_path / "2.aac", 22_050, "mono"))
+    run = new_run(audio=str(file))
+    run.finish()
+    loud = [abs(part).max() > 0.1 for part in np.array_split(heard(run.path), 55, axis=1)]
+    # Some 0.93 s of the one, 1.86 s of the other, and then silence.
+    assert all(loud[:27]) and not any(loud[29:])
+
+
+def coded(file: Path, rate: int, layout: str) -> bytes:
+    """Return 40 packets of noise, as a radio would send them."""
+    with av.open(str(file), "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=rate, layout=layout)
+        for number in range(40):
+            noise = np.random.default_rng(number).normal(0, 0.1, (1 if layout == "mono" else 2, 1024))
+            frame = av.AudioFrame.from_ndarray(noise.astype(np.float32), format="fltp", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, number * 1024, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no file that can be read again"):
+        sound_digest(str(tmp_path / "pipe"))

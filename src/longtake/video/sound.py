@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from itertools import chain, islice, repeat
+from itertools import chain, groupby, islice, repeat
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import av
 import numpy as np
@@ -64,6 +65,9 @@ def sound_digest(path: str) -> str:
     """Return what tells the content of a sound file from that of others. Raises InputError where there is none."""
     try:
         stat = Path(path).stat()
+        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
+            # It is read several times, and by a run that goes on once more.
+            raise InputError(f"the sound {path} is no file that can be read again; give --audio an ordinary file")
         return _digest(path, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise InputError(f"cannot read the sound {path}: {error.strerror}; give --audio another file") from None
@@ -105,12 +109,26 @@ def _coded(path: Path) -> Iterator[av.Packet]:
 
 def _samples(path: Path) -> Iterator[av.AudioFrame]:
     """Yield a file's first sound as pairs of SAMPLES numbers, whatever time stamps say; silence fills up the last."""
-    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE, frame_size=SAMPLES)
+    cutter = _resampler(frame_size=SAMPLES)
     with av.open(str(path), metadata_errors="replace") as container:
-        for frame in chain(container.decode(container.streams.audio[0]), [None]):
-            if frame is not None:
-                frame.pts = None
-            yield from map(_filled, resampler.resample(frame))
+        # A sound may change its rate or its channels on the way, which a resampler does not take.
+        for _, frames in groupby(container.decode(container.streams.audio[0]), _form):
+            resampler = _resampler()
+            for frame in chain(frames, [None]):
+                if frame is not None:
+                    frame.pts = None
+                for piece in resampler.resample(frame):
+                    piece.pts = None
+                    yield from cutter.resample(piece)
+    yield from map(_filled, cutter.resample(None))
+
+
+def _form(frame: av.AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _resampler(frame_size: int | None = None) -> av.AudioResampler:
+    return av.AudioResampler(format="fltp", layout="stereo", rate=RATE, frame_size=frame_size)
 
 
 def _filled(frame: av.AudioFrame) -> av.AudioFrame:
