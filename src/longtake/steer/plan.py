@@ -122,6 +122,8 @@ def plan_redo(
     if output is None and _is_begun(video, call):
         return _under_way(video, call)
     order, made = video.order, video.record.next_frame
+    if not made:
+        raise InputError(f"{video.path} has no state yet to go on from; let the command that began it go on first")
     if not 0 <= frame < made:
         raise InputError(f"{video.path} has frames 0 to {made - 1} so far, not {frame}; give one of them")
     if prompts is None and seed is None:
