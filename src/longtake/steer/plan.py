@@ -202,9 +202,10 @@ def _repaired(video: Video, frame: int, call: str, output: str | Path | None) ->
     """Return how what somebody changed from a frame on, or before, becomes again what the run wrote."""
     if output is not None or video.is_as_written(video.record.mark, complete=video.record.finished):
         raise InputError("nothing would change; give --prompts, or another --seed")
-    states = [state for state in video.states(frame) if video.is_as_written(state.mark)]
+    # Each is held against the file up to its mark, which is read from the start: the last that fits is enough.
+    state = next((state for state in reversed(video.states(frame)) if video.is_as_written(state.mark)), None)
     note = f"{video.path} is not as its run wrote it: the same frames are made again"
-    return Steering(video=video, order=video.order, state=states[-1] if states else None, call=call, notes=(note,))
+    return Steering(video=video, order=video.order, state=state, call=call, notes=(note,))
 
 
 def _pieces(plan: Plan) -> Pieces:
