@@ -54,7 +54,8 @@ class FrameMixer(ABC):
     def block(self, block: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
         """Return what a stack of convolutions and norms gives, of which an output sees `reach` frames to each side.
 
-        `block` runs it on any number of frames; its own convolutions and norms come back to this object.
+        `block` runs it on any number of frames; its own convolutions and norms come back to this object, in turn: every
+        convolution takes what one norm gave, after layers that see one frame.
         """
 
     @abstractmethod

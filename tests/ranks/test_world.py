@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longtake.errors import RanksError
-from longtake.ranks.world import ALONE, Group, World
+from longtake.ranks.world import ALONE, Ask, Group, World
 
 SIZES = (1, 2, 3, 4)
 Lists = list[list[int]]
@@ -128,14 +128,17 @@ def test_gathered_tensors_stand_in_the_order_of_ranks(ranks: Any, size: int) -> 
             assert tensor.dtype == kind and torch.equal(tensor, expected.to(kind))
 
 
-def moments_of(world: World, offset: float, counts: list[int]) -> tuple[Tensor, Tensor, int]:
-    """Return the moments of a sample (rows, groups, values) whose rows the ranks hold in unequal shares."""
+def moments_of(world: World, offset: float, counts: list[int]) -> tuple[Tensor, Tensor, list[Tensor], int]:
+    """Return the moments of a sample (rows, groups, values) whose rows the ranks hold in unequal shares, and what
+    travels with them: a bfloat16 and the number of the rank before."""
     start = sum(counts[: world.rank])
     mine = sample(offset, counts)[start : start + counts[world.rank]]
     variance, mean = torch.var_mean(mine, dim=2, correction=0)
     before = world.all.traffic.messages
-    joint = world.all.moments(mean, variance, counts)
-    return *joint, world.all.traffic.messages - before
+    held, wanted = [[rank] for rank in range(len(counts))], [[max(rank - 1, 0)] for rank in range(len(counts))]
+    asks = [Ask([torch.tensor([world.rank], dtype=kind)], 0, held, wanted) for kind in (torch.bfloat16, torch.uint8)]
+    mean, variance, answers = world.all.moments(mean, variance, counts, *asks)
+    return mean, variance, [part for (part,) in answers], world.all.traffic.messages - before
 
 
 def sample(offset: float, counts: Sequence[int]) -> Tensor:
@@ -147,13 +150,15 @@ def sample(offset: float, counts: Sequence[int]) -> Tensor:
 def test_moments_of_shares_are_those_of_the_whole_to_the_last_bit(ranks: Any, size: int, offset: float) -> None:
     counts = [5, 1, 30, 9][:size]
     values = sample(offset, counts).transpose(0, 1).flatten(1).double()
-    (whole_mean, whole_variance, _) = moments_of(World(), offset, [sum(counts)])
-    for mean, variance, messages in ranks.run(size, moments_of, offset, counts):
+    whole_mean, whole_variance, *_ = moments_of(World(), offset, [sum(counts)])
+    for rank, (mean, variance, others, messages) in enumerate(ranks.run(size, moments_of, offset, counts)):
         torch.testing.assert_close(mean, values.mean(1), rtol=1e-6, atol=1e-6)
         # Sums of squares would have lost every digit of the variance at an offset of 1000.
         torch.testing.assert_close(variance, values.var(1, correction=0), rtol=2e-4, atol=0)
         assert torch.equal(mean, whole_mean) and torch.equal(variance, whole_variance)
-        assert messages == (size > 1)
+        assert [part.dtype for part in others] == [torch.bfloat16, torch.uint8]
+        assert all(part.tolist() == [max(rank - 1, 0)] for part in others)
+        assert messages == size - 1
 
 
 STATE = {

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 import torch
@@ -39,6 +41,18 @@ class Traffic:
         self.bytes += tensor.numel() * tensor.element_size() * copies
 
 
+@dataclass(frozen=True)
+class Ask:
+    """Frames that the processes of a group want of each other."""
+
+    parts: Sequence[Tensor]
+    """Tensors of one shape and type, whose `axis` runs over the frames held here."""
+    axis: int
+    held: Sequence[Frames]
+    """Of every rank, the same everywhere, as is `wanted`."""
+    wanted: Sequence[Frames]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """The processes along one dimension of the mesh."""
@@ -52,35 +66,46 @@ class Group:
     def fetch(
         self, parts: Sequence[Tensor], axis: int, held: Sequence[Frames], wanted: Sequence[Frames]
     ) -> Callable[[], list[Tensor]]:
-        """Ask for frames; the function returned waits and gives them, in the order of `wanted[rank]`, for every part.
+        """Ask for frames of `held[rank]`; the function returned waits and gives them, in the order of `wanted[rank]`,
+        for every part. See Ask and `exchange`."""
+        coming = self.exchange(Ask(parts, axis, held, wanted))
+        return lambda: coming()[0]
 
-        `parts` are tensors of one shape and type whose `axis` runs over the frames `held[rank]`; `held` and `wanted`
-        say so for every rank and must be the same everywhere. One message per pair of processes carries all parts; all
-        are posted at once. Nothing travels between a process and itself, and nothing that is not wanted.
+    def exchange(self, *asks: Ask) -> Callable[[], list[list[Tensor]]]:
+        """Ask for frames of several kinds, wider numbers first; the function returned waits and gives them, for every
+        ask its parts, in the order wanted.
+
+        One message per pair of processes carries everything; all are posted at once. Nothing travels between a process
+        and itself, and nothing that is not wanted.
         """
-        route = _route(self.rank, _frozen(held), _frozen(wanted))
-        keep = [_taken(part, axis, route.keep) for part in parts]
+        routes = [_route(self.rank, _frozen(ask.held), _frozen(ask.wanted)) for ask in asks]
+        both = list(zip(asks, routes, strict=True))
+        keep = [[_taken(part, ask.axis, route.keep) for part in ask.parts] for ask, route in both]
         operations, arriving, leaving = [], {}, []
-        for peer, places in route.sends.items():
-            packed = torch.stack([_taken(part, axis, places) for part in parts])
-            leaving.append(packed)
-            self.traffic.add(packed)
-            operations.append(dist.P2POp(dist.isend, packed, group=self.handle, group_peer=peer))
-        for peer, count in route.receives.items():
-            shape = list(parts[0].shape)
-            shape[axis] = count
-            arriving[peer] = parts[0].new_empty((len(parts), *shape))
-            operations.append(dist.P2POp(dist.irecv, arriving[peer], group=self.handle, group_peer=peer))
+        for peer in (peer for peer in range(self.size) if peer != self.rank):
+            if sent := [_packed(ask, route.sends[peer]) for ask, route in both if peer in route.sends]:
+                leaving.append(torch.cat(sent) if len(sent) > 1 else sent[0])
+                self.traffic.add(leaving[-1])
+                operations.append(dist.P2POp(dist.isend, leaving[-1], group=self.handle, group_peer=peer))
+            if sizes := [_size(ask, route.receives[peer]) for ask, route in both if peer in route.receives]:
+                arriving[peer] = torch.empty(sum(sizes), dtype=torch.uint8, device=asks[0].parts[0].device)
+                operations.append(dist.P2POp(dist.irecv, arriving[peer], group=self.handle, group_peer=peer))
         with _reaching():
             works = dist.batch_isend_irecv(operations) if operations else []
 
-        def finish() -> list[Tensor]:
+        def finish() -> list[list[Tensor]]:
             self._wait(works)
             leaving.clear()
-            if not arriving:
-                return [_taken(part, axis, route.order) for part in keep]
-            joined = (torch.cat([own, *(each[i] for each in arriving.values())], axis) for i, own in enumerate(keep))
-            return [_taken(part, axis, route.order) for part in joined]
+            unread, answers = dict(arriving), []
+            for (ask, route), own in zip(both, keep, strict=True):
+                pieces = [own]
+                for peer, count in route.receives.items():
+                    size = _size(ask, count)
+                    pieces.append(_unpacked(unread[peer][:size], ask, count))
+                    unread[peer] = unread[peer][size:]
+                joined = [torch.cat(each, ask.axis) if len(each) > 1 else each[0] for each in zip(*pieces, strict=True)]
+                answers.append([_taken(part, ask.axis, route.order) for part in joined])
+            return answers
 
         return finish
 
@@ -95,20 +120,23 @@ class Group:
         self._wait([work])
         return gathered
 
-    def moments(self, mean: Tensor, variance: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return mean and population variance over the rows of all processes, in one message and in float64.
+    def moments(
+        self, mean: Tensor, variance: Tensor, counts: Sequence[int], *others: Ask
+    ) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
+        """Return mean and population variance over the rows of all processes, in float64, and the answers to others,
+        which travel in the same messages.
 
         Given are those of every row here, rows first, each over as many values; `counts` says how many rows every rank
         has. Combined as Chan, Golub and LeVeque (1979) do, row by row in the order of ranks: the result does not depend
         on which rank has which of the rows, to the last bit.
         """
-        rows = torch.stack([mean, variance], dim=1)
-        if self.size > 1:
-            padded = torch.cat([rows, rows.new_zeros((max(counts) - len(rows), *rows.shape[1:]))])
-            rows = torch.cat([each[:count] for each, count in zip(self.gather(padded), counts, strict=True)])
-        means, variances = rows.double().unbind(1)
+        edges = [0, *accumulate(counts)]
+        shares = [range(start, stop) for start, stop in pairwise(edges)]
+        rows = Ask([torch.stack([mean, variance], dim=1)], 0, shares, [range(edges[-1])] * self.size)
+        ((together,), *answers) = self.exchange(rows, *others)()
+        means, variances = together.double().unbind(1)
         joint = means.mean(0)
-        return joint, (variances + (means - joint) ** 2).mean(0)
+        return joint, (variances + (means - joint) ** 2).mean(0), answers
 
     def share(self, tensors: Mapping[str, Tensor] | None, device: torch.device) -> dict[str, Tensor] | None:
         """Return what rank 0 gives, None included, on `device`, on every process."""
@@ -204,6 +232,27 @@ def _route(rank: int, held: tuple[Frames, ...], wanted: tuple[Frames, ...]) -> _
             arriving += coming
     place = {frame: i for i, frame in enumerate([*own, *arriving])}
     return _Route(_places([mine[frame] for frame in own]), sends, receives, _places([place[f] for f in wanted[rank]]))
+
+
+def _shape(ask: Ask, count: int) -> list[int]:
+    """Return the shape of so many frames of all parts together."""
+    shape = [len(ask.parts), *ask.parts[0].shape]
+    shape[1 + ask.axis] = count
+    return shape
+
+
+def _size(ask: Ask, count: int) -> int:
+    """Return the bytes of so many frames of all parts."""
+    return prod(_shape(ask, count)) * ask.parts[0].element_size()
+
+
+def _packed(ask: Ask, places: Places) -> Tensor:
+    """Return frames of all parts as bytes."""
+    return torch.stack([_taken(part, ask.axis, places) for part in ask.parts]).flatten().view(torch.uint8)
+
+
+def _unpacked(packed: Tensor, ask: Ask, count: int) -> Sequence[Tensor]:
+    return packed.view(ask.parts[0].dtype).view(_shape(ask, count)).unbind()
 
 
 def _frozen(frames: Sequence[Frames]) -> tuple[Frames, ...]:

@@ -14,7 +14,7 @@ from longtake.attention import FrameMixer
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
 from longtake.model import Condition, TemporalHooks, VideoModel
 from longtake.noise import Noise
-from longtake.ranks.world import Group
+from longtake.ranks.world import Ask, Group
 from longtake.request import PromptTimeline
 from longtake.sampler import Chunk, Plan, State
 from longtake.samplers.clips import Shuffled, around, halos
@@ -201,6 +201,7 @@ class Neighbours:
         """`held` are the frames of every rank, which tile the video."""
         self.held, self.group, self.total = tuple(held), group, held[-1].stop
         self.frames = self.held[group.rank]
+        self._in_block = False
 
     def ask(self, parts: Sequence[Tensor], axis: int, reach: int) -> Callable[[], tuple[list[Tensor], int]]:
         """Ask for the frames within reach; the function returned gives all frames from there on, and the first's
@@ -209,42 +210,62 @@ class Neighbours:
         first = around(self.frames, reach, self.total).start
 
         def extended() -> tuple[list[Tensor], int]:
-            left, joined = self.frames.start - first, []
-            for part, edges in zip(parts, coming(), strict=True):
-                before, after = edges.split([left, edges.shape[axis] - left], dim=axis)
-                joined.append(torch.cat([before, part, after], dim=axis) if edges.shape[axis] else part)
-            return joined, first
+            return [self._joined(part, edges, axis, reach) for part, edges in zip(parts, coming(), strict=True)], first
 
         return extended
 
+    def block(self, block: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """See FrameMixer. The frames that a convolution needs of others travel with the moments of the norm before it,
+        as they are there; every process normalises them, too."""
+        self._in_block = True
+        try:
+            return block(x)
+        finally:
+            self._in_block = False
+
     def convolve(self, convolution: nn.Conv3d, x: Tensor) -> Tensor:
-        """See FrameMixer. It runs before the neighbours' frames are there; the frames that need them are done again."""
-        if self.group.size == 1:
-            return convolution(x)
-        arriving = self.ask([x], 2, 1)
-        y = convolution(x)
-        (extended,), first = arriving()
-        if first < self.frames.start:
-            y[:, :, 0] = convolution(extended[:, :, :3])[:, :, 1]
-        if first + extended.shape[2] > self.frames.stop:
-            y[:, :, -1] = convolution(extended[:, :, -3:])[:, :, -2]
-        return y
+        """See FrameMixer. Outside of a block, it asks for the frames that it needs."""
+        if self._in_block:
+            first, y = around(self.frames, 1, self.total).start, convolution(x)
+        else:
+            (extended,), first = self.ask([x], 2, 1)()
+            y = convolution(extended)
+        return y.narrow(2, self.frames.start - first, len(self.frames))
 
     def normalise(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
-        """See FrameMixer: the moments are those of the whole video."""
-        return self.normalise_windows(norm, x, 1, [len(frames) for frames in self.held])
+        """See FrameMixer: the moments are those of the whole video. In a block, also for a neighbour's frame on each
+        side."""
+        counts = [len(frames) for frames in self.held]
+        if not self._in_block:
+            return self.normalise_windows(norm, x, 1, counts)
+        asked = Ask([x], 2, self.held, halos(self.held, 1, self.total))
+        scale, shift, ((edges,),) = self._scales(norm, x, 1, counts, asked)
+        return torch.addcmul(shift, self._joined(x, edges, 2, 1), scale)
 
     def normalise_windows(self, norm: nn.GroupNorm, x: Tensor, num_windows: int, counts: Sequence[int]) -> Tensor:
         """Return x, which holds so many windows one after the other, by the moments of all of them on all processes,
         of which every rank has so many frames."""
+        scale, shift, _ = self._scales(norm, x, num_windows, counts)
+        return torch.addcmul(shift, x, scale)
+
+    def _joined(self, part: Tensor, edges: Tensor, axis: int, reach: int) -> Tensor:
+        """Return the frames held here between those of others within reach."""
+        left = self.frames.start - around(self.frames, reach, self.total).start
+        before, after = edges.split([left, edges.shape[axis] - left], dim=axis)
+        return torch.cat([before, part, after], dim=axis) if edges.shape[axis] else part
+
+    def _scales(
+        self, norm: nn.GroupNorm, x: Tensor, num_windows: int, counts: Sequence[int], *asked: Ask
+    ) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
+        """Return what a norm multiplies by and adds, and the frames that are asked for besides."""
         # (frames of every window, batch, channels, height, width)
         rows = x.unflatten(0, (num_windows, -1)).permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
         grouped = rows.unflatten(2, (norm.num_groups, -1)).flatten(3).float()
         variance, mean = torch.var_mean(grouped, dim=3, correction=0)
-        mean, variance = self.group.moments(mean, variance, counts)
+        mean, variance, answers = self.group.moments(mean, variance, counts, *asked)
         width = x.shape[1] // norm.num_groups
         deviation = (variance + norm.eps).rsqrt().repeat_interleave(width, 1)
         scale = norm.weight * deviation
         shift = norm.bias - mean.repeat_interleave(width, 1) * scale
         scale, shift = (each.repeat(num_windows, 1)[..., None, None, None].to(x.dtype) for each in (scale, shift))
-        return torch.addcmul(shift, x, scale)
+        return scale, shift, answers

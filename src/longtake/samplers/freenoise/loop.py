@@ -123,7 +123,7 @@ class WindowMixer(FrameMixer):
 
     def block(self, block: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
         """See FrameMixer."""
-        return block(x)
+        return self.near.block(block, x)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:

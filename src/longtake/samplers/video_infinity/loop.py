@@ -144,9 +144,10 @@ class ClipMixer(FrameMixer):
 
     def normalise(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
         """See FrameMixer. Inside a windowed block, x holds the clips' windows one after the other."""
+        if self.joint_norms and self._in_windows:
+            return self._near.normalise_windows(norm, x, len(self.clips), self._row_counts(x.shape[2]))
         if self.joint_norms:
-            num_windows = len(self.clips) if self._in_windows else 1
-            return self._near.normalise_windows(norm, x, num_windows, self._row_counts(x.shape[2]))
+            return self._near.normalise(norm, x)
         if self._in_windows or len(self.clips) == 1:
             return norm(x)
         return torch.cat([norm(part) for part in x.split([len(clip) for clip in self.clips], dim=2)], dim=2)
@@ -154,7 +155,7 @@ class ClipMixer(FrameMixer):
     def block(self, block: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
         """See FrameMixer."""
         if not self.windowed_blocks:
-            return block(x)
+            return self._near.block(block, x) if self.joint_norms else block(x)
         (extended,), first = self._near.ask([x], 2, reach)()
         windows = torch.cat([self._window(extended, clip, reach, first) for clip in self.clips])
         self._in_windows = True
@@ -180,9 +181,7 @@ class ClipMixer(FrameMixer):
         return pad(x[:, :, inside.start - first : inside.stop - first], (0, 0, 0, 0, before, after))
 
     def _row_counts(self, num_frames: int) -> list[int]:
-        """Return how many frames every process normalises; windows are of one length."""
-        if not self._in_windows:
-            return [len(frames) for frames in self.held]
+        """Return how many frames every process normalises in windows, which are of one length."""
         return [num_frames * sum(clip.start in frames for clip in self.all_clips) for frames in self.held]
 
 

@@ -6,7 +6,7 @@ neighbours on each side and a few global frames, so that processes only exchange
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from longtake.errors import InputError
@@ -15,7 +15,7 @@ from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import halos, held_frames, released_global_frames, split_evenly, spread_frames
 from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps
-from longtake.samplers.workload import LATENT_BYTES, RankWork, Sent, Workload, fetched, gathered
+from longtake.samplers.workload import LATENT_BYTES, RankWork, Sent, Workload, fetched
 
 Phase = tuple[int, float, float]
 REACH = 4
@@ -198,7 +198,8 @@ def forward_traffic(
 
     `layers` as in `VideoSpec.temporal_layers`, the settings as in `VideoInfinity`; `width` is the bytes of a number.
     Every attention sends keys and values together: once to neighbours, once the global frames to all. In compat a block
-    of convolutions asks for its surroundings once; else every convolution does, and norms are over the whole video.
+    of convolutions asks for its surroundings once; else norms are over the whole video, and what a convolution needs
+    travels with the moments of the norm before it, which everybody sends to everybody.
     """
     held = held_frames(clips, ranks)
     total = clips[-1].stop
@@ -208,7 +209,7 @@ def forward_traffic(
 
     far = fetched(held, [list(global_frames)] * ranks)
     near, block, convolution = halo(padding), halo(REACH), halo(1)
-    moments = MOMENTS_BYTES * max(len(frames) for frames in held)
+    moments = fetched(held, [range(total)] * ranks)
     sums = [Sent() for _ in held]
     for kind, channels, cells in layers:
         size = channels * cells * width
@@ -218,7 +219,7 @@ def forward_traffic(
             elif kind == "block" and compat:
                 sums[rank] += block[rank].sized(size)
             elif kind == "convolution" and not compat:
-                sums[rank] += convolution[rank].sized(size)
+                sums[rank] += replace(convolution[rank].sized(size), messages=0, received_messages=0)
             elif kind == "norm" and not compat:
-                sums[rank] += gathered(moments * channels, ranks)
+                sums[rank] += moments[rank].sized(MOMENTS_BYTES * channels)
     return sums
