@@ -50,7 +50,6 @@ class CheckSettings(OneFile, Weights):
     all at once. The exit status is 1 where an answer is no; the file is what to attach to a bug report."""
 
     model: Annotated[str, Setting(positional=True, metavar="MODEL")] = ""
-    """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
     output: Annotated[Path, Setting(short="-o", metavar="PATH")] = Path("check.json")
     """Where to write what was found."""
 

@@ -38,7 +38,8 @@ from longtake.data.sprite_render import Pose, draw_scene
 from longtake.errors import InputError
 
 __all__ = [
-    "FPS", "MOTIONS", "OBJECTS", "SCENES", "SIZE", "VOCABULARY", "Shot", "SpriteState", "SpriteWorld", "Timeline",
+    "FPS", "MOTIONS", "OBJECTS", "SCENES", "SIZE", "VOCABULARY", "Shot", "SpriteState", "SpriteWorld",
+    "Surroundings", "Timeline",
     "all_shots", "caption", "drawn", "grammar_corpus", "held_out_shots", "is_held_out", "parse_caption", "preview",
     "random_world", "training_shots",
 ]  # fmt: skip
@@ -59,17 +60,23 @@ _GROW = {"rocket": 1.2, "balloon": 1.15, "butterfly": 1.1, "whale": 1.1, "helico
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpriteState:
+class Surroundings:
+    """How a scene looks at a moment, of which no caption speaks."""
+
+    horizon: float
+    """Pixels by which the horizon lies lower than usual."""
+    time_of_day: float
+    """0 by day to 1 late in the evening."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteState(Surroundings):
     """What is true of one frame, beside its pixels."""
 
     shot: Shot
     """Object, scene and motion."""
     pose: Pose
     """The object as it is drawn."""
-    horizon: float
-    """Pixels by which the horizon lies lower than usual."""
-    time_of_day: float
-    """0 by day to 1 late in the evening."""
     map_x: float
     """Place of the camera on the map, pixels to the right."""
     map_y: float

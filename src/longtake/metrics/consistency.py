@@ -19,11 +19,17 @@ _LOOP_SCORE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Consistency:
-    """What a pass over a video finds; grey levels are 0 to 255."""
+class VideoFigures:
+    """What a pass over a video finds; each metric has its own beside."""
 
     num_frames: int
     """Frames read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency(VideoFigures):
+    """What a pass finds of change, drift and loops; grey levels are 0 to 255."""
+
     mean_step: float
     """Mean absolute change from frame to frame, in grey levels."""
     cuts: int

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from longtake.data.footage import Frames
 from longtake.errors import InputError
 from longtake.metrics.clips import DrawnSet
-from longtake.metrics.scores import frechet_distance, gaussian, inception_score, kernel_distance, shrunk_distance
+from longtake.metrics.scores import (
+    ClipScores,
+    frechet_distance,
+    gaussian,
+    inception_score,
+    kernel_distance,
+    shrunk_distance,
+)
 from longtake.metrics.video_networks import Rows, VideoNetwork
 
 _FRAMES_AT_ONCE = 128
@@ -19,7 +26,7 @@ _FEWEST_PER_PART = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetScores:
+class SetScores(ClipScores):
     """How far a set of videos is from the real ones."""
 
     fvd: float
@@ -37,16 +44,10 @@ class SetScores:
     """Of the second set; None without a classifier."""
     inception_score_deviation: float | None
     """Over ten parts of the clips; None with fewer than 1,000 clips, which are one part."""
-    features: int
-    """Numbers that describe a clip."""
     clips_real: int
     """Clips of the first set."""
     clips_fake: int
     """Clips of the second set."""
-    width: int
-    """Pixels of the frames."""
-    height: int
-    """Pixels of the frames."""
 
 
 @dataclass(frozen=True, kw_only=True)

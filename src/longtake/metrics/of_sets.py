@@ -91,13 +91,19 @@ class _OfGenerated(_OfSets):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fvd(_OfGenerated):
+class _OfDrawn(_OfSets):
+    """A metric of clips that are drawn from all."""
+
+    seed: int = 0
+    """What decides the clips."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fvd(_OfDrawn, _OfGenerated):
     """Score a set of videos against real ones: Frechet and kernel video distance, and inception score."""
 
     clips: int = PUBLISHED_CLIPS
     """Most clips of each set; published numbers use 2,048. The distance falls as they grow."""
-    seed: int = 0
-    """What decides the clips."""
     classifier: Annotated[Path | None, Setting(metavar="FILE", unset="the stand-in's own")] = None
     """A network of class probabilities for the inception score: weights of C3D, or TorchScript with the same
     warning."""
@@ -183,7 +189,7 @@ class Blocks(_OfGenerated):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction(_OfSets):
+class Reconstruction(_OfDrawn):
     """Score an autoencoder by what it makes of real videos: PSNR, SSIM, LPIPS and R-FVD."""
 
     autoencoder: Annotated[str | None, Setting(metavar="NAME|FOLDER", unset="none")] = None
@@ -192,8 +198,6 @@ class Reconstruction(_OfSets):
     """Reconstructions that are made already, under the names of the originals, whatever their endings."""
     clips: int = PUBLISHED_CLIPS
     """Most clips; published numbers use 2,048."""
-    seed: int = 0
-    """What decides the clips."""
     lpips: Annotated[Path | None, Setting(metavar="FILE", unset="no LPIPS")] = None
     """Weights of LPIPS over VGG-16, such as PVDM's loss_last.pth."""
 

@@ -11,7 +11,7 @@ from longtake.data.footage import Frames
 from longtake.decoding import decode_clip, to_uint8
 from longtake.errors import InputError
 from longtake.metrics.clips import planes
-from longtake.metrics.scores import frechet_distance, gaussian, psnr, shrunk_distance, ssim
+from longtake.metrics.scores import ClipScores, frechet_distance, gaussian, psnr, shrunk_distance, ssim
 from longtake.metrics.video_networks import VideoNetwork
 from longtake.models import load_model
 from longtake.models.hub.files import read_json
@@ -26,7 +26,7 @@ _SSIM_SIDE = 11
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairScores:
+class PairScores(ClipScores):
     """How near reconstructions are to their originals."""
 
     psnr: float
@@ -39,14 +39,8 @@ class PairScores:
     """Frechet distance of the features of both sets."""
     r_fvd_shrunk: float | None
     """The same of shrunk covariances; None where clips are more than features."""
-    features: int
-    """Numbers that describe a clip."""
     clips: int
     """Pairs of clips."""
-    width: int
-    """Pixels of the frames."""
-    height: int
-    """Pixels of the frames."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,18 @@ _ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipScores:
+    """What scores of clips are of; each metric has its own beside."""
+
+    features: int
+    """Numbers that describe a clip."""
+    width: int
+    """Pixels of the frames."""
+    height: int
+    """Pixels of the frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gaussian:
     """Mean and spread of a set of feature rows."""
 

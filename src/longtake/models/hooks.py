@@ -191,14 +191,18 @@ def self_attention(layers: Sequence[Attention]) -> Iterator[None]:
         yield
 
 
-def frames_by_row(rows: Int[Tensor, "windows_x_frames"], num_rows: int) -> list[Int[Tensor, "_frames"]]:
-    """Return for every row of texts the frames, counted through all windows, that attend to it."""
+FramesByRow = Sequence[Int[Tensor, "_frames"]]
+"""For every row of texts the frames, counted through all windows, that attend to it."""
+
+
+def frames_by_row(rows: Int[Tensor, "windows_x_frames"], num_rows: int) -> FramesByRow:
+    """Return the frames of so many texts, of the text of every frame."""
     return [(rows == row).nonzero()[:, 0] for row in range(num_rows)]
 
 
 def attended_by_row(
     query: Float[Tensor, "windows tokens heads headwidth"],
-    frames: Sequence[Int[Tensor, "_frames"]],
+    frames: FramesByRow,
     attend: Callable[[Tensor, int], Tensor],
 ) -> Float[Tensor, "windows tokens width"]:
     """Return what the queries of frames get, each of its own text; `attend` answers those of one text, by its row."""

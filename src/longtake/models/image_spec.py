@@ -33,11 +33,22 @@ Network = TypeVar("Network", bound=Denoiser)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageAutoencoder:
-    """What is read of the config of AutoencoderKL."""
+class Halvings:
+    """What is read of the config of any autoencoder in stages."""
 
     block_out_channels: tuple[Count, ...]
     """One a halving of the picture, and one more."""
+
+    @property
+    def stride(self) -> int:
+        """Return the pixels of a side of a cell of the latents."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAutoencoder(Halvings):
+    """What is read of the config of AutoencoderKL."""
+
     latent_channels: Count = 4
     """As many as the network that denoises takes."""
 
@@ -56,7 +67,7 @@ def sized(configs: Configs, extras: Extras, denoiser: Network) -> Network:
     """
     if extras.size is None:
         return denoiser
-    stride = denoiser.cell * 2 ** (len(configs.parts["vae"].read(ImageAutoencoder).block_out_channels) - 1)
+    stride = denoiser.cell * configs.parts["vae"].read(ImageAutoencoder).stride
     height, width = configs.picture_size(extras, stride)
     return replace(denoiser, sample_size=(height // stride, width // stride))
 
@@ -79,7 +90,7 @@ def image_spec(
     """
     vae = configs.parts["vae"]
     read = vae.read(ImageAutoencoder)
-    stride, (height, width) = denoiser.cell * 2 ** (len(read.block_out_channels) - 1), denoiser.size
+    stride, (height, width) = denoiser.cell * read.stride, denoiser.size
     if denoiser.in_channels != read.latent_channels * denoiser.cell**2:
         where = configs.parts[network].where
         raise CheckpointError(

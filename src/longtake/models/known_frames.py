@@ -6,6 +6,8 @@ which: as other networks were trained.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +20,22 @@ from longtake.schedule import Schedule
 
 Mask = Float[Tensor, "windows frames"]
 """1 for the frames that are known, 0 for those to make."""
+
+
+Shown = TypeVar("Shown")
+
+
+class LastShown(Generic[Shown]):
+    """What a network was shown in the last call, and of what: every step of a window asks for the same."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Known | None, int, Shown] | None = None
+
+    def of(self, known: Known | None, num_frames: int, show: Callable[[], Shown]) -> Shown:
+        """Return what is shown of known frames in a window of so many latent frames, made where it is another."""
+        if self._last is None or self._last[0] is not known or self._last[1] != num_frames:
+            self._last = known, num_frames, show()
+        return self._last[2]
 
 
 class CleanFrames(PerFrameNoise, Infill, Continuation):

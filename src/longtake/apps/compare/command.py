@@ -41,8 +41,6 @@ class CompareSettings(Measuring, Seeds, Weights):
     what 'longtake generate' would write. The same command continues an interrupted comparison."""
 
     request: Annotated[Request, Setting(boxed=True)] = Request(prompts=_UNREAD)
-    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = "sprites"
-    """The model of all of them."""
     samplers: Annotated[str, Setting(metavar="NAME,NAME")] = "fifo,chunked"
     """What is compared; settings follow a name with colons, steps among them: fifo:partitions=2,chunked:steps=50."""
     prompts: Annotated[str, Setting(metavar="FILE")] = ""
@@ -67,7 +65,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     from longtake.apps.compare.finished import video_metrics
 
     kinds = video_metrics(settings.metrics)
-    runs, table = _planned(settings)
+    runs, table, earlier = _planned(settings)
     for run in runs:
         for warning in run.job.warnings:
             say(f"warning: {run.contender.label}: {warning}")
@@ -79,7 +77,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     status = _made(settings, runs)
     if status:
         return status
-    page = _measured(settings, runs, table, kinds, arguments)
+    page = _measured(settings, runs, table, kinds, earlier, arguments)
     write_page(settings.output / PAGE, rendered(page))
     if settings.json:
         print((settings.output / RESULTS).read_text(encoding="utf-8"))
@@ -96,8 +94,9 @@ class _Run:
     orders: list[Order]
 
 
-def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
-    """Check everything that can be before a model is loaded or a file touched."""
+def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, Any]]:
+    """Check everything that can be before a model is loaded or a file touched; with the plan comes what was measured
+    before, by file."""
     spec, request = model_spec(settings.model, **settings.loading.told), settings.request
     if request.frames is None:
         raise InputError("endless videos cannot be compared; give --frames")
@@ -118,11 +117,10 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table]:
     for one in contenders:
         orders = _orders(settings, one, stories)
         runs.append(_Run(contender=one, job=checked_job(orders[0], spec, prompts_file=settings.prompts), orders=orders))
-    if not settings.overwrite:
-        _check_earlier(settings.output / RESULTS, runs)
+    earlier = {} if settings.overwrite else _earlier(settings.output / RESULTS, runs)
     found = estimate(runs[0].job)
     rate = remembered_rate(runs[0].job.order.model, found.device, found.dtype)
-    return runs, _plan_table(runs, costs, rate)
+    return runs, _plan_table(runs, costs, rate), earlier
 
 
 def _orders(settings: CompareSettings, contender: Contender, stories: Sequence[PromptTimeline]) -> list[Order]:
@@ -182,21 +180,31 @@ def _prepare(folder: Path, *, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _check_earlier(results: Path, runs: Sequence[_Run]) -> None:
-    """Raise OutputError where a video was begun otherwise, and where an earlier comparison has some that this one would
-    leave off its page."""
+def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
+    """Return what an earlier comparison has written of its videos, by their files.
+
+    Raises OutputError where a video was begun otherwise, where there are some that this one would leave off its page,
+    and for a file of another origin.
+    """
     orders = {order.output.path.name: order for run in runs for order in run.orders}
     for order in orders.values():
         if (record := read_record(order.output.path)) is not None:
             # Weights and machine are not known yet; the run itself looks at them.
             same = {name: record.settings.get(name) for name in ("model digest", "device", "dtype")}
             check_settings(order.output.path, record, {**order_settings(order), **same})
-    if missing := [video for name, video in _known(results).items() if name not in orders]:
+    if not results.exists():
+        return {}
+    try:
+        known = {video["file"]: video for video in json.loads(results.read_bytes())["videos"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise OutputError(f"{results} exists and is of no comparison; choose another -o, or --overwrite it") from None
+    if missing := [video for name, video in known.items() if name not in orders]:
         labels = ", ".join(dict.fromkeys(str(video["label"]) for video in missing))
         raise OutputError(
             f"{results} has {counted(len(missing), 'video')} ({labels}) that this comparison would leave out; name "
             "those samplers, seeds and prompts too, choose another -o, or --overwrite it"
         )
+    return known
 
 
 def _path(folder: Path, contender: Contender) -> Path:
@@ -225,14 +233,18 @@ def _made(settings: CompareSettings, runs: Sequence[_Run]) -> int:
 
 
 def _measured(
-    settings: CompareSettings, runs: Sequence[_Run], table: Table, kinds: Mapping[str, Any], arguments: Sequence[str]
+    settings: CompareSettings,
+    runs: Sequence[_Run],
+    table: Table,
+    kinds: Mapping[str, Any],
+    rows: dict[str, Any],
+    arguments: Sequence[str],
 ) -> Page:
-    """Measure all videos, what was measured before excepted, and write the results."""
+    """Measure all videos, what was measured before and stands in `rows` excepted, and write the results."""
     from longtake.apps.compare.finished import as_json, look_into
     from longtake.video.durable import replace_durable
 
     path, videos = settings.output / RESULTS, []
-    rows = {} if settings.overwrite else _known(path)
     head = {
         "command": command_line("compare", arguments),
         "facts": facts({"model": settings.model, "frames": str(settings.request.frames)}),
@@ -265,14 +277,3 @@ def _measured(
 def _lines(head: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> str:
     """Return the results as JSON with a line for every video."""
     return json.dumps(head, indent=1)[:-2] + ',\n "videos": [\n' + ",\n".join(map(json.dumps, videos)) + "\n]}\n"
-
-
-def _known(path: Path) -> dict[str, Any]:
-    """Return what an earlier comparison has written of its videos, by their files. Raises OutputError for a file of
-    another origin."""
-    if not path.exists():
-        return {}
-    try:
-        return {video["file"]: video for video in json.loads(path.read_bytes())["videos"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise OutputError(f"{path} exists and is of no comparison; choose another -o, or --overwrite it") from None

@@ -89,8 +89,10 @@ class Workers:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Computing):
-    """How a model is loaded; settings of commands that run one extend this."""
+    """Which model, and how it is loaded; settings of commands that run one extend this."""
 
+    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = MODEL
+    """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
     loading: Annotated[Loading, Setting(boxed=True)] = Loading()
     dtype: DtypeChoice = "auto"
     """Number format; auto is what the device computes fastest, and is said."""
@@ -102,8 +104,6 @@ class Making(Weights):
 
     request: Annotated[Request, Setting(boxed=True)] = Request(prompts=_UNREAD)
     output: Annotated[Output, Setting(boxed=True)] = Output()
-    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = MODEL
-    """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
     sampler: Annotated[str, Setting(metavar="NAME")] = DEFAULT_SAMPLER
     """How the model is stretched to a long video; 'longtake samplers' lists them. Its own settings are below."""
     preset: Annotated[str | None, Setting(metavar="|".join(PRESETS), unset="none")] = None

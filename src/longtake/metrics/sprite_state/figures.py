@@ -15,7 +15,7 @@ from longtake.data.sprite_paint import PERIOD
 from longtake.data.sprite_render import Pose, placed
 from longtake.data.sprite_scenes import scene
 from longtake.data.sprites import SpriteWorld
-from longtake.metrics.consistency import Curve
+from longtake.metrics.consistency import Curve, VideoFigures
 from longtake.metrics.sprite_state import BOUNDS
 from longtake.metrics.sprite_state.reader import LEAST_VISIBLE, FrameState, shot_at, whole_turn
 from longtake.metrics.sprite_state.scenery import Scenery, scroll, scroll_period
@@ -42,11 +42,9 @@ _REAL_SEED = 810_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class StateFigures:
+class StateFigures(VideoFigures):
     """Figures of a whole video; shares and qualities are 0 to 1, and 1 in a real world."""
 
-    num_frames: int
-    """Frames read."""
     empty: float
     """Share of frames without object; the figures of the object leave them out."""
     outline: float | None

@@ -12,7 +12,7 @@ from longtake.data.sprite_captions import SCENES
 from longtake.data.sprite_paint import PERIOD, SIZE, Floats, Layer
 from longtake.data.sprite_render import Placed, cut, draw_scene, standing
 from longtake.data.sprite_scenes import scene
-from longtake.data.sprites import light
+from longtake.data.sprites import Surroundings, light
 
 _LOWER = np.arange(-5.0, 13.0)
 _DAY = (0.0, 0.5, 1.0)
@@ -24,15 +24,11 @@ _AIR_CAP = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenery:
+class Scenery(Surroundings):
     """A scene as the worlds draw it, in all that can change."""
 
     name: str
     """Name from SCENES."""
-    horizon: float
-    """Pixels by which the horizon lies lower than usual."""
-    time_of_day: float
-    """0 by day to 1 late in the evening."""
     places: tuple[Placed, ...]
     """Where each layer stands."""
 

@@ -19,6 +19,7 @@ from longtake.model import VideoSpec, WholeClips
 from longtake.models.hub.configs import EXTRAS, Configs, Count
 from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX
+from longtake.models.image_spec import Halvings
 
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of an argument that has none."""
@@ -76,11 +77,10 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder:
+class Autoencoder(Halvings):
     """What is read of the config of the autoencoder."""
 
     block_out_channels: tuple[Count, ...] = (1,) * 4
-    """One a halving of the picture, and one more."""
 
 
 def family(name: str, parts: Mapping[str, str], what: str) -> Family | None:
@@ -225,7 +225,7 @@ def _size(name: str, call: Mapping[str, Any], read: Network, configs: Configs) -
     known = known or TARGETS.get(read.target_size or 0)
     if known or not read.size or "vae" not in configs.parts:
         return None if known is None else list(known)
-    stride = 2 ** (len(configs.parts["vae"].read(Autoencoder).block_out_channels) - 1)
+    stride = configs.parts["vae"].read(Autoencoder).stride
     return [side * stride for side in read.size]
 
 

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from longtake.attention import FrameMixer, Rotate, attention
-from longtake.models.hooks import attended_by_row, frames_by_row, swapped, turned, turned_halves
+from longtake.models.hooks import FramesByRow, attended_by_row, frames_by_row, swapped, turned, turned_halves
 
 Layer = LTXAttention | LTX2Attention
 Rope = LTXVideoRotaryPosEmbed | LTX2AudioVideoRotaryPosEmbed
@@ -39,8 +39,7 @@ class FrameText:
     """Projected; None where the block hands all texts on, one after the other through all windows."""
     valid: Bool[Tensor, "texts tokens"]
     """Which of its tokens count."""
-    frames: Sequence[Int[Tensor, "_frames"]]
-    """See `frames_by_row`."""
+    frames: FramesByRow
 
     def __call__(self, attn: Layer, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: Any) -> Tensor:
         """Return what the layer adds to (windows, frames x tokens, channels)."""

@@ -20,7 +20,7 @@ from longtake.model import Condition, Continuation, Known, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.image_model import Pixels, encode_frames
-from longtake.models.known_frames import whole_window
+from longtake.models.known_frames import LastShown, whole_window
 from longtake.models.svd.spec import last_guidance
 from longtake.noise import seeded_noise
 from longtake.schedule import Schedule, Spacing, chained, to_x0
@@ -34,13 +34,11 @@ MOTION = 127
 class SvdModel(Continuation):
     """Goes on from a picture: guidance is between the picture and none, and rises from 1 at a window's first frame."""
 
-    last: tuple[Known, tuple[Tensor, Tensor]] | None = None
-    """What was shown in the last call, and of what; every step asks for the same."""
-
     def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs) -> None:
         self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
         self.device, self.dtype = where_run(pipeline, pipeline.unet)
         self.last_guidance = last_guidance(configs)
+        self.last_shown: LastShown[tuple[Tensor, Tensor]] = LastShown()
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Return nothing: there is no text."""
@@ -125,10 +123,9 @@ class SvdModel(Continuation):
 
     def _shown(self, known: Known) -> tuple[Float[Tensor, "windows ..."], Float[Tensor, "windows 1 width"]]:
         """Return what the network is shown of the first known frame: latents, and what CLIP sees."""
-        if self.last is None or self.last[0] is not known:
-            assert known.pixels is not None
-            self.last = known, self._encoded(known.pixels[:, 0])
-        return self.last[1]
+        assert known.pixels is not None
+        first = known.pixels[:, 0]
+        return self.last_shown.of(known, 1, lambda: self._encoded(first))
 
     def _encoded(self, pictures: Float[Tensor, "windows 3 height width"]) -> tuple[Tensor, Tensor]:
         vae: Any = self.pipeline.vae

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from longtake.attention import FrameMixer, Rotate, attention
-from longtake.models.hooks import attended_by_row, frames_by_row, swapped, turned
+from longtake.models.hooks import FramesByRow, attended_by_row, frames_by_row, swapped, turned
 from longtake.models.wan.spec import TEXT_TOKENS
 
 WanTransformer = WanTransformer3DModel | WanVACETransformer3DModel | SkyReelsV2Transformer3DModel
@@ -33,8 +33,7 @@ Keys = Float[Tensor, "sequences frames_x_tokens heads headwidth"]
 class FrameText:
     """Attention processor of the layers for text: every frame attends to its own."""
 
-    frames: Sequence[Int[Tensor, "_frames"]]
-    """See `frames_by_row`."""
+    frames: FramesByRow
 
     def __call__(
         self,

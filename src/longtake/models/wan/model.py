@@ -7,6 +7,7 @@ a causal video autoencoder (4 pixel frames a latent frame, the first one 1) and 
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.hub.offload import HOST
-from longtake.models.known_frames import CleanFrames, whole_window
+from longtake.models.known_frames import CleanFrames, LastShown, whole_window
 from longtake.models.tiling import in_tiles
 from longtake.models.wan.network import Beside, Experts, flow_levels, network_dtype
 from longtake.models.wan.spec import TEXT_TOKENS, boundary, flow_shift, kind_of
@@ -147,8 +148,10 @@ class WanModel(WanBase, CleanFrames, TemporalHooks):
 class WanShown(WanBase, Infill, Continuation):
     """A network that is shown known frames beside a window that has all frames noisy, as it was in training."""
 
-    last: tuple[Known | None, int, Beside] | None = None
-    """What was shown in the last call, and of what; every step asks for the same."""
+    @cached_property
+    def last_shown(self) -> LastShown[Beside]:
+        """What goes beside the windows of the last call."""
+        return LastShown()
 
     @abstractmethod
     def show(self, known: Known | None, num_frames: int) -> Beside:
@@ -156,9 +159,8 @@ class WanShown(WanBase, Infill, Continuation):
 
     def beside(self, known: Known | None, x: Latents) -> Beside:
         """Return what goes beside windows x, that of the last call if it is the same."""
-        if self.last is None or self.last[0] is not known or self.last[1] != x.shape[2]:
-            self.last = known, x.shape[2], self.show(known, x.shape[2])
-        return self.last[2] if known is not None else self.last[2].of([0] * len(x))
+        shown = self.last_shown.of(known, x.shape[2], lambda: self.show(known, x.shape[2]))
+        return shown if known is not None else shown.of([0] * len(x))
 
     def denoise(
         self,

@@ -15,7 +15,6 @@ class AdaptSettings(Batches):
     """What is learnt, and from how much at a time."""
 
     batch_size: int = 4
-    """Clips in a batch."""
     recipe: Annotated[Recipe, Setting(metavar="guidance|levels")] = "guidance"
     """guidance: what the model says with guidance, in one branch, so that a video takes half the work. levels: a noise
     level for every frame, frames that are finished before and around those to be made; for a model that was trained
