@@ -16,6 +16,7 @@ from tyro.conf import arg
 from longtake.errors import LongtakeError, unknown_name
 
 SCRIPTS = {
+    "score bars": "lab.score.bars:score",
     "score sprites": "lab.score.sprites:score",
     "score autoencoder": "lab.score.autoencoder:score",
     "score pvdm": "lab.score.pvdm:score",

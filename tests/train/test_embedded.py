@@ -59,6 +59,8 @@ TINY: dict[str, tuple[Any, ...]] = {
     "mixture": (SIZES, replace(CLIPS, levels=LevelMixture(independent=1.0)), FIT, "mixture", "uniform"),
     "longer": (SIZES, CLIPS, FIT, "longer", "mixture"),
     "further": (SIZES, CLIPS, FIT, "further", "longer"),
+    "switches": (CacheSettings(num_worlds=2, num_frames=6, num_switches=1), "switches"),
+    "fast": (SIZES, replace(CLIPS, taught=3.0), FIT, "fast", "further"),
     "decoder": (VaeSettings(num_frames=8, batch_size=2, decoder_only=True), FIT),
     "stretches": (StretchSettings(num_worlds=1, strides=MTD.strides, num_stretches=(1, 1, 1), num_frames=5),),
     "mtd": (MTD, MtdSettings(batch_size=1, continued_frames=(1,), sample_steps=1), FIT),
@@ -99,7 +101,7 @@ def test_all_models_come_from_the_folder_of_runs_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "stages.json").read_text())["done"] == list(NAMES[:3])
     assert run_stages(stages, Runs(folder=tmp_path), None)
     assert len(asked) == len(NAMES) + 1
-    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-uniform"]
+    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-fast", "sprites-uniform"]
     assert [folder.name for folder in embedded.exported(tmp_path)] == names
     for name in names:
         model = load_model(str(tmp_path / "weights" / name))
@@ -152,7 +154,7 @@ def test_stages_without_any_time_left_end_with_models_too(tmp_path: Path, clock:
 
     clock.tick = 1e-6
     assert run_stages({"slow": Stage(run=slow, settings=(), share=1.0), **tiny()}, Runs(folder=tmp_path), 3.0)
-    assert len(embedded.exported(tmp_path)) == 4
+    assert len(embedded.exported(tmp_path)) == 5
     assert json.loads((tmp_path / "mtd" / "final" / "training.json").read_text())["step"] == 0
 
 

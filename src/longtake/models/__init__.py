@@ -48,7 +48,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "sprites-fast": ModelEntry(
         folder=WEIGHTS / "sprites-fast",
-        summary="embedded; sprites with a LoRA that says its guidance in one branch: half the work, nearly as good",
+        summary="embedded; sprites further, with guidance in one branch and prompts that change: half the work",
     ),
     "sprites-uniform": ModelEntry(
         folder=WEIGHTS / "sprites-uniform",
@@ -223,7 +223,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         return named(entry.spec)()
     settings = _here(name, Loading(**loading))
     configs, family = configs_of(name, settings)
-    return taught(spec_of(configs, family, settings.vae_tiling), loras_of(configs, settings))
+    return taught(spec_of(configs, family, settings.vae_tiling), configs, loras_of(configs, settings))
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -269,7 +269,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    spec = taught(spec_of(configs, family, loading.vae_tiling), loras := loras_of(configs, loading))
+    spec = taught(spec_of(configs, family, loading.vae_tiling), configs, loras := loras_of(configs, loading))
     changes = read_changes(loras, configs, family)
     quantised = quantised_parts(configs, family, loading.quantize)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)

@@ -26,7 +26,7 @@ from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worl
 from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.text import TextSettings, TextTask, captions_of, train_tokenizer
-from longtake.train.sprites.unet import UnetTask
+from longtake.train.sprites.unet import GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)
@@ -146,6 +146,26 @@ def test_every_frame_of_the_unet_sees_the_text_that_sampling_gives_it(clips: Lat
             sampled = unet(x, told[:, 0], x.new_empty(2, 1, 1)).sample
     torch.testing.assert_close(trained, sampled, atol=1e-5, rtol=1e-5)
     assert (trained - one)[0, :, 2].abs().max() > 1e-4
+
+
+def test_what_guidance_adds_to_plain_captions_is_learnt_beside_the_clips(clips: LatentClips) -> None:
+    """The teacher reads the canonical caption, whatever the network reads; with guidance 1 it adds nothing."""
+    worded = copy(clips)
+    worded.table = clips.table + torch.arange(16, dtype=torch.float16)[:, None, None]
+    drawn = worded.draw(40, 4, 0.5, torch.Generator().manual_seed(0))
+    assert set(drawn.plain[:, 0, 0, 0].tolist()) == set(clips.shots.flatten().tolist())
+    assert len(drawn.texts[:, 0, 0, 0].unique()) > 10
+    plain = denoiser(worded, num_frames=4, drop_text=0.0)
+    parts = (build_unet(SIZES), plain.network, build_scheduler(), plain.vae, worded)
+    taught, same = (GuidedTask(*parts, replace(plain.settings, taught=scale)) for scale in (3.0, 1.0))
+    x, told, later = torch.randn(2, 4, 4, 8, 8), torch.full((2, 4), 300), torch.tensor([[False, False, True, True]] * 2)
+    texts = torch.randn(2, 2, 5, 16)
+    with torch.no_grad():
+        none = clips.empty.float().expand_as(texts)
+        adds = [UnetTask(parts[0], *parts[2:], plain.settings).predict(x, told, each, later) for each in (texts, none)]
+        torch.testing.assert_close(taught.guided(x, told, texts, later), 2 * (adds[0] - adds[1]), atol=1e-5, rtol=1e-4)
+        losses = [float(task.loss(step_generator(0, 0))[0]) for task in (plain, same, taught)]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_a_denoiser_of_squares_keeps_the_inner_layers(clips: LatentClips) -> None:

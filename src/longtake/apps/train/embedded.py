@@ -16,8 +16,8 @@ from longtake.models.hub.precision import choose_hardware
 from longtake.typed import Setting
 
 STAGES = (
-    *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further", "decoder", "stretches"),
-    *("mtd", "pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "weights"),
+    *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further"),
+    *("switches", "fast", "decoder", "stretches", "mtd", "pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "weights"),
 )
 
 
@@ -26,9 +26,9 @@ class EmbeddedSettings:
     """Train the models of the package again: all of them, or one stage. What was interrupted continues."""
 
     stage: Annotated[str | None, Setting(positional=True, metavar="all|STAGE")] = None
-    """They build on each other in this order: vae text pictures clips images uniform mixture longer further decoder
-    (sprites), stretches mtd (nuwa-sprites), pvdm-autoencoder pvdm-latents pvdm-unet (pvdm-sprites), weights
-    (FOLDER/weights)."""
+    """They build on each other in this order: vae text pictures clips images uniform mixture longer further
+    switches fast decoder (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder pvdm-latents
+    pvdm-unet (pvdm-sprites), weights (FOLDER/weights)."""
     runs: Annotated[Path, Setting(metavar="FOLDER")] = Path("runs")
     """Folder that all stages share."""
     session: Annotated[Session, Setting(name="")] = Session()

@@ -32,7 +32,7 @@ from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
 
 EXTRAS = "longtake.json"
-ALWAYS = ("fps", "guidance", "forward_flops", "decode_flops", "shared", "lora")
+ALWAYS = ("fps", "guidance", "learnt_guidance", "forward_flops", "decode_flops", "shared", "lora")
 """Fields of `Extras` that mean something for every model."""
 OPTIONS = {"size": "--size", "num_frames": "--window"}
 """What takes the place of fields of `Extras` on a command line."""
@@ -60,6 +60,8 @@ class Extras:
     """Frames per second of its videos, which no config says."""
     guidance: NotNegative = 9.0
     """The guidance that suits the model."""
+    learnt_guidance: NotNegative | None = None
+    """The guidance that the network says in one branch, where it has learnt one; it takes 1 alone then."""
     infill_guidance: NotNegative | None = None
     """The guidance that suits windows of frames in a row with known ends, where it is another one."""
     num_frames: Count = 16

@@ -186,9 +186,10 @@ def loras_of(configs: Configs, loading: Loading) -> list[Lora]:
     return [*brought, *loading.loras]
 
 
-def taught(spec: VideoSpec, loras: Sequence[Lora]) -> VideoSpec:
-    """Return the spec of a model with LoRAs, of which the last one that learnt a guidance decides."""
-    learnt = [guidance for lora in loras if (guidance := lora.guidance) is not None]
+def taught(spec: VideoSpec, configs: Configs, loras: Sequence[Lora]) -> VideoSpec:
+    """Return the spec of a model and its LoRAs, of which the last one that learnt a guidance decides."""
+    told = [configs.told(configs.extras).learnt_guidance, *(lora.guidance for lora in loras)]
+    learnt = [guidance for guidance in told if guidance is not None]
     return replace(spec, guidance=1.0, infill_guidance=None, learnt_guidance=learnt[-1]) if learnt else spec
 
 

@@ -102,6 +102,8 @@ class Drawn:
     latents: Float[Tensor, "clips channels frames height width"]
     texts: Float[Tensor, "clips 2 tokens width"]
     """Of what a clip shows first and last, the same shot in most."""
+    plain: Float[Tensor, "clips 2 tokens width"]
+    """The same in canonical captions, never dropped."""
     later: Bool[Tensor, "clips frames"]
     """Which frames show what the second text says."""
 
@@ -125,6 +127,8 @@ class LatentClips:
         dropped = torch.rand(num_clips, generator=generator) < drop_text
         places = [(w, slice(s, s + num_frames)) for w, s in zip(world.tolist(), starts, strict=True)]
         shots = torch.stack([self.shots[place] for place in places])
-        ends = torch.where(dropped[:, None, None, None], self.empty, self.table[shots[:, [0, -1]], variant[:, None]])
+        ends = shots[:, [0, -1]]
+        texts = torch.where(dropped[:, None, None, None], self.empty, self.table[ends, variant[:, None]])
         latents = torch.stack([self.latents[place].float() for place in places]).transpose(1, 2)
-        return Drawn(latents=latents, texts=ends.float(), later=shots != shots[:, :1])
+        later = shots != shots[:, :1]
+        return Drawn(latents=latents, texts=texts.float(), plain=self.table[ends, 0].float(), later=later)

@@ -30,6 +30,8 @@ class DenoiserSettings(DiffusionLoss):
     """Frames per clip; 1 trains pictures, without layers over time."""
     levels: LevelMixture = field(default_factory=LevelMixture)
     """Noise levels of the frames."""
+    taught: float = 1.0
+    """Guidance of the teacher that the network learns to say in one branch, where a stage has one."""
     pictures: int = 0
     """Single pictures that a step sees beside its clips, whose frames need not tell it by themselves what a thing looks
     like (Ho et al. 2022, arXiv:2204.03458)."""
@@ -75,6 +77,10 @@ class DenoiserTask(Task):
     def predict(self, x: Tensor, told: Tensor, texts: Tensor, later: Tensor | None) -> Tensor:
         """Return the network's output, float32. Frames that are `later` show what the second of a clip's texts says."""
 
+    def guided(self, x: Tensor, told: Tensor, texts: Tensor, later: Tensor) -> Tensor | float:
+        """Return what the network should say beyond what is in the latents."""
+        return 0.0
+
     def module(self) -> nn.Module:
         """The denoiser."""
         return self.network
@@ -94,9 +100,10 @@ class DenoiserTask(Task):
         drawn = clips.draw(count, num_frames, self.settings.drop_text, generator)
         timesteps, clean = sample_levels(levels, count, num_frames, generator)
         noise = torch.randn(drawn.latents.shape, generator=generator)
-        places = (drawn.latents, noise, timesteps, clean, drawn.texts, drawn.later)
-        latents, noise, timesteps, clean, texts, later = (each.to(self.network.device) for each in places)
+        places = (drawn.latents, noise, timesteps, clean, drawn.texts, drawn.plain, drawn.later)
+        latents, noise, timesteps, clean, texts, plain, later = (each.to(self.network.device) for each in places)
         x, wanted, told = self.noisy(latents, noise, timesteps, clean)
+        wanted = wanted + self.guided(x, told, plain, later)
         error = (self.predict(x, told, texts, later) - wanted).square().mean(dim=(1, 3, 4)) * self.weight(told)
         return (error * ~clean).sum() / (~clean).sum()
 

@@ -8,7 +8,14 @@ from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.levels import LevelMixture
-from longtake.train.sprites.stages import encode_videos, train_decoder, train_denoiser, train_text, train_vae
+from longtake.train.sprites.stages import (
+    encode_videos,
+    train_decoder,
+    train_denoiser,
+    train_guided,
+    train_text,
+    train_vae,
+)
 from longtake.train.sprites.text import TextSettings
 from longtake.train.sprites.vae import VaeSettings
 
@@ -40,7 +47,10 @@ _LONGER = replace(_UNIFORM, levels=replace(LEVELS, uniform=0.35, independent=0.0
 _LONGER_FIT = FitSettings(num_steps=7_000, learning_rate=5e-4, decay_steps=5_000, seed=1)
 _FURTHER_LEVELS = replace(LEVELS, uniform=0.4, independent=0.05, diagonal=0.35, known=0.05)
 _FURTHER = replace(_UNIFORM, levels=_FURTHER_LEVELS)
+_SWITCHES = CacheSettings(num_worlds=2_400, num_frames=32, first_seed=3_000_000, worlds_per_file=100, num_switches=800)
 _FURTHER_FIT = FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=2)
+_FAST = replace(_FURTHER, drop_text=0.0, guidance=1.0, taught=GUIDANCE)
+_FAST_FIT = FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=3, save_minutes=10)
 
 STAGES = {
     "vae": Stage(run=train_vae, settings=(SIZES, VaeSettings(num_frames=12_000), _VAE_FIT), share=8),
@@ -57,6 +67,9 @@ STAGES = {
     "longer": Stage(run=train_denoiser, settings=(SIZES, _LONGER, _LONGER_FIT, "longer", "mixture"), share=14),
     # The same again, with known frames among those to be made.
     "further": Stage(run=train_denoiser, settings=(SIZES, _FURTHER, _FURTHER_FIT, "further", "longer"), share=20),
+    # `sprites-fast`: guidance in one branch, on clips in a third of which the prompt changes.
+    "switches": Stage(run=encode_videos, settings=(_SWITCHES, "switches"), share=5),
+    "fast": Stage(run=train_guided, settings=(SIZES, _FAST, _FAST_FIT, "fast", "further"), share=20),
     # At any time: latents stay what they are.
     "decoder": Stage(run=train_decoder, settings=(_DECODER, _DECODER_FIT), share=5),
 }

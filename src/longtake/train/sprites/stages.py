@@ -40,7 +40,7 @@ from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_capti
 from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.text import TextSettings, TextTask, end_of_text, train_tokenizer
 from longtake.train.sprites.transformer import TransformerSettings, TransformerTask
-from longtake.train.sprites.unet import UnetTask
+from longtake.train.sprites.unet import GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 BASE = "begun-with"
@@ -85,6 +85,17 @@ def train_denoiser(
     clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions, sizes.cell)
     beside = LatentClips(runs.folder / "pictures", runs.captions, sizes.cell) if settings.pictures else None
     task = UnetTask(runs.moved(unet), build_scheduler(sizes.predicts), vae, clips, settings, beside)
+    return runs.fit(name, task, loop)
+
+
+def train_guided(
+    sizes: SpriteSizes, settings: DenoiserSettings, loop: FitSettings, name: str, start: str, runs: Runs
+) -> bool:
+    """Train what stage `start` left to say in one branch what it says with guidance, on the clips of `switches`."""
+    torch.manual_seed(loop.seed)
+    unet, teacher = (runs.moved(UNet3DConditionModel.from_pretrained(runs.final(start))) for _ in range(2))
+    clips = LatentClips(runs.folder / "switches", runs.captions, sizes.cell)
+    task = GuidedTask(teacher, unet, build_scheduler(sizes.predicts), trained_vae(runs), clips, settings)
     return runs.fit(name, task, loop)
 
 
@@ -152,14 +163,14 @@ def take_sprites(runs: Runs) -> bool:
 
 
 def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
-    """Assemble `sprites` and `sprites-uniform` in `weights` from finished stages; the better decoder if there is one.
+    """Assemble the three models in `weights` from finished stages; the better decoder if there is one.
 
-    `sprites-uniform` holds only its denoiser; the loader takes everything else from `sprites`.
+    `sprites-uniform` and `sprites-fast` hold only their denoisers; the loader takes everything else from `sprites`.
     """
     complete, extras = weights / "sprites", _extras(guidance)
     assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
-    extras |= {"clean_frames": False}
-    assemble_sibling(runs.final("uniform"), extras, complete, weights / "sprites-uniform")
+    assemble_sibling(runs.final("uniform"), {**extras, "clean_frames": False}, complete, weights / "sprites-uniform")
+    assemble_sibling(runs.final("fast"), {**extras, "learnt_guidance": guidance}, complete, weights / "sprites-fast")
 
 
 def trained_vae(runs: Runs) -> AutoencoderKL:

@@ -65,13 +65,38 @@ class UnetTask(DenoiserTask):
 
     def predict(self, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor | None) -> Tensor:
         """Return v; every frame sees its own text."""
-        unet = self.network
+        return self._said(self.network, x, told, texts, later)
+
+    def _said(self, unet: Any, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor | None) -> Tensor:
         places = torch.zeros_like(told, dtype=torch.long) if later is None else later.long()
         text: Any = RepeatedEmbedding(texts[torch.arange(len(texts), device=x.device)[:, None], places].flatten(0, 1))
         embedding = unet.time_embedding(unet.time_proj(told.flatten()))
         pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
         with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
             return unet(x, told[:, 0], text, return_dict=False)[0].float()
+
+
+class GuidedTask(UnetTask):
+    """Say in one branch what guidance would make of it, and learn from the clips all the same.
+
+    Added to what the clips say is what guidance adds to a teacher's prediction, (w - 1) (v(text) - v(no text)), so that
+    the mean of what is learnt is that of the clips, guided (compare Meng et al., arXiv:2210.03142, whose target is all
+    the teacher's). The teacher reads canonical captions, which it knows best, whatever words the network reads.
+    """
+
+    def __init__(self, teacher: UNet3DConditionModel, *given: Any) -> None:
+        """As `UnetTask`; `teacher` stays as it is, and its guidance is `taught`."""
+        super().__init__(*given)
+        self.teacher = teacher.eval().requires_grad_(False)
+
+    def guided(self, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor) -> Tensor:
+        """Return (w - 1) (v(text) - v(no text)) of the teacher."""
+        none = self.clips.empty.to(texts).expand_as(texts)
+        both = (torch.cat([each, each]) for each in (x, told, later))
+        noisy, levels, places = both
+        with torch.no_grad():
+            said, without = self._said(self.teacher, noisy, levels, torch.cat([texts, none]), places).chunk(2)
+        return (self.settings.taught - 1) * (said - without)
 
 
 class _SameFrames(nn.Module):
