@@ -269,6 +269,8 @@ def test_what_cannot_be_steered_says_so(tmp_path: Path) -> None:
         plan_redo(tmp_path / "nowhere.mkv", 40, seed=3)
     with pytest.raises(InputError, match="no state yet"):
         plan_redo(stopped(tmp_path / "e.mkv", 1), 0, seed=3)
+    with pytest.raises(InputError, match="no state yet .* the command that began it"):
+        plan_extension(stopped(tmp_path / "f.mkv", 1), 5)
     with pytest.raises(InputError, match="endless"):
         plan_extension(stopped(tmp_path / "c.mkv", 20, None), 5)
     with pytest.raises(InputError, match="no queue"):

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from longtake._generate import generate
-from longtake.errors import OutputError
 from longtake.models.toy import Toy
 from longtake.report import read_order, report_path
 from longtake.request import PromptTimeline, Request
@@ -22,6 +21,7 @@ from longtake.serve.settings import Computing, Quota
 from longtake.serve.worker import Worker
 from longtake.steer.run import extend, redo
 from longtake.video import durable
+from longtake.video.durable import failed_write
 from longtake.video.output import Output
 from longtake.video.sink import Sink
 
@@ -247,7 +247,7 @@ def test_a_failure_is_told_in_words_and_the_next_job_is_made(
     queue: Queue, worker: Worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     refused, broken, fine = (queue.add(replace(ASKED, frames=8, seed=seed)) for seed in range(3))
-    errors = [OutputError(f"cannot write {queue.folder}/a: no"), RuntimeError("out of memory \x1b[2J")]
+    errors = [failed_write(OSError(errno.EACCES, "no"), queue.folder / "a", 8), RuntimeError("out of memory \x1b[2J")]
     append = Sink.append
 
     def failing(sink: Sink, chunk: Any) -> None:
@@ -259,7 +259,9 @@ def test_a_failure_is_told_in_words_and_the_next_job_is_made(
     while worker.do_next():
         pass
     problem = queue.get(refused.id).error
-    assert problem and (problem.code, problem.message) == ("output_error", "cannot write a: no")
+    # Who asked by HTTP has neither -o nor a command to give again.
+    told = "cannot write a: no; whoever has the server can mend that, and then resume it or make it again"
+    assert problem and (problem.code, problem.message) == ("output_error", told)
     fault = queue.get(broken.id).error
     assert fault and fault.code == "internal_error" and "RuntimeError: out of memory" in fault.message
     shown = capsys.readouterr().err

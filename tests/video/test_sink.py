@@ -282,6 +282,9 @@ def test_a_missing_frame_is_noticed(new_run: Callable[..., Any], interrupt_at: C
     (run.path / "000002.png").unlink()
     with pytest.raises(CheckpointError, match="lacks frame 2"):
         run.open()
+    (run.path / "000002.png").mkdir()
+    with pytest.raises(CheckpointError, match="a folder in place of frame 2.*: bring it back"):
+        run.open()
 
 
 @pytest.mark.parametrize("damage", ["output short", "output gone", "output changed"])

@@ -182,14 +182,16 @@ def given(arguments: Sequence[str]) -> list[str]:
 
 
 def value_of(option: str, arguments: Sequence[str], default: str) -> str:
-    """Return the value of an option before the command line as a whole is read."""
-    value = default
+    """Return the value of an option before the command line as a whole is read. Raises InputError for two values."""
+    values: list[str] = []
     for place, argument in enumerate(arguments):
         if argument == option:
-            value = "".join(arguments[place + 1 : place + 2])
+            values.append("".join(arguments[place + 1 : place + 2]))
         elif argument.startswith(f"{option}="):
-            value = argument.removeprefix(f"{option}=")
-    return value
+            values.append(argument.removeprefix(f"{option}="))
+    if len(set(values)) > 1:
+        raise InputError(f"{option} is given as {' and as '.join(map(repr, values))}; give it once")
+    return values[0] if values else default
 
 
 def _first_box(text: str) -> str:

@@ -3,6 +3,7 @@ torch."""
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -24,6 +25,9 @@ from longtake.video.files import state_folder
 
 UPLOADS = "uploads"
 _RETRY_SECONDS = 60.0
+# Advice that only a command can follow.
+_COMMAND = re.compile(r"(?<![\w-])(-o|--overwrite)(?![\w-])|same command")
+_OWNER = "whoever has the server can mend that, and then resume it or make it again"
 _PROGRESS = """
     UPDATE jobs SET frames_done = :frames, doing = :doing, rate = :rate, memory = :memory, updated_at = :now,
         first_at = CASE WHEN first_at IS NULL AND :frames > 0 THEN :now ELSE first_at END,
@@ -69,8 +73,10 @@ class Queue:
         return self.folder / job.file
 
     def said(self, error: BaseException) -> str:
-        """Return an error in words for a stranger, who is not told where the folder lies."""
-        return str(error).replace(f"{self.folder}{os.sep}", "")
+        """Return an error in words for a stranger, who is not told where the folder lies, and has no command line."""
+        what, *advice = str(error).replace(f"{self.folder}{os.sep}", "").split("; ")
+        possible = [part for part in advice if not _COMMAND.search(part)]
+        return "; ".join([what, *possible, *([_OWNER] if len(possible) < len(advice) else [])])
 
     def add(self, asked: Asked) -> Job:
         """Check what is asked for from end to end, and let it wait for a worker.

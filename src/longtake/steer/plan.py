@@ -23,6 +23,9 @@ Prompts = str | PromptTimeline
 """A prompt, several in any spelling of `--prompts`, or a file with some; frame 0 is the first that they are for."""
 
 
+_FIRST = "let the command that began it go on first"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Steering:
     """What is to become of a video, checked; nothing is touched before `begin`."""
@@ -86,6 +89,8 @@ def plan_extension(
         raise InputError("keyframes are spread over the whole video, and all would move; make the longer video anew")
     states = video.states(pieces.free)
     if not states and (pieces.free is None or pieces.free >= order.output.segment):
+        if not video.is_complete and (output is None or not video.record.next_frame):
+            raise InputError(f"{video.path} has no state yet to go on from; {_FIRST}")
         return _from_frames(video.path, order, frames, prompts, output)
     after = request.prompts if told is None else spliced(request.prompts, told, end)
     # Who says the last prompt again means the longer video, too.
@@ -123,7 +128,7 @@ def plan_redo(
         return _under_way(video, call)
     order, made = video.order, video.record.next_frame
     if not made:
-        raise InputError(f"{video.path} has no state yet to go on from; let the command that began it go on first")
+        raise InputError(f"{video.path} has no state yet to go on from; {_FIRST}")
     if not 0 <= frame < made:
         raise InputError(f"{video.path} has frames 0 to {made - 1} so far, not {frame}; give one of them")
     if prompts is None and seed is None:

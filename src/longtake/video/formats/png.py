@@ -42,6 +42,8 @@ class PngFolder(Writer):
         checksum = 0
         for frame in range(mark["frames"]):
             file = frame_file(self._path, frame)
+            if file.is_dir():
+                raise unlike(self._path, f"has a folder in place of frame {frame}")
             if not file.exists():
                 raise unlike(self._path, f"lacks frame {frame}")
             checksum = zlib.crc32(file.read_bytes(), checksum)
