@@ -240,6 +240,17 @@ def test_videos_of_any_origin_are_on_one_page(longtake: Callable):
     assert refused.status == 2 and "page.html exists" in refused.err
 
 
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_a_file_that_ends_before_the_length_that_it_says_is_cut_off(tmp_path: Path, share: float):
+    path = tmp_path / "a.mkv"
+    noise = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3)).astype(np.uint8)
+    variable_rate(path, noise, list(range(0, 4800, 100)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    reasons = look_into(path, {}, label="a", story="").reasons
+    assert ("it is cut off: of the 4." in reasons.get("length", "")) == (share < 1)
+
+
 def test_numbers_are_those_that_a_table_can_show():
     figures = {
         "num_frames": 3,

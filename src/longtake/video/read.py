@@ -284,6 +284,20 @@ def open_video(path: Path) -> SeekableVideo:
     )
 
 
+def told_seconds(path: Path) -> float | None:
+    """Return how long a file says that its video is, even where it is cut off; None where it does not say."""
+    try:
+        with _opened(path) as container:
+            stream = _video_stream(container)
+            if stream.duration and stream.time_base:
+                return float(stream.duration * stream.time_base)
+            # Matroska, as FFmpeg writes it.
+            hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+            return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except (av.FFmpegError, InputError, LookupError, ValueError):
+        return None
+
+
 def _opened(source: Path | BytesIO) -> InputContainer:
     # Old files carry names and comments in other encodings than UTF-8.
     return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")

@@ -22,7 +22,7 @@ from longtake.metrics.of_video import DEFAULT_FPS, OfVideo
 from longtake.report import Order, read_order, report_path
 from longtake.video.encoding import Encoding
 from longtake.video.formats.mp4 import Mp4
-from longtake.video.read import open_video, read_frames
+from longtake.video.read import open_video, read_frames, told_seconds
 
 Frames = NDArray[np.uint8]
 
@@ -35,6 +35,8 @@ _COUNTS = ("num frames", "cuts", "clips", "switches")
 _SIDE = 256
 _FPS = 24
 _SEGMENT = 32
+_CUT = 0.02
+"""Of what a file says that it lasts: what may be missing before it counts as cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,9 @@ def _looks(path: Path, scale: int, fps: float, reasons: dict[str, str]) -> Looks
     seconds = count / fps if found or path.is_dir() else None
     if times is not None and count <= len(times):
         seconds = float(times[count - 1] + 1 / fps)
+    told = None if path.is_dir() else told_seconds(path)
+    if told and seconds and told > seconds + max(2 / fps, _CUT * told):
+        reasons["length"] = f"it is cut off: of the {told:.1f} s that it says there are {seconds:.1f}, {count} frames"
     places, pictures = chosen.evenly()
     return Looks(
         num_frames=count, width=shape[1], height=shape[0], seconds=seconds, places=places, pictures=pictures,
