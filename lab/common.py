@@ -1,10 +1,15 @@
-"""What the scripts share: the model as the command line would run it, videos of shots, means of what is read there."""
+"""What the scripts share: the model as the command line would run it, code of other authors beside ours, videos of
+shots, means of what is read there."""
 
 import os
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -61,6 +66,34 @@ def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_c
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return clock() - start
+
+
+@contextmanager
+def released(checkout: Path, unused: Sequence[str]) -> Iterator[None]:
+    """Let modules of a checkout of other authors be imported inside the block; `unused` packages may be missing."""
+    for name in unused:
+        if name not in sys.modules and find_spec(name) is None:
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__getattr__ = lambda attribute: None  # pyright: ignore[reportAttributeAccessIssue]
+    sys.path.insert(0, str(checkout.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(checkout.resolve()))
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], object]], repeats: int, meet: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Return the median seconds of every call, which take turns; a first round is not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            meet()
+            start = time.process_time()
+            call()
+            taken[name].append(time.process_time() - start)
+    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 
 def chosen_shots(count: int, seed: int) -> tuple[list[Shot], list[Shot]]:

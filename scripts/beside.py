@@ -1,6 +1,6 @@
 """What the authors' own loops take beside ours, in one run: the same network in both, in turn, medians.
 
-    PYTHONPATH=. python scripts/beside.py [--fifo CHECKOUT] [--video-infinity CHECKOUT]
+    PYTHONPATH=. python scripts/beside.py [--fifo CHECKOUT] [--video-infinity CHECKOUT] [--pvdm CHECKOUT]
 
 A checkout is a copy of their repository that you have fetched and may run under its own licence; nothing of it is here.
 It needs einops beside what longtake needs; what their loops import and do not use need not be there, and their calls of
@@ -12,15 +12,13 @@ import argparse
 import json
 import shutil
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,8 +26,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lab.common import machine
+from lab.common import in_turn, machine, released
 from lab.measure.processes import on_ranks
+from lab.measure.pvdm import beside as pvdm
 from lab.measure.rank_trials import CELLS, PADDING, SIZES, TOP_K
 from longtake.machine import peak_memory
 from longtake.model import Condition, PerFrameNoise
@@ -50,33 +49,6 @@ from longtake.train.sprites.build import build_unet
 SIDE = 32
 """Of a picture, in pixels: half of what the network was trained on, so that the loops themselves weigh more."""
 PROMPT = "a rocket flies up through the night sky"
-Calls = dict[str, Callable[[], Any]]
-
-
-@contextmanager
-def released(checkout: Path, unused: Sequence[str]) -> Iterator[None]:
-    """Let modules of a checkout be imported inside the block; `unused` packages may be missing."""
-    for name in unused:
-        if name not in sys.modules and find_spec(name) is None:
-            sys.modules[name] = ModuleType(name)
-            sys.modules[name].__getattr__ = lambda attribute: None  # pyright: ignore[reportAttributeAccessIssue]
-    sys.path.insert(0, str(checkout.resolve()))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(checkout.resolve()))
-
-
-def in_turn(calls: Calls, repeats: int, meet: Callable[[], object] = lambda: None) -> dict[str, float]:
-    """Return the median seconds of every call, which take turns; a first round is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats + 1):
-        for name, call in calls.items():
-            meet()
-            start = time.process_time()
-            call()
-            taken[name].append(time.process_time() - start)
-    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 
 def epsilon_model(folder: Path) -> PerFrameNoise:
@@ -365,10 +337,11 @@ def one_forward(world: World, checkout: Path, frames: int, exact: bool, repeats:
 def asked() -> argparse.Namespace:
     """Return what is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("fifo", "video-infinity"):
+    for name in ("fifo", "video-infinity", "pvdm"):
         parser.add_argument(f"--{name}", type=Path, metavar="CHECKOUT")
     parser.add_argument("--frames", type=int, default=48)
     parser.add_argument("--partitions", type=int, nargs="+", default=[4])
+    parser.add_argument("--steps", type=int, default=2, help="of a clip of PVDM")
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
@@ -384,6 +357,8 @@ def main() -> None:
     if told.video_infinity:
         parts = on_ranks(2, video_infinity, told.video_infinity, told.frames, told.repeats)
         report["video-infinity"] = {f"process {rank}": part for rank, part in enumerate(parts)}
+    if told.pvdm:
+        report["pvdm"] = pvdm(told.pvdm, told.steps, told.repeats)
     print(json.dumps(report, indent=2))
 
 

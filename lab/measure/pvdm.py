@@ -7,21 +7,47 @@ latents that the planes stand for; the GPU memory of training, counted without a
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from lab.common import machine, seconds
+from lab.common import in_turn, machine, released, seconds
 from lab.measure.memory import MIB, TRAININGS, kept_bytes, random_pvdm, sampling_peak, training_memory
 from lab.measure.unet_3d import Unet3d, Unet3dConfig
+from longtake.model import Known
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.models.pvdm.convert import autoencoder_config, our_autoencoder, our_unet, unet_config
 from longtake.models.pvdm.unet import PvdmUnet
+from longtake.ranks.world import ALONE
+from longtake.request import PromptTimeline, Request
+from longtake.samplers import run_plan
+from longtake.samplers.autoregressive.plan import Autoregressive
 
 PVDM_S = UnetConfig(channels=128)
+THEIRS = ("models.ddpm.unet", "models.autoencoder.autoencoder_vit", "losses.ddpm")
+"""Modules of the authors' repository."""
+THEIR_UNET: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 128,
+    "attention_resolutions": [4, 2, 1],
+    "num_res_blocks": 2,
+    "channel_mult": [1, 2, 4, 4],
+    "num_heads": 8,
+    "use_scale_shift_norm": True,
+    "resblock_updown": True,
+    "cond_model": True,
+}
+"""PVDM-S."""
+THEIR_AUTOENCODER = {"splits": 1, "timesteps": 16, "resolution": 256, "channels": 384}
 NETWORKS = ("planes", "planes, recompute", "3-D")
 Part = Literal["speed", "activations", "training", "sampling"]
 
@@ -85,6 +111,92 @@ def sampling() -> dict[str, Any]:
     sampling_peak(model, 1)
     short, long = (asdict(sampling_peak(model, clips)) for clips in (2, 16))
     return {"2 clips": short, "16 clips": long, "growth": sum(long.values()) / sum(short.values()) - 1}
+
+
+class Beside:
+    """The released networks and sampler of the authors (sihyun-yu/PVDM), and ours, with the same random weights."""
+
+    def __init__(self, checkout: Path, steps: int) -> None:
+        with released(checkout, ("torchvision", "torchvision.utils")):
+            unet, autoencoder, ddpm = map(import_module, THEIRS)
+        ddpm.tqdm = lambda pairs, **_: pairs  # pyright: ignore[reportAttributeAccessIssue]
+        torch.manual_seed(0)
+        self.unet = unet.UNetModel(**THEIR_UNET).eval()
+        for parameter in self.unet.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
+        self.decoder = autoencoder.ViTAutoencoder(4, THEIR_AUTOENCODER).eval()
+        self.ddpm = ddpm.DDPM(
+            unet.DiffusionWrapper(self.unet), channels=4, sampling_timesteps=steps, ddim_sampling_eta=0.0, w=0.0
+        )
+        parts = (our_autoencoder(self.decoder.state_dict()), our_unet(self.unet.state_dict()))
+        self.model = random_pvdm(autoencoder_config(parts[0]), unet_config(parts[1], Grid()))
+        for network, tensors in zip((self.model.pipeline.autoencoder, self.model.pipeline.unet), parts, strict=True):
+            network.load_state_dict(tensors)
+        request = Request(prompts=PromptTimeline.constant("anything"), frames=2 * Grid().frames, seed=1, steps=steps)
+        self.plan = Autoregressive(eta=0.0).plan(request, self.model.spec)
+        self.latents, self.previous = torch.randn(2, 1, *self.model.spec.latent_shape)
+
+    @torch.inference_mode()
+    def theirs(self) -> np.ndarray:
+        """Return two clips by their sampler, the second in view of the first one's latents."""
+        latents, frames = None, []
+        for clip in range(2):
+            torch.manual_seed(clip)
+            latents = self.ddpm.sample(batch_size=1, cond=latents)
+            frames.append(self.decoder.decode_from_sample(latents).clamp(-1, 1))
+        return ((torch.cat(frames) + 1) * 127.5).permute(0, 2, 3, 1).numpy()
+
+    def ours(self) -> np.ndarray:
+        """Return the same by our loop."""
+
+        def noise(shape: Sequence[int], stream: str, *key: int) -> Tensor:
+            torch.manual_seed(key[0])
+            return torch.randn(tuple(shape))
+
+        return np.concatenate([chunk.frames for chunk in run_plan(self.model, self.plan, noise, ALONE, None)])
+
+    @torch.inference_mode()
+    def calls(self, who: str) -> dict[str, Callable[[], object]]:
+        """Return the parts of which a video is made."""
+        level, ours = self.plan.num_levels, self.model
+        schedule, unet = ours.schedule(level), ours.pipeline.unet
+        timestep = schedule.timestep[[level]]
+        if who == "theirs":
+            predict = self.ddpm.model_predictions
+            return {
+                "network": lambda: self.unet(self.latents, self.previous, timestep),
+                "step, first clip": lambda: predict(self.latents, None, timestep, None, True),
+                "step, clip after clip": lambda: predict(self.latents, self.previous, timestep, None, True),
+                "decoding": lambda: self.decoder.decode_from_sample(self.latents),
+            }
+        at, rows = torch.tensor([level]), torch.zeros((1, Grid().frames), dtype=torch.long)
+        known, condition = Known(latents=self.previous), ours.encode(["anything"])
+        return {
+            "network": lambda: unet(self.latents, timestep, self.previous),
+            "step, first clip": lambda: ours.denoise(self.latents, at, schedule, condition, rows),
+            "step, clip after clip": lambda: ours.denoise_after(self.latents, at, schedule, condition, rows, known),
+            "decoding": lambda: ours.decode(self.latents[0], None, last=True),
+        }
+
+
+@torch.inference_mode()
+def beside(checkout: Path, steps: int, repeats: int) -> dict[str, Any]:
+    """Return both codes at equal output: the distance of two clips of PVDM-S, seconds of them and of their parts."""
+    trial = Beside(checkout, steps)
+    there, here = trial.theirs(), trial.ours().astype(float)
+    who = {"theirs": trial.theirs, "ours": trial.ours}
+    parts = {name: trial.calls(name) for name in who}
+    taken = {"two clips": in_turn(who, repeats)}
+    for part in parts["ours"]:
+        taken[part] = in_turn({name: calls[part] for name, calls in parts.items()}, repeats)
+    return {
+        "steps a clip": steps,
+        "largest difference in grey levels": float(np.abs(np.rint(there) - here).max()),
+        "deviation of a pixel": float(here.std()),
+        "seconds": taken,
+        "over theirs": {part: seconds["ours"] / seconds["theirs"] for part, seconds in taken.items()},
+    }
 
 
 def _backward(unet: nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
