@@ -1,8 +1,9 @@
-"""What NUWA-XL costs: python -m lab measure nuwa-xl [--parts counts workers first batches processes].
+"""What NUWA-XL costs: python -m lab measure nuwa-xl [--parts counts workers asleep first batches processes].
 
 Reports calls and levels by length; the time by number of workers, simulated from the measured time of a call, beside
-the paper's; how soon the first frames are there; the time of calls made together; and that on one and two processes,
-beside the same network going on frame by frame, of which each call waits for the one before. --report writes a file.
+the paper's, and on real workers whose calls sleep; how soon the first frames are there; the time of calls made
+together; and that on one and two processes, beside the same network going on frame by frame, of which each call waits
+for the one before. --report writes a file.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
 from longtake.samplers.planning import DEFAULT_STEPS
+from longtake.tasks.processes import Processes
 from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Executor, Task, run_tasks
@@ -59,6 +61,21 @@ class Simulated(Executor):
         """Do nothing: there are no workers."""
 
 
+@dataclass(frozen=True)
+class Asleep:
+    """Work as it is for a process whose device does it: it takes time, and none of this machine's processor."""
+
+    seconds: float
+    """Of a call."""
+    shape: tuple[int, ...]
+    """Of a result."""
+
+    def __call__(self, tasks: Sequence[Task], given: Tensor | None) -> Tensor:
+        """Return nothing but zeros, after a call each."""
+        time.sleep(self.seconds * len(tasks))
+        return torch.zeros(len(tasks), *self.shape)
+
+
 PROMPT = "a rocket flies up through the night sky"
 LENGTHS = (256, 1024, 3376)
 BATCHES = (1, 2, 5, 15)
@@ -67,7 +84,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64, 69, 128, 225)
 PAPER_ROW, PAPER_TREE = 453.0, 26.0
 
 
-Part = Literal["counts", "workers", "first", "batches", "processes"]
+Part = Literal["counts", "workers", "asleep", "first", "batches", "processes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +92,12 @@ class Settings:
     """What is measured, as the processes need to know it, too."""
 
     model: str = "sprites"
-    parts: tuple[Part, ...] = ("counts", "workers", "first", "batches", "processes")
+    parts: tuple[Part, ...] = ("counts", "workers", "asleep", "first", "batches", "processes")
     steps: int = 4  # denoising steps where whole videos are measured
     frames: int = 226  # length of the video that processes share
     processes: tuple[int, ...] = (1, 2)  # how many share it
+    asleep: tuple[int, ...] = (8, 16)  # how many real workers there are whose calls sleep; 69 take gigabytes
+    call: float = 4.0  # seconds of a call that sleeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +203,34 @@ def workers(model: Infill, repeats: int = 3) -> dict[str, Any]:
     return report
 
 
+def asleep(model: Infill, counts: Sequence[int], call: float, frames: int = 1024) -> dict[str, Any]:
+    """Return the time of a tree on real worker processes, started beforehand, whose calls sleep; beside that of a row.
+
+    So few processors stand for many devices: tasks, results and what they are given travel as they always do.
+    """
+    plan, row = tree_plan(model.spec, frames), -(-frames // model.spec.num_frames)
+    channels, length, height, width = model.spec.latent_shape
+    start, ends = Asleep(call, (channels, length, height, width)), torch.zeros(1, channels, 2, height, width)
+    report: dict[str, Any] = {"frames": frames, "seconds a call": call, "in_a_row": row * call}
+    for count in counts:
+        with Processes(partial(_started, start), count) as executor:
+            for number in range(count):
+                executor.submit([Task(order=(), name=(number,), key=str(number), parent=None)], None)
+            for _ in range(count):
+                executor.next_finished()
+            tree, store, began = Tree.of(model, plan), MemoryStore(), time.perf_counter()
+            for _ in run_tasks(tree.first(store), tree.children, lambda tasks: ends, executor, store):
+                pass
+            taken = time.perf_counter() - began
+        simulated = rounds(model, frames, count) * call
+        report[f"{count} workers"] = {"seconds": taken, "simulated": simulated, "gain": 1 - taken / (row * call)}
+    return report
+
+
+def _started(work: Asleep, number: int) -> Asleep:
+    return work
+
+
 def _times(calls: float, row: float, seconds: float, paper_seconds: float) -> dict[str, float]:
     return {
         "calls": calls,
@@ -266,6 +313,7 @@ def _made(model: VideoModel, sampler: Sampler, asked: Request, world: World) -> 
 PARTS: dict[str, Callable[[Infill, Settings], Any]] = {
     "counts": lambda model, measured: [counts(model.spec, frames) for frames in LENGTHS],
     "workers": lambda model, measured: workers(model),
+    "asleep": lambda model, measured: asleep(model, measured.asleep, measured.call),
     "first": lambda model, measured: [
         first_frames(model, frames, measured.steps) for frames in (226, *LENGTHS, 1_000_000)
     ],

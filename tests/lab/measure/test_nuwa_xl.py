@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from lab.measure.nuwa_xl import PAPER_ROW, PAPER_TREE, Settings, counts, first_frames, rounds, whole_video, workers
+from lab.measure.nuwa_xl import (
+    PAPER_ROW,
+    PAPER_TREE,
+    Settings,
+    asleep,
+    counts,
+    first_frames,
+    rounds,
+    whole_video,
+    workers,
+)
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.sampler import Sampler
@@ -50,3 +60,11 @@ def test_two_processes_make_the_frames_of_one(ranks: Any, sampler: Sampler) -> N
     measured = Settings(model="toy", steps=2, frames=20, processes=(1, 2))
     digests = {ranks.run(count, whole_video, sampler, measured)[0].digest for count in (1, 2)}
     assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_real_workers_take_the_tasks_of_a_tree_in_the_order_of_the_simulation() -> None:
+    report = asleep(toy(), [2], call=0.01, frames=226)
+    assert report["2 workers"]["simulated"] == pytest.approx(0.01 * rounds(toy(), 226, 2))
+    # No call is sooner than its sleep.
+    assert report["2 workers"]["seconds"] >= report["2 workers"]["simulated"]
