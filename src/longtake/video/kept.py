@@ -44,35 +44,35 @@ class Kept:
 
 
 class KeptStates:
-    """The states that the run of an output keeps, which is open for writing."""
+    """The states that the run of an output keeps, which is open for writing. What is known of them stays on the disk:
+    a run takes no more memory the longer its video is."""
 
     def __init__(self, path: Path, budget: int, free: int | None) -> None:
         """`budget`: bytes of them all. `free`: up to so many frames a state does not depend on where the video ends
         (None: all); the last such state is the last that is given up."""
         self._path, self._budget, self._free = path, budget, free
-        self.states = read_kept(path)
 
     def keep(self, record: Record) -> None:
         """Keep the state that the run is in now. A file system that refuses is no reason to end the run."""
         with suppress(OSError):
             file, state = _present(self._path, record)
-            before = [one for one in self.states if one.next_frame < state.next_frame]
+            states = read_kept(self._path)
+            before = [one for one in states if one.next_frame < state.next_frame]
             chosen = thinned([*before, state], self._budget, self._free)
             if state in chosen:
                 kept_folder(self._path).mkdir(exist_ok=True)
                 link(file, kept_folder(self._path) / state.name)
-            self._change(chosen)
+            self._change(states, chosen)
 
     def forget_after(self, frame: int) -> None:
         """Give up the states that a run had when it was further than this."""
         with suppress(OSError):
-            self._change([state for state in self.states if state.next_frame <= frame])
+            states = read_kept(self._path)
+            self._change(states, [state for state in states if state.next_frame <= frame])
 
-    def _change(self, states: Sequence[Kept]) -> None:
-        if list(states) == self.states:
-            return
-        self.states = list(states)
-        write_kept(self._path, self.states)
+    def _change(self, before: Sequence[Kept], states: Sequence[Kept]) -> None:
+        if list(states) != before:
+            write_kept(self._path, states)
 
 
 def kept_folder(path: Path) -> Path:
