@@ -13,7 +13,7 @@ from longtake.models.black_box.spec import family as whole_pipeline
 from longtake.models.hub.configs import Configs, read_configs, read_index, with_tokenizer
 from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
-from longtake.models.hub.loading import Loading, loras_of, taught
+from longtake.models.hub.loading import DENOISERS, Loading, loras_of, taught
 from longtake.models.tiling import tiled
 
 if TYPE_CHECKING:
@@ -231,14 +231,13 @@ def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
     found = _found(name, loading)
     family = family_of(found)
     loading.check(family)
-    return read_configs(found, family, loading.asked), family
+    configs = read_configs(found, family, loading.asked)
+    loading.quantised(configs, family)
+    return configs, family
 
 
 def load_model(
-    name: str,
-    device: "torch.device | str" = "cpu",
-    dtype: "torch.dtype | None" = None,
-    **loading: Any,
+    name: str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None, **loading: Any
 ) -> VideoModel:
     """Load a model; see `model_spec` for its name, for `loading` and for errors.
 
@@ -262,8 +261,8 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     from longtake.models.black_box.model import tile_whole
     from longtake.models.hub.load import load_pipeline
     from longtake.models.hub.lora import fuse, read_changes
-    from longtake.models.hub.offload import DENOISERS, HOST, Turns, come_in_blocks, rests_on_host, take_turns
-    from longtake.models.hub.quantise import attend_by, quantise, quantised_parts
+    from longtake.models.hub.offload import HOST, Turns, come_in_blocks, rests_on_host, take_turns
+    from longtake.models.hub.quantise import attend_by, quantise
 
     if loading.offload == "auto":
         raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
@@ -271,7 +270,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     offload = "none" if family.whole else loading.offload_on(str(device))
     spec = taught(spec_of(configs, family, loading.vae_tiling), configs, loras := loras_of(configs, loading))
     changes = read_changes(loras, configs, family)
-    quantised = quantised_parts(configs, family, loading.quantize)
+    quantised = loading.quantised(configs, family)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
     if loading.vae_tiling and family.whole:
         tile_whole(pipeline)
@@ -308,7 +307,7 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     lie on no device, because diffusers brings them for a call. Raises InputError for one that longtake does not run.
     """
     from longtake.models.hub.live import check_places, live_configs, part_classes, part_devices
-    from longtake.models.hub.offload import DENOISERS, mend_offload
+    from longtake.models.hub.offload import mend_offload
 
     parts, name = part_classes(pipe), type(pipe).__name__
     check_places(part_devices(pipe), DENOISERS)

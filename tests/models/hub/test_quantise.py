@@ -16,7 +16,7 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from longtake.errors import InputError
-from longtake.models import load_model
+from longtake.models import load_model, model_spec
 from longtake.models.hub.configs import PACKAGES
 from longtake.models.hub.offload import HOST, Turns, take_turns
 
@@ -104,8 +104,9 @@ def test_what_does_not_fit_is_refused_with_the_reason(wan_folder: Path, folder: 
 
 
 def test_what_cannot_be_quantised_is_refused(wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="does not fit PVDM"):
-        load_model("pvdm-sprites", quantize="fp8")
+    for ask in (model_spec, load_model):
+        with pytest.raises(InputError, match="does not fit PVDM"):
+            ask("pvdm-sprites", quantize="fp8")
     if not HAS_TORCHAO:
         with pytest.raises(InputError, match="pip install torchao"):
             load_model(str(wan_folder), quantize="int8")
@@ -114,8 +115,9 @@ def test_what_cannot_be_quantised_is_refused(wan_folder: Path, tmp_path: Path, m
     config = copy / "transformer" / "config.json"
     quantised = {"quantization_config": {"quant_method": "torchao"}}
     config.write_text(json.dumps(json.loads(config.read_text()) | quantised))
-    with pytest.raises(InputError, match="is quantised already; leave --quantize out"):
-        load_model(str(copy), quantize="fp8")
+    for ask in (model_spec, load_model):
+        with pytest.raises(InputError, match="is quantised already; leave --quantize out"):
+            ask(str(copy), quantize="fp8")
 
 
 SAVED_BY: dict[str, Callable[[], Any]] = {

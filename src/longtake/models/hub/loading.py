@@ -20,6 +20,8 @@ from longtake.typed import Flag, Setting, read_typed
 
 Offload = Literal["none", "text", "model", "group"]
 Quantise = Literal["fp8", "int8"]
+DENOISERS = ("transformer", "transformer_2", "unet", "controlnet")
+"""Parts of a pipeline whose calls make up the denoising."""
 DECIDING = ("size", "window", "attention_backend", "compile", "vae_tiling")
 """Settings beside LoRAs and 8 bits that decide what a model makes."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -173,6 +175,20 @@ class Loading:
             )
         if self.quantize == "int8" and importlib.util.find_spec("torchao") is None:
             raise InputError("--quantize int8 needs torchao, which is not installed; pip install torchao, or use fp8")
+
+    def quantised(self, configs: Configs, family: Family) -> list[str]:
+        """Return the parts whose weights are to be stored in 8 bits: those that denoise. Raises InputError where that
+        cannot be: for networks of our own, for one that is quantised."""
+        if self.quantize is None:
+            return []
+        parts = [name for name in DENOISERS if name in configs.parts]
+        # A room loads networks of its own, and leaves others to diffusers.
+        if importlib.util.find_spec(f"{family.room}.load"):
+            raise InputError(f"--quantize does not fit {family.models}: its network is not of diffusers; leave it out")
+        for part in (configs.parts[name] for name in parts):
+            if part.is_quantised:
+                raise InputError(f"{part.where} is quantised already; leave --quantize out")
+        return parts
 
     @property
     def told(self) -> dict[str, Any]:

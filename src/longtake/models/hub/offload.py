@@ -13,11 +13,9 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from torch import Tensor, nn
 
-from longtake.models.hub.loading import Offload
+from longtake.models.hub.loading import DENOISERS, Offload
 
 HOST = torch.device("cpu")
-DENOISERS = ("transformer", "transformer_2", "unet", "controlnet")
-"""Parts of a pipeline whose calls make up the denoising."""
 FIRST = ("transformer", "unet")
 """Parts that are on the device from the start: what denoises, where the noise is high."""
 

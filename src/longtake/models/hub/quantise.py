@@ -2,34 +2,13 @@
 
 from typing import Any
 
-import diffusers
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
 
 from longtake.errors import InputError, unknown_name
-from longtake.models.hub.configs import Configs
-from longtake.models.hub.family import Family
 from longtake.models.hub.load import quiet_libraries
 from longtake.models.hub.loading import Quantise
-from longtake.models.hub.offload import DENOISERS
-
-
-def quantised_parts(configs: Configs, family: Family, how: Quantise | None) -> list[str]:
-    """Return the parts of a model that are to be quantised: those that denoise.
-
-    Raises InputError where that cannot be: for networks of our own, for one that is quantised.
-    """
-    if how is None:
-        return []
-    parts = [name for name in DENOISERS if name in configs.parts]
-    for name in parts:
-        part = configs.parts[name]
-        if getattr(diffusers, family.networks[name], None) is None:
-            raise InputError(f"--quantize does not fit {family.models}: its network is not of diffusers; leave it out")
-        if part.is_quantised:
-            raise InputError(f"{part.where} is quantised already; leave --quantize out")
-    return parts
 
 
 def quantise(network: Any, how: Quantise | None) -> Any:

@@ -20,8 +20,8 @@ from longtake.data.episodes import Episodes
 from longtake.errors import InputError
 from longtake.model import Condition, VideoModel
 from longtake.models.hooks import learning
+from longtake.models.hub.loading import DENOISERS
 from longtake.models.hub.lora import LoraLayers, layers_in_use
-from longtake.models.hub.offload import DENOISERS
 from longtake.models.image_model import ImageModel
 from longtake.request import Guidance
 from longtake.samplers.step import Windows, ddim, free
