@@ -33,7 +33,7 @@ from longtake.models.pvdm.model import PvdmModel
 from longtake.models.pvdm.unet import PositionAttention, PvdmUnet
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.autoregressive.plan import Autoregressive
-from longtake.train.fit.ema import Ema
+from longtake.train.fit.optimiser import Ema
 
 GIB, MIB = 2**30, 2**20
 

@@ -21,8 +21,8 @@ import pytest
 pytest.importorskip("matplotlib", reason="it comes with the extra report")
 
 from longtake.apps.compare.contenders import Contender, budget, equalised, read_contenders
-from longtake.apps.compare.curves import drawn
 from longtake.apps.compare.finished import look_into, numbers
+from longtake.apps.compare.page import drawn
 from longtake.errors import InputError
 from longtake.models.toy_spec import TOY
 from longtake.request import Request

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from longtake.train.fit.ema import Ema
+from longtake.train.fit.optimiser import Ema
 from longtake.train.pvdm.settings import DiffusionRun
 
 

@@ -12,7 +12,7 @@ from longtake.data.episodes import Captions, Episodes
 from longtake.data.footage import Footage, Recording
 from longtake.errors import CheckpointError, InputError
 from longtake.train.fit.latents import Share
-from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
+from longtake.train.nuwa_xl.data import EpisodeLatents, encode_episodes
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import SpriteSizes, build_vae
 

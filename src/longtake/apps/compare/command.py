@@ -10,9 +10,8 @@ from typing import Annotated, Any
 from longtake.apps.arguments import parse_arguments
 from longtake.apps.batch import Manifest, Seeds, make_videos, numbered, read_lines
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
-from longtake.apps.compare.curves import check_library
 from longtake.apps.compare.page import Page, Table, rendered
-from longtake.apps.compare.report import Measuring, command_line, facts, write_page
+from longtake.apps.compare.report import Measuring, check_library, command_line, facts, write_page
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights

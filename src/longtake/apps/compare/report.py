@@ -11,9 +11,8 @@ from typing import Annotated
 
 from longtake import __version__
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
-from longtake.apps.compare.curves import check_library
 from longtake.apps.shown import counted, say, size
-from longtake.errors import InputError
+from longtake.errors import InputError, MissingExtraError
 from longtake.machine import processor
 from longtake.typed import Setting
 
@@ -72,6 +71,15 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     if len(again) < len(names):
         raise InputError(f"{max(names, key=lambda name: again[name])} is there twice; name every video once")
     return names
+
+
+def check_library() -> None:
+    """Raise MissingExtraError where what draws curves and fills pages is not installed."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as missing:
+        raise MissingExtraError(missing.name or "matplotlib", "report") from None
 
 
 def write_page(path: Path, html: str) -> None:

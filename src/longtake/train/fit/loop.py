@@ -18,8 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, NonFiniteError
 from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
-from longtake.train.fit.ema import Ema
-from longtake.train.fit.optimiser import Optimiser, Turn
+from longtake.train.fit.optimiser import Ema, Optimiser, Turn
 from longtake.train.fit.settings import FitSettings, learning_rate
 from longtake.train.fit.task import AdversarialPhase, Learning, Scalars, Task
 

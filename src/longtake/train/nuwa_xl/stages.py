@@ -28,7 +28,7 @@ from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE, MtdConfig
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.job import Job, frame_rate, num_weights, steps_in_words
 from longtake.train.fit.loop import fit
-from longtake.train.nuwa_xl.episodes import EpisodeLatents, encode_episodes
+from longtake.train.nuwa_xl.data import EpisodeLatents, encode_episodes
 from longtake.train.nuwa_xl.settings import NuwaXlRun
 from longtake.train.nuwa_xl.start import VIDEO, Start, closed_vocabulary
 from longtake.train.nuwa_xl.unet import MtdTask

@@ -13,8 +13,7 @@ from longtake.data.episodes import Episodes
 from longtake.models.nuwa_xl.load import save_over_time, save_temporal_autoencoder
 from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.train.fit.task import Scalars, Task, above, sheet
-from longtake.train.nuwa_xl.data import StretchSettings, draw_clips
-from longtake.train.nuwa_xl.episodes import EpisodeLatents
+from longtake.train.nuwa_xl.data import EpisodeLatents, StretchSettings, draw_clips
 from longtake.train.sprites.autoencode import to_model
 
 _KL_WEIGHT, _SQUARE_WEIGHT = 2e-4, 2.0
