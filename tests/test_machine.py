@@ -4,12 +4,17 @@ import gc
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from longtake.machine import nothing_to_collect
 
 BUSY, QUIET = "1e9", "0.0"
+THREADS = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+LOADED = f"import ctypes; ctypes.CDLL({str(THREADS[0])!r})" if THREADS else "import torch"
+"""What loads the library of threads that torch brings, by itself where it can be: torch takes seconds."""
 
 
 def turns(load: str, others: bool = True, **chosen: str) -> int:
@@ -17,7 +22,7 @@ def turns(load: str, others: bool = True, **chosen: str) -> int:
     whether anybody else wants a processor now."""
     code = f"import os, sys; os.getloadavg = lambda: ({load},) * 3; sys.argv = ['longtake', 'samplers']\n"
     code += f"from longtake import machine; machine.others_running = lambda: {others}\n"
-    code += "from longtake.apps.cli import main\ntry:\n    main()\nfinally:\n    import torch"
+    code += f"from longtake.apps.cli import main\ntry:\n    main()\nfinally:\n    {LOADED}"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run(
         [sys.executable, "-c", code],

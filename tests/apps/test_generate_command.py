@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake.apps.cli import main
 from longtake.errors import InputError
 from longtake.report import read_order
 
@@ -63,6 +64,19 @@ def test_a_report_repeats_its_run(longtake: Callable) -> None:
     assert read_order("x.json") == replace(again, output=replace(again.output, path=Path("x.mkv")))
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a run says of itself."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr("sys.argv", ["longtake", *MAKE, "-o", "x.mkv"])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    return (folder / "x.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
@@ -83,15 +97,14 @@ def test_a_report_repeats_its_run(longtake: Callable) -> None:
     ],
 )
 def test_a_report_is_data_and_is_checked(
-    longtake: Callable, path: tuple[str, ...], value: object, problem: str
+    longtake: Callable, report: str, path: tuple[str, ...], value: object, problem: str
 ) -> None:
-    longtake(*MAKE, "-o", "x.mkv")
-    report = json.loads(Path("x.json").read_text())
-    place = report
+    content = json.loads(report)
+    place = content
     for name in path[:-1]:
         place = place[name]
     place[path[-1]] = value
-    Path("changed.json").write_text(json.dumps(report))
+    Path("changed.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="changed.json cannot be repeated") as caught:
         read_order("changed.json")
     assert problem in str(caught.value)
@@ -99,9 +112,8 @@ def test_a_report_is_data_and_is_checked(
     assert not Path("y.mkv").exists()
 
 
-def test_other_weights_are_not_a_repeat(longtake: Callable) -> None:
-    longtake(*MAKE, "-o", "x.mkv")
-    Path("x.json").write_text(Path("x.json").read_text().replace('"digest": "', '"digest": "0'))
+def test_other_weights_are_not_a_repeat(longtake: Callable, report: str) -> None:
+    Path("x.json").write_text(report.replace('"digest": "', '"digest": "0'))
     ran = longtake("generate", "--from", "x.json", "-o", "y.mkv")
     assert ran.status == 2
     assert "made with other weights" in ran.err

@@ -31,13 +31,15 @@ def weights(network: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_weights_of_i3d_give_what_their_script_gives(tmp_path: Path):
     network = shaken(I3d())
-    clip = i3d_input(CLIP[0]).transpose(0, 1)[None]
+    # As few frames as it takes.
+    clips = CLIP[:, :9]
+    clip = i3d_input(clips[0]).transpose(0, 1)[None]
     with torch.no_grad():
-        torch.jit.trace(network, clip).save(tmp_path / "script.pt")
+        torch.jit.trace(network, clip, check_trace=False).save(tmp_path / "script.pt")
     torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "i3d.pt")
     save_file(weights(network), tmp_path / "i3d.safetensors")
     script, *files = (
-        script_features(tmp_path / name, "cpu").read(CLIP) for name in ("script.pt", "i3d.pt", "i3d.safetensors")
+        script_features(tmp_path / name, "cpu").read(clips) for name in ("script.pt", "i3d.pt", "i3d.safetensors")
     )
     assert script.shape == (1, 400) and script.std() > 0
     for rows in files:
@@ -56,7 +58,7 @@ def test_weights_of_c3d_are_read(tmp_path: Path):
     with torch.device("meta"):
         network = C3d(11)
     torch.manual_seed(0)
-    given = {name: torch.randn(tensor.shape) * 0.02 for name, tensor in network.state_dict().items()}
+    given = {name: torch.empty(tensor.shape).uniform_(-0.035, 0.035) for name, tensor in network.state_dict().items()}
     save_file(given, tmp_path / "c3d.safetensors")
     again = network_of(given, "here")
     with torch.no_grad():
