@@ -99,9 +99,10 @@ def test_videos_that_share_their_calls_are_those_made_alone_but_for_rounding(lon
 
 
 def test_a_manifest_is_scored(longtake: Callable, here: Path):
-    assert longtake("batch", "prompts.txt", "--seeds", "2", *FAST).status == 0
+    assert longtake("batch", "prompts.txt", "--seeds", "2", *TOY).status == 0
     (here / "stray.mkv").write_text("no video")
-    ran = longtake("evaluate", "fvd", "--json", "--real", "sprites", "--worlds", "4", "--fake", "made/a.jsonl")
+    worlds = ("--real", "sprites", "--worlds", "4", "--size", "8")
+    ran = longtake("evaluate", "fvd", "--json", *worlds, "--fake", "made/a.jsonl")
     assert ran.status == 0, ran.err
     assert json.loads(ran.out)["clips_fake"] == 4 and "stray" not in ran.err
 

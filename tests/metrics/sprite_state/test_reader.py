@@ -30,10 +30,10 @@ def errors(pairs: list[tuple[FrameState, FrameState]]) -> dict[str, np.ndarray]:
     }
 
 
-def reconstructed(frame: np.ndarray) -> np.ndarray:
+def reconstructed(frames: list[np.ndarray]) -> np.ndarray:
     vae = AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae")
-    pixels = decode_scaled(vae, encode_scaled(vae, torch.from_numpy(frame[None]).permute(0, 3, 1, 2)))
-    return (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()[0]
+    pixels = decode_scaled(vae, encode_scaled(vae, torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)))
+    return (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def test_the_state_of_real_worlds_is_recovered():
@@ -52,9 +52,8 @@ def test_the_state_of_real_worlds_is_recovered():
 
 def test_the_state_behind_the_autoencoder_is_recovered():
     worlds = WORLDS[::2]
-    pairs = [
-        (read_state(reconstructed(world.frames(FRAME, FRAME + 1)[0])), true_state(world, FRAME)) for world in worlds
-    ]
+    seen = reconstructed([world.frames(FRAME, FRAME + 1)[0] for world in worlds])
+    pairs = [(read_state(frame), true_state(world, FRAME)) for frame, world in zip(seen, worlds, strict=True)]
     assert [(read.object, read.scenery.name) for read, _ in pairs] == [
         (true.object, true.scenery.name) for _, true in pairs
     ]

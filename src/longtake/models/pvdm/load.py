@@ -1,6 +1,7 @@
 """PVDM's networks, from their folders and into them."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def save_index(folder: Path, with_text: bool, **extras: Any) -> None:
     (folder / EXTRAS).write_text(json.dumps(known | extras, indent=2), encoding="utf-8")
 
 
+@cache
 def count_flops(config: AutoencoderConfig | UnetConfig) -> dict[str, int]:
     """Return the operations of a call of the UNet, or of decoding a frame, under their names in `Extras`.
 
