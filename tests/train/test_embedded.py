@@ -15,6 +15,7 @@ from longtake.errors import InputError, OutputError
 from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.train import embedded
+from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.runs import Runs, Stage, run_stage, run_stages
 from longtake.train.fit.settings import FitSettings
@@ -24,7 +25,6 @@ from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.denoiser import DenoiserSettings
-from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.text import TextSettings
 from longtake.train.sprites.vae import VaeSettings
 

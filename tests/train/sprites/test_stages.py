@@ -11,6 +11,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from longtake.data.sprites import training_shots
 from longtake.models.hooks import frame_conditions, text_layers, text_table
+from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.loop import FitSettings, fit, step_generator
 from longtake.train.sprites import recipe
 from longtake.train.sprites.autoencode import decoded_sheet
@@ -24,7 +25,6 @@ from longtake.train.sprites.build import (
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
 from longtake.train.sprites.denoiser import DenoiserSettings
-from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.text import TextSettings, TextTask, captions_of, train_tokenizer
 from longtake.train.sprites.unet import GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask

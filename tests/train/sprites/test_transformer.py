@@ -12,6 +12,7 @@ from longtake.errors import InputError
 from longtake.models.hooks import swapped
 from longtake.models.schedules import flow_schedule
 from longtake.models.wan.attention import frame_texts
+from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.loop import fit, step_generator
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
@@ -23,7 +24,6 @@ from longtake.train.sprites.build import (
     build_vae,
 )
 from longtake.train.sprites.cache import LatentClips
-from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.stages import BASE, take_base, train_transformer, trained_vae, write_base
 from longtake.train.sprites.transformer import TransformerSettings, TransformerTask, noise_share, texts_seen
 

@@ -28,10 +28,9 @@ from longtake.samplers.step import Windows, ddim, free
 from longtake.train.adapt.settings import AdaptSettings
 from longtake.train.fit.job import Job, num_weights, steps_in_words
 from longtake.train.fit.latents import Share, Stop, read_latents, write_latents
+from longtake.train.fit.levels import LEAST_SIGMA, NUM_TIMESTEPS, LevelMixture, sample_levels
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import Scalars, Task, cpu_attention, sheet
-from longtake.train.sprites.levels import NUM_TIMESTEPS, LevelMixture, sample_levels
-from longtake.train.sprites.unet import LEAST_SIGMA
 
 NUM_SHOWN = 4
 """Clips that are made on the way, and frames of each that are shown."""

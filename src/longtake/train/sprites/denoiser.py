@@ -11,12 +11,12 @@ from torch import Generator, Tensor, nn
 
 from longtake.samplers.step import ddim
 from longtake.schedule import Prediction, Schedule, to_x0
+from longtake.train.fit.levels import Clean, LevelMixture, Timesteps, sample_levels
 from longtake.train.fit.settings import DiffusionLoss
 from longtake.train.fit.task import Scalars, Task
 from longtake.train.sprites.autoencode import decoded_sheet
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.cache import LatentClips
-from longtake.train.sprites.levels import Clean, LevelMixture, Timesteps, sample_levels
 
 NUM_SHOWN = 48
 """Pictures that are made on the way; of clips an eighth."""

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.runs import Runs, Stage, run_named
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes, TransformerSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.denoiser import DenoiserSettings
-from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.stages import (
     encode_videos,
     take_base,

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.runs import Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.denoiser import DenoiserSettings
-from longtake.train.sprites.levels import LevelMixture
 from longtake.train.sprites.stages import (
     encode_videos,
     train_decoder,

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from longtake.models.hooks import swapped
 from longtake.models.schedules import flow_schedule
+from longtake.train.fit.levels import NUM_TIMESTEPS, Clean, Timesteps
 from longtake.train.fit.task import cpu_attention
 from longtake.train.sprites.build import AutoencoderKL, WanTransformer3DModel
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.denoiser import DenoiserSettings, DenoiserTask
-from longtake.train.sprites.levels import NUM_TIMESTEPS, Clean, Timesteps
 
 Sigma = Float[Tensor, "clips frames"]
 Seen = Bool[Tensor, "clips 1 queries words"]

@@ -9,14 +9,11 @@ from torch import Tensor, nn
 
 from longtake.models.hooks import GivenEmbedding, RepeatedEmbedding, swapped
 from longtake.models.schedules import discrete_schedule
+from longtake.train.fit.levels import LEAST_SIGMA, Clean, Timesteps
 from longtake.train.fit.task import cpu_attention
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from longtake.train.sprites.cache import LatentClips
 from longtake.train.sprites.denoiser import DenoiserSettings, DenoiserTask
-from longtake.train.sprites.levels import Clean, Timesteps
-
-LEAST_SIGMA = 0.2
-"""Below this level errors of x0 count for less than those of v."""
 
 
 class UnetTask(DenoiserTask):

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator
 
-from longtake.train.sprites.levels import LevelMixture, sample_levels
+from longtake.train.fit.levels import LevelMixture, sample_levels
 
 NONE = {"uniform": 0.0, "independent": 0.0, "diagonal": 0.0, "past": 0.0, "ends": 0.0, "known": 0.0}
 

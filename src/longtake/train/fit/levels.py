@@ -10,6 +10,8 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 NUM_TIMESTEPS = 1000
+LEAST_SIGMA = 0.2
+"""Below this level errors of x0 count for less than those of v."""
 
 Timesteps = Int[Tensor, "clips frames"]
 Clean = Bool[Tensor, "clips frames"]
