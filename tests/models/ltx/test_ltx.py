@@ -38,6 +38,11 @@ def stock(model: LtxModel) -> Any:
     return pipeline
 
 
+def test_a_single_step_begins_with_noise_alone(model: LtxModel) -> None:
+    now = model.schedule(1).now(torch.tensor([0, 1]))
+    assert now.sigma.tolist() == [0, 1] and now.alpha.tolist() == [1, 0]
+
+
 def test_a_native_clip_is_the_stock_pipeline_s(model: LtxModel) -> None:
     """The same noise, prompts and guidance, whole: levels, positions, texts and steps."""
     noise = torch.randn(1, *model.spec.latent_shape, generator=torch.Generator().manual_seed(3))

@@ -66,7 +66,10 @@ class LtxBase(CleanFrames, TemporalHooks):
         check_flow_spacing(self.spec.name, spacing)
         if self.spec.sigmas:
             return given_levels(self.spec.sigmas, num_levels)
-        if self.takes_conditions:
+        if num_levels == 1:
+            # Stretched to its last share of noise, which would be the first one too, a single level is 0 over 0.
+            noisy = torch.ones(1)
+        elif self.takes_conditions:
             noisy = linear_quadratic_schedule(num_levels)
         else:
             scheduler = deepcopy(self.pipeline.scheduler)
