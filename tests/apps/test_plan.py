@@ -161,9 +161,18 @@ def test_what_the_plan_says_of_the_parts_is_counted(longtake: Callable, tmp_path
     assert "by formula" in told.out and "decoder's memory" in told.out and told.status == ran.status
 
 
-def test_what_cannot_be_counted_is_refused(longtake: Callable, tmp_path: Path) -> None:
-    control = str(TINY["AnimateDiffSparseControlNetPipeline"](tmp_path))
-    reasons = {"toy": "is made by code", "pvdm-sprites": "is no network of diffusers", control: "looks at its numbers"}
+def test_the_control_network_is_counted_where_a_sampler_shows_it_frames(longtake: Callable, tmp_path: Path) -> None:
+    folder = str(TINY["AnimateDiffSparseControlNetPipeline"](tmp_path))
+    counted = {}
+    for sampler in ("chunked", "nuwa-xl"):
+        ran = longtake("plan", "a", "--model", folder, "--sampler", sampler, "--frames", "64", "--verify", "--json")
+        counted[sampler] = json.loads(ran.out)["counted"]
+        assert counted[sampler]["network"]["formula"] == pytest.approx(counted[sampler]["network"]["counted"], rel=0.01)
+    assert counted["nuwa-xl"]["denoising"]["counted"] > counted["chunked"]["denoising"]["counted"]
+
+
+def test_what_cannot_be_counted_is_refused(longtake: Callable) -> None:
+    reasons = {"toy": "is made by code", "pvdm-sprites": "is no network of diffusers"}
     for model, reason in reasons.items():
         ran = longtake("plan", "a", "--model", model, "--sampler", "chunked", "--frames", "64", "--verify")
         assert ran.status == 2 and reason in ran.err

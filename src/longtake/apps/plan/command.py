@@ -12,6 +12,7 @@ from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecas
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, size
 from longtake.errors import InputError
+from longtake.model import Continuation, Infill
 from longtake.models import MODELS, configs_of
 from longtake.typed import Flag, Setting
 
@@ -121,7 +122,8 @@ def counted_parts(job: Job) -> dict[str, dict[str, int]]:
 
     model = fake_model(*configs_of(order.model, order.loading), job.spec, getattr(torch, costs.dtype))
     formula = by_formula(job.spec, job.plan, costs.width)
-    return {part: {"formula": formula[part], "counted": found} for part, found in model.counted(job.plan).items()}
+    counted = model.counted(job.plan, shown=not {Infill, Continuation}.isdisjoint(order.sampler.requires))
+    return {part: {"formula": formula[part], "counted": found} for part, found in counted.items()}
 
 
 def counted_lines(content: dict[str, dict[str, int]]) -> list[str]:

@@ -80,6 +80,17 @@ class AnimateDiffModel(MotionModel, PerFrameNoise, TemporalHooks):
 class SparseCtrlModel(MotionModel, KnownFrames):
     """AnimateDiff with a control network, and one noise level for a window."""
 
+    def denoise(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+    ) -> Latents:
+        """Return x0 of windows of which nothing is known, without the control network, as in AnimateDiff."""
+        return self._denoised(x, level, schedule, condition, prompt_index)
+
     def denoise_known(
         self,
         x: Latents,
@@ -91,20 +102,29 @@ class SparseCtrlModel(MotionModel, KnownFrames):
         mask: Mask,
     ) -> Latents:
         """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        return self._denoised(x, level, schedule, condition, prompt_index, (given, mask))
+
+    def _denoised(
+        self,
+        x: Latents,
+        level: Int[Tensor, "windows"],
+        schedule: Schedule,
+        condition: Condition,
+        prompt_index: FrameIndex,
+        known: tuple[Latents, Mask] | None = None,
+    ) -> Latents:
         timestep = schedule.timestep[level.cpu()].to(self.device)
         text, noisy = self.frame_texts(condition, prompt_index), x.to(self.dtype)
         with torch.inference_mode():
-            control = self._control(noisy, timestep, text, given.to(self.dtype), mask.to(self.dtype))
+            control = {} if known is None else self._control(noisy, timestep, text, *known)
             (predicted,) = self.pipeline.unet(noisy, timestep, text, **control, return_dict=False)
         return self.x0(predicted, x, level, schedule)
 
-    def _control(self, x: Latents, timestep: Tensor, text: Tensor, known: Latents, mask: Mask) -> dict[str, Any]:
-        """Return what the control network adds inside the UNet; nothing where nothing is known, as in AnimateDiff."""
-        if not mask.any():
-            return {}
-        where = mask[:, None, :, None, None].expand(-1, 1, -1, *x.shape[3:])
+    def _control(self, x: Latents, timestep: Tensor, text: Tensor, given: Latents, mask: Mask) -> dict[str, Any]:
+        """Return what the control network adds inside the UNet."""
+        where = mask.to(x)[:, None, :, None, None].expand(-1, 1, -1, *x.shape[3:])
         down, middle = self.pipeline.controlnet(
-            x, timestep, text, controlnet_cond=known, conditioning_mask=where, return_dict=False
+            x, timestep, text, controlnet_cond=given.to(x), conditioning_mask=where, return_dict=False
         )
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
 

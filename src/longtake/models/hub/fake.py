@@ -21,11 +21,12 @@ from transformers.initialization import no_init_weights
 
 from longtake.errors import InputError
 from longtake.lazy import named
-from longtake.model import PerFrameNoise, VideoModel, VideoSpec
+from longtake.model import Known, PerFrameNoise, VideoModel, VideoSpec
 from longtake.models.hub.configs import WHOLE_STREAM, Configs
 from longtake.models.hub.family import Family
 from longtake.models.hub.load import ASIDE, assembled, kept_dtype, load_part
 from longtake.models.hub.offload import HOST
+from longtake.models.known_frames import KnownFrames
 from longtake.sampler import Plan
 
 
@@ -101,19 +102,20 @@ class FakeModel:
         finally:
             torch.set_default_dtype(before)
 
-    def counted(self, plan: Plan) -> dict[str, int]:
+    def counted(self, plan: Plan, shown: bool = False) -> dict[str, int]:
         """Return the bytes of every part: weights, what the decoder remembers, what one batch of the plan's windows
-        takes in the network, and one latent in the decoder."""
+        takes in the network, and one latent in the decoder. `shown`: whether windows have frames that are known."""
         parts = {name: sum(map(_size, network.parameters())) for name, network in self.networks.items()}
         said = {"text encoder": "text_encoder", "image encoder": "image_encoder", "decoder": "vae"}
         sizes = {name: parts.pop(part, 0) for name, part in said.items()}
         decoding, remembered = self.decoding()
-        denoising = self.denoising(plan.window_batch, plan.window_frames)
+        denoising = self.denoising(plan.window_batch, plan.window_frames, shown)
         work = {"decoder's memory": remembered, "denoising": denoising, "decoding": decoding}
         return {**sizes, "network": sum(parts.values()), **work}
 
-    def denoising(self, windows: int, frames: int) -> int:
-        """Return the bytes that one call of the network takes, which has so many windows of so many latent frames.
+    def denoising(self, windows: int, frames: int, shown: bool = False) -> int:
+        """Return the bytes that one call of the network takes, which has so many windows of so many latent frames, of
+        which some are known to a model that has a network of its own for those.
 
         Raises InputError for a model that looks at its numbers to know what to compute.
         """
@@ -123,9 +125,13 @@ class FakeModel:
         schedule, condition = self.model.schedule(10), self.model.encode(["", "a"])
         levels = torch.full((windows, frames), 5)
         level = levels if isinstance(self.model, PerFrameNoise) else levels[:, 0]
+        given = x, level, schedule, condition, torch.ones_like(levels)
         try:
             with LiveBytes() as live, torch.inference_mode():
-                self.model.denoise(x, level, schedule, condition, torch.ones_like(levels))
+                if shown and isinstance(self.model, KnownFrames):
+                    self.model.denoise_between(*given, Known(latents=x[:, :, :1], places=(0,)))
+                else:
+                    self.model.denoise(*given)
         except DataDependentOutputException:
             raise InputError(
                 f"{self.spec.name} looks at its numbers to know what to compute, and fake tensors have none; "
