@@ -10,11 +10,14 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from types import CodeType, SimpleNamespace
 from typing import Any, get_type_hints
+from unittest.mock import patch
 
 import jaxtyping
 from beartype import beartype
+from jaxtyping import _import_hook
 
 _context = jaxtyping.jaxtyped
 _checkers: dict[int, tuple[CodeType, Callable[..., Any]]] = {}
@@ -78,4 +81,17 @@ def _hint(annotation: Any, target: Callable[..., Any]) -> Any:
         return Any
 
 
+def _code(loader: Any, name: str) -> CodeType | None:
+    """Return the code of a checked module, whose bytecode lies beside the ordinary one.
+
+    jaxtyping looks for bytecode of that kind while a module runs, too: all of torch and diffusers that it imports would
+    be compiled anew, by every process where no bytecode is written.
+    """
+    found = functools.partial(_import_hook._optimized_cache_from_source, loader._typechecker.get_hash())
+    with patch("importlib._bootstrap_external.cache_from_source", found):
+        return SourceFileLoader.get_code(loader, name)
+
+
 jaxtyping.jaxtyped = checked
+_import_hook._JaxtypingLoader.get_code = _code
+_import_hook._JaxtypingLoader.exec_module = SourceFileLoader.exec_module

@@ -1,5 +1,6 @@
 """The checks of shapes that all tests run under."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -43,6 +44,11 @@ def test_inner_functions_keep_their_own_values_and_are_checked_each() -> None:
     assert (one(torch.zeros(1)).item(), two(torch.zeros(1)).item(), one(two(torch.zeros(1))).item()) == (1, 2, 3)
     with pytest.raises(BeartypeCallHintParamViolation):
         two(torch.zeros(1, 1))
+
+
+def test_what_a_checked_module_imports_has_its_ordinary_bytecode() -> None:
+    cached = {name: str(vars(module).get("__cached__")) for name, module in list(sys.modules.items())}
+    assert [name for name, path in cached.items() if "opt-jaxtyping" in path] == []
 
 
 def test_the_package_is_checked() -> None:

@@ -21,18 +21,11 @@ from longtake.report import report_path
 from longtake.serve.stream import read_settled
 from longtake.video.read import count_frames
 
-openai = pytest.importorskip("openai")
-hypothesis = pytest.importorskip("hypothesis")
-schemathesis = pytest.importorskip("schemathesis")
-websockets = pytest.importorskip("websockets.sync.client")
-
+# The clients are imported by the tests that use them: that takes seconds, for which quick tests have no use.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 PROMPT = "a rocket flies up through the night sky"
 OTHER = "a whale dives down below the waves"
-QUIET = hypothesis.settings(
-    deadline=None, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
-)
 FAST: dict[str, Any] = {"sampler": "chunked", "num_inference_steps": 2}
 
 
@@ -71,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 def client(process: Process, token: str = "none") -> Any:
     """OpenAI's client of a server."""
-    return openai.OpenAI(base_url=f"{process.url}/v1", api_key=token, max_retries=0)
+    return pytest.importorskip("openai").OpenAI(base_url=f"{process.url}/v1", api_key=token, max_retries=0)
 
 
 def finished(videos: Any, video: Any) -> Any:
@@ -85,7 +78,7 @@ def finished(videos: Any, video: Any) -> Any:
 
 
 def test_the_official_client_creates_polls_and_downloads(server: Process, tmp_path: Path) -> None:
-    videos = client(server).videos
+    openai, videos = pytest.importorskip("openai"), client(server).videos
     video = videos.create(model="sprites", prompt=PROMPT, seconds="3", size="128x128", extra_body={**FAST, "seed": 7})
     assert video.status == "queued" and video.seconds == "3" and video.size == "128x128"
     video = finished(videos, video)
@@ -144,6 +137,7 @@ def test_content_ends_with_the_video_and_news_say_so(server: Process) -> None:
 
 
 def test_a_socket_steers(server: Process, tmp_path: Path) -> None:
+    websockets = pytest.importorskip("websockets.sync.client")
     start = {"type": "session.start", "model": "sprites", "prompt": PROMPT, "num_frames": 128, "seed": 3, **FAST}
     pieces: list[dict[str, Any]] = []
     film = tmp_path / "film.mp4"
@@ -202,7 +196,7 @@ def test_a_server_that_is_killed_goes_on_and_so_does_a_download(tmp_path: Path) 
 
 
 def test_a_server_for_others_asks_for_its_token_and_never_prints_it(tmp_path: Path) -> None:
-    token = "a token that nobody may read"
+    openai, token = pytest.importorskip("openai"), "a token that nobody may read"
     server = Process(tmp_path / "out", "--port", "0", "--host", "0.0.0.0", "--token", token)
     with pytest.raises(openai.AuthenticationError):
         client(server).videos.list()
@@ -245,6 +239,10 @@ def test_bytes_that_no_client_sends(server: Process, sent: bytes, answers: bytes
 def test_nothing_that_fits_the_description_or_does_not_breaks_the_server(
     server: Process, mode: str, routes: int
 ) -> None:
+    schemathesis, hypothesis = pytest.importorskip("schemathesis"), pytest.importorskip("hypothesis")
+    quiet = hypothesis.settings(
+        deadline=None, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+    )
     described = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     videos = client(server).videos
     toy = {"sampler": "chunked", "num_inference_steps": 2, "num_frames": 16}
@@ -265,5 +263,5 @@ def test_nothing_that_fits_the_description_or_does_not_breaks_the_server(
             cases = operation.as_strategy(schemathesis.GenerationMode(mode), **place)
             tried = hypothesis.given(case=cases)(ask)
             with contextlib.suppress(hypothesis.errors.Unsatisfiable):
-                hypothesis.settings(QUIET, max_examples=12)(tried)()
+                hypothesis.settings(quiet, max_examples=12)(tried)()
     assert len(asked) >= routes and any(200 in found for found in asked.values()), asked
