@@ -44,7 +44,6 @@ class VideoJob:
     fps: float | None = None
     crf: int = Output.crf
     segment: int = 8
-    """Frames after which more of the file plays."""
     keep_states: int = Output.keep_states
     input_reference: str | None = None
     """What it begins with: the name of a file in the folder `uploads` of the queue."""
