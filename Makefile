@@ -22,10 +22,10 @@ tests: $(VENV)/.installed-dev
 quick: $(VENV)/.installed-dev
 	$(PYTEST) tests/test_layers.py tests/test_schedule.py tests/samplers/test_contract.py tests/samplers/fifo/test_golden.py tests/samplers/test_step.py tests/models/pvdm/test_unet.py
 
+# Who imports whom is a test, in tests/test_layers.py.
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/lint-imports
 
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
