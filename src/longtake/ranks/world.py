@@ -98,12 +98,13 @@ class Group:
             leaving.clear()
             unread, answers = dict(arriving), []
             for (ask, route), own in zip(both, keep, strict=True):
-                pieces = [own]
+                found = [[part] for part in own]
                 for peer, count in route.receives.items():
                     size = _size(ask, count)
-                    pieces.append(_unpacked(unread[peer][:size], ask, count))
+                    for parts, part in zip(found, _unpacked(unread[peer][:size], ask, count), strict=True):
+                        parts.append(part)
                     unread[peer] = unread[peer][size:]
-                joined = [torch.cat(each, ask.axis) if len(each) > 1 else each[0] for each in zip(*pieces, strict=True)]
+                joined = [torch.cat(parts, ask.axis) if len(parts) > 1 else parts[0] for parts in found]
                 answers.append([_taken(part, ask.axis, route.order) for part in joined])
             return answers
 
