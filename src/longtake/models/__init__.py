@@ -13,7 +13,7 @@ from longtake.models.black_box.spec import family as whole_pipeline
 from longtake.models.hub.configs import Configs, read_configs, read_index, with_tokenizer
 from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
-from longtake.models.hub.loading import DENOISERS, Loading, loras_of, taught
+from longtake.models.hub.loading import DENOISERS, Loading, taught
 from longtake.models.tiling import tiled
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         return named(entry.spec)()
     settings = _here(name, Loading(**loading))
     configs, family = configs_of(name, settings)
-    return taught(spec_of(configs, family, settings.vae_tiling), configs, loras_of(configs, settings))
+    return taught(spec_of(configs, family, settings.vae_tiling), configs, settings.loras)
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -268,7 +268,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    spec = taught(spec_of(configs, family, loading.vae_tiling), configs, loras := loras_of(configs, loading))
+    spec = taught(spec_of(configs, family, loading.vae_tiling), configs, loras := loading.loras)
     changes = read_changes(loras, configs, family)
     quantised = loading.quantised(configs, family)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)

@@ -32,7 +32,7 @@ from longtake.models.hub.find import INDEX, Found
 from longtake.typed import read_typed
 
 EXTRAS = "longtake.json"
-ALWAYS = ("fps", "guidance", "learnt_guidance", "forward_flops", "decode_flops", "shared", "lora")
+ALWAYS = ("fps", "guidance", "learnt_guidance", "forward_flops", "decode_flops", "shared")
 """Fields of `Extras` that mean something for every model."""
 OPTIONS = {"size": "--size", "num_frames": "--window"}
 """What takes the place of fields of `Extras` on a command line."""
@@ -84,8 +84,6 @@ class Extras:
     """Floating-point operations to decode one frame."""
     shared: str | None = None
     """A folder beside this one that has the parts which this one lacks, written "../name"."""
-    lora: str | None = None
-    """A file in this folder that is a LoRA, which belongs to the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,16 +207,9 @@ class Configs:
         """How many numbers all parts together hold."""
         return sum(part.parameters for part in self.parts.values())
 
-    @property
-    def lora(self) -> Path | None:
-        """Return the LoRA that belongs to the model."""
-        name = self.extras.get("lora")
-        return None if name is None else Path(self.where) / plain_name(name, Path(self.where, EXTRAS))
-
     def digest(self, told: str = "") -> str:
         """Return a hash of everything on the disk that decides what the model makes; `told` is what lies elsewhere."""
-        sources = [source for part in self.parts.values() for source in part.sources]
-        return digest(sources if self.lora is None else [*sources, self.lora], told)
+        return digest([source for part in self.parts.values() for source in part.sources], told)
 
 
 def read_index(found: Found) -> dict[str, Any]:

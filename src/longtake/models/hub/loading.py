@@ -196,12 +196,6 @@ class Loading:
         return {entry.name: value for entry in fields(self) if (value := asdict(self)[entry.name]) != entry.default}
 
 
-def loras_of(configs: Configs, loading: Loading) -> list[Lora]:
-    """Return the LoRA that the folder of a model brings, and then those that were asked for."""
-    brought = [] if configs.lora is None else [_lora(str(configs.lora))]
-    return [*brought, *loading.loras]
-
-
 def taught(spec: VideoSpec, configs: Configs, loras: Sequence[Lora]) -> VideoSpec:
     """Return the spec of a model and its LoRAs, of which the last one that learnt a guidance decides."""
     told = [configs.told(configs.extras).learnt_guidance, *(lora.guidance for lora in loras)]
