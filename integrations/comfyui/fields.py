@@ -26,7 +26,9 @@ NAMES = {
 """What fields are called here because ComfyUI's context windows call the same thing so."""
 PICTURES = {"init": "start_images", "keyframes": "keyframes"}
 """Fields that name files and take pictures of the graph instead, and what they are called then."""
-LEFT_OUT = {("Output", name) for name in ("path", "overwrite", "part")} | {("Weights", "json"), ("Weights", "loading")}
+LEFT_OUT = {("Output", name) for name in ("path", "overwrite", "part")} | {
+    ("Weights", name) for name in ("json", "loading", "model")
+}
 """Fields that a graph says otherwise."""
 
 

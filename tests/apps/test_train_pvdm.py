@@ -17,7 +17,7 @@ EXCERPT = Path(__file__).parents[1] / "data" / "assets" / "big_buck_bunny.mp4"
 TINY_AUTOENCODER = ["--frames=8", "--size=16", "--width=8", "--depth=1", "--heads=1", "--pool-depth=1"]
 TINY_AUTOENCODER += ["--pool-heads=1", "--pool-hidden=4", "--batch-size=1", "--perceptual=none"]
 TINY_UNET = ["--channels=4", "--multipliers", "1", "2", "--attention", "True", "False", "--blocks=1"]
-TINY_UNET += ["--unet-heads=1", "--groups=2", "--batch-size=2", "--sample-steps=2"]
+TINY_UNET += ["--unet-heads=1", "--groups=2", "--batch-size=2"]
 STAGE_1 = ["train", "pvdm-autoencoder", "videos", "-o", "first", *TINY_AUTOENCODER]
 STAGE_2 = ["train", "pvdm", "videos", "--autoencoder", "first", "-o", "second", *TINY_UNET, "--every=8"]
 

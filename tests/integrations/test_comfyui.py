@@ -154,6 +154,12 @@ def test_no_seed_is_drawn_after_a_run_since_the_same_graph_has_to_go_on(nodes: d
     assert seed.told["control_after_generate"] is False
 
 
+def test_no_two_inputs_of_a_node_have_one_name(nodes: dict[str, Any]) -> None:
+    for node in nodes.values():
+        names = [one.id for one in node.define_schema().inputs]
+        assert len(names) == len(set(names))
+
+
 def test_folders_of_diffusers_stand_in_the_list(server: Server, nodes: dict[str, Any]) -> None:
     folder = server.models / "diffusers/wan"
     folder.mkdir(parents=True)
