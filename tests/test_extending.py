@@ -121,6 +121,12 @@ def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
     assert float(told) == pytest.approx(np.abs(levels - levels[:16].mean()).max()) and "there is no" in refusal
 
 
+def test_the_lists_hold_the_rows(tmp_path: Path) -> None:
+    rows = "".join(BLOCKS[f"{kind} row"] for kind in KINDS.values())
+    ran = python(tmp_path, "-c", f"{rows}\nfrom longtake.apps.catalog import models_command\nmodels_command([])")
+    assert ran.returncode == 0 and "repeated" in ran.stdout, ran.stderr[-2000:]
+
+
 def test_no_row_loads_torch_or_what_it_names(tmp_path: Path) -> None:
     rows = "".join(BLOCKS[f"{kind} row"] for kind in KINDS.values())
     names = "{'torch', 'diffusers', 'av', *" + repr([*KINDS]) + "}"

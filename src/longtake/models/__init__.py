@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 BLACK_BOX = "longtake.models.black_box"
-UNRELEASED = ("longtake.models.wan_pictures",)
-"""Rooms of models that are still in training."""
 TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 OF_WAN = {"vae": "AutoencoderKLWan", "text_encoder": "UMT5EncoderModel"}
 
@@ -292,9 +291,9 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
 
 
 def offers() -> list[Offer]:
-    """Return what the models of every family can do, in the order of the table."""
+    """Return what the models of every family can do that says so, in the order of the table."""
     rooms = dict.fromkeys([*(row.room for row in FAMILIES.values()), BLACK_BOX])
-    return [offer for room in rooms if room not in UNRELEASED for offer in named(f"{room}.spec:OFFERS")]
+    return [offer for room in rooms for offer in vars(import_module(f"{room}.spec")).get("OFFERS", ())]
 
 
 def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
