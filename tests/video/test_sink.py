@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from longtake import Output, PromptTimeline, Request, generate, load_model
 from longtake.errors import CheckpointError, OutputError
 from longtake.sampler import Chunk
+from longtake.samplers import sampler_class
 from longtake.video import durable
 from longtake.video.files import state_folder
 from longtake.video.output import earlier_run
@@ -364,3 +366,19 @@ def test_memory_does_not_grow_with_the_length(new_run: Callable[..., Any]) -> No
                 early = resident()
         sink.finish()
     assert resident() < early * 1.02
+
+
+def test_frames_are_removed_all_or_none(tmp_path: Path) -> None:
+    """A folder where a frame goes ends an overwriting before it begins, wherever a listing has it."""
+    model, request, path = (
+        load_model("toy"),
+        Request(prompts=PromptTimeline.constant("a"), frames=16),
+        tmp_path / "frames",
+    )
+    generate(model, request, sampler_class("fifo")(), Output(path=path))
+    (path / "000008.png").unlink()
+    (path / "000008.png").mkdir()
+    before = {file.name: file.read_bytes() for file in path.glob("*.png") if file.is_file()}
+    with pytest.raises(OutputError, match="000008.png is a folder.*; move it away"):
+        generate(model, request, sampler_class("fifo")(), Output(path=path, overwrite=True))
+    assert {file.name: file.read_bytes() for file in path.glob("*.png") if file.is_file()} == before

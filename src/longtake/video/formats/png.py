@@ -10,6 +10,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from longtake.errors import OutputError
 from longtake.video import durable
 from longtake.video.encoding import Encoding
 from longtake.video.files import FRAME_FILE, frame_file, state_folder
@@ -53,11 +54,14 @@ class PngFolder(Writer):
             raise unlike(self._path, f"holds more than {num_frames} frames")
 
     def cut(self, mark: Mark) -> None:
-        """Remove the files of later frames."""
+        """Remove the files of later frames; none where that cannot be all of them."""
         frames = [file for file in self._path.iterdir() if FRAME_FILE.fullmatch(file.name)]
-        for file in frames:
-            if int(file.stem) >= mark["frames"]:
-                file.unlink()
+        later = [file for file in frames if int(file.stem) >= mark["frames"]]
+        for file in later:
+            if file.is_dir() and not file.is_symlink():
+                raise OutputError(f"{file} is a folder, and a frame goes there; move it away, and begin again")
+        for file in later:
+            file.unlink()
 
     def append(self, mark: Mark, first_frame: int, frames: np.ndarray) -> Mark:
         """Write one file per frame."""
