@@ -85,15 +85,13 @@ def released(checkout: Path, unused: Sequence[str]) -> Iterator[None]:
 def in_turn(
     calls: Mapping[str, Callable[[], object]], repeats: int, meet: Callable[[], object] = lambda: None
 ) -> dict[str, float]:
-    """Return the median seconds of every call, which take turns; a first round is not counted."""
+    """Return the median processor seconds of every call, which take turns; a first round is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
             meet()
-            start = time.process_time()
-            call()
-            taken[name].append(time.process_time() - start)
-    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+            taken[name].append(seconds(call, time.process_time))
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
 def chosen_shots(count: int, seed: int) -> tuple[list[Shot], list[Shot]]:

@@ -17,16 +17,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lab.common import HEADS, made_video, measured_model
+from lab.common import HEADS, measured_model
 from lab.measure.fifo import PROMPT, speed
 from lab.score import nuwa_xl, pvdm, sprites
 from lab.score.autoencoder import brought_back, figures, unseen_frames
-from lab.score.sprite_state import VIDEOS, scored
-from longtake.data.sprites import MOTIONS, parse_caption
+from lab.score.sprite_state import video_scores
+from longtake.data.sprites import MOTIONS
 from longtake.model import PerFrameNoise, VideoModel
 from longtake.models import WEIGHTS
 from longtake.models.pvdm.model import PvdmModel
-from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo, realtime
 
 Part = Literal["clips", "state", "autoencoder", "videos", "stories", "scenery", "nuwa", "pvdm", "speed", "size"]
@@ -73,13 +72,7 @@ def clips(chosen: Settings) -> Iterator[Row]:
 
 def state(chosen: Settings) -> Iterator[Row]:
     """Two videos of 64 frames against the true sprites; of real worlds all are 1."""
-    model, _ = measured_model(chosen.model, PerFrameNoise)
-    for prompt in VIDEOS:
-        shot = parse_caption(prompt)
-        assert shot is not None, prompt
-        request = Request(prompts=PromptTimeline.constant(prompt), frames=64, seed=0)
-        with tempfile.TemporaryDirectory() as folder:
-            read, _ = scored(made_video(model, request, Fifo(), Path(folder) / "video.mkv"), shot)
+    for prompt, (read, _) in video_scores(chosen.model, 64):
         yield least(f"{prompt}: outline", read.outline or 0.0, 0.9)
         yield least(f"{prompt}: the same from frame to frame", read.identity.get(1) or 0.0, 0.9)
 

@@ -6,7 +6,7 @@ held-out worlds, spoilt on purpose; videos are a model's own. The classifier's s
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,18 +120,24 @@ def control_rows(num_worlds: int) -> list[str]:
     return rows
 
 
-def video_rows(name: str, num_frames: int) -> list[str]:
-    """Return a row of figures for each video of a model of sprites."""
+def video_scores(name: str, num_frames: int) -> Iterator[tuple[str, tuple[StateFigures, dict]]]:
+    """Yield the prompt of each video of a model of sprites, and what is read in it."""
     model, _ = measured_model(name, PerFrameNoise)
-    rows = []
     for prompt in VIDEOS:
         shot = parse_caption(prompt)
         assert shot is not None, prompt
         request = Request(prompts=PromptTimeline.constant(prompt), frames=num_frames, seed=0)
         with tempfile.TemporaryDirectory() as folder:
             video = made_video(model, request, Fifo(), Path(folder) / "video.mkv")
-        rows.append(mean_row(f"`{Path(name).name}`, {prompt}, {num_frames} frames", [scored(video, shot)]))
-    return rows
+        yield prompt, scored(video, shot)
+
+
+def video_rows(name: str, num_frames: int) -> list[str]:
+    """Return a row of figures for each video of a model of sprites."""
+    return [
+        mean_row(f"`{Path(name).name}`, {prompt}, {num_frames} frames", [read])
+        for prompt, read in video_scores(name, num_frames)
+    ]
 
 
 def scored(video: Frames, shot: Shot) -> tuple[StateFigures, dict]:

@@ -222,7 +222,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         return named(entry.spec)()
     settings = _here(name, Loading(**loading))
     configs, family = configs_of(name, settings)
-    return taught(spec_of(configs, family, settings.vae_tiling), configs, settings.loras)
+    return taught(spec_of(configs, family, settings.vae_tiling), *(lora.guidance for lora in settings.loras))
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -267,7 +267,8 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    spec = taught(spec_of(configs, family, loading.vae_tiling), configs, loras := loading.loras)
+    loras = loading.loras
+    spec = taught(spec_of(configs, family, loading.vae_tiling), *(lora.guidance for lora in loras))
     changes = read_changes(loras, configs, family)
     quantised = loading.quantised(configs, family)
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
@@ -346,6 +347,7 @@ def family_of(found: Found) -> Family:
 def spec_of(configs: Configs, family: Family, in_tiles: bool = False) -> VideoSpec:
     """Return the spec of a model of this family, whose frames are decoded in tiles, or as wholes."""
     spec = with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs)
+    spec = taught(spec, configs.extras.get("learnt_guidance"))
     return tiled(spec) if in_tiles and family.tiles else spec
 
 

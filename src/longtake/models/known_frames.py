@@ -84,10 +84,10 @@ class KnownFrames(Infill, Continuation):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        given: Latents,
-        mask: Mask,
+        known: tuple[Latents, Mask] | None,
     ) -> Latents:
-        """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        """Return x0 of windows; `known` are clean latents where the mask is 1, and zeros elsewhere; None where nothing
+        is."""
 
     def denoise(
         self,
@@ -98,8 +98,7 @@ class KnownFrames(Infill, Continuation):
         prompt_index: FrameIndex,
     ) -> Latents:
         """Return x0 of windows of which nothing is known: those of a global diffusion."""
-        mask = x.new_zeros(x.shape[0], x.shape[2])
-        return self.denoise_known(x, level, schedule, condition, prompt_index, torch.zeros_like(x), mask)
+        return self.denoise_known(x, level, schedule, condition, prompt_index, None)
 
     def denoise_between(
         self,
@@ -111,9 +110,9 @@ class KnownFrames(Infill, Continuation):
         known: Known,
     ) -> Latents:
         """Return x0 of windows with known frames, noisy ones in x like all others: those of a local diffusion."""
-        given, mask, places = torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2]), list(known.places)
+        (given, mask), places = nothing_known(x), list(known.places)
         given[:, :, places], mask[:, places] = known.latents.to(x), 1
-        return self.denoise_known(x, level, schedule, condition, prompt_index, given, mask)
+        return self.denoise_known(x, level, schedule, condition, prompt_index, (given, mask))
 
     def denoise_after(
         self,
@@ -129,7 +128,12 @@ class KnownFrames(Infill, Continuation):
         num_known = known.latents.shape[2]
         given = torch.cat([known.latents, torch.zeros_like(x)], dim=2)
         mask = (torch.arange(given.shape[2], device=x.device) < num_known).to(x).expand(len(x), -1)
-        return self.denoise_known(window, level, schedule, condition, prompts, given, mask)[:, :, num_known:]
+        return self.denoise_known(window, level, schedule, condition, prompts, (given, mask))[:, :, num_known:]
+
+
+def nothing_known(x: Latents) -> tuple[Latents, Mask]:
+    """Return what windows are given of which nothing is known: zeros."""
+    return torch.zeros_like(x), x.new_zeros(x.shape[0], x.shape[2])
 
 
 def whole_window(

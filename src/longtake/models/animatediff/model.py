@@ -80,17 +80,6 @@ class AnimateDiffModel(MotionModel, PerFrameNoise, TemporalHooks):
 class SparseCtrlModel(MotionModel, KnownFrames):
     """AnimateDiff with a control network, and one noise level for a window."""
 
-    def denoise(
-        self,
-        x: Latents,
-        level: Int[Tensor, "windows"],
-        schedule: Schedule,
-        condition: Condition,
-        prompt_index: FrameIndex,
-    ) -> Latents:
-        """Return x0 of windows of which nothing is known, without the control network, as in AnimateDiff."""
-        return self._denoised(x, level, schedule, condition, prompt_index)
-
     def denoise_known(
         self,
         x: Latents,
@@ -98,21 +87,9 @@ class SparseCtrlModel(MotionModel, KnownFrames):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        given: Latents,
-        mask: Mask,
+        known: tuple[Latents, Mask] | None,
     ) -> Latents:
-        """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
-        return self._denoised(x, level, schedule, condition, prompt_index, (given, mask))
-
-    def _denoised(
-        self,
-        x: Latents,
-        level: Int[Tensor, "windows"],
-        schedule: Schedule,
-        condition: Condition,
-        prompt_index: FrameIndex,
-        known: tuple[Latents, Mask] | None = None,
-    ) -> Latents:
+        """See KnownFrames; where nothing is known the control network is not called, as in AnimateDiff."""
         timestep = schedule.timestep[level.cpu()].to(self.device)
         text, noisy = self.frame_texts(condition, prompt_index), x.to(self.dtype)
         with torch.inference_mode():

@@ -5,7 +5,6 @@ import hashlib
 import importlib.util
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -196,11 +195,10 @@ class Loading:
         return {entry.name: value for entry in fields(self) if (value := asdict(self)[entry.name]) != entry.default}
 
 
-def taught(spec: VideoSpec, configs: Configs, loras: Sequence[Lora]) -> VideoSpec:
-    """Return the spec of a model and its LoRAs, of which the last one that learnt a guidance decides."""
-    told = [configs.told(configs.extras).learnt_guidance, *(lora.guidance for lora in loras)]
-    learnt = [guidance for guidance in told if guidance is not None]
-    return replace(spec, guidance=1.0, infill_guidance=None, learnt_guidance=learnt[-1]) if learnt else spec
+def taught(spec: VideoSpec, *learnt: Guidance | None) -> VideoSpec:
+    """Return the spec of a model that says a guidance in one branch: the last of those that it has learnt, if any."""
+    known = [guidance for guidance in learnt if guidance is not None]
+    return replace(spec, guidance=1.0, infill_guidance=None, learnt_guidance=known[-1]) if known else spec
 
 
 def _joined(digest: str, more: str) -> str:

@@ -18,7 +18,7 @@ from longtake.model import Condition, Strided, VideoSpec
 from longtake.models.hooks import swapped
 from longtake.models.hub.configs import Configs
 from longtake.models.image_model import Codec, ImageModel
-from longtake.models.known_frames import KnownFrames, Mask
+from longtake.models.known_frames import KnownFrames, Mask, nothing_known
 from longtake.models.nuwa_xl.spec import OVER_TIME
 from longtake.models.nuwa_xl.t_klvae import decode_clips, encode_clips
 from longtake.schedule import Schedule
@@ -51,10 +51,10 @@ class NuwaXlModel(ImageModel, KnownFrames, Strided):
         schedule: Schedule,
         condition: Condition,
         prompt_index: FrameIndex,
-        given: Latents,
-        mask: Mask,
+        known: tuple[Latents, Mask] | None,
     ) -> Latents:
-        """Return x0 of windows; `given` holds clean latents where `mask` is 1, and zeros elsewhere."""
+        """See KnownFrames."""
+        given, mask = known or nothing_known(x)
         timestep = schedule.timestep[level.cpu()].to(self.device)
         stride = torch.full_like(timestep, self.stride)
         text = condition.rows["text"][prompt_index]

@@ -47,8 +47,8 @@ _LONGER = replace(_UNIFORM, levels=replace(LEVELS, uniform=0.35, independent=0.0
 _LONGER_FIT = FitSettings(num_steps=7_000, learning_rate=5e-4, decay_steps=5_000, seed=1)
 _FURTHER_LEVELS = replace(LEVELS, uniform=0.4, independent=0.05, diagonal=0.35, known=0.05)
 _FURTHER = replace(_UNIFORM, levels=_FURTHER_LEVELS)
-_SWITCHES = CacheSettings(num_worlds=2_400, num_frames=32, first_seed=3_000_000, worlds_per_file=100, num_switches=800)
 _FURTHER_FIT = FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=2)
+_SWITCHES = CacheSettings(num_worlds=2_400, num_frames=32, first_seed=3_000_000, worlds_per_file=100, num_switches=800)
 _FAST = replace(_FURTHER, drop_text=0.0, guidance=1.0, taught=GUIDANCE)
 _FAST_FIT = FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=3, save_minutes=10)
 

@@ -89,8 +89,7 @@ class GuidedTask(UnetTask):
     def guided(self, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor) -> Tensor:
         """Return (w - 1) (v(text) - v(no text)) of the teacher."""
         none = self.clips.empty.to(texts).expand_as(texts)
-        both = (torch.cat([each, each]) for each in (x, told, later))
-        noisy, levels, places = both
+        noisy, levels, places = (torch.cat([each, each]) for each in (x, told, later))
         with torch.no_grad():
             said, without = self._said(self.teacher, noisy, levels, torch.cat([texts, none]), places).chunk(2)
         return (self.settings.taught - 1) * (said - without)
