@@ -9,7 +9,7 @@ from diffusers import TextToVideoSDPipeline
 
 from longtake.data.sprites import VOCABULARY, Shot, SpriteWorld
 from longtake.model import Continuation, Infill
-from longtake.models import MODELS, WEIGHTS, load_model, model_spec
+from longtake.models import MODELS, WEIGHTS, from_pipe, load_model, model_spec
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
@@ -46,6 +46,12 @@ def test_the_spec_is_that_of_the_loaded_model(name):
     # Only those that were trained with clean frames among noisy ones may infill.
     assert ({Infill, Continuation} <= spec.capabilities) == (name != "sprites-uniform")
     assert (spec.guidance, spec.learnt_guidance) == ((1, 3) if name == "sprites-fast" else (3, None))
+
+
+def test_a_prepared_pipeline_takes_one_guidance_where_it_is_said_to_have_learnt_one():
+    pipeline = TextToVideoSDPipeline.from_pretrained(WEIGHTS / "sprites")
+    spec = from_pipe(pipeline, guidance=3.0, learnt_guidance=3.0).spec
+    assert (spec.guidance, spec.learnt_guidance) == (1, 3)
 
 
 @torch.inference_mode()
