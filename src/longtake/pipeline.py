@@ -12,7 +12,7 @@ from longtake.model import VideoModel
 from longtake.models import load_model
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
-from longtake.samplers import sampler_class
+from longtake.samplers import DEFAULT_SAMPLER, sampler_class
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ class LongVideoPipeline:
     """Makes long video when it is called as a text-to-video pipeline of diffusers is; `generate` and `stream` do the
     work."""
 
-    def __init__(self, model: VideoModel, sampler: Sampler | str = "fifo") -> None:
+    def __init__(self, model: VideoModel, sampler: Sampler | str = DEFAULT_SAMPLER) -> None:
         """Take a model, also one of `from_pipe`, and a sampler: its settings, or its name for the defaults.
 
         Raises InputError for an unknown name.
@@ -50,7 +50,7 @@ class LongVideoPipeline:
         *,
         dtype: "torch.dtype | None" = None,
         device: str = "cpu",
-        sampler: Sampler | str = "fifo",
+        sampler: Sampler | str = DEFAULT_SAMPLER,
         **loading: Any,
     ) -> "LongVideoPipeline":
         """Load a model, as `load_model` does: a folder, a hub id, or the name of an embedded one; `loading` are its

@@ -11,12 +11,6 @@ def test_a_preset_sets_the_sampler(name):
     assert video_settings(["a", "--preset", name]).method == preset_settings(name)
 
 
-def test_a_preset_has_a_model_unless_one_is_named():
-    assert video_settings(["a", "--preset", "realtime"]).model == "sprites-fast"
-    assert video_settings(["a", "--preset", "realtime", "--model", "sprites"]).model == "sprites"
-    assert video_settings(["a"]).model == "sprites"
-
-
 def test_a_setting_beside_a_preset_wins():
     method = video_settings(["a", "--preset", "realtime", "--sampler.partitions", "3"]).method
     assert isinstance(method, Fifo) and method.partitions == 3 and not method.lookahead

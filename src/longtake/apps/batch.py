@@ -12,7 +12,7 @@ from longtake._generate import generate
 from longtake.apps.arguments import parse_arguments
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
-from longtake.apps.generate.settings import Making, defaults
+from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.shown import counted, duration, say
 from longtake.data.footage_files import MANIFEST
@@ -60,7 +60,7 @@ class BatchSettings(Seeds, Making):
 
 def batch_command(arguments: Sequence[str]) -> int:
     """Make the videos; return the exit status."""
-    default = BatchSettings(**defaults(arguments))
+    default = BatchSettings(method=default_method(arguments))
     settings = parse_arguments(BatchSettings, "batch", arguments, default=default)
     if launched().size > 1:
         raise InputError("a batch is made by one process; start several with an -o of their own, without torchrun")

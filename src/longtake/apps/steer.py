@@ -12,11 +12,11 @@ from longtake.apps.generate.job import Job, checked_job
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import counted, say, size
 from longtake.errors import InputError
-from longtake.models import canonical, model_spec
+from longtake.models import DEFAULT_MODEL, canonical, model_spec
 from longtake.ranks.torchrun import launched
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import pieces_of, sampler_class
+from longtake.samplers import DEFAULT_SAMPLER, pieces_of, sampler_class
 from longtake.steer.plan import Steering, plan_extension, plan_redo
 from longtake.steer.video import find_video
 from longtake.typed import Flag, Setting
@@ -111,9 +111,9 @@ def _other(settings: ExtendSettings, file: str) -> Order | None:
     if settings.prompts is None:
         raise InputError(f"nothing says what {file} shows; give --prompts")
     return Order(
-        model=canonical(settings.model or "sprites"),
+        model=canonical(settings.model or DEFAULT_MODEL),
         request=Request(prompts=PromptTimeline.constant("what --prompts says")),
-        sampler=sampler_class(settings.sampler or "fifo")(),
+        sampler=sampler_class(settings.sampler or DEFAULT_SAMPLER)(),
     )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 BLACK_BOX = "longtake.models.black_box"
 TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+DEFAULT_MODEL = "sprites-fast"
+"""What makes a video where no model is named."""
 OF_WAN = {"vae": "AutoencoderKLWan", "text_encoder": "UMT5EncoderModel"}
 
 
@@ -106,11 +108,7 @@ FAMILIES: dict[str, Family] = {
         room="longtake.models.wan",
         models="Wan2.1 VACE",
         pipeline="WanVACEPipeline",
-        networks={
-            "transformer": "WanVACETransformer3DModel",
-            "transformer_2": "WanVACETransformer3DModel",
-            **OF_WAN,
-        },
+        networks={"transformer": "WanVACETransformer3DModel", "transformer_2": "WanVACETransformer3DModel", **OF_WAN},
         optional=frozenset({"transformer_2"}),
         compiles=True,
         tiles=True,

@@ -115,6 +115,8 @@ SAMPLERS = {
     ),
 }
 
+DEFAULT_SAMPLER = "fifo"
+"""By which a video is made where neither a sampler nor a preset is named."""
 PRESETS = {
     "loop": "longtake.samplers.context_windows.plan:loop",
     "realtime": "longtake.samplers.fifo.plan:realtime",

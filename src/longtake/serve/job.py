@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from longtake.errors import InputError
-from longtake.models import canonical, model_spec
+from longtake.models import DEFAULT_MODEL, canonical, model_spec
 from longtake.models.hub.loading import Loading
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import sampler_class
+from longtake.samplers import DEFAULT_SAMPLER, sampler_class
 from longtake.serve.settings import Computing
 from longtake.typed import read_typed
 from longtake.video.output import Output
@@ -30,8 +30,8 @@ class VideoJob:
     """A video from nothing, as `longtake generate` makes it. Names and defaults are those of `Request` and `Output`."""
 
     prompts: PromptTimeline
-    model: str = "sprites"
-    sampler: str = "fifo"
+    model: str = DEFAULT_MODEL
+    sampler: str = DEFAULT_SAMPLER
     settings: dict[str, Any] = field(default_factory=dict)
     """Those of the sampler that are others than its own, by name."""
     frames: int | None = Request.frames

@@ -9,7 +9,7 @@ from longtake.errors import LongtakeError
 from longtake.models import MODELS, model_spec
 from longtake.request import Request
 from longtake.samplers import PRESETS, SAMPLERS, preset_settings, sampler_class, samplers_of
-from longtake.serve.job import FILES
+from longtake.serve.job import FILES, VideoJob
 from longtake.serve.schema import SETTING
 from longtake.serve.settings import Computing, Quota
 from longtake.typed import declared, field_docs, to_json
@@ -43,6 +43,7 @@ def options(computing: Computing, quota: Quota) -> dict[str, Any]:
         },
         "presets": {name: _preset(name) for name in PRESETS},
         "settings": [{**setting(kind, field), "name": name} for name, (kind, field) in ASKED.items()],
+        "defaults": {"model": VideoJob.model, "sampler": VideoJob.sampler},
         "limits": {"max_frames": quota.max_frames, "max_queue": quota.max_queue},
     }
 

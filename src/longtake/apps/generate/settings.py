@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from longtake.apps.arguments import Computing, parse_arguments, value_of
 from longtake.errors import InputError
-from longtake.models import load_model
+from longtake.models import DEFAULT_MODEL, load_model
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import DtypeChoice
 from longtake.ranks.torchrun import launched
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler, TaskSampler
-from longtake.samplers import PRESETS, preset_settings, sampler_class, start_work
+from longtake.samplers import DEFAULT_SAMPLER, PRESETS, preset_settings, sampler_class, start_work
 from longtake.tasks.task import Executor
 from longtake.typed import Flag, Setting
 from longtake.video.output import Output
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 ExecutorName = Literal["inline", "processes", "ray", "ranks"]
 
-DEFAULT_SAMPLER = "fifo"
-MODEL, FAST_MODELS = "sprites", {"realtime": "sprites-fast"}
-"""What makes a video where no model is named, and with a preset for which another is faster."""
 _UNREAD = PromptTimeline.constant("what PROMPT or --prompts says")
 
 
@@ -91,7 +88,7 @@ class Workers:
 class Weights(Computing):
     """Which model, and how it is loaded; settings of commands that run one extend this."""
 
-    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = MODEL
+    model: Annotated[str, Setting(metavar="NAME|FOLDER")] = DEFAULT_MODEL
     """A name that 'longtake models' lists, a folder in the hub layout, or a hub id that is in the local cache."""
     loading: Annotated[Loading, Setting(boxed=True)] = Loading()
     dtype: DtypeChoice = "auto"
@@ -135,12 +132,13 @@ def video_settings(arguments: Sequence[str]) -> VideoSettings:
 
     Raises InputError for unknown samplers, presets and options, and for values of the wrong kind.
     """
-    return parse_arguments(VideoSettings, "generate", arguments, default=VideoSettings(**defaults(arguments)))
+    return parse_arguments(
+        VideoSettings, "generate", arguments, default=VideoSettings(method=default_method(arguments))
+    )
 
 
-def defaults(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return what holds where a command line says nothing: the settings of its sampler, its own or the preset's, and
-    the model.
+def default_method(arguments: Sequence[str]) -> Sampler:
+    """Return the settings that hold where a command line says nothing of them: the sampler's own, or the preset's.
 
     Raises InputError for unknown samplers and presets.
     """
@@ -150,7 +148,7 @@ def defaults(arguments: Sequence[str]) -> dict[str, Any]:
     method = preset_settings(preset) if preset else sampler()
     if not isinstance(method, sampler):
         raise InputError(f"the preset {preset} is one of {method.name}; leave --preset out, or --sampler")
-    return {"method": method, "model": FAST_MODELS.get(preset, MODEL)}
+    return method
 
 
 def numbered_model(name: str, device: str, dtype: "torch.dtype", number: int, **loading: Any) -> "VideoModel":

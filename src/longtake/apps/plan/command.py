@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from longtake.apps.arguments import given, parse_arguments
 from longtake.apps.generate.job import Job, make_job
-from longtake.apps.generate.settings import VideoSettings, defaults
+from longtake.apps.generate.settings import VideoSettings, default_method
 from longtake.apps.plan.costs import by_formula, estimate, remembered_rate
 from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
@@ -83,7 +83,7 @@ class PlanSettings:
 
 def plan_command(arguments: Sequence[str]) -> int:
     """Say what would be done, and with --ranks what it would take on many processes."""
-    default, options = PlanSettings(video=VideoSettings(**defaults(arguments))), given(arguments)
+    default, options = PlanSettings(video=VideoSettings(method=default_method(arguments))), given(arguments)
     settings = parse_arguments(PlanSettings, "plan", arguments, default=default)
     scaling, own = settings.scaling, [*ScalingSettings.options(), "--verify"]
     scaling.check(options)

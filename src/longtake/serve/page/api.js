@@ -80,12 +80,12 @@ const json = async (path, options) => (await ask(path, options)).json();
 
 // What can be asked for: models that are ready, samplers and their settings, and what the first film is made with.
 export const options = async () => {
-  const { models, samplers, settings, limits } = await json("v1/options");
+  const { models, samplers, settings, limits, defaults } = await json("v1/options");
   const listed = (all) => Object.entries(all).map(([name, about]) => ({ name, help: about.summary, ...about }));
   const ready = listed(models).filter((model) => model.ready && model.samplers.length);
   const own = ({ settings: all, ...rest }) => ({ ...rest, settings: all.map((each) => ({ ...each, name: each.name.replace(/^sampler\./, "") })) });
-  const first = ready.find((model) => model.name === "sprites") ?? ready[0];
-  const usual = first.samplers.includes("fifo") ? "fifo" : first.samplers[0];
+  const first = ready.find((model) => model.name === defaults.model) ?? ready[0];
+  const usual = first.samplers.includes(defaults.sampler) ? defaults.sampler : first.samplers[0];
   return { models: ready, samplers: listed(samplers).map(own), settings, most: limits.max_frames, defaults: { model: first.name, sampler: usual } };
 };
 
