@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 8 --dist 
 .PHONY: demo test tests quick lint slow bench paper gpu docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/longtake generate "a rocket flies up through the night sky" --model sprites-fast --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
+	$(BIN)/longtake generate "a rocket flies up through the night sky" --frames 256 --sampler fifo --seed 7 --scale 4 -o rocket.mp4
 
 # Side by side: of two cores pyright would leave one idle.
 test: $(VENV)/.installed-dev

@@ -15,16 +15,26 @@ from PIL import Image
 
 ROCKET = "a rocket flies up through the night sky"
 STORY = "a red car drives right through the city | a penguin dives down through the water"
+SPRITES = ["--model", "sprites"]
 RUNS: dict[str, list[str]] = {
-    "demo": [ROCKET, "--frames", "256", "--sampler", "fifo", "--seed", "7", "--scale", "4"],
-    "fifo": ["--prompts", STORY, "--frames", "48", "--sampler", "fifo", "--sampler.eta", "0.5"],
-    "fifo-realtime": [ROCKET, "--model", "sprites", "--frames", "40", "--preset", "realtime"],
-    "fifo-videocrafter2": [ROCKET, "--frames", "24", "--sampler", "fifo", "--sampler.compat", "videocrafter2"],
-    "fifo-opensora": [ROCKET, "--frames", "24", "--sampler", "fifo", "--sampler.compat", "opensora"],
-    "chunked": ["--prompts", STORY, "--frames", "40", "--sampler", "chunked", "--sampler.overlap", "4"],
-    "autoregressive": [ROCKET, "--frames", "40", "--sampler", "autoregressive"],
-    "video-infinity": ["--prompts", STORY, "--frames", "48", "--sampler", "video-infinity", "--steps", "8"],
-    "nuwa-xl": ["--prompts", STORY, "--frames", "46", "--sampler", "nuwa-xl", "--steps", "6"],
+    "demo": [ROCKET, *SPRITES, "--frames", "256", "--sampler", "fifo", "--seed", "7", "--scale", "4"],
+    "fifo": ["--prompts", STORY, *SPRITES, "--frames", "48", "--sampler", "fifo", "--sampler.eta", "0.5"],
+    "fifo-realtime": [ROCKET, *SPRITES, "--frames", "40", "--preset", "realtime"],
+    "fifo-videocrafter2": [
+        ROCKET,
+        *SPRITES,
+        "--frames",
+        "24",
+        "--sampler",
+        "fifo",
+        "--sampler.compat",
+        "videocrafter2",
+    ],
+    "fifo-opensora": [ROCKET, *SPRITES, "--frames", "24", "--sampler", "fifo", "--sampler.compat", "opensora"],
+    "chunked": ["--prompts", STORY, *SPRITES, "--frames", "40", "--sampler", "chunked", "--sampler.overlap", "4"],
+    "autoregressive": [ROCKET, *SPRITES, "--frames", "40", "--sampler", "autoregressive"],
+    "video-infinity": ["--prompts", STORY, *SPRITES, "--frames", "48", "--sampler", "video-infinity", "--steps", "8"],
+    "nuwa-xl": ["--prompts", STORY, *SPRITES, "--frames", "46", "--sampler", "nuwa-xl", "--steps", "6"],
     "pvdm-autoregressive": [ROCKET, "--model", "pvdm-sprites", "--frames", "40", "--sampler", "autoregressive"],
     "nuwa-sprites": [ROCKET, "--model", "nuwa-sprites", "--frames", "16", "--sampler", "nuwa-xl"],
     "uniform-chunked": [ROCKET, "--model", "sprites-uniform", "--frames", "32", "--sampler", "chunked"],

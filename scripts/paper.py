@@ -61,7 +61,8 @@ TABLES = [
     *_lab("leaderboard", 1, "score leaderboard"),
     Table(
         "compare",
-        "longtake compare --samplers fifo:lookahead=false,chunked,autoregressive,video-infinity,nuwa-xl "
+        "longtake compare --model sprites "
+        "--samplers fifo:lookahead=false,chunked,autoregressive,video-infinity,nuwa-xl "
         "--prompts prompts.txt --frames 128 --seeds 1 --equal-budget -o compared",
         60,
         needs="prompts.txt, which the page makes",

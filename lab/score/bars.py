@@ -24,7 +24,7 @@ from lab.score.autoencoder import brought_back, figures, unseen_frames
 from lab.score.sprite_state import video_scores
 from longtake.data.sprites import MOTIONS
 from longtake.model import PerFrameNoise, VideoModel
-from longtake.models import WEIGHTS
+from longtake.models import DEFAULT_MODEL, WEIGHTS
 from longtake.models.pvdm.model import PvdmModel
 from longtake.samplers.fifo.plan import Fifo, realtime
 
@@ -39,7 +39,7 @@ PASSING = MOTIONS[:4]
 class Settings:
     """What is scored, and how much of it."""
 
-    model: str = "sprites"
+    model: str = DEFAULT_MODEL
     parts: tuple[Part, ...] = ("clips", "state", "autoencoder", "videos", "stories", "speed", "size")
     preset: str | None = None  # of FIFO-Diffusion, for videos and stories; its defaults if not given
     clips: int = 200
