@@ -2,15 +2,18 @@
 
 A judge that was trained on real worlds alone reads what the model makes. Clips: 16 frames by ordinary sampling, half of
 the captions about (object, scene, motion) triples that were never trained on. Videos: delivered by `generate` with
-FIFO-Diffusion, first and last 64 frames. Also how much of the queue's lag a change of prompts shows, and the mean
-change from frame to frame over that of real worlds.
+FIFO-Diffusion, first and last 64 frames; sheet.png beside them shows the first ten as they come, each with a real world
+of its shot. Also how much of the queue's lag a change of prompts shows, and the mean change from frame to frame over
+that of real worlds.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image
 
 from lab.common import HEADS, chosen_shots, mean_of, measured_model, prompts_of, real_step, share_right
 from longtake._generate import Output, generate
@@ -68,6 +71,17 @@ def video_figures(model: PerFrameNoise, fifo: Fifo, shot: Shot, frames: int, pat
     }
 
 
+def sheet(made: list[tuple[Path, Shot]], at: list[int]) -> Image.Image:
+    """Return these frames of each video, a row each, and to the right the same of a real world of its shot."""
+    rows = []
+    for path, shot in made:
+        world = SpriteWorld(9_000_000, {0: shot})
+        real = [world.frames(frame, frame + 1)[0] for frame in at]
+        mine = [next(read_frames(path, frame, frame + 1, scale=4))[0] for frame in at]
+        rows.append(np.concatenate([np.pad(each, ((1, 1), (1, 1), (0, 0))) for each in (*mine, *real)], axis=1))
+    return Image.fromarray(np.concatenate(rows))
+
+
 def story_figures(model: PerFrameNoise, fifo: Fifo, path: Path, seed: int, span: int = 64) -> list[dict]:
     """Return how a four-prompt story is followed, switch by switch."""
     shots, _ = chosen_shots(8, seed)
@@ -99,10 +113,12 @@ def videos_part(model: PerFrameNoise, chosen: Settings) -> dict[str, object]:
     """Score long videos: means over them, and every one."""
     shots = chosen_shots(2 * chosen.videos, seed=13)[0]
     fifo = chosen_fifo(chosen.preset)
+    made = [(chosen.folder / f"long-{index:02d}.mp4", shot) for index, shot in enumerate(shots)]
     rows = [
-        video_figures(model, fifo, shot, chosen.frames, chosen.folder / f"long-{index:02d}.mp4", 3000 + index)
-        for index, shot in enumerate(shots)
+        video_figures(model, fifo, shot, chosen.frames, path, 3000 + index) for index, (path, shot) in enumerate(made)
     ]
+    moments = [chosen.frames * quarter // 4 for quarter in range(4)] + [chosen.frames - 1]
+    sheet(made[:10], moments).save(chosen.folder / "sheet.png", optimize=True)
     return {"count": len(rows), "frames": chosen.frames, **mean_of(rows), "each": rows}
 
 
