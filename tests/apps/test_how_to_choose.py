@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longtake.models import model_spec
+from longtake.models import DEFAULT_MODEL, model_spec
 
 from ..models.tiny import OTHERS, TINY
 
@@ -32,11 +32,11 @@ FRAMES = "20"
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: line[-60:])
 def test_a_command_of_the_page_makes_a_video(line: str, longtake: Callable, tmp_path: Path) -> None:
     words = shlex.split(line)
-    name = words[words.index("--model") + 1]
+    name = words[words.index("--model") + 1] if "--model" in words else DEFAULT_MODEL
     if builder := (TINY | OTHERS).get(FOLDERS.get(name, "")):
         (tmp_path / "models").mkdir()
-        words[words.index(name)] = str(builder(tmp_path / "models"))
-    spec, rng = model_spec(words[words.index("--model") + 1]), np.random.default_rng(0)
+        words[words.index(name)] = name = str(builder(tmp_path / "models"))
+    spec, rng = model_spec(name), np.random.default_rng(0)
     Path("pictures").mkdir()
     for path in ("first.png", "pictures/1.png", "pictures/2.png", "pictures/3.png"):
         Image.fromarray(rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)).save(path)
