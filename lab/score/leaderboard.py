@@ -93,7 +93,12 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the table of a comparison."""
     videos = results["videos"]
     labels = list(dict.fromkeys(video["label"] for video in videos))
-    yield f"    {results['command']}"
+    # Given without a model it meant the default of its day.
+    command, model = results["command"], results["facts"].get("model", "")
+    named = (
+        command.replace("compare ", f"compare --model {model} ", 1) if model and "--model" not in command else command
+    )
+    yield f"    {named}"
     yield ""
     planned = sum(int(row["videos"]) for row in results["plan"])
     many = f"{len(videos)} videos" + (f" of {planned}" if planned > len(videos) else "")
