@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from longtake.errors import NonFiniteError, plain
 from longtake.machine import peak_memory, processor
+from longtake.reading import read_file
 from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content, report_path, subtitle_path
 from longtake.sampler import Plan
 from longtake.samplers.planning import plan_warnings
@@ -60,7 +61,7 @@ class Journal:
         self.earlier: Mapping[str, Any] = {}
         """The report that an earlier process of this run has left."""
         if not order.output.overwrite and read_record(self._output) is not None and belongs(self._output):
-            self.earlier = json.loads(report_path(self._output).read_bytes())
+            self.earlier = json.loads(read_file(report_path(self._output)))
         self._begin = self._saved = time.monotonic()
 
     @property

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake.errors import InputError, unknown_name
+from longtake.reading import read_file
 from longtake.request import PromptTimeline
 
 _BLANK = re.compile(r"\s*")
@@ -65,8 +66,7 @@ def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline
 
 
 def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
-    """Read what a stranger says, who may name a file but not have it read: several prompts, as `parse_prompts` does, or
-    one."""
+    """Read what a stranger says, of whom no file is read: several prompts, as `parse_prompts` does, or one."""
     return _parsed(_Source(text, "prompts"), frames, fps) if _looks(text) else PromptTimeline.constant(text)
 
 
@@ -100,7 +100,7 @@ def source_text(source: str) -> str:
 
 def refuse_timeline(prompt: str) -> None:
     """Raise InputError for a single prompt that looks like several, or like a file that holds some."""
-    if looks := "is a file here" if os.path.isfile(prompt) else _looks(prompt):
+    if looks := "is a file here" if os.path.exists(prompt) and not os.path.isdir(prompt) else _looks(prompt):
         one = json.dumps({"0": prompt}, ensure_ascii=False)
         raise InputError(
             f"the prompt {prompt!r} {looks}; give it as --prompts, or say that it is one text: --prompts '{one}'"
@@ -156,11 +156,11 @@ def _not_a_timeline(source: _Source, start: int) -> InputError:
 def _read(source: str) -> _Source:
     if os.path.isdir(source):
         raise InputError(f"--prompts {source} is a folder; give a file or the text itself")
-    if not os.path.isfile(source):
+    if not os.path.exists(source):
         return _Source(source.removeprefix("\ufeff"), "--prompts")
     try:
         # Lines end as the writer's system ends them.
-        return _Source(Path(source).read_bytes().decode("utf-8-sig").replace("\r\n", "\n"), source)
+        return _Source(read_file(source).decode("utf-8-sig").replace("\r\n", "\n"), source)
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read {source}: it is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:

@@ -11,6 +11,7 @@ from longtake.errors import CheckpointError, InputError, OutputError, plain, unk
 from longtake.model import VideoModel
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import is_device
+from longtake.reading import read_file
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, pieces_of, sampler_class
@@ -155,7 +156,7 @@ def belongs(output: Path) -> bool:
 def _owner(output: Path) -> str | None:
     """Return the name of the output whose report lies there; None for no report or a damaged one, "" for other JSON."""
     try:
-        content = json.loads(report_path(output).read_bytes())
+        content = json.loads(read_file(report_path(output)))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
@@ -243,7 +244,7 @@ def read_order(path: str) -> Order:
     Raises InputError where the file holds anything unexpected.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(read_file(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):

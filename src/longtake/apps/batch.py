@@ -22,6 +22,7 @@ from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.ranks.torchrun import launched
+from longtake.reading import check_file, read_file
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline
 from longtake.sampler import Chunk
@@ -129,6 +130,7 @@ def read_lines(file: str) -> list[str]:
     """Return the lines of a file that are not empty. Raises InputError for one that cannot be read, or has none."""
     try:
         # At line ends alone: a prompt may hold what str.splitlines takes for one, such as U+2028.
+        check_file(file)
         lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
@@ -202,7 +204,10 @@ class Manifest:
         self.lines = list(self._read()) if self.path.exists() else []
 
     def _read(self) -> Iterator[Mapping[str, Any]]:
-        content = self.path.read_bytes()
+        try:
+            content = read_file(self.path)
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}; choose another -o") from None
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             # A kill has cut the last line; its video is complete, and found so.

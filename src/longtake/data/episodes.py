@@ -17,6 +17,7 @@ from torch import Generator, randint
 from longtake.data.footage import Footage, Recording, gathered
 from longtake.data.footage_files import OpenVideo, frame_folder
 from longtake.errors import InputError
+from longtake.reading import check_file
 from longtake.typed import read_typed
 from longtake.video.files import VIDEO_ENDINGS, is_ours, subfolders
 
@@ -85,9 +86,11 @@ def read_captions(path: Path) -> Captions:
     Raises InputError, with the number of the line, for one that is none, and for two that overlap.
     """
     try:
+        check_file(path)
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); every episode needs its captions") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise InputError(f"{path} cannot be read ({why}); every episode needs its captions") from None
     entries = sorted(_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not entries:
         raise InputError(f"{path} holds no caption; write a line for every caption")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from longtake.data.footage import Footage, Frames, Recording, gathered
 from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
+from longtake.reading import check_file
 from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, frame_file, picture_files, subfolders
 from longtake.video.read import picture_size, read_picture
 
@@ -69,7 +70,7 @@ def video_folder(
     if root.suffix == MANIFEST:
         paths = _listed(root)
     else:
-        paths = [root] if root.is_file() or _is_frames(root) else find_videos(root, _is_frames)
+        paths = [root] if not root.is_dir() or _is_frames(root) else find_videos(root, _is_frames)
     named = [(str(path.relative_to(root)) if root in path.parents else path.name, path, None) for path in paths]
     looked_for = f"videos ({' '.join(sorted(VIDEO_ENDINGS))}) and folders of frames (000000.png ...) in {root}"
     return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)
@@ -212,8 +213,11 @@ def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]
 
 def _listed(manifest: Path) -> list[Path]:
     try:
+        check_file(manifest)
         names = [json.loads(line)["file"] for line in manifest.read_text(encoding="utf-8").splitlines()]
         return [manifest.with_name(name) for name in names]
+    except OSError as error:
+        raise InputError(f"cannot read {manifest}: {error.strerror}; give the manifest of a batch") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{manifest} is no manifest of 'longtake batch': a line names no file") from None
 

@@ -9,6 +9,7 @@ from longtake.errors import CheckpointError, InputError
 from longtake.lazy import named
 from longtake.model import VideoSpec
 from longtake.models import model_spec
+from longtake.reading import read_file
 from longtake.report import Order, belongs, order_target, read_order, report_path, subtitle_path
 from longtake.sampler import Plan
 from longtake.samplers.planning import checked_plan
@@ -39,7 +40,7 @@ class Video:
         """Return whether its run is over, report and all."""
         if not (self.record.finished and belongs(self.path) and subtitle_path(self.path).exists()):
             return False
-        report = json.loads(report_path(self.path).read_bytes())
+        report = json.loads(read_file(report_path(self.path)))
         return report["complete"] and read_order(str(report_path(self.path))).request == self.order.request
 
     def states(self, most: int | None) -> list[Kept]:

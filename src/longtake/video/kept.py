@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from longtake.errors import CheckpointError, InputError
+from longtake.reading import check_file, read_file
 from longtake.typed import read_typed
 from longtake.video import durable
 from longtake.video.files import frame_file, state_folder
@@ -83,7 +84,7 @@ def kept_folder(path: Path) -> Path:
 def read_kept(path: Path) -> list[Kept]:
     """Return the states that the run of an output has kept, in order."""
     try:
-        return read_typed(list[Kept], (kept_folder(path) / _INDEX).read_bytes(), "")
+        return read_typed(list[Kept], read_file(kept_folder(path) / _INDEX), "")
     except (OSError, InputError):
         return []
 
@@ -200,6 +201,7 @@ def _sound(path: Path, record: Record, state: Kept) -> Path:
     if state.sha256 == record.tensors_sha256 and record.tensors is not None:
         file = state_folder(path) / record.tensors
     try:
+        check_file(file)
         with file.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() == state.sha256:
                 return file
@@ -213,7 +215,7 @@ def _copy_head(source: Path, target: Path, mark: Mapping[str, int]) -> None:
     if source.is_dir():
         target.mkdir(exist_ok=True)
         for frame in range(mark["frames"]):
-            durable.write_durable(frame_file(target, frame), frame_file(source, frame).read_bytes())
+            durable.write_durable(frame_file(target, frame), read_file(frame_file(source, frame)))
         return
     with source.open("rb") as whole, target.open("wb") as head:
         for start in range(0, mark["bytes"], _BLOCK):

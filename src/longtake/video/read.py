@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from longtake.errors import InputError
+from longtake.reading import check_file
 from longtake.video.files import PICTURE_ENDINGS, frame_file, picture_files
 
 PLAUSIBLE_FPS = (1.0, 240.0)
@@ -299,6 +300,11 @@ def told_seconds(path: Path) -> float | None:
 
 
 def _opened(source: Path | BytesIO) -> InputContainer:
+    if isinstance(source, Path):
+        try:
+            check_file(source)
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}") from None
     # Old files carry names and comments in other encodings than UTF-8.
     return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
 
@@ -359,21 +365,27 @@ def _believed(fps: float | None) -> float | None:
 def read_picture(file: Path) -> NDArray[np.uint8]:
     """Return a picture as uint8 (height, width, 3). Raises InputError, which names the file, where it is none."""
     try:
+        check_file(file)
         with Image.open(file) as picture:
             return _rgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).removesuffix(f" {str(file)!r}")
-        raise InputError(f"cannot read {file} as a picture: {reason}; leave it out") from None
+        raise InputError(f"cannot read {file} as a picture: {_why(error, file)}; leave it out") from None
 
 
 def picture_size(file: Path) -> tuple[int, int]:
     """Return width and height of a picture as it is shown, from its header. Raises InputError as `read_picture`."""
     try:
+        check_file(file)
         with Image.open(file) as picture:
             width, height = picture.size
             return (height, width) if picture.getexif().get(_ORIENTATION) in _TURNED else (width, height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise InputError(f"{file} cannot be read as an image; leave it out") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file} cannot be read as an image: {_why(error, file)}; leave it out") from None
+
+
+def _why(error: Exception, file: Path) -> str:
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or str(error).removesuffix(f" {str(file)!r}")
 
 
 def _rgb(picture: Image.Image) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.reading import read_file
 from longtake.typed import read_typed
 from longtake.video import durable, files
 
@@ -77,7 +78,7 @@ def read_record(path: str | Path) -> Record | None:
     """
     file = files.state_folder(path) / files.RECORD_FILE
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_file(file))
         if content["layout"] not in (1, LAYOUT) or content["sha256"] != _digest(content["record"]):
             raise ValueError("checksum")
         record = read_typed(Record, content["record"], "")

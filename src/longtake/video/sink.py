@@ -18,6 +18,7 @@ import torch
 from longtake.arrays import check_finite
 from longtake.errors import OutputError
 from longtake.lazy import named
+from longtake.reading import read_file
 from longtake.sampler import Chunk
 from longtake.video import durable
 from longtake.video.durable import Lock
@@ -307,7 +308,7 @@ def load_tensors(path: Path, record: Record) -> tuple[dict[str, torch.Tensor], n
     assert record.tensors is not None
     file = state_folder(path) / record.tensors
     try:
-        data = file.read_bytes()
+        data = read_file(file)
         if hashlib.sha256(data).hexdigest() != record.tensors_sha256:
             raise damaged(path, file)
         tensors = safetensors.torch.load(data)

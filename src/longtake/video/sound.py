@@ -6,13 +6,13 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import chain, groupby, islice, repeat
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
 
 import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
 from longtake.errors import InputError
+from longtake.reading import check_file
 
 RATE = 48_000
 """Samples a second."""
@@ -64,10 +64,8 @@ def set_up(coder: AudioCodecContext) -> None:
 def sound_digest(path: str) -> str:
     """Return what tells the content of a sound file from that of others. Raises InputError where there is none."""
     try:
+        check_file(path)
         stat = Path(path).stat()
-        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
-            # It is read several times, and by a run that goes on once more.
-            raise InputError(f"the sound {path} is no file that can be read again; give --audio an ordinary file")
         return _digest(path, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise InputError(f"cannot read the sound {path}: {error.strerror}; give --audio another file") from None

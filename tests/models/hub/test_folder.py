@@ -181,8 +181,12 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
         CheckpointError,
         "unet/config.json: layers_per_block cannot be 1000000",
     ),
-    "pipe": (lambda f: os.mkfifo(f / "vae" / "pipe"), CheckpointError, "vae/pipe is a pipe or a device"),
-    "pipe for extras": (lambda f: pipe_at(f / "longtake.json"), CheckpointError, "longtake.json is a pipe or a device"),
+    "pipe": (
+        lambda f: os.mkfifo(f / "vae" / "pipe"),
+        CheckpointError,
+        "vae/pipe cannot be read .it is a pipe or a device",
+    ),
+    "pipe for extras": (lambda f: pipe_at(f / "longtake.json"), CheckpointError, "longtake.json cannot be read"),
     "tokenizer broken": (lambda f: (f / "tokenizer" / "tokenizer.json").write_text("{"), CheckpointError, "tokenizer"),
 }
 

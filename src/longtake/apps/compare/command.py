@@ -23,6 +23,7 @@ from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
+from longtake.reading import read_file
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
 from longtake.steer.video import order_settings
@@ -194,7 +195,7 @@ def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
     if not results.exists():
         return {}
     try:
-        known = {video["file"]: video for video in json.loads(results.read_bytes())["videos"]}
+        known = {video["file"]: video for video in json.loads(read_file(results))["videos"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{results} exists and is of no comparison; choose another -o, or --overwrite it") from None
     if missing := [video for name, video in known.items() if name not in orders]:

@@ -19,6 +19,7 @@ from longtake.errors import InputError, LongtakeError, unknown_name
 from longtake.lazy import named
 from longtake.metrics import METRICS
 from longtake.metrics.of_video import DEFAULT_FPS, OfVideo
+from longtake.reading import check_file
 from longtake.report import Order, read_order, report_path
 from longtake.video.encoding import Encoding
 from longtake.video.formats.mp4 import Mp4
@@ -103,6 +104,10 @@ def look_into(
     """
     if not path.exists():
         raise InputError(f"there is no {path}; give a video file or a folder of numbered PNG files")
+    try:
+        check_file(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; leave it out") from None
     reasons: dict[str, str] = {}
     order, scale = _order(path, reasons)
     digest = _digest(path)

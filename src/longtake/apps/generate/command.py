@@ -21,6 +21,7 @@ from longtake.model import VideoModel
 from longtake.models import load_model
 from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
+from longtake.reading import read_file
 from longtake.report import report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
@@ -171,7 +172,7 @@ class _Run:
         # Without a first progress the output was never opened, and is not ours to describe.
         if self._first is not None:
             # A full disk may have kept it from being written.
-            report = json.loads(report_path(path).read_bytes()) if report_path(path).exists() else {}
+            report = json.loads(read_file(report_path(path))) if report_path(path).exists() else {}
             record = read_record(path)
             safe = record.next_frame if record else 0
             again = f", making those from {safe} on again" if safe < self._frames else ""

@@ -6,13 +6,13 @@ Everything here is data from outside: JSON and safetensors only, and no name in 
 import hashlib
 import json
 import os
-import stat
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from longtake.errors import CheckpointError
+from longtake.reading import NO_FILE, check_file
 
 MAX_HEADER_BYTES = 100_000_000
 KINDS = (".safetensors", ".json", ".txt")
@@ -38,11 +38,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_plain(path: Path) -> None:
     """Check that reading a path comes to an end. Raises CheckpointError for a pipe or a device, and for nothing."""
     try:
-        mode = path.stat().st_mode
+        check_file(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); a model folder must hold it") from None
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise CheckpointError(f"{path} is a pipe or a device; a model folder holds files alone, so remove it")
+        advice = "remove it" if error.strerror == NO_FILE else "a model folder must hold it"
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {advice}") from None
 
 
 def plain_name(name: object, where: Path) -> str:

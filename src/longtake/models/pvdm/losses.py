@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, normalize
 
 from longtake.errors import CheckpointError
+from longtake.reading import check_file
 
 STRIDES = (2, 2, 2, 1)
 """Of a discriminator's convolutions that are followed by others."""
@@ -125,6 +126,7 @@ def load_lpips(files: Sequence[Path]) -> Lpips:
 def read_tensors(file: Path, advice: str = "give a file of weights alone") -> dict[str, Tensor]:
     """Return the tensors that a file holds by name. Raises CheckpointError, with this advice, for any other file."""
     try:
+        check_file(file)
         safe = file.suffix == ".safetensors"
         content = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
         return {name: value for name, value in content.items() if isinstance(value, Tensor)}

@@ -11,6 +11,7 @@ import PIL
 from PIL import Image
 
 from longtake.errors import OutputError
+from longtake.reading import read_file
 from longtake.video import durable
 from longtake.video.encoding import Encoding
 from longtake.video.files import FRAME_FILE, frame_file, state_folder
@@ -47,7 +48,10 @@ class PngFolder(Writer):
                 raise unlike(self._path, f"has a folder in place of frame {frame}")
             if not file.exists():
                 raise unlike(self._path, f"lacks frame {frame}")
-            checksum = zlib.crc32(file.read_bytes(), checksum)
+            try:
+                checksum = zlib.crc32(read_file(file), checksum)
+            except OSError as error:
+                raise unlike(self._path, f"has a frame {frame} that cannot be read ({error.strerror})") from None
         if checksum != mark.get("crc32"):
             raise unlike(self._path, f"was changed since its run wrote it ({self._suspect(mark['frames'])})")
         if complete and frame_file(self._path, num_frames).exists():
