@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 import tyro
 from tyro.conf import arg
 
+from lab.checks import check_settings
 from longtake.errors import LongtakeError, unknown_name
 
 SCRIPTS = {
@@ -94,12 +95,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         function, settings = script(name)
         run = tyro.cli(Run[settings], prog=f"python -m lab {name}", description=about(name), args=rest)
+        check_settings(run.settings, run.report)
         report = function(run.settings)
+        if report is not None:
+            publish(report, run.report)
     except LongtakeError as error:
         print(f"longtake: {error}", file=sys.stderr)
         return 2
-    if report is not None:
-        publish(report, run.report)
     return 0
 
 

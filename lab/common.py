@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from longtake._generate import Output, generate
 from longtake.data.sprites import Shot, SpriteWorld, caption, held_out_shots, training_shots
+from longtake.errors import InputError
 from longtake.machine import processor
 from longtake.metrics.judge import Reading
 from longtake.model import VideoModel
@@ -38,7 +39,8 @@ def measured_model(name: str, kind: type[Kind]) -> tuple[Kind, dict[str, object]
     """Load a model where and in which number format `auto` chooses; return it with the head of its report."""
     hardware = choose_hardware("auto", "auto")
     model = load_model(name, hardware.device, hardware.dtype)
-    assert isinstance(model, kind), f"{name} is no {kind.__name__}"
+    if not isinstance(model, kind):
+        raise InputError(f"the model {name} is no {kind.__name__}, which is measured here; name another --model")
     chosen = {"dtype": hardware.dtype_name, "dtype_because": hardware.reason}
     return model, {"model": name, "digest": model.digest, **chosen}
 

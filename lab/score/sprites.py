@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lab.checks import fifo_preset
 from lab.common import HEADS, chosen_shots, mean_of, measured_model, prompts_of, real_step, share_right
 from longtake._generate import Output, generate
 from longtake.data.sprites import Shot, SpriteWorld, caption
@@ -25,7 +26,6 @@ from longtake.metrics.prompt_accuracy import prompt_accuracy, switch_response
 from longtake.model import PerFrameNoise
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import preset_settings
 from longtake.samplers.fifo.loop import base_clip, prepare
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video.read import read_frames
@@ -139,9 +139,7 @@ PARTS = {"clips": clips_part, "videos": videos_part, "stories": stories_part}
 
 def chosen_fifo(preset: str | None) -> Fifo:
     """Return the sampler of a preset, or with its defaults."""
-    fifo = preset_settings(preset) if preset else Fifo()
-    assert isinstance(fifo, Fifo)
-    return fifo
+    return fifo_preset(preset) if preset else Fifo()
 
 
 def score(chosen: Settings) -> dict[str, object]:
