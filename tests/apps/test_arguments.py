@@ -118,3 +118,11 @@ def test_every_metric_is_a_command_with_its_own_options(longtake: Callable, name
     kind = named(METRICS[name].kind)
     assert issubclass(kind, Metric) and kind.__doc__
     assert set(field_docs(kind)) == {field.name for field in fields(kind)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("option", ["--model", "--prompts", "--lora"])
+def test_no_command_suggests_an_option_that_it_does_not_have(longtake: Callable, name: str, option: str) -> None:
+    ran = longtake(*name.split(), option, "x")
+    assert ran.status == 2
+    assert f"no option '{option}'; did you mean '{option}'" not in ran.err

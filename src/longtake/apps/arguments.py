@@ -67,7 +67,8 @@ _PLAIN = (
     (re.compile(r"Error parsing (\S+): no type matching .* instantiated from \['(.*?)'\].*"), r"\1 '\2' is no number"),
     (re.compile(r"Missing value for argument '(\S+)'.*"), r"\1 needs a value"),
 )
-_OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+# In the left column of the help alone: its sentences speak of options of other commands, too.
+_OPTION = re.compile(r"^[^\w\n-]{0,2}(?:-\w[^-\n]*, )?(--[a-z][\w.-]*)", re.MULTILINE)
 
 
 def parse_arguments(
@@ -86,7 +87,7 @@ def parse_arguments(
             raise InputError(f"{_first_box(said.getvalue())}; '{program} --help' shows what is possible") from None
         raise
     if rest:
-        raise _unknown(rest, options(settings, default), program)
+        raise _by_its_place(rest, settings, program) or _unknown(rest, options(settings, default), program)
     return parsed
 
 
@@ -208,6 +209,17 @@ def _first_box(text: str) -> str:
     for jargon, plain in _PLAIN:
         message = jargon.sub(plain, message)
     return message
+
+
+def _by_its_place(rest: Sequence[str], settings: type, program: str) -> InputError | None:
+    """Return the error for what is given by its name where it has none; None where there is no such thing."""
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        _, setting = declared(hint)
+        option = f"--{setting.name or name.replace('_', '-')}"
+        if setting.positional and any(word.split("=")[0] == option for word in rest):
+            what = setting.metavar or name.upper()
+            return InputError(f"{program} takes {what} without {option} before it; write '{program} {what}'")
+    return None
 
 
 def _unknown(rest: Sequence[str], known: set[str], program: str) -> InputError:
