@@ -1,15 +1,27 @@
 """A video that is not as its run wrote it is refused, and made again when it is asked for."""
 
+import os
+import re
+import shlex
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from longtake._generate import generate
+from longtake.apps.cli import main
 from longtake.errors import CheckpointError, InputError
+from longtake.models.toy import Toy
+from longtake.report import report_path
 from longtake.video.files import state_folder
 from longtake.video.kept import kept_folder, read_kept
+from longtake.video.output import Output
 
-from .steered import content, extend, frames_of, make, redo, stopped
+from .forked import in_child
+from .steered import FIFO, asked, content, extend, frames_of, make, redo, stopped
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
@@ -47,7 +59,7 @@ def test_what_was_damaged_is_made_again(tmp_path: Path, name: str, damage: Calla
     path = make(tmp_path / name, 70)
     whole = content(path)
     damage(path)
-    with pytest.raises(CheckpointError, match=f"redo {path} --from FRAME' make it again"):
+    with pytest.raises(CheckpointError, match=f"let 'longtake redo {path} --from 69' make it again"):
         make(path, 70)
     redo(path, 69)
     assert content(path) == whole
@@ -61,6 +73,39 @@ def test_a_damaged_frame_of_a_run_that_goes_on_is_made_again(tmp_path: Path) -> 
     _flipped(path / "000020.png")
     redo(path, 20)
     assert content(path) == whole
+
+
+def _killed(path: Path) -> None:
+    def progress(made: int, *_: Any) -> None:
+        if made >= 64:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    generate(Toy(), asked(96), FIFO, Output(path=path, scale=2), progress=progress)
+
+
+@pytest.mark.parametrize("damage", ["frame gone", "folder for a frame", "report gone"])
+def test_what_is_advised_after_a_kill_can_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    whole = content(make(tmp_path / "whole", 96))
+    path = tmp_path / "my frames"
+    assert in_child(partial(_killed, path)) == signal.SIGKILL
+    frame = path / "000003.png"
+    frame.unlink()
+    if damage == "folder for a frame":
+        frame.mkdir()
+    if damage == "report gone":
+        report_path(path).unlink()
+    with pytest.raises(CheckpointError) as told:
+        make(path, 96)
+    if damage == "folder for a frame":
+        assert f"move {frame} away, and then bring it back" in str(told.value)
+        frame.rmdir()
+    found = re.search("'longtake (redo .* --from [0-9]+)' make it again", str(told.value))
+    assert (found is None) == (damage == "report gone")
+    if found:
+        monkeypatch.setattr("sys.argv", ["longtake", *shlex.split(found[1])])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        assert content(path) == whole
 
 
 @pytest.mark.parametrize("output", [None, "b.mkv"])

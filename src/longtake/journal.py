@@ -83,6 +83,10 @@ class Journal:
         """Tell of the start; where the block ends early, close the report over the frames that the sink has."""
         warnings = self.warnings(sink)
         try:
+            if not self.earlier:
+                # Whoever steers a run that was killed asks its report; as in `note`, a full disk is the sink's to say.
+                with contextlib.suppress(OSError):
+                    self._save(self._content(sink.next_frame, complete=False, warnings=warnings))
             self._progress(sink.next_frame, warnings, "")
             yield
         except BaseException as error:

@@ -18,6 +18,7 @@ from longtake.samplers import SAMPLERS, pieces_of, sampler_class
 from longtake.samplers.keyframes import init_digest
 from longtake.typed import read_typed, to_json
 from longtake.video.durable import replace_durable
+from longtake.video.files import report_path
 from longtake.video.output import Output, Target, make_target
 from longtake.video.record import read_record
 
@@ -114,11 +115,6 @@ class _Report:
     device: Annotated[str, Predicate(is_device)]
     dtype: Literal["float32", "bfloat16", "float16"]
     output: _File
-
-
-def report_path(output: Path) -> Path:
-    """Return where the report of an output lies: out.json for out.mp4, frames.json beside the folder frames/."""
-    return output.with_suffix(".json")
 
 
 def subtitle_path(output: Path) -> Path:

@@ -285,7 +285,7 @@ def test_a_missing_frame_is_noticed(new_run: Callable[..., Any], interrupt_at: C
     with pytest.raises(CheckpointError, match="lacks frame 2"):
         run.open()
     (run.path / "000002.png").mkdir()
-    with pytest.raises(CheckpointError, match="a folder in place of frame 2.*: bring it back"):
+    with pytest.raises(CheckpointError, match="place of frame 2.*: move .*000002.png away, and then bring it back"):
         run.open()
 
 

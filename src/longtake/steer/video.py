@@ -73,7 +73,7 @@ def find_video(file: str | Path) -> Video | None:
     if record is None:
         return None
     if not belongs(path):
-        how = "not there; bring it back"
+        how = "not there; bring it back, or give the command that made the video again, which writes it anew"
         if report_path(path).exists():
             how = "damaged, or of a video of another name; bring it back, or give all files their old names"
         raise InputError(f"{report_path(path)}, the report of {path}, is {how}")

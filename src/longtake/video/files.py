@@ -28,6 +28,11 @@ def state_folder(path: str | Path) -> Path:
     return Path(f"{Path(path)}.state")
 
 
+def report_path(output: Path) -> Path:
+    """Return where the report of an output lies: out.json for out.mp4, frames.json beside the folder frames/."""
+    return output.with_suffix(".json")
+
+
 def frame_file(folder: Path, frame: int) -> Path:
     """Return the path of one frame in a folder of PNG files."""
     return folder / f"{frame:06d}.png"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,11 +127,15 @@ def check_length(path: Path, record: Record) -> None:
         raise unlike(path, f"has {path.stat().st_size} bytes where its run wrote {expected}")
 
 
-def unlike(path: Path, how: str) -> CheckpointError:
-    """Return the error for an output that is not what its run left there."""
+def unlike(path: Path, how: str, first: str = "") -> CheckpointError:
+    """Return the error for an output that is not what its run left there; `first` is what to do before all else."""
+    record, again = read_record(path), ""
+    # It goes on from what the run has stored, by what its report says.
+    if record is not None and record.next_frame and files.report_path(path).exists():
+        again = f"let 'longtake redo {shlex.quote(str(path))} --from {record.next_frame - 1}' make it again as it was, "
     return CheckpointError(
-        f"{path} {how}, so its run cannot go on from there; nothing was touched: bring it back, let "
-        f"'longtake redo {path} --from FRAME' make it again as it was, give another -o, or start with --overwrite"
+        f"{path} {how}, so its run cannot go on from there; nothing was touched: {first}bring it back, {again}"
+        "give another -o, or start with --overwrite"
     )
 
 

@@ -45,7 +45,7 @@ class PngFolder(Writer):
         for frame in range(mark["frames"]):
             file = frame_file(self._path, frame)
             if file.is_dir():
-                raise unlike(self._path, f"has a folder in place of frame {frame}")
+                raise unlike(self._path, f"has a folder in place of frame {frame}", f"move {file} away, and then ")
             if not file.exists():
                 raise unlike(self._path, f"lacks frame {frame}")
             try:
