@@ -31,6 +31,13 @@ def test_neither_mistakes_nor_help_load_torch(tmp_path: Path, light: Callable) -
 
 
 def test_a_stage_without_what_comes_before_it_is_one_line(longtake: Callable) -> None:
-    ran = longtake("train", "embedded", "decoder", "--runs", "runs")
-    assert ran.status == 2
-    assert "runs/vae/final does not exist; vae must come first: longtake train embedded vae" in ran.err
+    for runs, said in (("runs", "runs"), ("my runs", "'my runs'")):
+        ran = longtake("train", "embedded", "decoder", "--runs", runs)
+        assert ran.status == 2
+        told = f"{runs}/vae/final does not exist; vae must come first: longtake train embedded vae --runs {said}\n"
+        assert ran.err.endswith(told)
+        assert not any(Path().iterdir())
+    Path("runs/vae/final").mkdir(parents=True)
+    ran = longtake("train", "embedded", "mtd", "--runs", "runs")
+    assert ran.status == 2 and "longtake train embedded images --runs runs" in ran.err
+    assert [path.name for path in Path("runs").iterdir()] == ["vae"]

@@ -1,6 +1,8 @@
 """The stages of the training of embedded models: one folder that all share, and each its part of the time."""
 
+import contextlib
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -52,7 +54,7 @@ class Runs:
         """Return the folder that a stage left. Raises InputError where it has not begun."""
         folder = self.folder / stage / "final"
         if not folder.exists():
-            raise InputError(f"{folder} does not exist; {stage} must come first: longtake train embedded {stage}")
+            raise self._lacks(folder, stage)
         record = folder / RECORD
         told = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {"step": 0, "steps": 0}
         if told["step"] < told["steps"] < _MORE * 1_000:
@@ -61,8 +63,19 @@ class Runs:
 
     @property
     def captions(self) -> Path:
-        """Return the file of all captions' states."""
+        """Return the file of all captions' states. Raises InputError where it is not there."""
+        if not self.captions_file.exists():
+            raise self._lacks(self.captions_file, "text")
+        return self.captions_file
+
+    @property
+    def captions_file(self) -> Path:
+        """Return where that file goes."""
         return self.folder / "captions.safetensors"
+
+    def _lacks(self, what: Path, stage: str) -> InputError:
+        command = f"longtake train embedded {stage} --runs {shlex.quote(str(self.folder))}"
+        return InputError(f"{what} does not exist; {stage} must come first: {command}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +104,6 @@ def run_named(stages: Mapping[str, Stage], name: str, runs: Runs, minutes: float
 
     What was interrupted continues.
     """
-    runs.folder.mkdir(parents=True, exist_ok=True)
     with Limit(None if name == "all" else minutes) as limit:
         runs = replace(runs, limit=limit)
         done = run_stages(stages, runs, minutes) if name == "all" else run_stage(name, stages[name], runs)
@@ -99,11 +111,23 @@ def run_named(stages: Mapping[str, Stage], name: str, runs: Runs, minutes: float
 
 
 def run_stage(name: str, stage: Stage, runs: Runs) -> bool:
-    """Run a stage, or go on with it, alone in its folder; return whether it is finished."""
+    """Run a stage, or go on with it, alone in its folder; return whether it is finished.
+
+    Raises InputError where what it takes is not there, and leaves no folder behind that was not there before.
+    """
     place = runs.folder / name
+    made = [folder for folder in (place, runs.folder) if not folder.exists()]
     place.mkdir(parents=True, exist_ok=True)
     with closing(Lock(place / "lock", place)):
-        return stage(runs)
+        try:
+            return stage(runs)
+        except InputError:
+            if made and [file.name for file in place.iterdir()] == ["lock"]:
+                with contextlib.suppress(OSError):
+                    (place / "lock").unlink()
+                    for folder in made:
+                        folder.rmdir()
+            raise
 
 
 def run_stages(stages: Mapping[str, Stage], runs: Runs, minutes: float | None) -> bool:

@@ -198,4 +198,4 @@ def _embed_text(settings: TextSettings, runs: Runs) -> None:
     place = runs.final("text")
     tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(place / "text_encoder")
-    embed_captions(encoder, tokenizer, settings.num_variants, runs.captions)
+    embed_captions(encoder, tokenizer, settings.num_variants, runs.captions_file)
