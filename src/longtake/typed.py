@@ -73,6 +73,14 @@ _TAKES = {
 }
 
 
+_BOUNDS = {
+    "greater_than": "a number above {}",
+    "greater_than_equal": "{} or more",
+    "less_than": "a number below {}",
+    "less_than_equal": "{} at most",
+}
+
+
 def read_typed(
     kind: type[Kind],
     content: object,
@@ -170,6 +178,9 @@ def _problem(kind: Any, problem: "ErrorDetails") -> str:
             )
         case "literal_error":
             return f"{key or 'it'} is {found}, which it cannot be; known: {problem.get('ctx', {}).get('expected', '')}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal" as bound:
+            ((_, limit),) = problem.get("ctx", {}).items()
+            return f"{key or 'it'} is {found}, which it cannot be; it takes {_BOUNDS[bound].format(f'{limit:g}')}"
         case other:
             takes = _TAKES.get(other, problem["msg"][:1].lower() + problem["msg"][1:])
             return f"{key or 'it'} is {found}, which it cannot be; it takes {takes}"

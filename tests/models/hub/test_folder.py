@@ -140,7 +140,66 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "weights cut": (lambda folder: cut(folder / WEIGHTS), CheckpointError, "unet.*fetch"),
     "weights empty": (lambda folder: (folder / WEIGHTS).write_bytes(b""), CheckpointError, "safetensors"),
     "header overlong": (lambda folder: overlong_header(folder / WEIGHTS), CheckpointError, "longer than the file"),
-    "field unknown": (lambda f: edit(f / "longtake.json", speed=3), CheckpointError, "unknown field 'speed'"),
+    "field misspelt": (
+        lambda f: edit(f / "longtake.json", guidence=3),
+        CheckpointError,
+        "there is no field 'guidence'; did you mean 'guidance'?",
+    ),
+    "guidance learnt below 1": (
+        lambda f: edit(f / "longtake.json", learnt_guidance=-1),
+        CheckpointError,
+        "longtake.json: learnt_guidance is -1, which it cannot be; it takes a number above 1$",
+    ),
+    "guidance learnt of nothing": (
+        lambda f: edit(f / "longtake.json", learnt_guidance=1),
+        CheckpointError,
+        "learnt_guidance is 1, which it cannot be; it takes a number above 1$",
+    ),
+    "guidance learnt of no text": (
+        lambda f: edit(f / "longtake.json", learnt_guidance=0),
+        CheckpointError,
+        "learnt_guidance is 0, which it cannot be; it takes a number above 1$",
+    ),
+    "guidance below 0": (
+        lambda f: edit(f / "longtake.json", guidance=-1),
+        CheckpointError,
+        "guidance is -1, which it cannot be; it takes 0 or more$",
+    ),
+    "fps of nothing": (
+        lambda f: edit(f / "longtake.json", fps=0),
+        CheckpointError,
+        "fps is 0, which it cannot be; it takes a number above 0$",
+    ),
+    "window of nothing": (
+        lambda f: edit(f / "longtake.json", num_frames=0),
+        CheckpointError,
+        "num_frames is 0, which it cannot be; it takes 1 or more$",
+    ),
+    "operations below 0": (
+        lambda f: edit(f / "longtake.json", forward_flops=-5),
+        CheckpointError,
+        "forward_flops is -5, which it cannot be; it takes 1 or more$",
+    ),
+    "shared missing": (
+        lambda f: edit(f / "longtake.json", shared="../nowhere"),
+        CheckpointError,
+        "nowhere is missing; put the folder there that .*longtake.json shares parts with$",
+    ),
+    "shared with itself": (
+        lambda f: edit(f / "longtake.json", shared=f"../{f.name}"),
+        CheckpointError,
+        "longtake.json: shared is this folder itself; name another one beside it$",
+    ),
+    "shared a number": (
+        lambda f: edit(f / "longtake.json", shared=3),
+        CheckpointError,
+        "shared is 3; it takes the name of a folder beside it$",
+    ),
+    "field unknown": (
+        lambda f: edit(f / "longtake.json", speed=3),
+        CheckpointError,
+        "longtake.json: there is no field 'speed'",
+    ),
     "field of another type": (lambda f: edit(f / "longtake.json", fps="8"), CheckpointError, 'fps is "8"'),
     "field negative": (lambda f: edit(f / "longtake.json", num_frames=-1), CheckpointError, "num_frames is -1"),
     "path up": (lambda f: edit(f / "longtake.json", shared="../../etc"), CheckpointError, "leads out of the folder"),

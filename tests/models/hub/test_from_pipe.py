@@ -69,7 +69,9 @@ def test_what_cannot_be_run_is_refused_by_name(folder: Path) -> None:
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (object(), {}, "an object is no pipeline of diffusers"),
         (DDIMPipeline(pipe.unet, pipe.scheduler), {}, "is a DDIMPipeline, which makes no videos"),
-        (pipe, {"speed": 3}, "unknown field 'speed'"),
+        (pipe, {"speed": 3}, "there is no field 'speed'"),
+        (pipe, {"learnt_guidance": 1}, "^from_pipe of .*: learnt_guidance is 1, which it cannot be; .* above 1$"),
+        (pipe, {"learnt_guidance": -1}, "it takes a number above 1$"),
         (pipe, {"sigmas": [1.0]}, "sigmas has no effect"),
     ]
     for given, extras, message in wrong:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le
 
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.model import Timing, VideoSpec
 from longtake.models.hub.family import Family
 from longtake.models.hub.files import (
@@ -60,7 +60,7 @@ class Extras:
     """Frames per second of its videos, which no config says."""
     guidance: NotNegative = 9.0
     """The guidance that suits the model."""
-    learnt_guidance: NotNegative | None = None
+    learnt_guidance: Annotated[float, Gt(1)] | None = None
     """The guidance that the network says in one branch, where it has learnt one; it takes 1 alone then."""
     infill_guidance: NotNegative | None = None
     """The guidance that suits windows of frames in a row with known ends, where it is another one."""
@@ -78,9 +78,9 @@ class Extras:
     """Whether the network was trained with finished frames among noisy ones, labelled with timestep 0."""
     vocabulary: list[str] | None = None
     """The words that it was trained on, where others say nothing to it."""
-    forward_flops: int | None = None
+    forward_flops: Count | None = None
     """Floating-point operations of one network evaluation."""
-    decode_flops: int | None = None
+    decode_flops: Count | None = None
     """Floating-point operations to decode one frame."""
     shared: str | None = None
     """A folder beside this one that has the parts which this one lacks, written "../name"."""
@@ -153,16 +153,20 @@ class Configs:
 
         Raises CheckpointError for unknown fields and values of another type, InputError for fields without effect.
         """
-        known = [entry.name for entry in fields(Extras)]
-        for name in sorted(set(self.extras) - set(known)):
-            raise CheckpointError(f"{self.where}/{EXTRAS} has the unknown field {name!r}; known: {', '.join(known)}")
+        for name in sorted(set(self.extras) - {entry.name for entry in fields(Extras)}):
+            raise CheckpointError(f"{self.said_in}: {unknown_name('field', name, {*uses, *ALWAYS})}")
         for name in sorted(set(self.extras) - {*uses, *ALWAYS}):
             raise InputError(f"{self.place(name)} has no effect on this model; leave it out")
-        return read_typed(Extras, defaults | dict(self.extras), f"{self.where}/{EXTRAS}", error=CheckpointError)
+        return read_typed(Extras, defaults | dict(self.extras), self.said_in, error=CheckpointError)
+
+    @property
+    def said_in(self) -> str:
+        """Return where fields of `Extras` are said, for people."""
+        return f"{self.where}/{EXTRAS}"
 
     def place(self, name: str) -> str:
         """Return where a field of `Extras` was said, for people."""
-        return self.options.get(name, f"{self.where}/{EXTRAS}: {name}")
+        return self.options.get(name, f"{self.said_in}: {name}")
 
     def check_window(self, num_frames: int, timing: Timing) -> None:
         """Raise InputError for a number of latent frames that the network cannot be given at once."""
@@ -181,9 +185,8 @@ class Configs:
 
         Raises CheckpointError where nothing does, InputError where they are no multiples of `unit`.
         """
-        where = f"{self.where}/{EXTRAS}"
         if extras.size is None:
-            raise CheckpointError(f"{where}: size cannot be null; leave it out, or name height and width")
+            raise CheckpointError(f"{self.said_in}: size cannot be null; leave it out, or name height and width")
         height, width = extras.size
         if height % unit or width % unit:
             near = [max(unit, round(side / unit) * unit) for side in extras.size]
@@ -199,7 +202,7 @@ class Configs:
         """Return shares of noise that fall from 1 in rising order. Raises CheckpointError for others."""
         shares = sigmas or ()
         if shares and (shares[0] != 1 or any(low >= high for high, low in zip(shares, shares[1:], strict=False))):
-            raise CheckpointError(f"{self.where}/{EXTRAS}: sigmas must fall from 1, and are {list(shares)}")
+            raise CheckpointError(f"{self.said_in}: sigmas must fall from 1, and are {list(shares)}")
         return tuple(shares[::-1])
 
     @cached_property
@@ -275,10 +278,12 @@ def stem(part: str) -> str:
 
 def _sibling(folder: Path, shared: Any) -> Path:
     if not isinstance(shared, str):
-        raise CheckpointError(f"{folder / EXTRAS}: shared cannot be {shared!r}; fetch the model again")
+        raise CheckpointError(f"{folder / EXTRAS}: shared is {shared!r}; it takes the name of a folder beside it")
     sibling = folder.resolve().parent / plain_name(shared.removeprefix("../"), folder / EXTRAS)
     if not sibling.is_dir():
-        raise CheckpointError(f"{sibling} is missing; {folder / EXTRAS} shares parts with it")
+        raise CheckpointError(f"{sibling} is missing; put the folder there that {folder / EXTRAS} shares parts with")
+    if sibling == folder.resolve():
+        raise CheckpointError(f"{folder / EXTRAS}: shared is this folder itself; name another one beside it")
     return sibling
 
 

@@ -25,6 +25,11 @@ class LiveConfigs(Configs):
 
     networks: Mapping[str, nn.Module]
 
+    @property
+    def said_in(self) -> str:
+        """Return where fields of `Extras` are said."""
+        return f"from_pipe of {self.where}"
+
     def digest(self, told: str = "") -> str:
         """Return a hash of the configs and of a sample of every tensor; see `from_pipe`."""
         said = {name: dict(part.config) for name, part in self.parts.items()}

@@ -60,9 +60,7 @@ def spec(configs: Configs) -> VideoSpec:
     """
     extras, unet = configs.told(USES), configs.parts["unet"]
     if extras.infill_guidance is not None and not extras.clean_frames:
-        raise CheckpointError(
-            f"{configs.where}/{EXTRAS}: infill_guidance has no effect without clean_frames; remove it"
-        )
+        raise CheckpointError(f"{configs.said_in}: infill_guidance has no effect without clean_frames; remove it")
     _check_fps_embedding(unet, extras.told_fps)
     scheduler = configs.parts["scheduler"]
     if extras.use_scale and scheduler.config.get("prediction_type", "epsilon") != "epsilon":
