@@ -69,6 +69,17 @@ MISTAKES = [
     (("evaluate", "drift", "nothing.mp4"), "there is no nothing.mp4"),
     (("evaluate", "fvd", "--real", "nothing", "--fake", "notes.mp4"), "there is no folder nothing"),
     (("evaluate", "fvd", "--real", ".", "--fake", ".", "--network", "no.pt"), "there is no file no.pt"),
+    (("check", "--model", "toy"), "takes MODEL without --model before it; write 'longtake check MODEL'"),
+    (("check", "toy", "--prompts", "notes"), "no option '--prompts'"),
+    (("extend", "--file=notes.mp4", "--frames", "8"), "takes FILE without --file before it"),
+    (
+        ("generate", "a", "--model", "sprites-fast", "--guidance", "2"),
+        "sprites-fast has learnt to say guidance 3 in one branch and takes 1 alone, not 2; leave guidance out",
+    ),
+    (
+        ("generate", "a", "--model", "sprites-fast", "--negative-prompt", "b"),
+        "no effect on sprites-fast, which has learnt to say guidance 3 in one branch; leave it out, or choose weights",
+    ),
     (("train", "embeded"), "did you mean 'train embedded'?"),
     (("train", "embedded"), "what to train is missing"),
     (("train", "embedded", "vea"), "did you mean 'vae'?"),

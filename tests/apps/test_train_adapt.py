@@ -82,5 +82,9 @@ def test_what_learnt_guidance_takes_no_other(longtake: Callable) -> None:
     assert made.status == 0, made.err
     assert json.loads(Path("one.json").read_text())["plan"]["guidance"] == 1
     refused = longtake(*video, "two.mkv", "--guidance=3")
-    assert refused.status == 2 and "says guidance 3 in one branch" in refused.err and refused.err.count("\n") == 1
+    assert (
+        refused.status == 2
+        and "has learnt to say guidance 3 in one branch" in refused.err
+        and refused.err.count("\n") == 1
+    )
     assert not Path("two.mkv").exists()

@@ -150,8 +150,8 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
         raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
     if spec.learnt_guidance is not None and plan.guidance != 1:
         raise InputError(
-            f"{spec.name} says guidance {spec.learnt_guidance:g} in one branch, as it has learnt, and takes 1 alone, "
-            f"not {plan.guidance:g}; leave --guidance out, or take the model without that LoRA"
+            f"{spec.name} has learnt to say guidance {spec.learnt_guidance:g} in one branch and takes 1 alone, "
+            f"not {plan.guidance:g}; leave guidance out, or choose weights that have not learnt it"
         )
     if request.told_fps is not None and ToldFps not in spec.capabilities:
         raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")
@@ -160,6 +160,17 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if not isinstance(sampler, TaskSampler):
         raise CapabilityError(f"{sampler.name} cannot make a part of a video alone; make all of it, or use nuwa-xl")
     return sampler.part(plan, range(*part))
+
+
+def one_branch(option: str, plan: Plan) -> InputError:
+    """Return the refusal of what takes both halves of guidance, where a plan has one."""
+    spec = plan.spec
+    if spec.learnt_guidance is not None:
+        return InputError(
+            f"{option} has no effect on {spec.name}, which has learnt to say guidance {spec.learnt_guidance:g} in one "
+            "branch; leave it out, or choose weights that have not learnt it"
+        )
+    return InputError(f"{option} has no effect at guidance {plan.guidance:g}; leave it out, or give another --guidance")
 
 
 def check_one_prompt(name: str, request: Request, spec: VideoSpec) -> None:

@@ -14,7 +14,7 @@ from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan, Sampler
 from longtake.samplers.keyframes import init_digest
-from longtake.samplers.planning import UNCONDITIONAL, checked_plan, plan_warnings
+from longtake.samplers.planning import UNCONDITIONAL, checked_plan, one_branch, plan_warnings
 from longtake.video.formats import Format
 from longtake.video.output import Output
 
@@ -74,7 +74,7 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
     if "--crf" in given and not job.format.lossy:
         raise InputError(f"--crf has no effect on {job.output.path}, which is lossless; leave it out, or write .mp4")
     if order.request.negative_prompt and job.plan.guidance == 1:
-        raise InputError("--negative-prompt has no effect at guidance 1; leave it out, or give another --guidance")
+        raise one_branch("--negative-prompt", job.plan)
     return _shared(job, settings)
 
 
@@ -85,10 +85,7 @@ def _shared(job: Job, settings: VideoSettings) -> Job:
             f"--split-guidance does not fit {job.spec.name}, whose pipeline guides by itself; leave it out"
         )
     if settings.split_guidance and num_branches(job.plan.guidance) == 1:
-        raise InputError(
-            f"--split-guidance has no effect at guidance {job.plan.guidance:g}, which has one half only; "
-            "leave it out, or give another --guidance"
-        )
+        raise one_branch("--split-guidance", job.plan)
     settings.workers.check(job.order.sampler)
     return replace(job, split_guidance=settings.split_guidance, workers=settings.workers)
 
