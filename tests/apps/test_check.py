@@ -83,6 +83,8 @@ def test_a_folder_that_does_not_load_is_an_answer_and_one_that_is_none_a_mistake
         ((), "which model is missing"),
         ((str(wan),), "check.json exists"),
         (("nonsense", "-o", "b.json"), "there is no model"),
+        (("nonsense",), "there is no model"),
+        ((str(tmp_path),), "holds no model_index.json"),
         ((str(wan), "-o", "no/b.json"), "no does not exist; create it first"),
     ):
         said = longtake("check", *arguments)

@@ -62,6 +62,15 @@ def test_frozen_videos_are_further_away_than_other_real_ones(longtake: Callable)
     assert shown.out.splitlines()[-2].endswith("good for ranking videos of one kind")
 
 
+def test_a_single_clip_is_named_by_its_set(longtake: Callable):
+    write_set("one", range(1))
+    write_set("two", range(2))
+    for real, fake, named in (("one", "two", "the real videos"), ("two", "one", "the videos to score")):
+        ran = longtake("evaluate", "fvd", "--real", real, "--fake", fake, "--frames", "16")
+        assert ran.status == 2
+        assert f"{named} give one clip of 16 frames alone (0), and a distance takes two of each set" in ran.err
+
+
 def test_a_network_of_the_user(longtake: Callable):
     write_set("real", range(4))
     with pytest.warns(DeprecationWarning):

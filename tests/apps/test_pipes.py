@@ -90,7 +90,7 @@ def test_a_pipe_is_refused_before_it_is_waited_for(here: Callable[..., Any], wor
         (("generate", "pipe", *ASKED), "is a file here"),
         (("generate", "a", *ASKED, "-o", "pipe.mp4"), "belongs to no longtake run"),
         (("generate", "a", "--model", "pipe.safetensors"), "neither a file nor a folder"),
-        (("generate", "a", "--model", "sprites", "--lora", "pipe.safetensors"), "is no file of safetensors"),
+        (("generate", "a", "--model", "sprites", "--lora", "pipe.safetensors"), "is no .safetensors file"),
         (("evaluate", "similarity", "pictures", "--network", "pipe"), "there is no file pipe"),
         (("evaluate", "fvd", "--real", ".", "--fake", ".", "--network", "pipe"), "there is no file pipe"),
         (("train", "pvdm-autoencoder", "videos", "--perceptual", "vgg", "--vgg", "pipe.pth"), "there is no file"),

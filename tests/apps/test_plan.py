@@ -159,6 +159,16 @@ def test_what_the_plan_says_of_the_parts_is_counted(longtake: Callable, tmp_path
     assert ran.status == (1 if max(map(abs, off)) > 0.1 else 0)
     told = longtake(*asked)
     assert "by formula" in told.out and "decoder's memory" in told.out and told.status == ran.status
+    assert ("verify   failed: the plan is more than 10% from what is counted for " in told.err) == (told.status == 1)
+
+
+def test_what_differs_from_the_plan_is_named(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.apps.plan.command.AGREES", -1.0)
+    ran = longtake("plan", "a cat", "--model", "sprites", "--frames", "64", "--verify")
+    assert ran.status == 1 and "from what is counted for text encoder, decoder, network, " in ran.err
+    monkeypatch.setattr("longtake.apps.plan.command.AGREES", 10.0)
+    ran = longtake("plan", "a cat", "--model", "sprites", "--frames", "64", "--verify")
+    assert (ran.status, "verify" in ran.err) == (0, False)
 
 
 def test_the_control_network_is_counted_where_a_sampler_shows_it_frames(longtake: Callable, tmp_path: Path) -> None:

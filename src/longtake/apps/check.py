@@ -60,6 +60,7 @@ def check_command(arguments: Sequence[str]) -> int:
     _check(settings)
     checked_loading(settings.loading, settings.device, Chunked())
     spec = model_spec(settings.model, **settings.loading.told)
+    settings.check_output()
     hardware = choose_hardware(settings.device, settings.dtype, spec.released)
     answers = []
     for name, (status, line, figures) in _answers(settings, spec, hardware):
@@ -75,12 +76,11 @@ def check_command(arguments: Sequence[str]) -> int:
 
 
 def _check(settings: CheckSettings) -> None:
-    """Raise InputError or OutputError for what cannot be done."""
+    """Raise InputError for what cannot be done."""
     if not settings.model:
         raise InputError("which model is missing; give a name, a folder or a hub id")
     if launched().size > 1:
         raise InputError("a model is checked by one process; start it without torchrun")
-    settings.check_output()
 
 
 def _content(settings: CheckSettings, spec: VideoSpec, hardware: Hardware) -> dict[str, Any]:

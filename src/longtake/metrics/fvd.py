@@ -69,10 +69,12 @@ def score_sets(
 
     Raises InputError for fewer than two clips of a set, and for frames of different sizes.
     """
-    for drawn in (real, fake):
+    for what, drawn in (("the real videos", real), ("the videos to score", fake)):
         if drawn.num_clips < 2:
-            name = drawn.footage.recordings[0].name
-            raise InputError(f"beside {name} is one clip only, and a distance needs two; add videos")
+            raise InputError(
+                f"{what} give one clip of {drawn.num_frames} frames alone ({drawn.footage.recordings[0].name}), and a "
+                "distance takes two of each set; add videos, or ask for fewer --frames"
+            )
     sizes: dict[tuple[int, int], str] = {}
     ours, theirs = _rows(real, sizes, network, None), _rows(fake, sizes, network, classifier)
     of_real, of_fake = ours.features, theirs.features

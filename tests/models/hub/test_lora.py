@@ -75,7 +75,9 @@ def test_what_is_no_lora_of_this_model_is_one_line(wan_folder, folder, latte_fol
     patterned = {"lora_adapter_metadata": json.dumps({"transformer.alpha_pattern": {"to_q": 2}})}
     cases = {
         f"{good}:nan": (wan_folder, "cannot be nan"),
-        f"{tmp_path}/none.safetensors": (wan_folder, "is no file of safetensors"),
+        f"{good}:x": (wan_folder, "the scale cannot be 'x'; give a number"),
+        f"{tmp_path}/none.safetensors": (wan_folder, "there is no file .*none.safetensors; check the path"),
+        str(wan_folder / "model_index.json"): (wan_folder, "is no .safetensors file"),
         str(wan_folder / "vae" / "diffusion_pytorch_model.safetensors"): (wan_folder, "holds weights, but no LoRA"),
         str(good): (folder, "another model"),
         str(saved(tmp_path / "wide.safetensors", part, wide, {})): (
@@ -90,5 +92,5 @@ def test_what_is_no_lora_of_this_model_is_one_line(wan_folder, folder, latte_fol
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="diffusers knows no LoRA of Latte"):
         load_model(str(latte_folder), lora=(str(good),))
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="there is no file none.safetensors"):
         model_spec(str(wan_folder), lora=("none.safetensors",))

@@ -10,7 +10,7 @@ from longtake.apps.generate.settings import VideoSettings, default_method
 from longtake.apps.plan.costs import by_formula, estimate, remembered_rate
 from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
-from longtake.apps.shown import duration, size
+from longtake.apps.shown import duration, say, size
 from longtake.errors import InputError
 from longtake.model import Continuation, Infill
 from longtake.models import MODELS, configs_of
@@ -92,14 +92,19 @@ def plan_command(arguments: Sequence[str]) -> int:
     if scaling.ranks is not None:
         content["scaling"] = scaling_content(job, scaling)
         lines += scaling_lines(content["scaling"])
-    differing = False
+    differing: list[str] = []
     if settings.verify:
         content["counted"] = counted_parts(job)
         lines += counted_lines(content["counted"])
-        differing = any(
-            abs(row["formula"] - row["counted"]) > AGREES * row["counted"] for row in content["counted"].values()
-        )
+        differing = [
+            part
+            for part, row in content["counted"].items()
+            if abs(row["formula"] - row["counted"]) > AGREES * row["counted"]
+        ]
     show_plan(job, content, lines, as_json=settings.video.json)
+    if differing:
+        parts = ", ".join(differing)
+        say(f"verify   failed: the plan is more than {AGREES:.0%} from what is counted for {parts}; tell the authors")
     return 1 if differing else 0
 
 

@@ -216,8 +216,12 @@ def _lora(word: str) -> Lora:
     file = Path(path or word).expanduser()
     if file.is_dir():
         file = file / LORA_FILE
+    if path == word and said and Path(word.removesuffix(f":{said}")).expanduser().exists():
+        raise InputError(f"--lora {word}: the scale cannot be {said!r}; give a number, such as 0.8")
+    if not file.exists():
+        raise InputError(f"--lora {word}: there is no file {file}; check the path")
     if not file.is_file() or file.suffix != ".safetensors":
-        raise InputError(f"--lora {word}: {file} is no file of safetensors; check the path")
+        raise InputError(f"--lora {word}: {file} is no .safetensors file; give one, or a folder with {LORA_FILE}")
     if not any("lora" in name.lower() for name in tensor_shapes(file)):
         raise InputError(f"--lora {word}: {file} holds weights, but no LoRA; give one, or a --model")
     return Lora(file=file, scale=scale)
