@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from longtake.apps.cli import main
-from longtake.errors import InputError
+from longtake.errors import CheckpointError, InputError
 from longtake.report import read_order
+from tests.models.tiny import TINY
 
 MAKE = ("generate", "--model", "toy", "--prompts", "a red car | a boat", "--frames", "40", "--scale", "2")
 
@@ -46,6 +47,36 @@ def test_the_same_command_again_does_nothing(longtake: Callable) -> None:
     assert "already complete" in ran.err
     assert json.loads(ran.out)["complete"]
     assert written() == before
+
+
+def test_a_finished_run_is_found_before_weights_are_loaded(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = TINY["TextToVideoSDPipeline"](tmp_path)
+    make = ("generate", "a", "--model", str(folder), "--sampler", "chunked", "--steps", "2", "--frames", "8")
+    make = (*make, "-o", "x.mkv")
+    assert longtake(*make).status == 0
+    before = written()
+
+    def load(*told: object, **more: object) -> None:
+        raise CheckpointError("weights are loaded")
+
+    monkeypatch.setattr("longtake.apps.generate.command.load_model", load)
+    ran = longtake(*make, "--json")
+    assert (ran.status, ran.err) == (0, "x.mkv is already complete (8 frames); nothing to do\n")
+    assert json.loads(ran.out)["complete"] and written() == before
+    # What differs is for the run itself to say.
+    assert "weights are loaded" in longtake(*make, "--seed", "3").err
+    weights = next((folder / "unet").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "weights are loaded" in longtake(*make).err
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "already complete" in longtake(*make).err
+    Path("x.mkv").write_bytes(Path("x.mkv").read_bytes()[:-1] + b"?")
+    assert "weights are loaded" in longtake(*make).err
 
 
 def test_a_changed_setting_is_refused_by_name(longtake: Callable) -> None:

@@ -82,9 +82,9 @@ class ImageModel(VideoModel):
     codec: Codec | None = None
     """What decodes and encodes, where the image autoencoder does not do so by itself."""
 
-    def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs, network: Any, told: str = "") -> None:
-        """Take a pipeline as it is; `network` is the part that denoises, `told` is for the digest."""
-        self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest(told)
+    def __init__(self, pipeline: Any, spec: VideoSpec, configs: Configs, network: Any) -> None:
+        """Take a pipeline as it is; `network` is the part that denoises."""
+        self.pipeline, self.spec, self.digest = pipeline, spec, configs.digest()
         self.device, self.dtype = where_run(pipeline, network)
         scheduler = configs.parts["scheduler"]
         self.alphas_cumprod, self.prediction = levels_of(scheduler.config, scheduler.where)

@@ -4,7 +4,8 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake._generate import Result, generate
@@ -16,15 +17,17 @@ from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_per_frame
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import counted, duration, say, size
+from longtake.errors import LongtakeError
 from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
-from longtake.models import load_model
+from longtake.models import MODELS, configs_of, load_model
 from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
 from longtake.reading import read_file
-from longtake.report import report_path
+from longtake.report import order_target, report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
+from longtake.steer.video import find_video
 from longtake.video.record import read_record
 
 if TYPE_CHECKING:
@@ -79,6 +82,8 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
     first = launched().rank == 0
     hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
     job = settled(job, hardware)
+    if (steering is None or steering.under_way) and (complete := _complete(job, hardware)):
+        return complete
     for line in _introduction(job, hardware) if first else ():
         say(line)
     run = None
@@ -108,6 +113,33 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
             return run.stopped(stopped)
         assert run is not None
         return run.finished(result)
+
+
+def _complete(job: Job, hardware: Hardware) -> Outcome | None:
+    """Return the end of a run that an earlier call has finished, which no weights are loaded for; None for any other,
+    and where that cannot be told without them."""
+    order, path = job.order, job.output.path
+    if launched().size > 1 or job.output.overwrite or (order.model in MODELS and not MODELS[order.model].folder):
+        return None
+    try:
+        video = find_video(path)
+        if video is None or not video.is_complete:
+            return None
+        digest = order.loading.digest(configs_of(order.model, order.loading)[0].digest())
+        asked = replace(order, digest=digest, device=hardware.device.partition(":")[0], dtype=hardware.dtype_name)
+        same = order_target(asked, job.plan).settings == video.record.settings and order.digest in (None, digest)
+        if not same or not video.is_as_written(video.record.mark, complete=True):
+            return None
+    except LongtakeError:
+        # Whoever opens it for the run says what is wrong.
+        return None
+    frames = video.record.next_frame
+    report = json.loads(read_file(report_path(path)))
+    return Outcome(status=0, line=_nothing_to_do(path, frames), report=report)
+
+
+def _nothing_to_do(path: Path, frames: int) -> str:
+    return f"{path} is already complete ({counted(frames, 'frame')}); nothing to do"
 
 
 def settled(job: Job, hardware: Hardware) -> Job:
@@ -183,8 +215,7 @@ class _Run:
         """Report a run that is complete."""
         path, report = self._job.output.path, result.report
         if result.finished_before:
-            line = f"{path} is already complete ({counted(result.frames, 'frame')}); nothing to do"
-            return Outcome(status=0, line=line, report=report)
+            return Outcome(status=0, line=_nothing_to_do(path, result.frames), report=report)
         self._remember(result, result.seconds)
         made = result.frames - result.resumed_from
         pace = f", {made / result.seconds:.1f} frames/s" if made else ""

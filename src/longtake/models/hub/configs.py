@@ -210,9 +210,15 @@ class Configs:
         """How many numbers all parts together hold."""
         return sum(part.parameters for part in self.parts.values())
 
-    def digest(self, told: str = "") -> str:
-        """Return a hash of everything on the disk that decides what the model makes; `told` is what lies elsewhere."""
-        return digest([source for part in self.parts.values() for source in part.sources], told)
+    @property
+    def deciding(self) -> str:
+        """Return what longtake.json says of the numbers that the network makes, which is in no other file."""
+        fps, is_scaled = self.extras.get("told_fps"), self.extras.get("use_scale")
+        return " ".join([*([] if fps is None else [f"told_fps {float(fps)}"]), *(["use_scale"] if is_scaled else [])])
+
+    def digest(self) -> str:
+        """Return a hash of everything on the disk that decides what the model makes."""
+        return digest([source for part in self.parts.values() for source in part.sources], self.deciding)
 
 
 def read_index(found: Found) -> dict[str, Any]:
@@ -245,10 +251,8 @@ def read_configs(found: Found, family: Family, asked: Mapping[str, Any] | None =
 
 
 def part_folders(folder: Path, family: Family) -> dict[str, Path]:
-    """Return where each part of a model lies: in the folder, else in the one it shares parts with.
-
-    Raises InputError for a model of another kind, CheckpointError where a part is missing.
-    """
+    """Return where each part of a model lies: in the folder, else in the one it shares parts with. Raises InputError
+    for a model of another kind, CheckpointError where a part is missing."""
     shared = read_extras(folder).get("shared")
     places = [folder] if shared is None else [folder, _sibling(folder, shared)]
     named = _check_classes(places, family)

@@ -30,10 +30,10 @@ class LiveConfigs(Configs):
         """Return where fields of `Extras` are said."""
         return f"from_pipe of {self.where}"
 
-    def digest(self, told: str = "") -> str:
+    def digest(self) -> str:
         """Return a hash of the configs and of a sample of every tensor; see `from_pipe`."""
-        said = {name: dict(part.config) for name, part in self.parts.items()}
-        whole = hashlib.sha256(json.dumps([told, said, dict(self.extras)], sort_keys=True, default=str).encode())
+        said = [self.deciding, {name: dict(part.config) for name, part in self.parts.items()}, dict(self.extras)]
+        whole = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
         for part, network in self.networks.items():
             for name, tensor in network.state_dict().items():
                 whole.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())

@@ -62,8 +62,7 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
     ) -> None:
         """Take a pipeline; what `embed_fps` returns is added to the embedding of every timestep."""
         told_fps, use_scale = configs.extras.get("told_fps"), configs.extras.get("use_scale")
-        told = ([] if told_fps is None else [f"told_fps {float(told_fps)}"]) + (["use_scale"] if use_scale else [])
-        super().__init__(pipeline, spec, configs, pipeline.unet, " ".join(told))
+        super().__init__(pipeline, spec, configs, pipeline.unet)
         cell = cell_side(pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels)
         if cell > 1:
             self.codec = codec_in_cells(pipeline.vae, cell)
