@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from longtake._generate import Output, generate
 from longtake.errors import CapabilityError, InputError
@@ -27,6 +28,11 @@ STORY = '{"0": "a", "20": "b", "40": "c"}'
 def told(texts, *before, frames=65, **settings):
     """A plan of a story: texts by the frames that they start at."""
     return planned(frames, prompts=PromptTimeline(tuple(texts), tuple(texts.values())), before=before, **settings)
+
+
+def learned_apart(plan):
+    """The plan for a model that has learned frames as far apart as the first call makes them."""
+    return plan.settings.plan(plan.request, replace(plan.spec, strides=(1, 16)))
 
 
 AFTER = {0: "a", 20: "new", 40: "c"}
@@ -77,7 +83,8 @@ def test_a_story_told_otherwise_is_the_same_from_what_was_kept_and_from_nothing(
     if not kept:
         assert plan.tasks and plan.forwards and len(executor.done) == plan.tasks > 21
         calls = [node for node in executor.done if change_of(plan).is_made(node)]
-        assert plan.forwards < plan.tasks and len(calls) < len(executor.done)
+        # The first call of the story before takes a clip for each of its three prompts.
+        assert plan.forwards - 2 < plan.tasks and len(calls) < len(executor.done)
 
 
 HISTORY = [
@@ -123,10 +130,10 @@ def test_forwards_are_those_of_the_network(monkeypatch):
 
 def test_frames_that_stay_are_known_to_the_network(monkeypatch, tmp_path):
     model, seen, store = toy(), [], FolderStore(tmp_path / "nodes")
-    video(told({0: "a", 20: "b", 40: "c"}), store=store)
+    video(learned_apart(told({0: "a", 20: "b", 40: "c"})), store=store)
     between = model.denoise_between
     monkeypatch.setattr(model, "denoise_between", lambda *args: seen.append(args[-1]) or between(*args))
-    plan = told(AFTER, STORY)
+    plan = learned_apart(told(AFTER, STORY))
     _, executor = video(plan, store=store, model=model)
     assert executor.done[0] == Node(1, 0) and list(seen[0].places) == [0, 1, 3, 4]
     kept = store.get(root_before(plan))
@@ -202,6 +209,10 @@ def test_changes_that_cannot_be(tmp_path):
         told(AFTER, STORY, depth=2)
     with pytest.raises(InputError, match="handed down as latents"):
         told(AFTER, STORY, handoff="pixel")
+    Image.new("RGB", (2, 2)).save(tmp_path / "first.png")
+    with pytest.raises(InputError, match="nor one that goes on from --init"):
+        plan = told(AFTER, STORY)
+        plan.settings.plan(replace(plan.request, init=str(tmp_path / "first.png")), plan.spec)
     with pytest.raises(InputError, match="line 1, column 1"):
         told(AFTER, "a")
     spec = replace(toy().spec, clean_frames=False, name="ends-only")

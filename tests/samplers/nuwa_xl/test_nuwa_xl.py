@@ -260,7 +260,8 @@ def test_an_endless_row_holds_as_much_at_its_thousandth_frame():
 def test_the_finest_level_has_a_guidance_of_its_own():
     model = toy()
     plans = [planned(guidance=3.0), planned(guidance=3.0, fine_guidance=1.0), planned(guidance=3.0, fine_guidance=5.0)]
-    assert [plan.forwards for plan in plans] == [2 * 21, 2 * 5 + 16, 2 * 21]
+    # The first call is of three clips, one for each of its prompts.
+    assert [plan.forwards for plan in plans] == [2 * 23, 2 * 7 + 16, 2 * 23]
     assert [[plan.call_guidance(level) for level in (1, 2, 3)] for plan in plans[:2]] == [[3, 3, 3], [3, 3, 1]]
     videos = [video(plan, model=model)[0] for plan in plans]
     assert np.array_equal(videos[0][::4], videos[1][::4]) and not np.array_equal(videos[0], videos[1])
@@ -281,7 +282,7 @@ def test_models_are_told_the_stride():
 
     model = Told()
     model.spec = toy().spec
-    video(planned(65), model=model)
+    video(planned(65, prompts=PromptTimeline.constant("a")), model=model)
     assert model.strides[:3] == [16, 4, 1] and sorted(set(model.strides)) == [1, 4, 16]
 
 

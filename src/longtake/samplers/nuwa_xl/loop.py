@@ -62,13 +62,36 @@ def sample(setting: Setting, nodes: Sequence[Node], given: Tensor | None) -> Ten
     `given`, (nodes, ...): none for the first call of all, the frame that a later tree goes on from, or the frames of
     the windows that are known, in their order.
     """
-    model, plan, node = setting.model, setting.plan, nodes[0]
-    window, places = plan.ladder.window(node), plan.known(node)
-    if given is not None and len(places) == len(window):
+    plan, node = setting.plan, nodes[0]
+    window, places, clips = plan.ladder.window(node), plan.known(node), plan.clips(node)
+    if given is not None and not clips:
         return given
+    if not plan.has_clips_by_prompt(node):
+        prompts = [plan.latent_prompts(plan.ladder.window(each)) for each in nodes]
+        return _clip(setting, nodes, prompts, given, places)
+    texts, rows, made = plan.texts(window), plan.prompts(window), None
+    for clip in clips:
+        # Of the frames that are known a clip is shown those of its own prompt.
+        shown = [number for number, place in enumerate(places) if texts[place] == texts[clip[0]]]
+        seen = given[:, :, shown] if given is not None and shown else None
+        prompts = [[rows[clip[0]]] * len(plan.latent_prompts(window))] * len(nodes)
+        part = _clip(setting, nodes, prompts, seen, [places[number] for number in shown])
+        made = torch.empty_like(part) if made is None else made
+        made[:, :, clip] = part[:, :, clip]
+    assert made is not None, "a call without known frames makes some"
+    if given is not None:
+        made[:, :, places] = given
+    return made
+
+
+def _clip(
+    setting: Setting, nodes: Sequence[Node], prompts: Sequence[list[int]], given: Tensor | None, places: Sequence[int]
+) -> Tensor:
+    """Return whole windows, of which the given frames are known, from noise that is that of the nodes alone."""
+    model, plan, node = setting.model, setting.plan, nodes[0]
     # A window is whole, with noise at known places too, but for one that goes on: its known frame comes beside it.
-    goes_on = node.level == 1 and (node.index > 0 or plan.given > 0)
-    rows = [plan.latent_prompts(plan.ladder.window(each))[1 if goes_on else 0 :] for each in nodes]
+    goes_on = given is not None and node.level == 1 and (node.index > 0 or plan.given > 0)
+    rows = [row[1 if goes_on else 0 :] for row in prompts]
     windows, guidance = setting.windows(setting.schedule, rows), plan.call_guidance(node.level)
     known = None if given is None else _handed(setting, given, () if goes_on else places)
     if known is None:
@@ -83,7 +106,8 @@ def sample(setting: Setting, nodes: Sequence[Node], given: Tensor | None) -> Ten
         return torch.cat([setting.draw(len(rows[0]), "node-step", *each, level) for each in nodes])
 
     x = torch.cat([setting.draw(len(rows[0]), "node", *each) for each in nodes]).to(setting.dtype)
-    with model.lock, model.strided(window.step) if isinstance(model, Strided) else nullcontext():
+    step = plan.ladder.stride(node.level)
+    with model.lock, model.strided(step) if isinstance(model, Strided) else nullcontext():
         made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)
     if known and goes_on:
         made = torch.cat([known.latents.to(made), made], dim=2)
@@ -234,8 +258,8 @@ class Tree:
             return self.before.key(node)
         if above and parent is None:
             parent = self.key(above)
-        texts = [self.plan.request.prompts.texts[row - 1] for row in self.plan.prompts(window)]
-        parts = self.common, node, [window.start, window.step], texts, parent
+        clips = self.plan.clips(node) if self.plan.has_clips_by_prompt(node) else ()
+        parts = self.common, node, [window.start, window.step], self.plan.texts(window), parent, *clips
         if self.before and change and (kept := change.kept(node)):
             return task_key(*parts, kept, self.before.key(node))
         return task_key(*parts)

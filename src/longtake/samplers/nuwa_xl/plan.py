@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
-from operator import mul, sub
+from operator import add, mul
 from typing import Annotated, ClassVar, Literal
 
 from longtake.errors import CapabilityError, InputError
@@ -61,6 +61,24 @@ class NuwaXlPlan(Plan):
             places.add(0)
         return sorted(places.union(change.kept(node)) if change else places)
 
+    def has_clips_by_prompt(self, node: Node) -> bool:
+        """Return whether a call has a clip of the network for each of its prompts: a first call whose frames lie apart,
+        by a model that learned neighbours only, where many frames of a scene would draw the few of another to theirs.
+        """
+        window = self.ladder.window(node)
+        return node.level == 1 and window.step > max(self.spec.strides) == 1 < len({*self.texts(window)})
+
+    def clips(self, node: Node) -> list[list[int]]:
+        """Return the places that a call makes, by the clip of the network that makes them."""
+        window, known = self.ladder.window(node), {*self.known(node)}
+        made = [place for place in range(len(window)) if place not in known]
+        if not self.has_clips_by_prompt(node):
+            return [made] if made else []
+        texts, clips = self.texts(window), dict[str, list[int]]()
+        for place in made:
+            clips.setdefault(texts[place], []).append(place)
+        return list(clips.values())
+
     def call_guidance(self, level: int) -> Guidance:
         """Return the guidance of the calls of a level, 1 the coarsest."""
         for guidance in (self.settings.fine_guidance, self.spec.infill_guidance):
@@ -78,6 +96,10 @@ class NuwaXlPlan(Plan):
         prompt of the last one."""
         last = sys.maxsize if self.request.frames is None else self.request.frames - 1
         return [1 + self.request.prompts.at(min(frame, last)) for frame in frames]
+
+    def texts(self, frames: range) -> list[str]:
+        """Return the prompts of frames."""
+        return [self.request.prompts.texts[row - 1] for row in self.prompts(frames)]
 
     def together(self, start: int) -> range:
         """Return the wanted frames that come out together with `start`: those that a call at the finest level makes,
@@ -198,8 +220,11 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
                 f"before needs a model that has learned from known frames anywhere in a window, which {spec.name} has "
                 "not; leave it out and all that waits for a changed frame is made anew, or take such a model: sprites"
             )
-        if is_row or self.keyframes is not None or self.handoff == "pixel":
-            raise InputError("before is for a single tree without keyframes, handed down as latents; leave it out")
+        if is_row or self.keyframes is not None or self.handoff == "pixel" or request.init is not None:
+            raise InputError(
+                "before is for a single tree without keyframes, handed down as latents, nor one that goes on from "
+                "--init; leave it out"
+            )
         stories = tuple(parse_prompts(text, request.frames, spec.fps) for text in self.before)
         for told, following in pairwise((*stories, request.prompts)):
             if told.spans(request.frames) == following.spans(request.frames):
@@ -233,17 +258,26 @@ def _warnings(plan: NuwaXlPlan) -> tuple[str, ...]:
     if plan.change:
         made = [plan.change.num_made(level, plan.wanted) for level in range(1, ladder.depth + 1)]
         calls = sum(ladder.num_needed(level, plan.wanted) for level in range(1, ladder.depth + 1))
+        clips = [made[0] and len(plan.clips(Node(1, 0))), *made[1:]]
         warnings.append(
-            f"the change costs {sum(made):,} of {calls:,} calls, {_forwards(plan, made):,} forwards, where what the "
+            f"the change costs {sum(made):,} of {calls:,} calls, {_forwards(plan, clips):,} forwards, where what the "
             "story before made lies beside the output; what is missing is made again"
         )
     return tuple(warnings)
 
 
-def _forwards(plan: NuwaXlPlan, calls: Sequence[int]) -> int:
-    """Return the evaluations of so many calls at every level."""
+def _forwards(plan: NuwaXlPlan, clips: Sequence[int]) -> int:
+    """Return the evaluations of so many clips at every level."""
     branches = [num_branches(plan.call_guidance(level)) for level in range(1, plan.ladder.depth + 1)]
-    return plan.steps * sum(map(mul, calls, branches))
+    return plan.steps * sum(map(mul, clips, branches))
+
+
+def _more_clips(plan: NuwaXlPlan, first_calls: int) -> int:
+    """Return how many clips so many calls of the first level take beside one each."""
+    # Only where the prompt changes is there more than one.
+    stride, span = plan.ladder.stride(1), plan.ladder.span(1)
+    changed = {max(0, -(-start // stride) * stride - 1) // span for start in plan.request.prompts.starts}
+    return sum(max(0, len(plan.clips(Node(1, index))) - 1) for index in changed if index < first_calls)
 
 
 def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
@@ -258,13 +292,15 @@ def _counted(plan: NuwaXlPlan) -> NuwaXlPlan:
     # Later trees, and a first one that goes on, are given one frame, calls below the first level two.
     given = counts[0] - 1 + plan.given + 2 * sum(counts[1:])
     counts[0] -= plan.settings.keyframes is not None
-    idle = [0] * ladder.depth
-    for level, is_made, is_more in _earlier(plan):
+    more, tellings = [0] * ladder.depth, _earlier(plan)
+    for level, clips, is_more in tellings:
         counts[level - 1] += is_more
-        idle[level - 1] += not is_made
+        more[level - 1] += clips - 1
+    if plan.settings.keyframes is None and not tellings:
+        more[0] = _more_clips(plan, counts[0])
     return replace(
         plan,
-        forwards=_forwards(plan, list(map(sub, counts, idle))),
+        forwards=_forwards(plan, list(map(add, counts, more))),
         tasks=sum(counts),
         stored_frames=sum(counts) * _stored(plan.spec),
         decoded=sum(counts) * plan.spec.num_frames
@@ -305,10 +341,11 @@ def _decoded(plan: NuwaXlPlan) -> int:
     return borders + ladder.lengths[-1] * len(ladder.makers(ladder.depth, wanted))
 
 
-def _earlier(plan: NuwaXlPlan) -> list[tuple[int, bool, bool]]:
-    """Return of the tasks at the edges of all changes: their level, whether they make a frame, and whether they come
+def _earlier(plan: NuwaXlPlan) -> list[tuple[int, int, bool]]:
+    """Return of the tasks at the edges of all changes: their level, of how many clips they are, and whether they come
     beside those of the tree as it is told last."""
-    changes = list(reversed([told.change for told in lineage(plan) if told.change]))
+    tellings = list(reversed([*lineage(plan)]))
+    changes = [told.change for told in tellings if told.change]
     edges = [{node for node in change.edges() if plan.ladder.covers(node, plan.wanted)} for change in changes]
 
     def made_by(node: Node, told: int) -> int:
@@ -317,10 +354,7 @@ def _earlier(plan: NuwaXlPlan) -> list[tuple[int, bool, bool]]:
 
     last = {(node, made_by(node, len(changes))) for nodes in edges for node in nodes}
     earlier = {(node, made_by(node, told)) for told, nodes in enumerate(edges) for node in nodes}
-    return [
-        (node.level, not told or changes[told - 1].is_made(node), (node, told) not in last)
-        for node, told in last | earlier
-    ]
+    return [(node.level, len(tellings[told].clips(node)), (node, told) not in last) for node, told in last | earlier]
 
 
 def lineage(plan: NuwaXlPlan) -> Iterator[NuwaXlPlan]:
