@@ -1,6 +1,5 @@
 """Several processes of one thread each on this machine, that run a function of a bench as the ranks of a world."""
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from longtake.ranks.rendezvous import world_over
+from longtake.tasks.child import Child
 
 
 def on_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -20,31 +20,22 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[A
     `function` must be module-level. Raises RuntimeError where a process fails.
     """
     os.environ["GLOO_SOCKET_IFNAME"], os.environ["OMP_NUM_THREADS"] = "lo", "1"
-    context, answers = multiprocessing.get_context("spawn"), []
+    answers = []
     with tempfile.TemporaryDirectory() as folder:
-        pipes = [context.Pipe(duplex=False) for _ in range(size)]
-        processes = [
-            context.Process(target=_join, args=(rank, size, f"{folder}/store", pipes[rank][1], function, arguments))
-            for rank in range(size)
-        ]
-        for process, (_, answering) in zip(processes, pipes, strict=True):
-            process.start()
-            answering.close()
+        processes = [Child(_join, rank, size, f"{folder}/store", function, arguments) for rank in range(size)]
         try:
-            for asked, _ in pipes:
-                answers.append(asked.recv())
-        except EOFError:
+            for process in processes:
+                answers.append(process.connection.recv())
+        except (EOFError, OSError):
             raise RuntimeError("a process of the bench has failed; its error stands above") from None
         finally:
             for process in processes:
-                if len(answers) < size:
-                    process.kill()
-                process.join()
+                process.end(None if len(answers) == size else 0.0)
     return answers
 
 
 def _join(
-    rank: int, size: int, path: str, answer: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]
+    answer: Connection, rank: int, size: int, path: str, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(path, size)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from longtake.serve.queue import Queue
 from longtake.serve.settings import Quota
 
@@ -34,14 +36,17 @@ class Server:
     def __init__(self, folder: Path, workers: int = 1) -> None:
         script = folder / "server.py"
         script.write_text(_CODE)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), str(folder), str(workers)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
+        self._said = folder / "server.log"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+        with self._said.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(script), str(folder), str(workers)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+            )
 
     def workers(self) -> list[int]:
         """Return the ids of the worker processes."""
@@ -49,6 +54,14 @@ class Server:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return [int(word) for word in self._process.stdout.readline().split()]
+
+    def children(self) -> list[int]:
+        """Return the ids of the processes that it has started, whether it can answer or not."""
+        return [child.pid for child in psutil.Process(self._process.pid).children()]
+
+    def said(self) -> str:
+        """Return what it and its workers have said, and those of the same folder before it."""
+        return self._said.read_text()
 
     def kill(self) -> None:
         """End it as a power cut does; its workers end with it."""

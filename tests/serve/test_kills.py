@@ -142,7 +142,7 @@ def test_fifty_kills_lose_nothing(queue: Queue, tmp_path: Path, seed: int):
     while not all_done(queue):
         wake(queue)
         time.sleep(0.5)
-    assert server.close() == 0
+    assert server.close() == 0 and server.said() == ""
     assert {job.id for job in queue.list(limit=100)} == set(asked)
     for job in queue.list(limit=100):
         made = queue.path(job).read_bytes()
@@ -167,6 +167,19 @@ def test_ten_jobs_at_once_take_no_more_memory_than_two(queue: Queue):
     jobs = queue.list(limit=100)
     assert len(jobs) == 12 and len({repr(job.asked) for job in jobs}) == 11, "one was asked for twice"
     assert len({queue.path(job).read_bytes() for job in jobs}) == 11
+
+
+def test_servers_that_are_killed_while_their_workers_start_say_nothing(queue: Queue):
+    rng = random.Random(1)
+    for _ in range(20):
+        server = Server(queue.folder, workers=3)
+        # The first is there; the others are not, nor does any know yet what to do.
+        while not server.children():
+            pass
+        time.sleep(rng.choice([0, 0.02, 0.2]))
+        server.kill()
+        time.sleep(0.5)
+        assert server.said() == ""
 
 
 def resident(process: int) -> int:

@@ -1,10 +1,10 @@
 """Processes that do the tasks of a tree, and that die."""
 
-import multiprocessing
 import os
 from functools import partial
 
 import numpy as np
+import psutil
 import pytest
 
 from longtake.apps.generate.settings import numbered_model
@@ -17,21 +17,27 @@ from .tree_cases import REQUEST, SAMPLER, START, chunks, task, whole
 UNKNOWN = partial(start_work, partial(numbered_model, "tay", "cpu", None), REQUEST, SAMPLER, None)
 
 
+def workers() -> list[psutil.Process]:
+    """Return the processes that this one has started and that run."""
+    children = psutil.Process().children()
+    return [child for child in children if "longtake.tasks.child" in " ".join(child.cmdline())]
+
+
 def test_a_killed_worker_is_replaced_and_changes_nothing():
     with Processes(START, 2) as executor:
         # It has its first task already, and dies on the way to it.
         made = chunks(executor)
         executor.submit([task()], None)
-        multiprocessing.active_children()[0].kill()
+        workers()[0].kill()
         executor.next_finished()
         frames = []
         for place, chunk in enumerate(made):
             frames.append(chunk.frames)
             if place == 2:
-                multiprocessing.active_children()[-1].kill()
-        assert len(multiprocessing.active_children()) == 2
+                workers()[-1].kill()
+        assert len(workers()) == 2
     assert np.array_equal(np.concatenate(frames), whole())
-    assert not multiprocessing.active_children()
+    assert not workers()
 
 
 @pytest.mark.slow

@@ -1,14 +1,12 @@
 """Keeps the workers of a queue alive: one that dies is replaced, and its job waits again. Free of torch."""
 
-import multiprocessing
 import os
 import secrets
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +14,7 @@ from longtake.errors import OutputError, plain
 from longtake.serve.queue import Queue
 from longtake.serve.settings import Computing
 from longtake.serve.worker import work
+from longtake.tasks.child import Child
 from longtake.video.durable import Lock
 
 _LOOK_SECONDS = 0.5
@@ -30,9 +29,7 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 class _Worker:
     name: str
     number: int
-    process: BaseProcess
-    alive: Connection
-    """Whose end tells the worker that the server has ended."""
+    process: Child
     since: float
 
 
@@ -64,27 +61,25 @@ class Supervisor:
             worker.process.terminate()
         until = time.monotonic() + _STOP_SECONDS
         for worker in self._workers:
-            worker.process.join(max(0.0, until - time.monotonic()))
-            worker.process.kill()
-            worker.process.join()
+            worker.process.end(max(0.0, until - time.monotonic()))
         self._queue.give_back()
         self._lock.close()
 
     @property
     def alive(self) -> int:
         """Return how many workers run."""
-        return sum(worker.process.is_alive() for worker in self._workers)
+        return sum(worker.process.is_alive for worker in self._workers)
 
     @property
     def processes(self) -> list[int]:
         """Return the ids of the worker processes."""
-        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
+        return [worker.process.id for worker in self._workers]
 
     def _watched(self) -> None:
         while not self._ending.is_set():
-            wait([worker.process.sentinel for worker in self._workers], timeout=_LOOK_SECONDS)
+            wait([worker.process.connection for worker in self._workers], timeout=_LOOK_SECONDS)
             for place, worker in enumerate(self._workers):
-                if not worker.process.is_alive() and not self._ending.is_set():
+                if not worker.process.is_alive and not self._ending.is_set():
                     self._replace(place, worker)
 
     def _replace(self, place: int, worker: _Worker) -> None:
@@ -100,19 +95,12 @@ class Supervisor:
             print(plain(f"{worker.name} cannot be replaced: {error}"), file=sys.stderr)
             self._ending.wait(_LEAST_SECONDS)
             return
-        worker.process.join()
-        worker.alive.close()
+        worker.process.end()
 
     def _started(self, number: int) -> _Worker:
         queue, name = self._queue, f"worker-{number}-{secrets.token_hex(4)}"
-        # A fork would share threads, locks and the connections of SQLite with its parent.
-        context = multiprocessing.get_context("spawn")
-        theirs, ours = context.Pipe(duplex=False)
-        arguments = (queue.folder, queue.quota, queue.computing, name, self._gpus[number], theirs)
-        process = context.Process(target=work, args=arguments, name=f"longtake {name}", daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(name, number, process, ours, time.monotonic())
+        process = Child(work, queue.folder, queue.quota, queue.computing, name, self._gpus[number])
+        return _Worker(name, number, process, time.monotonic())
 
 
 def gpus(computing: Computing, folder: Path = _GPUS) -> list[str | None]:

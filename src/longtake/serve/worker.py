@@ -225,11 +225,9 @@ def _is_full(error: BaseException) -> bool:
     )
 
 
-def work(folder: Path, quota: Quota, computing: Computing, name: str, gpu: str | None, alive: Connection) -> None:
-    """Be a worker process, until SIGTERM or the end of the server, whose end of a pipe is `alive`; `gpu` names the one
-    that it may see."""
-    # Ctrl-C goes to all processes of a terminal; the server ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def work(alive: Connection, folder: Path, quota: Quota, computing: Computing, name: str, gpu: str | None) -> None:
+    """Be a worker process, until SIGTERM or the end of the server, which ends the connection `alive`; `gpu` names the
+    one that it may see."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     worker = Worker(Queue(folder, quota, computing, careful=False), name)

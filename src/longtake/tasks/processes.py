@@ -1,19 +1,17 @@
 """Tasks done by processes of this machine, each of which has the model; one that dies is replaced."""
 
-import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
 import torch
 from torch import Tensor
 
 from longtake.errors import InputError, LongtakeError, RanksError
+from longtake.tasks.child import Child
 from longtake.tasks.task import Executor, Task, Work
 
 Given = tuple[Sequence[Task], Tensor | None]
@@ -24,8 +22,7 @@ MAX_DEATHS = 3
 @dataclass
 class _Worker:
     number: int
-    process: BaseProcess
-    connection: Connection
+    process: Child
     at: Given | None = None
     """What it is at."""
 
@@ -59,10 +56,10 @@ class Processes(Executor):
         """
         while True:
             self._hand_out()
-            ready = wait([worker.connection for worker in self._workers])
-            worker = next(worker for worker in self._workers if worker.connection in ready)
+            ready = wait([worker.process.connection for worker in self._workers])
+            worker = next(worker for worker in self._workers if worker.process.connection in ready)
             try:
-                result, problem, is_fault = worker.connection.recv()
+                result, problem, is_fault = worker.process.connection.recv()
             except (EOFError, OSError):
                 self._replace(worker)
                 continue
@@ -75,9 +72,7 @@ class Processes(Executor):
     def close(self) -> None:
         """End the processes."""
         for worker in self._workers:
-            worker.connection.close()
-            worker.process.kill()
-            worker.process.join()
+            worker.process.end()
         self._workers = []
 
     def _hand_out(self) -> None:
@@ -86,15 +81,13 @@ class Processes(Executor):
                 worker.at = self._waiting.pop(0)
                 tasks, given = worker.at
                 try:
-                    worker.connection.send((tasks, None if given is None else given.numpy()))
+                    worker.process.connection.send((tasks, None if given is None else given.numpy()))
                 except OSError:
                     worker = self._replace(worker)
 
     def _replace(self, worker: _Worker) -> _Worker:
         """Start another process in place of a dead one, whose tasks come first."""
-        worker.connection.close()
-        worker.process.kill()
-        worker.process.join()
+        status = worker.process.end()
         if worker.at is not None:
             self._waiting.insert(0, worker.at)
         key = worker.at[0][0].key if worker.at else ""
@@ -102,20 +95,13 @@ class Processes(Executor):
         if self._deaths[key] >= MAX_DEATHS:
             raise RanksError(
                 f"{MAX_DEATHS} worker processes have ended one after the other at the same task (exit status "
-                f"{worker.process.exitcode}), perhaps for lack of memory; give the same command with fewer workers"
+                f"{status}), perhaps for lack of memory; give the same command with fewer workers"
             )
         self._workers[worker.number] = self._started(worker.number)
         return self._workers[worker.number]
 
     def _started(self, number: int) -> _Worker:
-        # A fork would share threads and locks of torch with its parent.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        arguments = (theirs, self._start, number, self.slots)
-        process = context.Process(target=_serve, args=arguments, name=f"longtake worker {number}", daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(number=number, process=process, connection=ours)
+        return _Worker(number=number, process=Child(_serve, self._start, number, self.slots))
 
 
 def num_units(device: str) -> int:
@@ -129,8 +115,6 @@ def num_units(device: str) -> int:
 
 def _serve(connection: Connection, start: Callable[[int], Work], number: int, workers: int) -> None:
     """Do tasks until the other side is gone."""
-    # Ctrl-C goes to all processes of a terminal; the first of them ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     try:
         work = start(number)
