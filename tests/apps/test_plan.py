@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from longtake import rates
 from longtake.apps.cli import COMMANDS
-from longtake.apps.plan import costs
 from longtake.machine import Part
 from longtake.model import Timing
 from longtake.models import MODELS, toy_spec
@@ -79,7 +79,7 @@ def test_prompts_count_where_they_are_reached(longtake: Callable, monkeypatch: p
 
 
 def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
-    costs.remember_rate("toy", "cpu", "float32", 1e6)
+    rates.remember_rate("toy", "cpu", "float32", 1e6)
     plan = json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)
     operations = plan["forwards"] * 2 * 8**2 * 3 * 8 * 8 + 64 * 3 * 8 * 8
     assert plan["seconds"] == pytest.approx(operations / 1e6)
@@ -88,8 +88,8 @@ def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"a": "b"}'])
 def test_a_damaged_cache_is_an_empty_one(longtake: Callable, content: str) -> None:
-    costs.remember_rate("toy", "cpu", "float32", 1e6)
-    costs._path().write_text(content)
+    rates.remember_rate("toy", "cpu", "float32", 1e6)
+    rates._path().write_text(content)
     assert json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)["seconds"] is None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from longtake.apps.plan import costs
+from longtake import rates
 from longtake.models.toy_spec import TOY
 
 FIFO = ("plan", "a", "--model", "toy", "--frames", "64", "--sampler.partitions", "4", "--ranks", "6")
@@ -56,7 +56,7 @@ def test_a_faster_link_takes_less(longtake: Callable) -> None:
 
 def test_a_remembered_rate_stands_in_for_the_time_of_a_forward(longtake: Callable) -> None:
     assert "--forward-ms" in longtake(*FIFO, "--dtype", "float32").err
-    costs.remember_rate("toy", "cpu", "float32", 1e6)
+    rates.remember_rate("toy", "cpu", "float32", 1e6)
     assert TOY.forward_flops is not None
     content = scaling(longtake, *FIFO, "--dtype", "float32")
     assert content["forward_seconds"] == pytest.approx(TOY.forward_flops / 1e6)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from longtake._generate import generate
+from longtake.apps.serve import planned
 from longtake.models.toy import Toy
 from longtake.report import read_order, report_path
 from longtake.request import PromptTimeline, Request
@@ -32,8 +33,10 @@ QUIET: Any = lambda *told: None  # noqa: E731
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch):
-    """One thread, and a video is not looked at when it is complete; fsync only matters when the power fails."""
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """One thread, no rates of other runs, and a video is not looked at when it is complete; fsync only matters when the
+    power fails."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -67,7 +70,7 @@ def at(queue: Queue, frames: int, monkeypatch: pytest.MonkeyPatch, action: Calla
 
 def bare(worker: Worker, path: Path, asked: VideoJob = ASKED) -> bytes:
     """Return the bytes of the video as a run by itself makes it."""
-    model = worker.model(order_of(asked, path, path.parent, Computing()))
+    model, _ = worker.model(order_of(asked, path, path.parent, Computing()))
     request = Request(prompts=asked.prompts, frames=asked.frames, seed=asked.seed, steps=asked.steps)
     generate(model, request, Chunked(), Output(path=path, segment=asked.segment), progress=QUIET)
     return path.read_bytes()
@@ -77,7 +80,8 @@ def again(worker: Worker, video: Path, path: Path) -> bytes:
     """Return the bytes that the report of a video makes from nothing."""
     order = read_order(str(report_path(video)))
     output = replace(order.output, path=path)
-    generate(worker.model(order), order.request, order.sampler, output, progress=QUIET)
+    model, _ = worker.model(order)
+    generate(model, order.request, order.sampler, output, progress=QUIET)
     return path.read_bytes()
 
 
@@ -112,6 +116,17 @@ def test_the_model_stays_loaded_from_job_to_job(queue: Queue, worker: Worker, mo
     assert loads == ["toy"] and queue.counts()["completed"] == 2
 
 
+def test_how_long_a_video_takes_is_known_from_the_last_one(queue: Queue, worker: Worker, tmp_path: Path):
+    def seconds() -> float | None:
+        return planned(order_of(ASKED, tmp_path / "next.mp4", queue.uploads, queue.computing))["seconds"]
+
+    # In a few frames, overhead drowns the rate.
+    for frames, is_known in ((8, False), (48, True)):
+        queue.add(replace(ASKED, frames=frames))
+        worker.do_next()
+        assert (seconds() is not None) == is_known
+
+
 @pytest.mark.parametrize("change", ["pause", pytest.param("cancel", marks=pytest.mark.slow)])
 def test_what_was_stopped_on_the_way_goes_on_to_the_same_bytes(
     queue: Queue, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
@@ -143,7 +158,8 @@ def test_extensions_and_redoings_are_those_of_the_library(queue: Queue, worker: 
     other = queue.add(RedoJob(parent=parent.id, frame=30, prompts=BOAT, seed=9))
     while worker.do_next():
         pass
-    model, path = worker.model(read_order(str(report_path(queue.path(parent))))), tmp_path / "bare.mp4"
+    model, _ = worker.model(read_order(str(report_path(queue.path(parent)))))
+    path = tmp_path / "bare.mp4"
     bare(worker, path)
     extend(path, 24, BOAT, tmp_path / "longer.mp4", model=model, progress=QUIET)
     redo(path, 30, BOAT, 9, tmp_path / "other.mp4", model=model, progress=QUIET)

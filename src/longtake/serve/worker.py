@@ -18,8 +18,9 @@ from longtake.errors import CapabilityError, InputError, LongtakeError, OutputEr
 from longtake.machine import memory_now
 from longtake.model import VideoModel
 from longtake.models import model_spec
-from longtake.models.hub.precision import choose_hardware
+from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.models.kept import KeptModel
+from longtake.rates import remember_run
 from longtake.report import Order, report_path, write_order
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
@@ -76,14 +77,14 @@ class Worker:
             return True
         return job is not None
 
-    def model(self, order: Order) -> VideoModel:
-        """Return the model of an order: the one that is loaded, where it is that. Raises CheckpointError for other
-        weights than the order names."""
+    def model(self, order: Order) -> tuple[VideoModel, Hardware]:
+        """Return the model of an order, the one that is loaded where it is that, and where it computes. Raises
+        CheckpointError for other weights than the order names."""
         spec = model_spec(order.model, **order.loading.told)
         hardware = choose_hardware(order.device, order.dtype, spec.released)
         model = self._kept.get(order.model, hardware, order.loading)
         order.check_weights(model)
-        return model
+        return model, hardware
 
     def _do(self, job: Job) -> None:
         queue = self._queue
@@ -129,7 +130,7 @@ class _Run:
         _wait_until_free(path)
         order, steering, is_begun = self._planned()
         self._segment = order.output.segment
-        model = self._worker.model(order)
+        model, hardware = self._worker.model(order)
         if not is_begun:
             plan = checked_plan(model.spec, order.request, order.sampler)
             order = Order.of(model, plan, order.output)
@@ -145,7 +146,9 @@ class _Run:
             self._story = Story(order, plan, self._told_anew) if job.can_turn else None
             self._begin = 0.0
             try:
-                return generate(model, order.request, order.sampler, order.output, progress=self._progress).frames
+                result = generate(model, order.request, order.sampler, order.output, progress=self._progress)
+                remember_run(result, order.model, hardware)
+                return result.frames
             except EditedError as edited:
                 turn = _retold(path, edited.prompts)
             if turn:

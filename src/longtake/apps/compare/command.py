@@ -16,13 +16,14 @@ from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
 from longtake.apps.generate.stopping import StoppedError, stoppable
-from longtake.apps.plan.costs import estimate, remembered_rate
+from longtake.apps.plan.costs import estimate
 from longtake.apps.shown import counted, duration, print_table, say
 from longtake.errors import InputError, OutputError
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
+from longtake.rates import remembered_rate
 from longtake.reading import read_file
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from longtake.apps.plan.costs import work
 from longtake.errors import InputError, unknown_name
 from longtake.model import VideoSpec
+from longtake.rates import work
 from longtake.request import Request
 from longtake.sampler import Sampler
 from longtake.samplers import sampler_class

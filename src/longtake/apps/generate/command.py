@@ -14,7 +14,7 @@ from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import video_settings
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.generate.story import StoryFile, open_story, turned
-from longtake.apps.plan.costs import remember_rate, settled_offload, work, work_per_frame
+from longtake.apps.plan.costs import settled_offload
 from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
 from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import LongtakeError
@@ -23,6 +23,7 @@ from longtake.model import VideoModel
 from longtake.models import MODELS, configs_of, load_model
 from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
+from longtake.rates import remember_run
 from longtake.reading import read_file
 from longtake.report import order_target, report_path
 from longtake.steer.plan import Steering
@@ -32,9 +33,6 @@ from longtake.video.record import read_record
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
-
-# Over fewer frames than this, overhead drowns the rate.
-FEWEST_FRAMES = 32
 
 
 def generate_command(arguments: Sequence[str]) -> int:
@@ -216,8 +214,10 @@ class _Run:
         path, report = self._job.output.path, result.report
         if result.finished_before:
             return Outcome(status=0, line=_nothing_to_do(path, result.frames), report=report)
-        self._remember(result, result.seconds)
         made = result.frames - result.resumed_from
+        if self._world.size == 1:
+            # Estimates are of one process.
+            remember_run(result, self._job.order.model, self._hardware)
         pace = f", {made / result.seconds:.1f} frames/s" if made else ""
         now = f", {made} of them now" if result.resumed_from else ""
         return Outcome(
@@ -228,13 +228,3 @@ class _Run:
             ),
             report=report,
         )
-
-    def _remember(self, result: Result, seconds: float) -> None:
-        made = result.frames - result.resumed_from
-        total, steady = work(result.plan), work_per_frame(result.plan)
-        # Estimates are of one process.
-        if made < FEWEST_FRAMES or steady is None or self._world.size > 1:
-            return
-        # A whole run counts its warm-up; what continues one has none.
-        operations = total if total is not None and not result.resumed_from else made * steady
-        remember_rate(self._job.order.model, self._hardware.device, self._hardware.dtype_name, operations / seconds)

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from longtake.apps.arguments import given, parse_arguments
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import VideoSettings, default_method
-from longtake.apps.plan.costs import by_formula, estimate, remembered_rate
+from longtake.apps.plan.costs import by_formula, estimate
 from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, say, size
 from longtake.errors import InputError
 from longtake.model import Continuation, Infill
 from longtake.models import MODELS, configs_of
+from longtake.rates import remembered_rate
 from longtake.typed import Flag, Setting
 
 AGREES = 0.1

@@ -1,21 +1,17 @@
 """What a plan will cost: memory, disk and time, worked out without weights, and from the rate that the last run had."""
 
-import contextlib
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from longtake.apps.generate.job import Job, checked_loading
 from longtake.apps.shown import size
 from longtake.errors import InputError
-from longtake.machine import processor
 from longtake.model import VideoSpec
 from longtake.models import model_spec
 from longtake.models.hub.loading import Offload
 from longtake.models.hub.precision import auto_dtype
+from longtake.rates import remembered_rate, work
 from longtake.sampler import Plan
 from longtake.samplers import pieces_of
 from longtake.video.kept import MOST
@@ -278,60 +274,3 @@ def _seconds(job: Job, device: str, dtype: str) -> tuple[float | None, str | Non
     if rate is None:
         return None, f"{job.spec.name} has not run on this machine ({device}, {dtype}) yet"
     return operations / rate, None
-
-
-def work(plan: Plan) -> int | None:
-    """Return the floating-point operations of a plan; None for endless runs and models that do not say."""
-    spec = plan.spec
-    if plan.forwards is None or plan.decoded is None or spec.forward_flops is None:
-        return None
-    return round(plan.forwards * _forward(plan, spec.forward_flops)) + plan.decoded * (spec.decode_flops or 0)
-
-
-def work_per_frame(plan: Plan) -> float | None:
-    """Return the floating-point operations for a frame once a run is under way; None for models that do not say."""
-    spec = plan.spec
-    if spec.forward_flops is None:
-        return None
-    decoding = (spec.decode_flops or 0) / spec.timing.stride
-    return plan.forwards_per_frame * _forward(plan, spec.forward_flops) + decoding
-
-
-def _forward(plan: Plan, window_flops: int) -> float:
-    """Return the operations of one evaluation, given those for a window of the model's own length."""
-    return window_flops * plan.window_frames / plan.spec.num_frames
-
-
-def remembered_rate(model: str, device: str, dtype: str) -> float | None:
-    """Return floating-point operations per second of the last run like this on this machine; None without one."""
-    rate = _rates().get(_key(model, device, dtype))
-    return rate if isinstance(rate, int | float) and rate > 0 else None
-
-
-def remember_rate(model: str, device: str, dtype: str, rate: float) -> None:
-    """Keep a rate in the user's cache; a cache that cannot be written is no reason to fail a finished run."""
-    path, rates = _path(), _rates()
-    rates[_key(model, device, dtype)] = rate
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"rates.{os.getpid()}.json")
-        temporary.write_text(json.dumps(rates, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
-
-
-def _path() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "longtake" / "rates.json"
-
-
-def _key(model: str, device: str, dtype: str) -> str:
-    # Small models are bound by overhead and large ones by arithmetic, so that a rate holds for its own model only.
-    return f"{processor()} | {device} | {dtype} | {model}"
-
-
-def _rates() -> dict[str, object]:
-    try:
-        rates = json.loads(_path().read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return rates if isinstance(rates, dict) else {}
