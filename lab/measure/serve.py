@@ -3,7 +3,8 @@
 The same video by `generate` in this process and by a worker of a queue in its own, in turn, models loaded: the time
 from the request until the video is complete over that of the bare run, and the same of the processor's time, which
 other work on the machine changes less. And the time from the request until the first fragment of 8 frames plays,
-beside that of the network calls which come before it, and how many these are. Requests enter the queue as the HTTP
+beside that of the network calls which come before it, and how many these are, both also of the processor's time, which
+does not count what the request waits for. Requests enter the queue as the HTTP
 interface enters them, without HTTP. At last the bytes that a redo from the middle takes: of the file, which stay, and
 of the state that it goes on from; and what all states together take on the disk.
 """
@@ -55,8 +56,8 @@ def measure(chosen: Settings) -> dict[str, Any]:
         queue = Queue(Path(scratch) / "served", Quota(keep_free=0), Computing(workers=1))
         with Supervisor(queue) as workers:
             # Loads the model of the worker, and what else the first video of a process brings in.
-            _served(queue, asked)
             (worker,) = workers.processes
+            _served(queue, asked, worker)
             rows = [_row(model, queue, worker, asked, seed, Path(scratch)) for seed in range(chosen.repeats + 1)]
         redo = _redo(queue.path(queue.list(limit=1)[0]), chosen.frames // 2)
     rows = rows[1:]
@@ -79,19 +80,19 @@ def _row(
     order = order_of(asked, scratch / f"bare-{seed}.mp4", queue.uploads, queue.computing)
     before = _processor_seconds(os.getpid())
     bare = seconds(partial(generate, model, order.request, order.sampler, order.output, progress=lambda *_: None))
-    bare_processor, before = _processor_seconds(os.getpid()) - before, _processor_seconds(worker)
-    first, whole = _served(queue, asked)
-    served_processor = _processor_seconds(worker) - before
-    calls, network = _before_first(model, order.request, order.sampler)
+    bare_processor = _processor_seconds(os.getpid()) - before
+    served = _served(queue, asked, worker)
+    calls, network, network_processor = _before_first(model, order.request, order.sampler)
     return {
         "bare_seconds": bare,
-        "served_seconds": whole,
-        "served_over_bare": whole / bare,
-        "processor_served_over_bare": served_processor / bare_processor,
-        "first_fragment_seconds": first,
+        "served_seconds": served.whole,
+        "served_over_bare": served.whole / bare,
+        "processor_served_over_bare": served.processor_whole / bare_processor,
+        "first_fragment_seconds": served.first,
         "network_calls_before_it": calls,
         "network_seconds_before_it": network,
-        "first_fragment_beside_network_seconds": first - network,
+        "first_fragment_beside_network_seconds": served.first - network,
+        "first_fragment_beside_network_processor_seconds": served.processor_first - network_processor,
     }
 
 
@@ -117,16 +118,32 @@ def _processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _served(queue: Queue, asked: VideoJob) -> tuple[float, float]:
-    """Ask for a video; return the seconds until its first fragment plays, and until it is complete."""
-    start = time.perf_counter()
+@dataclass(frozen=True, kw_only=True)
+class _Served:
+    """Seconds from the request until the first fragment plays, and until the video is complete; and those of the
+    processor that the worker takes meanwhile."""
+
+    first: float
+    whole: float
+    processor_first: float
+    processor_whole: float
+
+
+def _served(queue: Queue, asked: VideoJob, worker: int) -> _Served:
+    """Ask for a video, and wait for it."""
+    before, start = _processor_seconds(worker), time.perf_counter()
     job = queue.add(asked)
     _wait(lambda: (record := read_record(queue.path(job))) is not None and record.stored >= PLAYABLE)
-    first = time.perf_counter() - start
+    first, processor_first = time.perf_counter() - start, _processor_seconds(worker) - before
     _wait(lambda: queue.get(job.id).status == "completed")
     done = queue.get(job.id)
     assert done.completed_at is not None
-    return first, done.completed_at - done.created_at
+    return _Served(
+        first=first,
+        whole=done.completed_at - done.created_at,
+        processor_first=processor_first,
+        processor_whole=_processor_seconds(worker) - before,
+    )
 
 
 def _wait(what: Callable[[], bool]) -> None:
@@ -134,15 +151,17 @@ def _wait(what: Callable[[], bool]) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _before_first(model: PerFrameNoise, request: Any, sampler: Sampler) -> tuple[int, float]:
-    """Return how many calls of the network come before the first fragment, and the seconds that they take."""
-    calls, took, call = 0, 0.0, model.denoise
+def _before_first(model: PerFrameNoise, request: Any, sampler: Sampler) -> tuple[int, float, float]:
+    """Return how many calls of the network come before the first fragment, and the seconds that they take, of the
+    clock and of the processor."""
+    calls, took, worked, call = 0, 0.0, 0.0, model.denoise
 
     def counted(x: Any, *given: Any, **named: Any) -> Any:
-        nonlocal calls, took
-        start = time.perf_counter()
+        nonlocal calls, took, worked
+        start, before = time.perf_counter(), time.process_time()
         result = call(x, *given, **named)
         took += time.perf_counter() - start
+        worked += time.process_time() - before
         calls += len(x)
         return result
 
@@ -155,4 +174,4 @@ def _before_first(model: PerFrameNoise, request: Any, sampler: Sampler) -> tuple
                 break
     finally:
         del model.denoise
-    return calls, took
+    return calls, took, worked
