@@ -293,7 +293,7 @@ def plan_of(spec: VideoSpec) -> Plan:
 def peak(name: str, num_frames: int, way: str) -> int:
     """Return the bytes of a GPU that a window of so many latent frames takes, by the formula."""
     offload, in_tiles = WAYS[way]
-    spec = spec_of(*configs_of(name, num_frames=num_frames), in_tiles)
+    spec = spec_of(*configs_of(name, num_frames=num_frames), Loading(vae_tiling=in_tiles))
     plan = plan_of(spec)
     order = Order(
         model=name,

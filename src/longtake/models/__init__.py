@@ -220,7 +220,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         return named(entry.spec)()
     settings = _here(name, Loading(**loading))
     configs, family = configs_of(name, settings)
-    return taught(spec_of(configs, family, settings.vae_tiling), *(lora.guidance for lora in settings.loras))
+    return taught(spec_of(configs, family, settings), *(lora.guidance for lora in settings.loras))
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -266,10 +266,10 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
     loras = loading.loras
-    spec = taught(spec_of(configs, family, loading.vae_tiling), *(lora.guidance for lora in loras))
+    spec = taught(spec_of(configs, family, loading), *(lora.guidance for lora in loras))
     changes = read_changes(loras, configs, family)
     quantised = loading.quantised(configs, family)
-    pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, away=quantised)
+    pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, quantised, loading.wrap)
     if loading.vae_tiling and family.whole:
         tile_whole(pipeline)
     fuse(pipeline, changes)
@@ -311,9 +311,9 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     check_places(part_devices(pipe), DENOISERS)
     family = _row(name, parts, f"this pipeline is a {name}")
     configs = live_configs(pipe, family, extras)
-    in_tiles = family.tiles and getattr(pipe.vae, "use_tiling", False)
-    model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family, in_tiles), configs)
-    model.digest = Loading(vae_tiling=in_tiles).digest(model.digest)
+    loading = Loading(vae_tiling=family.tiles and getattr(pipe.vae, "use_tiling", False))
+    model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family, loading), configs)
+    model.digest = loading.digest(model.digest)
     model.takes_turns = mend_offload(pipe, model.device)
     return model
 
@@ -342,11 +342,11 @@ def family_of(found: Found) -> Family:
     return _row(said, {part: kind for part, kind in parts.items() if kind != "None"}, f"{found.folder} is a {said}")
 
 
-def spec_of(configs: Configs, family: Family, in_tiles: bool = False) -> VideoSpec:
-    """Return the spec of a model of this family, whose frames are decoded in tiles, or as wholes."""
-    spec = with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs)
-    spec = taught(spec, configs.extras.get("learnt_guidance"))
-    return tiled(spec) if in_tiles and family.tiles else spec
+def spec_of(configs: Configs, family: Family, loading: Loading | None = None) -> VideoSpec:
+    """Return the spec of a model of this family that is loaded so. Raises as `Loading.checked`."""
+    spec, loading = with_tokenizer(named(f"{family.room}.spec:spec")(configs), configs), loading or Loading()
+    spec = loading.checked(taught(spec, configs.extras.get("learnt_guidance")), configs)
+    return tiled(spec) if loading.vae_tiling and family.tiles else spec
 
 
 def _row(name: str, parts: Mapping[str, str], what: str) -> Family:

@@ -4,6 +4,8 @@ A noise level and a prompt per frame, for a network made for one of each per cli
 embedding and its text over the frames, UNetMotionModel the former. They are put in its place already repeated: the
 embedding through a stand-in for the layer that makes it, the text through attention processors that know its keys and
 values. And a mixer in the place of layers that mix frames, and gradients in the place of none.
+
+For good, and not for a call: what convolutions see beyond the sides of a picture (`join_sides`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +17,11 @@ from typing import Any, cast
 import torch
 from diffusers import UNet3DConditionModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from longtake.attention import FrameMixer, attention
 
@@ -224,6 +228,35 @@ def turned_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Return x with every pair of channels turned that lie half a head apart, as `turned` does neighbours."""
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).type_as(x)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a convolution is given in place of its input: beyond each side of the picture, what lies at the other."""
+
+    left: int
+    right: int
+    below: int = 0
+
+    def __call__(self, layer: nn.Module, given: tuple[Tensor]) -> Tensor:
+        """Return the input with so many columns more, and rows of zeros below."""
+        wider = pad(given[0], (self.left, self.right, 0, 0), mode="circular")
+        return pad(wider, (0, 0, 0, self.below))
+
+
+def join_sides(network: nn.Module) -> None:
+    """Join the right side of a network's pictures to the left, as on a cylinder: where its convolutions see zeros
+    beyond a side, let them see the other. Then it treats all columns alike, but for the steps in which it halves them.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, Downsample2D) and module.use_conv and module.padding == 0:
+            # It adds a column and a row by itself otherwise, to the right and below.
+            module.padding = 1
+            module.conv.register_forward_pre_hook(Around(left=0, right=1, below=1))
+        elif isinstance(module, nn.Conv2d) and isinstance(module.padding, tuple) and module.padding[1]:
+            rows, columns = module.padding
+            module.padding = (rows, 0)
+            module.register_forward_pre_hook(Around(left=columns, right=columns))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ def plan_content(job: Job) -> dict[str, Any]:
         "sampler": {"name": job.order.sampler.name, **asdict(job.order.sampler)},  # pyright: ignore[reportArgumentType]
         "frames": job.frames,
         "fps": job.fps,
+        "wrap": job.order.loading.wrap,
         "forwards": plan.forwards,
         "forwards_per_frame": plan.forwards_per_frame,
         "tasks": plan.tasks,
@@ -75,12 +76,13 @@ def headline(job: Job) -> list[str]:
     length = "endless" if job.frames is None else f"{counted(job.frames, 'frame')} ({duration(job.frames / job.fps)})"
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
     seeds = ", then ".join(str(seed) for seed, _ in groupby([request.seed, *(turn.seed for turn in request.turns)]))
+    joined = " whose sides meet" if job.order.loading.wrap else ""
     per_frame = f"{round(plan.forwards_per_frame, 3):g}"
     work = f"{per_frame} forwards per frame"
     if plan.forwards is not None and plan.tasks is not None:
         work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({per_frame} per frame)"
     return [
-        f"video    {length}, {width}x{height}, {job.fps:g} frames/s -> {job.output.path}",
+        f"video    {length}, {width}x{height}{joined}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",
         f"sampler  {job.order.sampler.name} ({_changed(job)}): {work}",
     ]

@@ -6,6 +6,9 @@ from typing import Literal
 
 from longtake.model import VideoModel
 
+CONVOLUTIONAL = ("UNet3DConditionModel", "UNetMotionModel", "UNet2DConditionModel")
+"""Networks that mix the cells of a picture by convolutions, and by attention that knows no places."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -38,6 +41,12 @@ class Family:
     """Whether diffusers reads its transformer of a file by itself."""
     whole: bool = False
     """Whether nothing but the call of its whole pipeline is run, which moves its parts itself."""
+
+    @property
+    def wraps(self) -> bool:
+        """Whether convolutions alone tell its network and its decoder where in a picture they are, and it has no other
+        decoder."""
+        return self.networks.get("unet") in CONVOLUTIONAL and self.networks.get("vae") == "AutoencoderKL"
 
 
 @dataclass(frozen=True, kw_only=True)

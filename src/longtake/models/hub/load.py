@@ -22,10 +22,11 @@ from transformers.utils import logging as transformers_logging
 
 from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.models.hooks import join_sides
 from longtake.models.hub.configs import Configs, Part, stem
 from longtake.models.hub.family import Family
 from longtake.models.hub.files import read_json, variant, weight_files
-from longtake.models.hub.loading import Offload
+from longtake.models.hub.loading import DENOISERS, Offload
 from longtake.models.hub.offload import HOST, rests_on_host
 from longtake.schedule import Prediction, Table
 
@@ -42,19 +43,22 @@ def load_pipeline(
     dtype: torch.dtype,
     offload: Offload = "none",
     away: Collection[str] = (),
+    joined: bool = False,
 ) -> Any:
     """Return the pipeline of a model folder, its networks on `device`, to be run and not to be trained; on the host
-    those that `offload` lets in for their calls alone, for which `take_turns` sees, and those that are `away`.
+    those that `offload` lets in for their calls alone, for which `take_turns` sees, and those that are `away`. If
+    `joined`, its pictures have no sides: see `join_sides`.
 
     It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
     damaged files, InputError for what this version of the libraries does not have.
     """
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
-    return assembled(
-        configs,
-        family,
-        {name: load_part(part, name, family, places[name], dtype) for name, part in configs.parts.items()},
-    )
+    parts = {name: load_part(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
+    pipeline = assembled(configs, family, parts)
+    for name in (*DENOISERS, "vae") if joined else ():
+        if name in parts:
+            join_sides(getattr(pipeline, name))
+    return pipeline
 
 
 def assembled(configs: Configs, family: Family, parts: Mapping[str, Any]) -> Any:

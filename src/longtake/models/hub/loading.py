@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from longtake.errors import CheckpointError, InputError
 from longtake.model import VideoSpec
-from longtake.models.hub.configs import Configs
+from longtake.models.hub.configs import Configs, Count
 from longtake.models.hub.family import Family
 from longtake.models.hub.files import tensor_shapes, told_in
 from longtake.request import Guidance, GuidanceByLevel
@@ -21,7 +21,7 @@ Offload = Literal["none", "text", "model", "group"]
 Quantise = Literal["fp8", "int8"]
 DENOISERS = ("transformer", "transformer_2", "unet", "controlnet")
 """Parts of a pipeline whose calls make up the denoising."""
-DECIDING = ("size", "window", "attention_backend", "compile", "vae_tiling")
+DECIDING = ("size", "window", "wrap", "attention_backend", "compile", "vae_tiling")
 """Settings beside LoRAs and 8 bits that decide what a model makes."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
 """Name of a LoRA in a folder, diffusers' own."""
@@ -44,6 +44,13 @@ class Lora:
         """
         told = read_typed(_Told, told_in(self.file).get(TOLD, "{}").encode(), str(self.file), error=CheckpointError)
         return GuidanceByLevel(*told.guidance) if isinstance(told.guidance, tuple) else told.guidance
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unet:
+    """What is read of the config of a UNet of convolutions; the default is the library's."""
+
+    block_out_channels: tuple[Count, ...] = (320, 640, 1280, 1280)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,9 @@ class Loading:
     """Width and height of the video in pixels, for networks that take others than they were trained at."""
     window: Annotated[int | None, Setting(metavar="N", unset="the model's own")] = None
     """Frames in one call of the network, in latent frames: 21 of Wan are 81 frames of the video."""
+
+    wrap: Flag = False
+    """Let the right side of every picture go on at the left, as a panorama of 360 degrees does."""
 
     lora: Annotated[tuple[str, ...], Setting(metavar="PATH[:SCALE]", unset="none", repeated=True)] = ()
     """A LoRA (.safetensors, or a folder with pytorch_lora_weights.safetensors) that is added to the weights, at 1 or so
@@ -162,6 +172,13 @@ class Loading:
             raise InputError(
                 f"--vae-tiling does not fit {family.models}, whose decoder looks at whole clips; leave it out"
             )
+        if self.wrap and not family.wraps:
+            raise InputError(
+                f"--wrap does not fit {family.models}: it joins what convolutions see at the sides of a picture, and "
+                "not all of it is convolutions; leave it out"
+            )
+        if self.wrap and self.vae_tiling:
+            raise InputError("--wrap does not fit --vae-tiling, whose tiles have sides of their own; leave one out")
         for option, value in (("--compile", self.compile), ("--attention-backend", self.attention_backend)):
             if value and not family.compiles:
                 raise InputError(
@@ -174,6 +191,19 @@ class Loading:
             )
         if self.quantize == "int8" and importlib.util.find_spec("torchao") is None:
             raise InputError("--quantize int8 needs torchao, which is not installed; pip install torchao, or use fp8")
+
+    def checked(self, spec: VideoSpec, configs: Configs) -> VideoSpec:
+        """Return the spec of a model that is loaded so. Raises InputError where its sides cannot meet: for a width that
+        its network does not halve evenly."""
+        if self.wrap:
+            cells = 2 ** (len(configs.parts["unet"].read(_Unet).block_out_channels) - 1)
+            if spec.latent_shape[-1] % cells:
+                unit = spec.width // spec.latent_shape[-1] * cells
+                raise InputError(
+                    f"--wrap needs a width of whole multiples of {unit} pixels, so that both sides are halved alike, "
+                    f"which {spec.width} is not; give another --size"
+                )
+        return spec
 
     def quantised(self, configs: Configs, family: Family) -> list[str]:
         """Return the parts whose weights are to be stored in 8 bits: those that denoise. Raises InputError where that
