@@ -91,9 +91,9 @@ def means(videos: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, list[float]]] = {}
     for video in videos:
         figures = found.setdefault(video["label"], {})
-        for metric, kind in video_metrics(",".join(video["figures"])).items():
-            for name, value in numbers(video["figures"][metric], kind.spoken).items():
-                figures.setdefault(f"{metric}: {name}", []).append(value)
+        for name, metric in video_metrics(",".join(video["figures"])).items():
+            for figure, value in numbers(video["figures"][name], metric.spoken).items():
+                figures.setdefault(f"{name}: {figure}", []).append(value)
     return {label: {name: fmean(values) for name, values in each.items()} for label, each in found.items()}
 
 
@@ -130,10 +130,10 @@ class Settings:
 
 def score(chosen: Settings) -> str:
     """Return the scores of real worlds and of all controls in the schema of results.json, a line for every video."""
-    kinds, videos = video_metrics(chosen.metrics), []
+    metrics, videos = video_metrics(chosen.metrics), []
     for number in chosen.episodes:
         for label, frames, timeline in controls(story(number, chosen.frames), chosen.frames):
-            found = figures(frames, timeline, kinds, _order(timeline, chosen.frames))
+            found = figures(frames, timeline, metrics, _order(timeline, chosen.frames))
             shown = {name: {key: value for key, value in each.items() if key != "curves"}
                      for name, each in found.items()}  # fmt: skip
             asked = {"label": label, "story": f"episode {number}: {told(timeline)}", "seed": number}

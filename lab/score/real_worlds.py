@@ -2,7 +2,7 @@
 of order."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,18 +79,23 @@ def controls(world: SpriteWorld, num_frames: int) -> Iterator[tuple[str, Frames,
 
 
 def figures(
-    frames: Frames, timeline: Timeline, kinds: Mapping[str, type[OfVideo]], order: Order | None = None
+    frames: Frames, timeline: Timeline, metrics: Mapping[str, OfVideo], order: Order | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return the figures of a video by metric."""
     found = {}
-    for name, kind in kinds.items():
-        asked: dict[str, Any] = {"prompts": told(timeline)} if kind in (Prompts, State, Switches) else {}
+    for name, metric in metrics.items():
+        if isinstance(metric, Prompts | State | Switches):
+            metric = replace(metric, prompts=told(timeline))
         batches = (frames[start : start + 16] for start in range(0, len(frames), 16))
-        found[name] = kind(path=_NOWHERE, **asked).judged(batches, order)
+        found[name] = metric.judged(batches, order)
     return found
 
 
-KINDS: Mapping[str, type[OfVideo]] = {"drift": Drift, "similarity": Similarity, "prompts": Prompts}
+METRICS: Mapping[str, OfVideo] = {
+    "drift": Drift(path=_NOWHERE),
+    "similarity": Similarity(path=_NOWHERE),
+    "prompts": Prompts(path=_NOWHERE),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +115,8 @@ def score(chosen: Settings) -> str:
     picks = np.random.default_rng(0).integers(len(shots), size=max(chosen.worlds, chosen.controls))
     worlds = [SpriteWorld(_SEED + number, {0: shots[pick]}) for number, pick in enumerate(picks)]
     lines = real_rows(worlds[: chosen.worlds], chosen.frames) if chosen.worlds else []
-    kinds = dict(KINDS) | ({"state": State} if chosen.state else {})
-    lines += ["", *control_rows(worlds[: chosen.controls], chosen.length, kinds)] if chosen.controls else []
+    metrics = dict(METRICS) | ({"state": State(path=_NOWHERE)} if chosen.state else {})
+    lines += ["", *control_rows(worlds[: chosen.controls], chosen.length, metrics)] if chosen.controls else []
     return "\n".join(lines)
 
 
@@ -120,11 +125,11 @@ def real_rows(worlds: list[SpriteWorld], num_frames: int) -> list[str]:
     rows: dict[str, list[float]] = {}
     for world in worlds:
         frames = world.frames(0, num_frames)
-        found = figures(frames, world.timeline, {"drift": Drift, "similarity": Similarity})
+        found = figures(frames, world.timeline, {name: METRICS[name] for name in ("drift", "similarity")})
         # A world has no seams: what is found where a model would have some.
         found["drift"]["seam_ratio"] = consistency([frames], seams=range(_WINDOW, num_frames, _WINDOW)).seam_ratio
-        for name, kind in (("drift", Drift), ("similarity", Similarity)):
-            for figure, value in numbers(found[name], kind.spoken).items():
+        for name, each in found.items():
+            for figure, value in numbers(each, METRICS[name].spoken).items():
                 rows.setdefault(f"{name}: {figure}", []).append(value)
     lines = [f"| {len(worlds)} worlds of {num_frames} frames | least | median | most |", "|" + " --- |" * 4]
     for name, values in rows.items():
@@ -133,13 +138,13 @@ def real_rows(worlds: list[SpriteWorld], num_frames: int) -> list[str]:
     return lines
 
 
-def control_rows(worlds: list[SpriteWorld], num_frames: int, kinds: Mapping[str, type[OfVideo]]) -> list[str]:
+def control_rows(worlds: list[SpriteWorld], num_frames: int, metrics: Mapping[str, OfVideo]) -> list[str]:
     """Return of every control how many of the worlds have which figures out of order."""
     flags: dict[str, dict[str, int]] = {}
     for world in worlds:
         for name, frames, timeline in controls(world, num_frames):
             seen = flags.setdefault(name, {})
-            for metric, found in figures(frames, timeline, kinds).items():
+            for metric, found in figures(frames, timeline, metrics).items():
                 for flag in found["flags"]:
                     seen[f"{metric}: {flag}"] = seen.get(f"{metric}: {flag}", 0) + 1
     lines = [f"| {len(worlds)} worlds of {num_frames} frames | out of order |", "| --- | --- |"]

@@ -23,9 +23,9 @@ KINDS = {name: kind for name, row in METRICS.items() if issubclass(kind := named
 
 def measured(name: str, folder: Path, **settings: Any) -> dict[str, Any]:
     """Return the figures, told what the video shows where that can be said."""
-    told = (
-        {"prompts": f"[0s: {caption(SHOT, 0)}]"} if "prompts" in {field.name for field in fields(KINDS[name])} else {}
-    )
+    # VBench reads prompts only beside a network.
+    is_told = name != "vbench" and "prompts" in {field.name for field in fields(KINDS[name])}
+    told = {"prompts": f"[0s: {caption(SHOT, 0)}]"} if is_told else {}
     return KINDS[name](path=folder, **told, **settings).measure()
 
 

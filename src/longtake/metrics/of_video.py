@@ -52,6 +52,9 @@ class OfVideo(Metric):
         """Return the figures of consecutive frames, uint8 (n, height, width, 3), from the first one on, at the size at
         which they were made; `order` is what was asked for, if that is known. Raises as `measure` does."""
 
+    def check(self) -> None:
+        """Raise InputError for options that clash or have no effect, CheckpointError for networks that are none."""
+
     def measure(self) -> dict[str, Any]:
         """Return the figures of the whole file."""
         order = self.order()
@@ -178,7 +181,7 @@ class Drift(OfVideo):
             raise InputError(f"a block of {self.block} frames says nothing; use 8 or more")
         from longtake.metrics.consistency import consistency
 
-        first, frames = _peeked(frames)
+        first, frames = peeked(frames)
         if first is None or min(first.shape[1:3]) < SMALLEST:
             raise InputError(f"{self.path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
         figures = consistency(frames, seams=seams, cuts=_cuts(order), block=self.block)
@@ -195,6 +198,10 @@ class _ByFeatures(OfVideo):
     device: DeviceChoice = "auto"
     """Where that network runs; auto takes a GPU if there is one."""
 
+    def check(self) -> None:
+        """Open the network. Raises as `opened` does."""
+        self.opened()
+
     def opened(self) -> "VideoNetwork":
         """Return the network. Raises InputError for a file that is not there, and for a device without one."""
         if self.network is None and self.device != "auto":
@@ -210,7 +217,7 @@ class _ByFeatures(OfVideo):
 
     def rows(self, network: "VideoNetwork", frames: Iterator[Frames]) -> Iterator[NDArray[np.float32]]:
         """Yield features of frames, (n, numbers). Raises InputError where there are none."""
-        first, frames = _peeked(frames)
+        first, frames = peeked(frames)
         if first is None:
             raise InputError(f"{self.path} has no frames, so nothing can be measured")
         return (network.read(batch[:, None]) for batch in frames)
@@ -271,7 +278,7 @@ def _cuts(order: Order | None) -> Sequence[int]:
     return order.prompts.starts[1:] if order else ()
 
 
-def _peeked(batches: Iterator[Item]) -> tuple[Item | None, Iterator[Item]]:
+def peeked(batches: Iterator[Item]) -> tuple[Item | None, Iterator[Item]]:
     """Return the first of some, None where there is none, and all of them."""
     first = next(batches, None)
     return first, batches if first is None else chain([first], batches)

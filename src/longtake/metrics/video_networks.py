@@ -181,10 +181,12 @@ def _is_script(path: Path) -> bool:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
-def _load(path: Path, device: str) -> nn.Module:
-    if path.suffix == ".safetensors" or not _is_script(path):
-        return network_of(read_tensors(path), str(path)).to(device)
+def load_script(path: Path, device: str, others: str = "") -> nn.Module:
+    """Return a TorchScript network of a file that the user trusts: loading runs its code. Raises CheckpointError for
+    any other file; `others` is what else may be given."""
     try:
+        if not _is_script(path):
+            raise ValueError("it holds weights without their network")
         with warnings.catch_warnings():
             # torch would rather have exported programs, but published networks are TorchScript.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -192,18 +194,29 @@ def _load(path: Path, device: str) -> nn.Module:
     except (RuntimeError, ValueError, OSError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be loaded as TorchScript ({why}); "
-            "give a file that torch.jit.save wrote, or weights of I3D or C3D"
+            f"{path} cannot be loaded as TorchScript ({why}); give a file that torch.jit.save wrote{others}"
         ) from None
 
 
 @torch.inference_mode()
-def _read(script: Callable[[Tensor], Tensor], path: Path, device: str, clips: Tensor) -> Rows:
+def run_script(script: Callable[..., object], path: Path, *given: Tensor) -> object:
+    """Return what a script makes of some tensors. Raises CheckpointError where it cannot read them."""
     try:
-        rows = script(clips.to(device))
+        return script(*given)
     except RuntimeError as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise CheckpointError(f"{path} cannot read clips of shape {tuple(clips.shape)} ({why})") from None
+        shapes = " and ".join(str(tuple(each.shape)) for each in given)
+        raise CheckpointError(f"{path} cannot read clips of shape {shapes} ({why})") from None
+
+
+def _load(path: Path, device: str) -> nn.Module:
+    if path.suffix == ".safetensors" or not _is_script(path):
+        return network_of(read_tensors(path), str(path)).to(device)
+    return load_script(path, device, ", or weights of I3D or C3D")
+
+
+def _read(script: Callable[[Tensor], Tensor], path: Path, device: str, clips: Tensor) -> Rows:
+    rows = run_script(script, path, clips.to(device))
     if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != len(clips) or not rows.isfinite().all():
         raise CheckpointError(
             f"{path} does not return one row of finite numbers for each clip; docs/metrics.md says what it should"

@@ -1,10 +1,12 @@
 """Controls are out of order where they must be, and real worlds nowhere."""
 
+from pathlib import Path
+
 import pytest
 
-from lab.score.real_worlds import KINDS, LONG, controls, figures, wrong
+from lab.score.real_worlds import LONG, METRICS, controls, figures, wrong
 from longtake.data.sprites import Shot, SpriteWorld
-from longtake.metrics.of_video import Drift, State
+from longtake.metrics.of_video import State
 
 MATRIX = {
     "real": set(),
@@ -31,7 +33,7 @@ def test_the_matrix_names_every_control():
 
 def test_what_is_out_of_order_is_flagged_and_nothing_else():
     clip = WORLD.frames(0, 16)
-    drift = {"drift": Drift}
+    drift = {"drift": METRICS["drift"]}
     assert figures(clip, WORLD.timeline, drift)["drift"]["flags"] == []
     assert figures(LONG["frozen"](clip, 0), WORLD.timeline, drift)["drift"]["flags"] == ["longest_freeze"]
 
@@ -39,9 +41,9 @@ def test_what_is_out_of_order_is_flagged_and_nothing_else():
 @pytest.mark.slow
 def test_every_control_is_out_of_order_where_the_matrix_says():
     for name, frames, timeline in controls(WORLD, 160):
-        found = figures(frames, timeline, KINDS)
+        found = figures(frames, timeline, METRICS)
         flags = {f"{metric}: {flag}" for metric, each in found.items() for flag in each["flags"]}
         if name in ("real", "melted"):
-            drawn = figures(frames[:8], timeline, {"state": State})["state"]
+            drawn = figures(frames[:8], timeline, {"state": State(path=Path())})["state"]
             flags |= {f"state: {flag}" for flag in drawn["flags"]}
         assert MATRIX[name] <= flags and (name != "real" or not flags), (name, flags)

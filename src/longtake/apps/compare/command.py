@@ -11,7 +11,7 @@ from longtake.apps.arguments import parse_arguments
 from longtake.apps.batch import Manifest, Seeds, make_videos, numbered, read_lines
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
-from longtake.apps.compare.report import Measuring, check_library, command_line, facts, write_page
+from longtake.apps.compare.report import Measuring, asked_metrics, check_library, command_line, facts, write_page
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
@@ -62,10 +62,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     if launched().size > 1:
         raise InputError("a comparison is made by one process; leave torchrun out")
     check_library()
-    # Imports av.
-    from longtake.apps.compare.finished import video_metrics
-
-    kinds = video_metrics(settings.metrics)
+    metrics = asked_metrics(settings.metrics)
     runs, table, earlier = _planned(settings)
     for run in runs:
         for warning in run.job.warnings:
@@ -78,7 +75,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     status = _made(settings, runs)
     if status:
         return status
-    page = _measured(settings, runs, table, kinds, earlier, arguments)
+    page = _measured(settings, runs, table, metrics, earlier, arguments)
     write_page(settings.output / PAGE, rendered(page))
     if settings.json:
         print((settings.output / RESULTS).read_text(encoding="utf-8"))
@@ -237,7 +234,7 @@ def _measured(
     settings: CompareSettings,
     runs: Sequence[_Run],
     table: Table,
-    kinds: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     rows: dict[str, Any],
     arguments: Sequence[str],
 ) -> Page:
@@ -257,7 +254,7 @@ def _measured(
             story = f"{_told(order.request.prompts)}, seed {order.request.seed}"
             name = order.output.path.name
             before = rows.get(name)
-            video = look_into(order.output.path, kinds, label=run.contender.label, story=story, before=before)
+            video = look_into(order.output.path, metrics, label=run.contender.label, story=story, before=before)
             videos.append(video)
             row = as_json(video, order_content(video.order) if video.order else None)
             if before and all(before[key] == row[key] for key in ("sha256", "longtake")):
@@ -269,7 +266,7 @@ def _measured(
         title=f"{counted(len(runs), 'sampler')}, {counted(len(videos), 'video')} of {settings.request.frames} frames",
         command=head["command"],
         videos=videos,
-        kinds=kinds,
+        metrics=metrics,
         facts=head["facts"],
         plan=table,
     )

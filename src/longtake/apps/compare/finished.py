@@ -2,9 +2,10 @@
 enough to play in a page."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ from longtake.metrics import METRICS
 from longtake.metrics.of_video import DEFAULT_FPS, OfVideo
 from longtake.reading import check_file
 from longtake.report import Order, read_order, report_path
+from longtake.typed import read_typed, read_word
 from longtake.video.encoding import Encoding
 from longtake.video.formats.mp4 import Mp4
 from longtake.video.read import open_video, read_frames, told_seconds
@@ -33,6 +35,9 @@ LONGEST, LARGEST = 4096, 3_000_000
 """Frames, and bytes, of a copy that is small enough to play in a page."""
 _COUNTS = ("num frames", "cuts", "clips", "switches")
 """Figures that say how much was asked for, not how a video is."""
+_NOWHERE = Path("-")
+_OF_ONE = ("path", "scale", "track")
+"""Options of a metric that say something of one video."""
 _SIDE = 256
 _FPS = 24
 _SEGMENT = 32
@@ -77,21 +82,50 @@ class Finished:
     """By metric, why there are no figures of it; under "video" what is wrong with the file."""
 
 
-def video_metrics(names: str | None) -> dict[str, type[OfVideo]]:
-    """Return the metrics of one video of these names, with commas between them; without any, those that are no slower
-    than the video plays. Raises InputError for names that there are not."""
-    known = {name: kind for name, row in METRICS.items() if issubclass(kind := named(row.kind), OfVideo)}
+def video_metrics(names: str | None) -> dict[str, OfVideo]:
+    """Return the metrics of one video of these names, with commas between them, each with its settings behind colons;
+    without any, those that are no slower than the video plays. They are of no video yet.
+
+    Raises InputError for names and settings that there are not, and for a metric that is there twice.
+    """
     if names is None:
-        return {name: kind for name, kind in known.items() if not METRICS[name].slow}
-    asked = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in (name for name in asked if name not in known):
+        return {name: kind(path=_NOWHERE) for name, kind in _known().items() if not METRICS[name].slow}
+    found = {text: _metric(text) for text in dict.fromkeys(filter(None, map(str.strip, names.split(","))))}
+    kinds = [type(metric) for metric in found.values()]
+    for text, metric in found.items():
+        if kinds.count(type(metric)) > 1:
+            raise InputError(f"the metric {text} is there twice with other settings; make a page for each")
+    return found
+
+
+def metric_name(text: str) -> str:
+    """Return the name of a metric in the table, from what `video_metrics` calls it."""
+    return text.partition(":")[0]
+
+
+def _known() -> dict[str, type[OfVideo]]:
+    return {name: kind for name, row in METRICS.items() if issubclass(kind := named(row.kind), OfVideo)}
+
+
+def _metric(text: str) -> OfVideo:
+    """Return a metric with its settings: "similarity:network=dino.pt:device=cpu"."""
+    name, *given = re.split(r":(?=\w+=)", text)
+    known = _known()
+    if name not in known:
         raise unknown_name("metric of a single video", name, known)
-    return {name: known[name] for name in asked}
+    kind, settings = known[name], dict[str, Any]()
+    options = [field.name for field in fields(kind) if field.name not in _OF_ONE]
+    for setting in given:
+        key, _, value = setting.partition("=")
+        if key not in options:
+            raise unknown_name(f"setting of {name} on a page", key, options)
+        settings[key] = read_word(value)
+    return read_typed(kind, {"path": str(_NOWHERE), **settings}, f"--metrics {text}")
 
 
 def look_into(
     path: Path,
-    metrics: Mapping[str, type[OfVideo]],
+    metrics: Mapping[str, OfVideo],
     *,
     label: str,
     story: str,
@@ -115,12 +149,13 @@ def look_into(
     figures: dict[str, dict[str, Any]] = {}
     is_same = before is not None and digest is not None and before.get("sha256") == digest
     measured = before.get("figures", {}) if before and is_same and before.get("longtake") == __version__ else {}
-    for name, kind in metrics.items() if looks else ():
-        if name in measured:
+    for name, metric in metrics.items() if looks else ():
+        # A file that a setting names may have changed under its name.
+        if name in measured and metric_name(name) == name:
             figures[name] = measured[name]
             continue
         try:
-            figures[name] = _rounded(kind(path=path).judged(_as_far_as_it_goes(path, scale, {}), order))
+            figures[name] = _rounded(replace(metric, path=path).judged(_as_far_as_it_goes(path, scale, {}), order))
         except LongtakeError as reason:
             reasons[name] = _why(reason)
     seed = order.request.seed if order else None

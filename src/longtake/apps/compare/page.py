@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from longtake.apps.compare.finished import Finished, numbers
+from longtake.apps.compare.finished import Finished, metric_name, numbers
 from longtake.apps.shown import counted, duration
 from longtake.errors import plain
 from longtake.metrics import METRICS
@@ -48,7 +48,7 @@ class Page:
     title: str
     command: str
     videos: Sequence[Finished]
-    kinds: Mapping[str, type[OfVideo]]
+    metrics: Mapping[str, OfVideo]
     """The metrics that were asked for."""
     facts: Mapping[str, str]
     """Versions, machine, model: what the videos share."""
@@ -91,16 +91,16 @@ def rendered(page: Page) -> str:
 def _tables(page: Page, labels: Sequence[str]) -> list[tuple[str, str, list[tuple[str, list[_Cell]]]]]:
     """Return name, summary and rows of every metric; a row is the name of a figure, and a cell for every label."""
     tables = []
-    for name, kind in page.kinds.items():
-        found = [(video, numbers(video.figures[name], kind.spoken)) for video in page.videos if name in video.figures]
+    for name, metric in page.metrics.items():
+        found = [(video, numbers(video.figures[name], metric.spoken)) for video in page.videos if name in video.figures]
         rows = dict.fromkeys(figure for _, each in found for figure in each)
-        cells = [(figure, [_cell(kind, figure, label, found) for label in labels]) for figure in rows]
+        cells = [(figure, [_cell(metric, figure, label, found) for label in labels]) for figure in rows]
         if cells:
-            tables.append((name, METRICS[name].summary.partition(": ")[2], cells))
+            tables.append((name, METRICS[metric_name(name)].summary.partition(": ")[2], cells))
     return tables
 
 
-def _cell(kind: type[OfVideo], figure: str, label: str, found: Sequence[tuple[Finished, Mapping[str, float]]]) -> _Cell:
+def _cell(metric: OfVideo, figure: str, label: str, found: Sequence[tuple[Finished, Mapping[str, float]]]) -> _Cell:
     """Return the mean of a figure over the videos of a label, with its spread over seeds."""
     by_seed: dict[int | None, list[float]] = {}
     for video, each in found:
@@ -109,7 +109,7 @@ def _cell(kind: type[OfVideo], figure: str, label: str, found: Sequence[tuple[Fi
     if not by_seed:
         return _Cell(text="-")
     mean = fmean(value for values in by_seed.values() for value in values)
-    bound = kind.bounds.get(figure.replace(" ", "_"))
+    bound = metric.bounds.get(figure.replace(" ", "_"))
     spread = stdev(map(fmean, by_seed.values())) if len(by_seed) > 1 else 0.0
     flag = "" if bound is None or bound.holds(mean) else f"in order: {bound} ({bound.source})"
     return _Cell(text=_shown(mean) + (f" \u00b1 {spread:.2g}" if spread else ""), flag=flag)
@@ -123,7 +123,7 @@ def _charts(page: Page, labels: Sequence[str]) -> list[str]:
     """Return the curves of all metrics, a chart for each, with a line for every label."""
     charts: dict[str, dict[str, dict[int | None, list[tuple[int, Sequence[float]]]]]] = {}
     for video in page.videos:
-        for name in page.kinds:
+        for name in page.metrics:
             for title, values in video.figures.get(name, {}).get("curves", {}).items():
                 if values and video.looks:
                     by_seed = charts.setdefault(title, {label: {} for label in labels})[video.label]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from longtake import __version__
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
@@ -16,13 +16,16 @@ from longtake.errors import InputError, MissingExtraError
 from longtake.machine import processor
 from longtake.typed import Setting
 
+if TYPE_CHECKING:
+    from longtake.metrics.of_video import OfVideo
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring(Answer):
     """What a page measures; settings of what makes one extend this."""
 
     metrics: Annotated[str | None, Setting(metavar="NAME,NAME", unset="all that are no slower than the video")] = None
-    """What to measure, of 'longtake evaluate'."""
+    """What to measure, of 'longtake evaluate'; settings follow a name with colons: similarity:network=dino.pt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +47,17 @@ def report_command(arguments: Sequence[str]) -> int:
     check_library()
     settings.check_output()
     # These import av and the metrics.
-    from longtake.apps.compare.finished import as_json, look_into, video_metrics
+    from longtake.apps.compare.finished import as_json, look_into
     from longtake.apps.compare.page import Page, rendered
 
-    kinds, videos = video_metrics(settings.metrics), []
+    metrics, videos = asked_metrics(settings.metrics), []
     for path, label in zip(settings.files, _labels(settings.files), strict=True):
         say(f"reading  {path}")
-        videos.append(look_into(path, kinds, label=label, story=""))
+        videos.append(look_into(path, metrics, label=label, story=""))
     if not any(video.looks for video in videos):
         raise InputError(f"{videos[0].path} cannot be shown, nor any other: {videos[0].reasons['video']}")
     title = videos[0].path.name if len(videos) == 1 else counted(len(videos), "video")
-    page = Page(title=title, command=command_line("report", arguments), videos=videos, kinds=kinds, facts=facts({}))
+    page = Page(title=title, command=command_line("report", arguments), videos=videos, metrics=metrics, facts=facts({}))
     write_page(settings.output, rendered(page))
     if settings.json:
         print(json.dumps([as_json(video, None) for video in videos], indent=2))
@@ -71,6 +74,17 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     if len(again) < len(names):
         raise InputError(f"{max(names, key=lambda name: again[name])} is there twice; name every video once")
     return names
+
+
+def asked_metrics(names: str | None) -> "dict[str, OfVideo]":
+    """Return the metrics of a page. Raises as their `check` does, before a video is read or made."""
+    # Imports av.
+    from longtake.apps.compare.finished import video_metrics
+
+    found = video_metrics(names)
+    for metric in found.values():
+        metric.check()
+    return found
 
 
 def check_library() -> None:
