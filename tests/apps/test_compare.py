@@ -17,11 +17,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 pytest.importorskip("matplotlib", reason="it comes with the extra report")
 
 from longtake.apps.compare.contenders import Contender, budget, equalised, read_contenders
-from longtake.apps.compare.finished import look_into, numbers
+from longtake.apps.compare.finished import as_json, look_into, numbers, video_metrics
 from longtake.apps.compare.page import drawn
 from longtake.errors import InputError
 from longtake.models.toy_spec import TOY
@@ -238,6 +240,65 @@ def test_videos_of_any_origin_are_on_one_page(longtake: Callable):
     assert "&lt;i&gt;whole.mkv" in page and "<i>" not in page and page.count("<video ") == 4
     refused = longtake("report", *files, "-o", "page.html")
     assert refused.status == 2 and "page.html exists" in refused.err
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().mean(dim=[2, 3])
+
+
+def network(path: Path) -> Path:
+    with pytest.warns(DeprecationWarning):
+        torch.jit.save(torch.jit.script(Mean()), str(path))
+    return path
+
+
+def test_a_network_that_is_given_is_on_the_page(longtake: Callable):
+    written(Path("a.mkv"), np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3)).astype(np.uint8))
+    network(Path("dino.pt"))
+    ran = longtake("report", "a.mkv", "-o", "page.html", "--metrics", "similarity,vbench:dino=dino.pt", "--json")
+    assert ran.status == 0, ran.err
+    figures = json.loads(ran.out)[0]["figures"]["vbench:dino=dino.pt"]
+    assert 0 < figures["subject_consistency"] < 1 and figures["networks"]["dino"].startswith("dino.pt")
+    page = Path("page.html").read_text()
+    for said in ("subject consistency within clips", "subject consistency from clip to clip", "temporal flickering"):
+        assert said in page
+    assert "vbench (subject consistency): VBench&#39;s arithmetic: comparable only if dino.pt is DINO ViT-B/16" in page
+    assert "similarity (start, end, lags): not comparable with VBench" in page
+
+
+@pytest.mark.parametrize(
+    ("metrics", "problem"),
+    [
+        ("vbench:dino=no.pt", "there is no file no.pt"),
+        ("vbench:raft=a.mkv", "a.mkv cannot be loaded as TorchScript"),
+        ("similarity:network=no.pt", "there is no file no.pt"),
+        ("vbench:device=cpu", "has no effect without a network"),
+        ("vbench:din=no.pt", "did you mean 'dino'?"),
+        ("vbench:scale=2", "there is no setting of vbench on a page 'scale'"),
+        ("vbenhc:dino=no.pt", "did you mean 'vbench'?"),
+        ("drift:block=few", "block is"),
+        ("drift,drift:block=32", "is there twice"),
+    ],
+)
+def test_metrics_that_cannot_be_are_refused_before_a_video_is_read_or_made(
+    longtake: Callable, here: Path, metrics: str, problem: str
+):
+    written(Path("a.mkv"), grey(*range(16)))
+    ran = longtake("report", "a.mkv", "-o", "page.html", "--metrics", metrics)
+    assert ran.status == 2 and problem in ran.err and ran.err.count("\n") == 1 and "reading  " not in ran.err
+    ran = longtake(*TOYS, "-o", "made", "--metrics", metrics)
+    assert ran.status == 2 and problem in ran.err and not here.exists() and not Path("page.html").exists()
+
+
+def test_what_another_network_measured_is_measured_again(tmp_path: Path):
+    path, dino = written(tmp_path / "a.mkv", grey(*range(16))), network(tmp_path / "dino.pt")
+    metrics = video_metrics(f"vbench:dino={dino},drift")
+    found = as_json(look_into(path, metrics, label="a", story=""), None)
+    for figures in found["figures"].values():
+        figures["num_frames"] = 99
+    again = look_into(path, metrics, label="a", story="", before=found)
+    assert again.figures[f"vbench:dino={dino}"]["num_frames"] == 16 and again.figures["drift"]["num_frames"] == 99
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6])

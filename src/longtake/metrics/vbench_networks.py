@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, linear, normalize, pad
-from transformers import CLIPModel
 
 from longtake.data.footage import Frames
 from longtake.errors import CheckpointError, InputError
 from longtake.metrics.clips import planes
 from longtake.metrics.video_networks import Rows, load_script, run_script
 from longtake.models.hub.files import read_json, weight_files
-from longtake.models.hub.load import text_encoder, tokenizer
 from longtake.models.pvdm.losses import read_tensors
 
 OF_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -209,6 +207,11 @@ def _clip(folder: Path, device: str) -> Clip:
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "clip":
         raise CheckpointError(f"{folder} is no CLIPModel but {kind!r} by its config.json; give a folder of both halves")
+    # Imports diffusers and transformers, which TorchScript does without.
+    from transformers import CLIPModel
+
+    from longtake.models.hub.load import text_encoder, tokenizer
+
     model = text_encoder(CLIPModel, folder, torch.float32).to(device)
     return Clip(folder=folder, model=model, words=tokenizer(folder), device=device)
 

@@ -176,15 +176,17 @@ def _remarks(video: Finished) -> list[str]:
     return said
 
 
-def _notes(page: Page) -> dict[str, str]:
+def _notes(page: Page) -> list[str]:
     """Return what figures cannot be compared with, and by which features they are."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, dict[str, dict[str, None]]] = {}
     for video in page.videos:
         for name, figures in video.figures.items():
-            for label in figures.get("labels", {}).values():
-                names = said.setdefault(label, [])
-                names += [] if name in names else [name]
-    return {", ".join(names): label for label, names in said.items()}
+            for figure, label in figures.get("labels", {}).items():
+                said.setdefault(label, {}).setdefault(metric_name(name), {})[figure.replace("_", " ")] = None
+    notes = []
+    for label, names in said.items():
+        notes.append("; ".join(f"{name} ({', '.join(figures)})" for name, figures in names.items()) + f": {label}")
+    return notes
 
 
 def _settings(page: Page, labels: Sequence[str]) -> list[tuple[str, str]]:
