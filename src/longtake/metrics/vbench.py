@@ -58,7 +58,7 @@ class VBench(OfVideo):
     """TorchScript of ViCLIP: frames (1, 8, 3, 224, 224), normalised, and (1, 32) numbers of words, which the tokenizer
     of --clip gives, to the features of both."""
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it, if any")] = None
-    """What was asked for, as in 'longtake generate --prompts'."""
+    """What was asked for, as in 'longtake generate --prompts'; without it there are no scores of text."""
     device: DeviceChoice = "auto"
     """Where the networks run; auto takes a GPU if there is one."""
 
