@@ -38,6 +38,8 @@ PROMISED = {
     "LattePipeline": ALWAYS,
     "UNetMotionModel": ALWAYS,
     "UNet2DConditionModel": ALWAYS,
+    "CogVideoXPipeline": EVERYWHERE | {"fifo"},
+    "cogvideox 5b": EVERYWHERE | {"fifo"},
     "AnimateDiffSparseControlNetPipeline": EVERYWHERE | {"autoregressive", "nuwa-xl"},
     "LTXVideoTransformer3DModel": ALWAYS | {"autoregressive"},
     "ltx later": ALWAYS | {"autoregressive"},

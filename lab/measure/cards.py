@@ -153,6 +153,14 @@ LTX_2_VAE = {
     "upsample_factor": [2, 2, 2],
     "decoder_causal": False,
 }
+COGVIDEOX = {"_class_name": "CogVideoXTransformer3DModel"}
+COGVIDEOX_5B = COGVIDEOX | {
+    "num_attention_heads": 48,
+    "num_layers": 42,
+    "use_rotary_positional_embeddings": True,
+}
+COGVIDEOX_VAE = {"_class_name": "AutoencoderKLCogVideoX"}
+SHIFTED = {"_class_name": "CogVideoXDDIMScheduler", "prediction_type": "v_prediction"}
 EULER = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
 SVD = {"_class_name": "UNetSpatioTemporalConditionModel", "num_frames": 25, "sample_size": 96}
 SVD_VAE = {
@@ -187,6 +195,10 @@ def _wan(network: dict[str, Any], vae: dict[str, Any] = WAN_VAE, **others: Any) 
 
 def _ltx(network: dict[str, Any], vae: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"transformer": network, "vae": vae, "text_encoder": T5, "scheduler": EULER}
+
+
+def _cogvideox(network: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"transformer": network, "vae": COGVIDEOX_VAE, "text_encoder": T5, "scheduler": SHIFTED}
 
 
 def _images(network: dict[str, Any], text: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -228,6 +240,8 @@ RELEASED = {
         parts=_ltx(LTX_2, LTX_2_VAE) | {"text_encoder": GEMMA, "connectors": {"_class_name": "LTX2TextConnectors"}},
         index={"_class_name": "LTX2Pipeline"},
     ),
+    "CogVideoX 2b": Released(parts=_cogvideox(COGVIDEOX), index={"_class_name": "CogVideoXPipeline"}),
+    "CogVideoX 5b": Released(parts=_cogvideox(COGVIDEOX_5B), index={"_class_name": "CogVideoXPipeline"}),
     "AnimateDiff on SD 1.5": Released(parts=_images(ANIMATEDIFF, CLIP_TEXT), index={}),
     "ModelScope 1.7B": Released(parts=_images(MODELSCOPE, CLIP_TEXT_H), index=TEXT_TO_VIDEO),
     "ZeroScope 576w": Released(parts=_images(MODELSCOPE | {"sample_size": [40, 72]}, CLIP_TEXT_H), index=TEXT_TO_VIDEO),

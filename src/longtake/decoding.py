@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import Frames, LatentFrames, check_finite
-from longtake.model import VideoModel
+from longtake.model import VideoModel, VideoSpec
 
 PREFIX = "decoder."
 ADVICE = "try --dtype float32 or bfloat16, a smaller --guidance, or another --seed"
@@ -42,7 +42,7 @@ def decode_pixels(
     if memory is None and decoder.latents is not None:
         _, memory = model.decode(decoder.latents, None, last=False)
     frames, memory = model.decode(latents, memory, last)
-    kept = _last_latents(model.spec.decoder_history, decoder.latents, latents)
+    kept = _last_latents(model.spec, decoder.latents, latents)
     return to_uint8(frames, truncate), Decoder(memory=memory, latents=kept, frames=decoder.frames + len(frames))
 
 
@@ -78,8 +78,11 @@ def unpack_decoder(model: VideoModel, saved: Mapping[str, Tensor]) -> Decoder:
     return Decoder(latents=kept, frames=int(saved[PREFIX + "frames"]))
 
 
-def _last_latents(count: int, before: LatentFrames | None, new: LatentFrames) -> LatentFrames | None:
-    """Return the last `count` latents of a stream, a copy that holds no others in memory."""
-    if not count:
+def _last_latents(spec: VideoSpec, before: LatentFrames | None, new: LatentFrames) -> LatentFrames | None:
+    """Return the last latents of a stream, as many as bring back what is remembered of it: a copy that holds no others
+    in memory. Whole pieces of the decoder are left out, so that it cuts what follows as it did."""
+    if not spec.decoder_history:
         return None
-    return (new if before is None else torch.cat([before, new], dim=1))[:, -count:].clone()
+    known = new if before is None else torch.cat([before, new], dim=1)
+    spare = max(0, known.shape[1] - spec.decoder_history)
+    return known[:, spare // spec.decoder_piece * spec.decoder_piece :].clone()

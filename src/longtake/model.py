@@ -67,6 +67,9 @@ class VideoSpec(Demands):
     """Whether the decoder takes whole calls of the network, and what becomes of a frame depends on the others there."""
     decoder_history: int = 0
     """How many of a stream's last latents bring back, bit for bit, what the decoder remembers of all; 0 for nothing."""
+    decoder_piece: int = 1
+    """Latents that the decoder takes together, but for the first of a stream: it is taken up again where such a piece
+    begins, with up to one piece more than its history."""
     guidance: Guidance
     """The guidance that suits the model; by the noise where it has two experts."""
     learnt_guidance: Guidance | None = None
@@ -87,6 +90,8 @@ class VideoSpec(Demands):
     """Noise levels that the network was trained at, which no run can have more of; None for a flow, which has any."""
     call: Mapping[str, Any] | None = None
     """What the pipeline takes, by name, with its defaults, where the model is `WholeClips`."""
+    no_levels: str = ""
+    """Why its frames cannot have noise levels of their own, where that is known of one that is `WholeClips`."""
     bounded: bool = False
     """Whether clean latents lie in [-1, 1], so that samplers bound x0."""
     vocabulary: frozenset[str] | None = None

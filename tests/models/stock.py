@@ -98,6 +98,14 @@ def _ltx2(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     return flow.transpose(1, 2).unflatten(2, (frames, height, width))
 
 
+def _cogvideox(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
+    text, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+    rotation, (frames, height, width) = None, x.shape[2:]
+    if pipeline.transformer.config.use_rotary_positional_embeddings:
+        rotation = pipeline._prepare_rotary_positional_embeddings(8 * height, 8 * width, frames, x.device)
+    return pipeline.transformer(x.transpose(1, 2), text, timestep, image_rotary_emb=rotation).sample.transpose(1, 2)
+
+
 def _svd(pipeline: Any, x: Tensor, timestep: Tensor, prompt: str) -> Tensor:
     given = torch.cat([x, torch.zeros_like(x)], dim=1).transpose(1, 2)
     seen = torch.zeros(len(x), 1, pipeline.image_encoder.config.projection_dim)
@@ -113,6 +121,7 @@ STOCK: dict[str, Call] = {
     "WanTransformer3DModel": _wan,
     "WanVACETransformer3DModel": _vace,
     "SkyReelsV2Transformer3DModel": _skyreels,
+    "CogVideoXTransformer3DModel": _cogvideox,
     "LTXVideoTransformer3DModel": _ltx,
     "LTX2VideoTransformer3DModel": _ltx2,
 }

@@ -18,6 +18,7 @@ from .tiny import TINY
 FAMILIES = [
     ("WanTransformer3DModel", 32),
     pytest.param("LTXVideoTransformer3DModel", 64, marks=pytest.mark.slow),
+    pytest.param("CogVideoXPipeline", 32, marks=pytest.mark.slow),
     pytest.param("UNetMotionModel", 8, marks=pytest.mark.slow),
 ]
 """And pixels of a side of a tile that is smaller than a frame."""

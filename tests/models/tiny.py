@@ -30,7 +30,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from longtake.models import MODELS
 
-from .black_box.fixture import tiny_cogvideox
+from .black_box.fixture import tiny_cogvideox15
+from .cogvideox.cogvideox_fixture import tiny_cogvideox
 from .ltx.ltx_fixture import tiny_ltx, tiny_ltx2
 from .svd.svd_fixture import tiny_svd
 from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_skyreels, tiny_vace, tiny_wan
@@ -266,6 +267,7 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "WanPicturesPipeline": tiny_wan_pictures,
     "LTXVideoTransformer3DModel": tiny_ltx,
     "LTX2VideoTransformer3DModel": tiny_ltx2,
+    "CogVideoXPipeline": tiny_cogvideox,
     "AnimateDiffSparseControlNetPipeline": tiny_sparsectrl,
     "UNetSpatioTemporalConditionModel": tiny_svd,
     "UNetMotionModel": partial(tiny_animatediff, merged=True),
@@ -282,7 +284,8 @@ OTHERS: dict[str, Callable[[Path], Path]] = {
     **{f"wan {name}": partial(tiny_from_pictures, name=name) for name in ("i2v", "flf2v", "i2v-a14b")},
     "ltx later": partial(tiny_ltx, later=True),
     "ltx 2.3": partial(tiny_ltx2, third=True),
-    "cogvideox": tiny_cogvideox,
+    "cogvideox 5b": partial(tiny_cogvideox, rotary=True),
+    "cogvideox 1.5": tiny_cogvideox15,
 }
 """Other models of these families."""
 

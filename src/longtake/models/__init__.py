@@ -1,7 +1,8 @@
 """Models by name, by folder and by pipeline. A row costs nothing until it is used: what it names is imported then."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,8 @@ from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as whole_pipeline
-from longtake.models.hub.configs import Configs, read_configs, read_index, with_tokenizer
-from longtake.models.hub.family import Family, Offer
+from longtake.models.hub.configs import Configs, config_of, read_configs, read_index, with_tokenizer
+from longtake.models.hub.family import Family, ModelEntry, Offer
 from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
 from longtake.models.hub.loading import DENOISERS, Loading, taught
 from longtake.models.tiling import tiled
@@ -25,21 +26,8 @@ BLACK_BOX = "longtake.models.black_box"
 TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 DEFAULT_MODEL = "sprites-fast"
 """What makes a video where no model is named."""
+T5 = {"text_encoder": "T5EncoderModel"}
 OF_WAN = {"vae": "AutoencoderKLWan", "text_encoder": "UMT5EncoderModel"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A model that is part of the package."""
-
-    summary: str
-    """A line for people who choose."""
-    folder: Path | None = None
-    """Where it lies; without one it is made by code."""
-    spec: str = ""
-    """module:function that returns its spec then; neither it nor its module may import torch."""
-    load: str = ""
-    """module:function that returns it then, given keywords device and dtype."""
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -135,14 +123,19 @@ FAMILIES: dict[str, Family] = {
         room="longtake.models.ltx",
         models="LTX-Video 0.9",
         pipeline="LTXPipeline",
-        networks={
-            "transformer": "LTXVideoTransformer3DModel",
-            "vae": "AutoencoderKLLTXVideo",
-            "text_encoder": "T5EncoderModel",
-        },
+        networks={"transformer": "LTXVideoTransformer3DModel", "vae": "AutoencoderKLLTXVideo"} | T5,
         compiles=True,
         tiles=True,
         single_file=True,
+    ),
+    "CogVideoXPipeline": Family(
+        room="longtake.models.cogvideox",
+        models="CogVideoX 2b and 5b",
+        pipeline="CogVideoXPipeline",
+        networks={"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"} | T5,
+        unless={"transformer": ("patch_size_t", "use_learned_positional_embeddings")},
+        takes_turns=True,
+        tiles=True,
     ),
     "LTX2VideoTransformer3DModel": Family(
         room="longtake.models.ltx",
@@ -309,7 +302,7 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
 
     parts, name = part_classes(pipe), type(pipe).__name__
     check_places(part_devices(pipe), DENOISERS)
-    family = _row(name, parts, f"this pipeline is a {name}")
+    family = _row(name, parts, f"this pipeline is a {name}", lambda part: getattr(getattr(pipe, part), "config", {}))
     configs = live_configs(pipe, family, extras)
     loading = Loading(vae_tiling=family.tiles and getattr(pipe.vae, "use_tiling", False))
     model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family, loading), configs)
@@ -339,7 +332,8 @@ def family_of(found: Found) -> Family:
     if not isinstance(said, str):
         raise CheckpointError(f"{found.folder / INDEX}: _class_name cannot be {said!r}; fetch the model again")
     parts = {part: str(entry[1]) for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    return _row(said, {part: kind for part, kind in parts.items() if kind != "None"}, f"{found.folder} is a {said}")
+    parts = {part: kind for part, kind in parts.items() if kind != "None"}
+    return _row(said, parts, f"{found.folder} is a {said}", partial(config_of, found))
 
 
 def spec_of(configs: Configs, family: Family, loading: Loading | None = None) -> VideoSpec:
@@ -349,9 +343,9 @@ def spec_of(configs: Configs, family: Family, loading: Loading | None = None) ->
     return tiled(spec) if loading.vae_tiling and family.tiles else spec
 
 
-def _row(name: str, parts: Mapping[str, str], what: str) -> Family:
+def _row(name: str, parts: Mapping[str, str], what: str, config: Callable[[str], Mapping[str, Any]]) -> Family:
     for kind in (name, *parts.values()):
-        if kind in FAMILIES:
+        if kind in FAMILIES and not FAMILIES[kind].is_another(config):
             # It may run more than one class of a part.
             row = FAMILIES[kind]
             later = {part: other for part, other in row.also.items() if parts.get(part) == other}

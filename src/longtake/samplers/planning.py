@@ -184,9 +184,10 @@ def check_one_prompt(name: str, request: Request, spec: VideoSpec) -> None:
 
 def no_adapter(name: str, needs: str, spec: VideoSpec) -> CapabilityError:
     """Return the refusal of a sampler by that name, which needs what the call of a whole pipeline does not show."""
+    why = f" ({spec.no_levels})" if spec.no_levels else ""
     return CapabilityError(
-        f"{name} needs {needs}; longtake has no adapter for {spec.name} and runs its whole pipeline, which shows no x0 "
-        "and takes no noise levels: use --sampler chunked"
+        f"{name} needs {needs}; longtake has no adapter for {spec.name}{why} and runs its whole pipeline, which shows "
+        "no x0 and takes no noise levels: use --sampler chunked"
     )
 
 

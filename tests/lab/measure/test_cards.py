@@ -12,6 +12,8 @@ BILLIONS = {
     "LTX-Video 0.9.0 2B": 1.92,
     "Stable Video Diffusion XT": 1.52,
     "LTX-2 19B": 20.3,
+    "CogVideoX 2b": 1.69,
+    "CogVideoX 5b": 5.57,
     "AnimateDiff on SD 1.5": 1.28,
     "ModelScope 1.7B": 1.41,
     "ZeroScope 576w": 1.41,

@@ -52,8 +52,9 @@ def t5(words: int) -> T5EncoderModel:
     return T5EncoderModel(T5Config(vocab_size=words, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)).eval()
 
 
-def tiny_cogvideox(root: Path, from_picture: bool = False) -> Path:
-    """CogVideoX-2b's layout, 9 frames of 16 x 32 pixels; `from_picture`: as 5b-I2V has it."""
+def tiny_cogvideox15(root: Path, from_picture: bool = False) -> Path:
+    """CogVideoX 1.5's layout, of which two latents are one token, 9 frames of 16 x 32 pixels; `from_picture`: as
+    5b-I2V has it, where each is."""
     torch.manual_seed(0)
     tokenizer = t5_tokenizer()
     vae = AutoencoderKLCogVideoX(
@@ -71,7 +72,8 @@ def tiny_cogvideox(root: Path, from_picture: bool = False) -> Path:
         sample_width=4,
         sample_frames=9,
         max_text_seq_length=226,
-        use_rotary_positional_embeddings=from_picture,
+        patch_size_t=None if from_picture else 2,
+        use_rotary_positional_embeddings=True,
     )
     scheduler = CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
     kind: Any = CogVideoXImageToVideoPipeline if from_picture else CogVideoXPipeline

@@ -37,11 +37,11 @@ from longtake.samplers.planning import checked_plan, plan_warnings
 from longtake.video.output import Output
 
 from ...forked import in_child
-from .fixture import tiny_cogvideox, tiny_cosmos, tiny_hunyuan, tiny_hunyuan15, tiny_mochi
+from .fixture import tiny_cogvideox15, tiny_cosmos, tiny_hunyuan, tiny_hunyuan15, tiny_mochi
 
 TINY: dict[str, Callable[[Path], Path]] = {
-    "cogvideox": tiny_cogvideox,
-    "cogvideox-i2v": partial(tiny_cogvideox, from_picture=True),
+    "cogvideox": tiny_cogvideox15,
+    "cogvideox-i2v": partial(tiny_cogvideox15, from_picture=True),
     "hunyuan": tiny_hunyuan,
     "mochi": tiny_mochi,
 }

@@ -45,7 +45,7 @@ TARGETS = {640: (480, 848), 960: (720, 1280)}
 
 OFFERS = (
     Offer(
-        models="any other pipeline of diffusers that makes videos of a text (CogVideoX, HunyuanVideo, Mochi)",
+        models="any other pipeline of diffusers that makes videos of a text (CogVideoX 1.5, I2V, HunyuanVideo, Mochi)",
         page="models/any-pipeline.md",
         capabilities=frozenset({WholeClips}),
         without=("context-windows",),
@@ -67,6 +67,7 @@ class Network:
     sample_size: Count | tuple[Count, Count] | None = None
     sample_frames: Count | None = None
     target_size: Count | None = None
+    patch_size_t: Count | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -135,6 +136,7 @@ def spec(configs: Configs) -> VideoSpec:
         guidance=extras.guidance,
         capabilities=frozenset({WholeClips}),
         call=known,
+        no_levels=_no_levels(configs),
         continues_from=count,
         needs_pictures=call.get("image") is REQUIRED or "VideoToWorld" in name,
         prompts="window",
@@ -202,10 +204,20 @@ def _is_plain(part: str, kind: str) -> bool:
     return part == "guider" or kind.endswith(("Scheduler", "Processor", "Extractor")) or "Tokenizer" in kind
 
 
+def _network(configs: Configs) -> Network:
+    part = next((configs.parts[part] for part in ("transformer", "unet") if part in configs.parts), None)
+    return Network() if part is None else part.read(Network)
+
+
+def _no_levels(configs: Configs) -> str:
+    """Return why frames cannot have noise levels of their own, where the config says it."""
+    shared = _network(configs).patch_size_t or 1
+    return f"{shared} latents are one token of its network, with one noise level" if shared > 1 else ""
+
+
 def _told(name: str, call: Mapping[str, Any], configs: Configs) -> dict[str, Any]:
     """Return what longtake.json would say of a clip, from the defaults of the call, else from the configs."""
-    network = next((configs.parts[part] for part in ("transformer", "unet") if part in configs.parts), None)
-    read = Network() if network is None else network.read(Network)
+    read = _network(configs)
     frames = next((call[length] for length in LENGTHS if isinstance(call.get(length), int)), read.sample_frames)
     rate = next((value for start, value in RATES.items() if name.startswith(start)), USUAL_RATE)
     rate = next((float(call[word]) for word in ("fps", "frame_rate") if isinstance(call.get(word), int | float)), rate)

@@ -226,6 +226,12 @@ def read_index(found: Found) -> dict[str, Any]:
     return read_json(found.folder / INDEX)
 
 
+def config_of(found: Found, part: str) -> dict[str, Any]:
+    """Return the config of a network, empty where there is none. Raises CheckpointError for a broken one."""
+    file = found.folder / part / "config.json"
+    return read_json(file) if file.exists() else {}
+
+
 def read_extras(folder: Path) -> dict[str, Any]:
     """Return the content of longtake.json, empty where there is none. Raises CheckpointError for a broken one."""
     return read_json(folder / EXTRAS) if (folder / EXTRAS).exists() else {}

@@ -1,8 +1,9 @@
 """What a family of models is, and what it offers: rows of tables. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from longtake.model import VideoModel
 
@@ -39,6 +40,8 @@ class Family:
     """Whether its frames can be decoded in tiles."""
     single_file: bool = False
     """Whether diffusers reads its transformer of a file by itself."""
+    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Settings, by part, with which that is another network, which this code does not run."""
     whole: bool = False
     """Whether nothing but the call of its whole pipeline is run, which moves its parts itself."""
 
@@ -47,6 +50,24 @@ class Family:
         """Whether convolutions alone tell its network and its decoder where in a picture they are, and it has no other
         decoder."""
         return self.networks.get("unet") in CONVOLUTIONAL and self.networks.get("vae") == "AutoencoderKL"
+
+    def is_another(self, config: Callable[[str], Mapping[str, Any]]) -> bool:
+        """Return whether a model with these classes is of another kind; `config` says what is set of a part."""
+        return any(config(part).get(setting) for part, settings in self.unless.items() for setting in settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A model that is part of the package."""
+
+    summary: str
+    """A line for people who choose."""
+    folder: Path | None = None
+    """Where it lies; without one it is made by code."""
+    spec: str = ""
+    """module:function that returns its spec then; neither it nor its module may import torch."""
+    load: str = ""
+    """module:function that returns it then, given keywords device and dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, CogVideoXDDIMScheduler, DDIMScheduler
 from diffusers.utils import is_accelerate_available
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file
@@ -32,6 +32,7 @@ from longtake.schedule import Prediction, Table
 
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+SHIFTED_BETAS = (*BETAS, "snr_shift_scale")
 ASIDE = {"LTX2TextConnectors": "diffusers.pipelines.ltx2"}
 """Networks that diffusers keeps out of its list of classes, and where they are."""
 
@@ -208,8 +209,10 @@ def levels_of(config: Mapping[str, Any], where: str) -> tuple[Table, Prediction]
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise CheckpointError(f"{where}: prediction_type cannot be {prediction!r}; fetch the model again")
     with one_line_errors(where):
-        scheduler = DDIMScheduler(**{name: config[name] for name in BETAS if name in config})
-        levels = scheduler.alphas_cumprod.double()
+        # What is CogVideoX's shifts the ratio of signal to noise, too.
+        is_shifted = str(config.get("_class_name")).startswith("CogVideoX")
+        kind, names = (CogVideoXDDIMScheduler, SHIFTED_BETAS) if is_shifted else (DDIMScheduler, BETAS)
+        levels = kind(**{name: config[name] for name in names if name in config}).alphas_cumprod.double()
     if not (levels[:-1].diff() < 0).all() or not levels[:-1].min() > 0:
         raise CheckpointError(f"{where}: its betas make no noise levels that fall; fetch the model again")
     return levels, prediction
