@@ -80,11 +80,22 @@ class OfVideo(Metric):
     def timeline(self, order: Order | None, prompts: str | None) -> PromptTimeline:
         """Return what was asked for: these prompts, else those of the report. Raises InputError for neither."""
         if prompts is not None:
-            fps = (order.output.fps if order else None) or DEFAULT_FPS
-            return parse_prompts(prompts, order.request.frames if order else None, fps)
+            return parse_prompts(prompts, order.request.frames if order else None, self.fps(order))
         if order is None:
             raise InputError(f"{report_path(self.path)} is not there to say what was asked for; give --prompts")
         return order.prompts
+
+    def fps(self, order: Order | None) -> float:
+        """Return the frames per second: those of the file, else what was asked for, else 8."""
+        # Imports av.
+        from longtake.video.read import open_video
+
+        try:
+            found = open_video(self.path).fps if self.path.is_file() else None
+        except InputError:
+            # What can be read of a damaged file is measured all the same.
+            found = None
+        return found or (order.output.fps if order else None) or DEFAULT_FPS
 
     def enlargement(self, order: Order | None) -> int:
         """Return by how much its pixels are enlarged."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from longtake.errors import InputError
-from longtake.metrics.of_video import DEFAULT_FPS, Frames, OfVideo, peeked
+from longtake.metrics.of_video import Frames, OfVideo, peeked
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
 from longtake.report import Order
 from longtake.typed import Setting
@@ -37,7 +37,7 @@ class VBench(OfVideo):
     spoken: ClassVar[Mapping[str, str]] = {
         "slow": "{} within clips",
         "fast": "{} from clip to clip",
-        "networks": "network of --{}",
+        "networks": "network {}",
     }
 
     dino: Annotated[Path | None, Setting(metavar="FILE", unset="no subject consistency")] = None
@@ -101,7 +101,7 @@ class VBench(OfVideo):
         from longtake.metrics.vbench_pass import Pass, try_out
 
         try_out(networks, first[:1], told)
-        seen = Pass(networks, told, self._fps(order))
+        seen = Pass(networks, told, self.fps(order))
         for batch in frames:
             seen.add(batch)
         figures = seen.figures()
@@ -112,18 +112,6 @@ class VBench(OfVideo):
             "labels": self._labels([name for name, value in figures.items() if value is not None]),
             "warnings": [warning] if self.clip and told is None else [],
         }
-
-    def _fps(self, order: Order | None) -> float:
-        """Return the frames per second: those of the file, else what was asked for."""
-        # Imports av.
-        from longtake.video.read import open_video
-
-        try:
-            found = open_video(self.path).fps if self.path.is_file() else None
-        except InputError:
-            # What can be read of a damaged file is measured all the same.
-            found = None
-        return found or (order.output.fps if order else None) or DEFAULT_FPS
 
     def _labels(self, names: Sequence[str]) -> dict[str, str]:
         """Return with what the figures can be compared, and with what not."""
