@@ -12,9 +12,9 @@ from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as whole_pipeline
-from longtake.models.hub.configs import Configs, config_of, read_configs, read_index, with_tokenizer
+from longtake.models.hub.configs import Configs, read_configs, with_tokenizer
 from longtake.models.hub.family import Family, ModelEntry, Offer
-from longtake.models.hub.find import INDEX, Found, find, is_hub_id, with_transformer
+from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, read_index, with_transformer
 from longtake.models.hub.loading import DENOISERS, Loading, taught
 from longtake.models.tiling import tiled
 

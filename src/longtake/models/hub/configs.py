@@ -28,7 +28,7 @@ from longtake.models.hub.files import (
     variant,
     weight_files,
 )
-from longtake.models.hub.find import INDEX, Found
+from longtake.models.hub.find import INDEX, Found, read_index
 from longtake.typed import read_typed
 
 EXTRAS = "longtake.json"
@@ -219,17 +219,6 @@ class Configs:
     def digest(self) -> str:
         """Return a hash of everything on the disk that decides what the model makes."""
         return digest([source for part in self.parts.values() for source in part.sources], self.deciding)
-
-
-def read_index(found: Found) -> dict[str, Any]:
-    """Return the content of model_index.json. Raises CheckpointError for a broken one."""
-    return read_json(found.folder / INDEX)
-
-
-def config_of(found: Found, part: str) -> dict[str, Any]:
-    """Return the config of a network, empty where there is none. Raises CheckpointError for a broken one."""
-    file = found.folder / part / "config.json"
-    return read_json(file) if file.exists() else {}
 
 
 def read_extras(folder: Path) -> dict[str, Any]:

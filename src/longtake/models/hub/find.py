@@ -4,6 +4,7 @@ import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.models.hub.files import read_json, tensor_shapes
@@ -26,6 +27,17 @@ class Found:
     """Which files of a part count first: those with this word in their name, as "fp16"."""
     file: Path | None = None
     """What holds the weights of its transformer, in place of the folder's own."""
+
+
+def read_index(found: Found) -> dict[str, Any]:
+    """Return the content of model_index.json. Raises CheckpointError for a broken one."""
+    return read_json(found.folder / INDEX)
+
+
+def config_of(found: Found, part: str) -> dict[str, Any]:
+    """Return the config of a network, empty where there is none. Raises CheckpointError for a broken one."""
+    file = found.folder / part / "config.json"
+    return read_json(file) if file.exists() else {}
 
 
 def find(name: str, revision: str | None = None, variant: str | None = None) -> Found:
