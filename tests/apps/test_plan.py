@@ -78,6 +78,13 @@ def test_prompts_count_where_they_are_reached(longtake: Callable, monkeypatch: p
     assert [part["prompts"] for part in memory] == [4 * 4000, 1001 * 4000]
 
 
+def test_sides_that_meet_are_said(longtake: Callable) -> None:
+    wrapped = ("plan", "a red car drives", "--model", "sprites-fast", "--frames", "64", "--size", "128x64", "--wrap")
+    assert "128x64 whose sides meet, " in longtake(*wrapped).out
+    assert json.loads(longtake(*wrapped, "--json").out)["wrap"] is True
+    assert "--wrap has no effect on the model toy" in longtake(*PLAN, "--wrap").err
+
+
 def test_a_remembered_rate_gives_the_time(longtake: Callable) -> None:
     rates.remember_rate("toy", "cpu", "float32", 1e6)
     plan = json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)
