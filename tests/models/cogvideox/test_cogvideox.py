@@ -27,7 +27,6 @@ from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.planning import checked_plan, plan_warnings
-from longtake.samplers.step import Windows, ddim, free
 
 from .cogvideox_fixture import CHANNELS, FRAMES, HEIGHT, WIDTH, latents, rows_of, tiny_cogvideox, tiny_vae
 
@@ -57,23 +56,29 @@ def test_the_levels_are_the_scheduler_s_own(model: CogVideoXModel) -> None:
     assert torch.equal(later.alphas_cumprod, scheduler.alphas_cumprod)
 
 
-def test_a_native_clip_is_the_stock_pipeline_s(model: CogVideoXModel) -> None:
-    """The same noise, prompts and guidance, whole: levels, positions, texts and steps."""
-    noise = latents(1, seed=3)
-    schedule = model.schedule(5)
-    windows = Windows(schedule=schedule, condition=model.encode(PROMPTS), prompt_index=rows_of([1]))
-    made = ddim(free(model, windows, 6.0), noise, schedule)
+def test_a_native_clip_is_the_stock_pipeline_s(model: CogVideoXModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `chunked`, from the noise with which it began: levels, positions, texts, guidance and steps."""
+    noise, made, network, own = [], [], model.pipeline.transformer, CogVideoXModel.decode
+    handle = network.register_forward_pre_hook(
+        lambda module, args, kwargs: noise.append(kwargs["hidden_states"]), with_kwargs=True
+    )
+
+    def decode(model: CogVideoXModel, latents: Tensor, state: Any, last: bool) -> Any:
+        made.append(latents)
+        return own(model, latents, state, last)
+
+    monkeypatch.setattr(CogVideoXModel, "decode", decode)
+    request = Request(prompts=PromptTimeline.constant(PROMPTS[1]), frames=4 * FRAMES - 3, steps=5)
+    (pixels,) = stream(model, request, Chunked())
+    handle.remove()
+    assert len(noise) == 2 * 5 and len(pixels) == 4 * FRAMES - 3
     model.pipeline.set_progress_bar_config(disable=True)
-    expected = model.pipeline(
-        prompt=PROMPTS[1],
-        negative_prompt="",
-        guidance_scale=6.0,
-        num_inference_steps=5,
-        latents=noise.transpose(1, 2),
-        output_type="latent",
-    ).frames
+    given: dict[str, Any] = {"negative_prompt": "", "guidance_scale": 6.0, "num_inference_steps": 5}
+    expected = model.pipeline(prompt=PROMPTS[1], latents=noise[0], output_type="latent", **given).frames
     assert expected.shape[1] == FRAMES
-    torch.testing.assert_close(made, expected.transpose(1, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cat(made, dim=1), expected[0].transpose(0, 1), atol=1e-4, rtol=0)
+    frames = model.pipeline(prompt=PROMPTS[1], latents=noise[0], output_type="np", **given).frames[0]
+    assert np.abs(np.rint(frames * 255) - pixels).max() <= 1
 
 
 def test_the_text_has_the_mean_of_the_timesteps(model: CogVideoXModel) -> None:

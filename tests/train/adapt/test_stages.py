@@ -91,7 +91,9 @@ def test_the_teacher_is_the_model_with_guidance(model: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["WanTransformer3DModel", "UNetMotionModel", "LTXVideoTransformer3DModel"])
+@pytest.mark.parametrize(
+    "family", ["WanTransformer3DModel", "UNetMotionModel", "LTXVideoTransformer3DModel", "CogVideoXPipeline"]
+)
 @pytest.mark.parametrize("recipe", ["guidance", "levels"])
 def test_other_families_learn(family: str, recipe: Any, tmp_path: Path) -> None:
     model: Any = load_model(str(TINY[family](tmp_path)))
