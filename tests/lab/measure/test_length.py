@@ -21,6 +21,15 @@ def test_live_bytes_are_those_that_are_held() -> None:
     assert live_bytes() - before < 1_000_000
 
 
+def test_names_that_the_interpreter_remembers_are_not_counted() -> None:
+    name = " ".join(["nothing", "has", "this"])
+    held = sys.getrefcount(name)
+    getattr(object(), name, None)
+    assert sys.getrefcount(name) > held
+    live_bytes()
+    assert sys.getrefcount(name) == held
+
+
 def test_a_sampler_that_holds_all_frames_grows_by_them(tmp_path: Path) -> None:
     chosen = Settings(frames=(64, 256))
     found = growth(load_model("toy"), SMALLEST["video-infinity"], chosen, tmp_path)
