@@ -9,7 +9,7 @@ import pytest
 
 from longtake.apps.arguments import options, parse_arguments
 from longtake.apps.cli import COMMANDS
-from longtake.apps.generate.settings import VideoSettings, defaults
+from longtake.apps.generate.settings import VideoSettings, default_method
 from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.metrics import METRICS
@@ -102,7 +102,7 @@ def test_docstrings_of_fields_are_found_in_what_a_class_extends() -> None:
 
 def test_a_video_has_the_options_of_request_and_output() -> None:
     """Each is declared once: in the dataclass that the package itself uses."""
-    shown = options(VideoSettings, VideoSettings(**defaults(())))
+    shown = options(VideoSettings, VideoSettings(method=default_method(())))
     names = {"--frames", "--seed", "--guidance", "--negative-prompt", "--steps", "--told-fps"}
     names |= {"--output", "--fps", "--crf", "--scale", "--overwrite", "--range"}
     assert names <= shown

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from torch.nn.functional import pixel_unshuffle
 
 from longtake.data.sprites import training_shots
+from longtake.models import WEIGHTS
 from longtake.models.hooks import frame_conditions, text_layers, text_table
 from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.loop import FitSettings, fit, step_generator
+from longtake.train.fit.runs import Runs
 from longtake.train.sprites import recipe
 from longtake.train.sprites.autoencode import decoded_sheet
 from longtake.train.sprites.build import (
@@ -25,11 +27,13 @@ from longtake.train.sprites.build import (
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
 from longtake.train.sprites.denoiser import DenoiserSettings
+from longtake.train.sprites.stages import BASE, take_package
 from longtake.train.sprites.text import TextSettings, TextTask, captions_of, train_tokenizer
 from longtake.train.sprites.unet import GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)
+UNET = "diffusion_pytorch_model.safetensors"
 MIXTURE = LevelMixture(uniform=1, independent=1, diagonal=1, past=1, ends=1)
 
 
@@ -248,3 +252,14 @@ def test_recipe_trains_all_levels_in_the_mixture() -> None:
     mixture, uniform = (recipe.STAGES[name].settings[1] for name in ("mixture", "uniform"))
     assert min(vars(mixture.levels)[kind] for kind in ("uniform", "independent", "diagonal", "past", "ends")) > 0
     assert replace(mixture, levels=LevelMixture()) == uniform
+
+
+@pytest.mark.slow
+def test_the_package_fills_a_folder_in_which_its_fast_model_goes_on(tmp_path: Path) -> None:
+    runs = Runs(folder=tmp_path)
+    assert take_package(runs)
+    begun, teacher = (load_file(runs.final(stage) / UNET) for stage in (BASE, "further"))
+    packaged = load_file(WEIGHTS / "sprites-fast" / "unet" / UNET)
+    assert all(torch.equal(begun[name], packaged[name].float()) for name in packaged)
+    assert any(not torch.equal(begun[name], teacher[name]) for name in teacher)
+    assert runs.captions.exists() and (runs.final("vae") / "config.json").exists()

@@ -19,6 +19,7 @@ from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.stages import (
     encode_videos,
     take_base,
+    take_package,
     take_sprites,
     train_decoder,
     train_denoiser,
@@ -89,6 +90,7 @@ def sharp() -> tuple[DenoiserSettings, FitSettings]:
 
 STAGES = {
     "vae": Stage(run=train_vae, settings=(SIZES, *vae()), share=20),
+    "package": Stage(run=take_package, settings=(), share=1),
     "sprites": Stage(run=take_sprites, settings=(), share=1),
     "pictures": Stage(run=encode_videos, settings=(pictures(), "pictures"), share=4),
     "clips": Stage(run=encode_videos, settings=(clips(), "clips"), share=6),

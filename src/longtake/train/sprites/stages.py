@@ -44,7 +44,7 @@ from longtake.train.sprites.unet import GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 BASE = "begun-with"
-"""Folder of the transformer that a folder of runs began with."""
+"""Folder of the denoiser that a folder of runs began with."""
 
 
 def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
@@ -91,9 +91,13 @@ def train_denoiser(
 def train_guided(
     sizes: SpriteSizes, settings: DenoiserSettings, loop: FitSettings, name: str, start: str, runs: Runs
 ) -> bool:
-    """Train what stage `start` left to say in one branch what it says with guidance, on the clips of `switches`."""
+    """Train what stage `start` left to say in one branch what it says with guidance, on the clips of `switches`.
+
+    Where the runs began with weights that had learnt some of it, `begun-with`, those go on; the teacher is the same.
+    """
     torch.manual_seed(loop.seed)
-    unet, teacher = (runs.moved(UNet3DConditionModel.from_pretrained(runs.final(start))) for _ in range(2))
+    begin = BASE if (runs.folder / BASE).exists() else start
+    unet, teacher = (runs.moved(UNet3DConditionModel.from_pretrained(runs.final(stage))) for stage in (begin, start))
     clips = LatentClips(runs.folder / "switches", runs.captions, sizes.cell)
     task = GuidedTask(teacher, unet, build_scheduler(sizes.predicts), trained_vae(runs), clips, settings)
     return runs.fit(name, task, loop)
@@ -158,6 +162,16 @@ def take_sprites(runs: Runs) -> bool:
     """Fill the stages `sprites` and `text` with the UNet and the text encoder of the package, which belong together."""
     unet: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / "sprites" / "unet")
     unet.float().save_pretrained(runs.folder / "sprites" / "final")
+    _take_text(runs)
+    return True
+
+
+def take_package(runs: Runs) -> bool:
+    """Fill a new folder with what the package holds: stage `fast` goes on with the weights of `sprites-fast` there."""
+    for stage, part in (("further", "sprites/unet"), (BASE, "sprites-fast/unet")):
+        unet: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / part)
+        unet.float().save_pretrained(runs.folder / stage / "final")
+    AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
     return True
 
