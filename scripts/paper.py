@@ -79,6 +79,12 @@ TABLES = [
         10,
         needs="a checkout of Video-Infinity",
     ),
+    Table(
+        "beside",
+        "PYTHONPATH=. python scripts/beside.py --pvdm PVDM --steps 2 --repeats 1",
+        3,
+        needs="a checkout of PVDM",
+    ),
 ]
 
 

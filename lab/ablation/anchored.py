@@ -126,7 +126,7 @@ def figures(video: Frames, timeline: Mapping[int, Shot], anchored: Sequence[int]
         "real_look_change": look_change(real, judge),
         "colour_drift": read.colour_drift,
         "real_colour_drift": consistency([real], block=CLIP_FRAMES).colour_drift,
-        "step_over_real": read.mean_step / real_step(timeline, frames),
+        "step_over_real": (read.mean_step or 0) / real_step(timeline, frames),
         "step_at_keyframes_over_elsewhere": read.seam_ratio,
     }
 

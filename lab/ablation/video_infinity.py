@@ -109,7 +109,7 @@ def figures(videos: Sequence[Frames], shot: Shot, length: int, judge: Judge) -> 
         "seam_over_interior": float(np.mean(seams)),
         "seam_standard_deviation": float(np.std(seams)),
         **{f"far_{name}": distances(states(videos, name, length))[0] for name in STATES},
-        "step_over_real": float(np.mean([reading.mean_step for reading in read])) / real_step({0: shot}, frames),
+        "step_over_real": float(np.mean([reading.mean_step or 0 for reading in read])) / real_step({0: shot}, frames),
         "prompt_accuracy": float(np.mean(accuracy)),
     }
 

@@ -7,13 +7,12 @@ latents that the planes stand for; the GPU memory of training, counted without a
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
@@ -137,63 +136,87 @@ class Beside:
         self.plan = Autoregressive(eta=0.0).plan(request, self.model.spec)
         self.latents, self.previous = torch.randn(2, 1, *self.model.spec.latent_shape)
 
-    @torch.inference_mode()
-    def theirs(self) -> np.ndarray:
-        """Return two clips by their sampler, the second in view of the first one's latents."""
-        latents, frames = None, []
+    def theirs(self) -> list[Tensor]:
+        """Return the latents of two clips by their sampler, the second in view of the first one's."""
+        clips: list[Tensor] = []
         for clip in range(2):
             torch.manual_seed(clip)
-            latents = self.ddpm.sample(batch_size=1, cond=latents)
-            frames.append(self.decoder.decode_from_sample(latents).clamp(-1, 1))
-        return ((torch.cat(frames) + 1) * 127.5).permute(0, 2, 3, 1).numpy()
+            clips.append(self.ddpm.sample(batch_size=1, cond=clips[-1] if clips else None))
+        return clips
 
-    def ours(self) -> np.ndarray:
-        """Return the same by our loop."""
+    def ours(self) -> list[Tensor]:
+        """Return the same by our loop, of which nothing is decoded."""
+        clips: list[Tensor] = []
+        spec = self.model.spec
+        blank = torch.zeros(spec.num_frames, 3, spec.height, spec.width)
 
         def noise(shape: Sequence[int], stream: str, *key: int) -> Tensor:
             torch.manual_seed(key[0])
             return torch.randn(tuple(shape))
 
-        return np.concatenate([chunk.frames for chunk in run_plan(self.model, self.plan, noise, ALONE, None)])
+        def noted(latents: Tensor, state: Any, last: bool) -> tuple[Tensor, Any]:
+            clips.append(latents[None])
+            return blank, state
 
-    @torch.inference_mode()
-    def calls(self, who: str) -> dict[str, Callable[[], object]]:
-        """Return the parts of which a video is made."""
-        level, ours = self.plan.num_levels, self.model
-        schedule, unet = ours.schedule(level), ours.pipeline.unet
-        timestep = schedule.timestep[[level]]
-        if who == "theirs":
-            predict = self.ddpm.model_predictions
-            return {
-                "network": lambda: self.unet(self.latents, self.previous, timestep),
-                "step, first clip": lambda: predict(self.latents, None, timestep, None, True),
-                "step, clip after clip": lambda: predict(self.latents, self.previous, timestep, None, True),
-                "decoding": lambda: self.decoder.decode_from_sample(self.latents),
-            }
-        at, rows = torch.tensor([level]), torch.zeros((1, Grid().frames), dtype=torch.long)
-        known, condition = Known(latents=self.previous), ours.encode(["anything"])
+        decode, self.model.decode = self.model.decode, noted
+        try:
+            list(run_plan(self.model, self.plan, noise, ALONE, None))
+        finally:
+            self.model.decode = decode
+        return clips
+
+    def pixels(self, latents: Tensor) -> dict[str, Callable[[], Tensor]]:
+        """Return both decoders of a clip, to (frames, 3, height, width) in [0, 1]."""
         return {
-            "network": lambda: unet(self.latents, timestep, self.previous),
-            "step, first clip": lambda: ours.denoise(self.latents, at, schedule, condition, rows),
-            "step, clip after clip": lambda: ours.denoise_after(self.latents, at, schedule, condition, rows, known),
-            "decoding": lambda: ours.decode(self.latents[0], None, last=True),
+            "theirs": lambda: (self.decoder.decode_from_sample(latents).clamp(-1, 1) + 1) / 2,
+            "ours": lambda: self.model.decode(latents[0], None, last=True)[0],
         }
+
+    def steps(self) -> dict[str, dict[str, Callable[[], object]]]:
+        """Return a step of a clip by both, of a first clip and of a later one."""
+        level, ours = self.plan.num_levels, self.model
+        schedule, predict = ours.schedule(level), self.ddpm.model_predictions
+        timestep, at = schedule.timestep[[level]], torch.tensor([level])
+        rows, condition = torch.zeros((1, Grid().frames), dtype=torch.long), ours.encode(["anything"])
+        known = Known(latents=self.previous)
+        return {
+            "a step of the first clip": {
+                "theirs": lambda: predict(self.latents, None, timestep, None, True),
+                "ours": lambda: ours.denoise(self.latents, at, schedule, condition, rows),
+            },
+            "a step of a later clip": {
+                "theirs": lambda: predict(self.latents, self.previous, timestep, None, True),
+                "ours": lambda: ours.denoise_after(self.latents, at, schedule, condition, rows, known),
+            },
+        }
+
+
+def _timed(calls: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what calls return, and the processor seconds of each, once."""
+    results, taken = dict[str, Any](), dict[str, float]()
+    for name, call in calls.items():
+        start = time.process_time()
+        results[name] = call()
+        taken[name] = time.process_time() - start
+    return results, taken
 
 
 @torch.inference_mode()
 def beside(checkout: Path, steps: int, repeats: int) -> dict[str, Any]:
-    """Return both codes at equal output: the distance of two clips of PVDM-S, seconds of them and of their parts."""
+    """Return both codes at equal output, PVDM-S: the distances of two clips' latents and of the last one's pixels, and
+    seconds of the processor, of steps the median, of the rest once."""
     trial = Beside(checkout, steps)
-    there, here = trial.theirs(), trial.ours().astype(float)
-    who = {"theirs": trial.theirs, "ours": trial.ours}
-    parts = {name: trial.calls(name) for name in who}
-    taken = {"two clips": in_turn(who, repeats)}
-    for part in parts["ours"]:
-        taken[part] = in_turn({name: calls[part] for name, calls in parts.items()}, repeats)
+    clips, sampled = _timed({"theirs": trial.theirs, "ours": trial.ours})
+    there, here = torch.cat(clips["theirs"]), torch.cat(clips["ours"])
+    frames, decoded = _timed(trial.pixels(clips["theirs"][-1]))
+    taken = {"two clips, not decoded": sampled, "a clip decoded": decoded}
+    taken |= {part: in_turn(calls, repeats) for part, calls in trial.steps().items()}
     return {
         "steps a clip": steps,
-        "largest difference in grey levels": float(np.abs(np.rint(there) - here).max()),
-        "deviation of a pixel": float(here.std()),
+        "largest difference of a latent": float((there - here).abs().max()),
+        "deviation of a latent": float(here.std()),
+        "largest difference in grey levels": 255 * float((frames["theirs"] - frames["ours"]).abs().max()),
+        "deviation of a pixel": 255 * float(frames["ours"].std()),
         "seconds": taken,
         "over theirs": {part: seconds["ours"] / seconds["theirs"] for part, seconds in taken.items()},
     }

@@ -63,7 +63,7 @@ def video_figures(model: PerFrameNoise, fifo: Fifo, shot: Shot, frames: int, pat
     judge, timeline = Judge.load(), {0: shot}
     first = prompt_accuracy(path, timeline, stop=64, scale=4, judge=judge)
     last = prompt_accuracy(path, timeline, start=frames - 64, scale=4, judge=judge)
-    step = consistency(read_frames(path, scale=4)).mean_step / real_step(timeline, frames)
+    step = (consistency(read_frames(path, scale=4)).mean_step or 0) / real_step(timeline, frames)
     return {
         **{f"first_{head}": first[head] for head in HEADS},
         **{f"last_{head}": last[head] for head in HEADS},

@@ -236,10 +236,16 @@ def test_videos_of_any_origin_are_on_one_page(longtake: Callable):
         "cannot read" in found["broken.mp4"]["reasons"]["video"] and "ms each" in found["rate.mp4"]["reasons"]["rate"]
     )
     assert found["<i>whole.mkv"]["figures"]["drift"]["longest_freeze"] == 0
+    single = found["one.mkv"]["figures"]
+    assert [single["drift"][name] for name in ("mean_step", "loop_score")] == [None, None]
+    assert [single["similarity"][name] for name in ("start", "end")] == [None, None]
     page = Path("page.html").read_text()
     assert "&lt;i&gt;whole.mkv" in page and "<i>" not in page and page.count("<video ") == 4
     refused = longtake("report", *files, "-o", "page.html")
     assert refused.status == 2 and "page.html exists" in refused.err
+    alone = longtake("report", "one.mkv", "-o", "one.html")
+    assert alone.status == 0 and "<svg" not in Path("one.html").read_text()
+    assert "broken.mp4 cannot be shown: cannot read" in longtake("report", "broken.mp4", "-o", "none.html").err
 
 
 class Mean(nn.Module):

@@ -33,6 +33,12 @@ def test_mean_step_is_exact():
     assert consistency([flat]).mean_step == pytest.approx(10)
 
 
+def test_of_a_single_frame_there_is_no_change_and_no_loop():
+    figures = consistency([VIDEO[:1]])
+    assert figures.mean_step is None and figures.loop_score is None and figures.longest_freeze == 0
+    assert [consistency([VIDEO[:frames]]).loop_score is None for frames in (2, 3, 4)] == [True, True, False]
+
+
 def test_a_seam_is_seen():
     other = SpriteWorld(9, {0: SHOT}).frames(0, 100)
     cut = np.concatenate([VIDEO[:100], other])
@@ -57,7 +63,7 @@ def test_a_loop_is_seen_on_both_sides_of_a_change_of_the_story():
     other = SpriteWorld(9, {0: Shot(object="car", scene="desert", motion="drives right")}).frames(0, 96)
     loops = [clip[np.arange(96) % 16] for clip in (VIDEO, other)]
     figures = consistency([np.concatenate(loops)], cuts=[96])
-    assert figures.loop_period == 16 and figures.loop_score < 0.01
+    assert figures.loop_period == 16 and figures.loop_score is not None and figures.loop_score < 0.01
     assert consistency([np.concatenate([VIDEO[:96], other])], cuts=[96]).loop_period is None
 
 
@@ -83,7 +89,7 @@ def test_a_freeze_is_seen():
 @pytest.mark.parametrize("period", [2, 3, 24])
 def test_a_loop_is_seen(period: int):
     figures = consistency([VIDEO[np.arange(200) % period]])
-    assert figures.loop_period == period and figures.loop_score < 0.01
+    assert figures.loop_period == period and figures.loop_score is not None and figures.loop_score < 0.01
 
 
 def test_curves_are_exact():

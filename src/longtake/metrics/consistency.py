@@ -30,8 +30,8 @@ class VideoFigures:
 class Consistency(VideoFigures):
     """What a pass finds of change, drift and loops; grey levels are 0 to 255."""
 
-    mean_step: float
-    """Mean absolute change from frame to frame, in grey levels."""
+    mean_step: float | None
+    """Mean absolute change from frame to frame, in grey levels; None where no frame follows another."""
     cuts: int
     """Frames at which the story asks for something else; the change there counts nowhere."""
     seam_ratio: float | None
@@ -47,8 +47,9 @@ class Consistency(VideoFigures):
     """Frame-to-frame change of the last block over that of the first."""
     longest_freeze: int
     """Most frames in a row that repeat the one before."""
-    loop_score: float
-    """Least mean change over 2 to 48 frames between cuts, over the change from frame to frame (0: a perfect loop)."""
+    loop_score: float | None
+    """Least mean change over 2 to 48 frames between cuts, over the change from frame to frame (0: a perfect loop); None
+    where there are not two rounds of any, and 1 where all stands still."""
     loop_period: int | None
     """Frames after which the video repeats itself; None where it does not."""
     curves: dict[str, list[float]]
@@ -151,10 +152,12 @@ class _Loops:
         """Compare what comes with nothing that was."""
         self.past.clear()
 
-    def best(self) -> tuple[float, int | None]:
+    def best(self) -> tuple[float | None, int | None]:
         lags = [lag for lag in range(2, _LAGS + 1) if self.counts[lag] >= lag]
-        step = self.sums[1] / max(self.counts[1], 1)
-        if not lags or step < _STILL:
+        if not lags:
+            return None, None
+        step = self.sums[1] / self.counts[1]
+        if step < _STILL:
             return 1.0, None
         scores = {lag: self.sums[lag] / self.counts[lag] / step for lag in lags}
         score = min(scores.values())
@@ -238,9 +241,10 @@ def _figures(
     assert num_frames > 0, "no frames"
     inner, across = (steps[kind][0] / max(steps[kind][1], 1) for kind in (False, True))
     score, period = loops.best()
+    num_steps = steps[False][1] + steps[True][1]
     return Consistency(
         num_frames=num_frames,
-        mean_step=(steps[False][0] + steps[True][0]) / max(steps[False][1] + steps[True][1], 1),
+        mean_step=(steps[False][0] + steps[True][0]) / num_steps if num_steps else None,
         cuts=cuts,
         seam_ratio=across / max(inner, 1e-6) if steps[True][1] else None,
         colour_drift=None if last is None else float(np.linalg.norm(last.mean(last.colour) - first.mean(first.colour))),

@@ -24,9 +24,10 @@ class Similarity:
     """Cosines of the features of frames: 1 is the same picture."""
 
     num_frames: int
-    start: float
-    """Mean similarity to the mean of the first 8 frames, of the frames of the first prompt."""
-    end: float
+    start: float | None
+    """Mean similarity to the mean of the first 8 frames, of the frames of the first prompt; None of a single frame, as
+    is the next."""
+    end: float | None
     """The same of the last of them: an eighth, one at least."""
     lags: dict[int, float]
     """Frames apart -> mean similarity of two frames of one prompt so far apart."""
@@ -53,8 +54,8 @@ def similarity(rows: Iterable[Rows], cuts: Collection[int] = ()) -> Similarity:
     start, end, curve = first.figures()
     return Similarity(
         num_frames=num_frames,
-        start=start,
-        end=end,
+        start=start if num_frames > 1 else None,
+        end=end if num_frames > 1 else None,
         lags={lag: sums[lag] / count for lag, count in counts.items() if count},
         curves={"similarity to the start": curve},
     )

@@ -257,7 +257,7 @@ def _looks(path: Path, scale: int, fps: float, reasons: dict[str, str]) -> Looks
         reasons["video"] = "there is no frame in it"
         return None
     seconds = count / fps if found or path.is_dir() else None
-    if times is not None and count <= len(times):
+    if seconds and times is not None and count <= len(times):
         seconds = float(times[count - 1] + 1 / fps)
     told = None if path.is_dir() else told_seconds(path)
     if told and seconds and told > seconds + max(2 / fps, _CUT * told):

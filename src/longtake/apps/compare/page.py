@@ -125,7 +125,7 @@ def _charts(page: Page, labels: Sequence[str]) -> list[str]:
     for video in page.videos:
         for name in page.metrics:
             for title, values in video.figures.get(name, {}).get("curves", {}).items():
-                if values and video.looks:
+                if values and video.looks and video.looks.num_frames > 1:
                     by_seed = charts.setdefault(title, {label: {} for label in labels})[video.label]
                     by_seed.setdefault(video.seed, []).append((video.looks.num_frames, values))
     return [

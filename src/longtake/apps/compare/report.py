@@ -55,7 +55,8 @@ def report_command(arguments: Sequence[str]) -> int:
         say(f"reading  {path}")
         videos.append(look_into(path, metrics, label=label, story=""))
     if not any(video.looks for video in videos):
-        raise InputError(f"{videos[0].path} cannot be shown, nor any other: {videos[0].reasons['video']}")
+        others = ", nor any other" if len(videos) > 1 else ""
+        raise InputError(f"{videos[0].path} cannot be shown{others}: {videos[0].reasons['video']}")
     title = videos[0].path.name if len(videos) == 1 else counted(len(videos), "video")
     page = Page(title=title, command=command_line("report", arguments), videos=videos, metrics=metrics, facts=facts({}))
     write_page(settings.output, rendered(page))
