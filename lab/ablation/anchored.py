@@ -21,6 +21,7 @@ from lab.common import HEADS, Frames, chosen_shots, made_video, measured_model, 
 from longtake.data.sprites import Shot, SpriteWorld
 from longtake.decoding import decode_clip
 from longtake.errors import InputError
+from longtake.guidance import num_branches
 from longtake.metrics.consistency import consistency
 from longtake.metrics.judge import CLIP_FRAMES, Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
@@ -82,8 +83,8 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
         raise InputError(f"{request.frames} frames do not end with a keyframe; ask for {window[-1] + 1}")
     first = Tree.of(model, plan).first(MemoryStore())
     latents = plan_work(model, plan, seeded_noise(request.seed), ALONE)([first], None)[0]
-    assert plan.forwards is not None and plan.tasks is not None
-    return decode_clip(model, latents.to(model.device)), plan.forwards // plan.tasks
+    forwards = plan.steps * num_branches(plan.call_guidance(1)) * len(plan.clips(Node(1, 0)))
+    return decode_clip(model, latents.to(model.device)), forwards
 
 
 def written(frames: Frames, folder: Path) -> str:

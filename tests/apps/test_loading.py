@@ -169,7 +169,7 @@ def test_loras_are_in_the_report_and_are_repeated_from_another_folder(
     assert longtake("generate", "--from", str(report), "-o", "again.mkv").status == 0
     assert Path("again.mkv").read_bytes() == changed
     said = longtake("generate", "a", *model, "--lora", "none.safetensors", "-o", "no.mkv")
-    assert said.status == 2 and "none.safetensors is no file" in said.err and said.err.count("\n") == 1
+    assert said.status == 2 and "there is no file none.safetensors" in said.err and said.err.count("\n") == 1
 
 
 def test_a_quantised_run_is_planned_smaller_and_repeated(longtake: Callable[..., Any], wan: Path) -> None:

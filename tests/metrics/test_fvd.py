@@ -73,7 +73,7 @@ def test_other_sizes_are_refused_and_size_brings_them_together(tmp_path: Path):
 
 def test_one_clip_is_not_enough(tmp_path: Path):
     one, two = write_videos(tmp_path / "r", 1, 50), write_videos(tmp_path / "f", 2, 50)
-    with pytest.raises(InputError, match="one clip only"):
+    with pytest.raises(InputError, match="one clip of 4 frames alone"):
         score_sets(drawn(one), drawn(two), NETWORK, None, 0)
 
 

@@ -17,11 +17,11 @@ def test_a_story_has_four_trained_shots_of_one_length():
 
 
 def test_keyframes_are_the_first_call_of_the_tree():
-    """Of 50 frames every seventh: the toy's window has 8."""
+    """Of 50 frames every seventh: the toy's window has 8. It is a clip for each of four prompts."""
     model = Toy()
     request = requested(timeline_of("story", 50, 0), 50, seed=2)
     keyframes, forwards = global_frames(model, request)
-    assert len(keyframes) == 8 and forwards == 30
+    assert len(keyframes) == 8 and forwards == 4 * 30
     with pytest.raises(InputError, match="ask for 50"):
         global_frames(model, requested(timeline_of("story", 47, 0), 47, seed=2))
 
