@@ -77,8 +77,8 @@ def spec(configs: Configs) -> VideoSpec:
     # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
     widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]
     tokens = configs.parts["text_encoder"].read(TextEncoder).max_position_embeddings
-    # Counted on fake tensors of the released sizes.
-    working = 33 * unet.config.get("block_out_channels", WIDTHS)[0]
+    # Counted on fake tensors, of transformer_in, which is wider than all that follows: 8 heads of that width.
+    working = 165 * unet.config.get("attention_head_dim", 64)
     more = {"temporal_layers": layers, "prompt_numbers": tokens * sum(widths), "working": working}
     return image_spec(configs, extras, denoiser, capabilities, blends=True, **more)
 
