@@ -160,7 +160,7 @@ def test_stages_without_any_time_left_end_with_models_too(tmp_path: Path, clock:
 
 def test_a_stage_alone_says_what_is_missing(tmp_path: Path) -> None:
     for name in ("decoder", "clips", "uniform", "stretches", "mtd", "pvdm-latents", "weights"):
-        with pytest.raises(InputError, match=r"must come first: longtake train embedded [\w-]+$"):
+        with pytest.raises(InputError, match=r"must come first: longtake train embedded [\w-]+ --runs \S+$"):
             run_stage(name, tiny()[name], Runs(folder=tmp_path))
 
 

@@ -166,5 +166,5 @@ def test_a_base_fills_only_a_new_folder(tmp_path: Path, monkeypatch: pytest.Monk
     for _ in range(2):
         with pytest.raises(InputError, match="vae must come first"):
             recipe.main(arguments)
-        (tmp_path / "runs" / "text").mkdir(exist_ok=True)
+        (tmp_path / "runs" / "text").mkdir(parents=True, exist_ok=True)
     assert taken == [(Path("model"), "images")]
