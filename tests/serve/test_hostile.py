@@ -289,6 +289,7 @@ def test_answers_say_what_browsers_may_do_with_them(server: Server) -> None:
         headers["x-content-type-options"] == "nosniff"
         and "frame-ancestors 'none'" in headers["content-security-policy"]
     )
+    assert [server.client.get(path).headers["cache-control"] for path in ("/", "/page/main.js")] == ["no-cache"] * 2
     assert server.client.options("/v1/videos", headers={"access-control-request-method": "POST"}).status_code == 405
 
 

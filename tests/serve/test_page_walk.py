@@ -144,6 +144,29 @@ def test_a_film_is_made_watched_killed_taken_up_redone_and_extended(server: Serv
     assert not blocked
 
 
+def test_a_film_that_was_stopped_plays_what_is_there_and_goes_on(server: Server, page: "Page"):
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.get_by_label("Model").select_option("toy")
+    page.get_by_label("Method").select_option("chunked")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Steps", exact=True).fill("1000")
+    page.get_by_label("Steps", exact=True).press("Tab")
+    page.get_by_role("button", name="Make this film").click()
+    page.locator("video").wait_for()
+    until(lambda: buffered(page) > 0, page)
+
+    page.get_by_role("button", name="Stop here").click()
+    page.get_by_role("button", name="Stop here: sure?").click()
+    page.get_by_text("Stopped", exact=True).wait_for()
+    made = buffered(page)
+    assert 0 < made < 32
+    # Whoever stopped it is not told so as of a failure.
+    assert page.locator(".refusal").count() == 0
+    page.get_by_role("button", name="Go on", exact=True).click()
+    finished(page)
+    until(lambda: buffered(page) == pytest.approx(32), page)
+
+
 def redone_and_extended(page: "Page") -> None:
     """Make another take from the middle of the film that is shown, and that longer."""
     middle = page.locator(".over").bounding_box()

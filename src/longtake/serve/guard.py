@@ -85,7 +85,10 @@ class Guard:
             nonlocal started
             started = True
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                # A browser that is told nothing keeps the files of a page as they were before an upgrade.
+                headers.setdefault("cache-control", "no-cache")
             await send(message)
 
         try:

@@ -48,8 +48,9 @@ export const again = (film, films, options) => {
   const own = Object.fromEntries(
     Object.entries(asked).filter(([name]) => name.startsWith("sampler.")).map(([name, value]) => [name.slice(8), value]),
   );
-  values.seed = film.seed;
-  return { model: film.model, sampler: film.sampler, frames: film.frames, scenes: film.prompts, size: `${film.width}x${film.height}`, values, own };
+  const usual = options.settings.find((setting) => setting.name === "seed").default;
+  const kept = without(values, "seed", film.seed === usual ? undefined : film.seed);
+  return { model: film.model, sampler: film.sampler, frames: film.frames, scenes: film.prompts, size: `${film.width}x${film.height}`, values: kept, own };
 };
 
 export const keep = (draft) => localStorage.setItem(DRAFT, JSON.stringify(draft));

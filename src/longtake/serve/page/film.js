@@ -315,13 +315,13 @@ function Progress({ film, link, onCommand }) {
   return html`<section class="progress" data-state=${film.state}>
     <p class="state" role="status"><i></i>${link === "lost" && !isOver(film) ? "Not connected" : stated(film)}${film.state === "queued" && film.position ? `, number ${film.position} in line` : ""}</p>
     <div class="bar" role="progressbar" aria-label="Made" aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round(share)}><i style=${{ width: `${share}%` }}></i></div>
-    ${film.error && html`<p class="refusal">${film.error}</p>`}
+    ${film.error && film.state !== "cancelled" && html`<p class="refusal">${film.error}</p>`}
     <dl>${rows.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     <div class="row">
       ${(film.state === "in_progress" || film.state === "queued") && html`<button type="button" class="quiet" onClick=${() => onCommand("pause")}>Pause</button>`}
-      ${film.state === "paused" && html`<button type="button" class="quiet" onClick=${() => onCommand("resume")}>Go on</button>`}
+      ${(film.state === "paused" || film.state === "cancelled") && html`<button type="button" class="quiet" onClick=${() => onCommand("resume")}>Go on</button>`}
       ${!isOver(film) && html`<${Sure} word="Stop here" onSure=${() => onCommand("cancel")} />`}
-      ${(film.state === "failed" || film.state === "cancelled") && html`<button type="button" class="quiet" onClick=${() => onCommand("resume")}>Try to go on</button>`}
+      ${film.state === "failed" && html`<button type="button" class="quiet" onClick=${() => onCommand("resume")}>Try to go on</button>`}
     </div>
   </section>`;
 }
