@@ -80,6 +80,15 @@ MISTAKES = [
         ("generate", "a", "--model", "sprites-fast", "--negative-prompt", "b"),
         "no effect on sprites-fast, which has learnt to say guidance 3 in one branch; leave it out, or choose weights",
     ),
+    (
+        ("plan", "a", "--model", "sprites-fast", "--sampler.partitions", "2", "--sampler.guided-windows", "1"),
+        "guided_windows has no effect on sprites-fast, which has learnt to say guidance 3 in one branch",
+    ),
+    (
+        ("plan", "a", "--sampler", "nuwa-xl", "--frames", "61", "--sampler.fine-guidance", "2"),
+        "fine_guidance has no effect on sprites-fast, which has learnt to say guidance 3 in one branch",
+    ),
+    (("plan", "a", "--split-guidance"), "--split-guidance has no effect on sprites-fast, which has learnt to say"),
     (("train", "embeded"), "did you mean 'train embedded'?"),
     (("train", "embedded"), "what to train is missing"),
     (("train", "embedded", "vea"), "did you mean 'vae'?"),

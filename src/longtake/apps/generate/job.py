@@ -79,13 +79,13 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
 
 
 def _shared(job: Job, settings: VideoSettings) -> Job:
-    launched().branches(settings.split_guidance)
     if settings.split_guidance and job.spec.call is not None:
         raise InputError(
             f"--split-guidance does not fit {job.spec.name}, whose pipeline guides by itself; leave it out"
         )
     if settings.split_guidance and num_branches(job.plan.guidance) == 1:
         raise one_branch("--split-guidance", job.plan)
+    launched().branches(settings.split_guidance)
     settings.workers.check(job.order.sampler)
     return replace(job, split_guidance=settings.split_guidance, workers=settings.workers)
 

@@ -14,6 +14,7 @@ from longtake.models import family_of, model_spec
 from longtake.models.hub.configs import EXTRAS, part_folders, read_extras
 from longtake.models.hub.files import plain_name, read_json
 from longtake.models.hub.find import INDEX, find
+from longtake.reading import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +86,7 @@ def read_pickled(file: Path) -> dict[str, Any]:
     from longtake.models.hub.load import one_line_errors
 
     with one_line_errors(file):
+        check_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds no tensors by name; fetch the model again")

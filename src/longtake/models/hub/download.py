@@ -88,7 +88,10 @@ def _listed(name: str, revision: str | None) -> dict[str, int]:
         ) from None
     except RevisionNotFoundError:
         raise InputError(f"{name} has no revision {revision!r} on the hub; check its branches and tags") from None
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        # The library by which the hub is asked, httpx by one name or another, has errors of its own.
+        if not isinstance(error, (HfHubHTTPError, OSError)) and not type(error).__module__.startswith("httpx"):
+            raise
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{name} is not in the hub's cache, and the hub does not answer ({reason}); try again, or --offline to ask "

@@ -18,7 +18,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
-from longtake.samplers.planning import Batched, Pieces
+from longtake.samplers.planning import Batched, Pieces, one_branch
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
 
 MOST_PARTITIONS = 10_000
@@ -229,6 +229,8 @@ class Fifo(Batched, Anchored):
             tasks=None,
             decoded=None,
         )
+        if self.guided_windows is not None and num_branches(plan.guidance) == 1:
+            raise one_branch("guided_windows", plan)
         return _counted(plan)
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:

@@ -20,7 +20,7 @@ from longtake.request import Guidance, PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, TaskSampler
 from longtake.samplers.keyframes import init_pixels, keyframe_files
 from longtake.samplers.nuwa_xl.ladder import Change, Fit, Ladder, Node, fitted_ladder, ladder_between
-from longtake.samplers.planning import Batched, Stochastic, chosen_steps
+from longtake.samplers.planning import Batched, Stochastic, chosen_steps, one_branch
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, gathered
 from longtake.typed import Setting
 
@@ -197,6 +197,8 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
             given=given,
             stories=self._stories(request, spec, is_row),
         )
+        if self.fine_guidance not in (None, 1) and spec.learnt_guidance is not None:
+            raise one_branch("fine_guidance", plan)
         per_call = steps * num_branches(plan.call_guidance(ladder.depth))
         plan = _counted(replace(plan, forwards_per_frame=per_call / (ladder.lengths[-1] - 2)))
         if self.window_batch > 1 == plan.window_batch:
