@@ -38,6 +38,7 @@ def _lab(page: str, minutes: int, *commands: str) -> list[Table]:
 
 TABLES = [
     *_lab("fifo", 5, "measure fifo --parts speed", "measure fifo --parts counts memory"),
+    *_lab("fifo", 1, "score bars --parts speed"),
     *_lab("fifo", 15, "measure fifo --parts options", "measure state-bytes"),
     *_lab("fifo", 60, "ablate fifo --clips 2 --model sprites", "ablate fifo --clips 2 --model sprites-uniform"),
     *_lab("nuwa_xl", 2, "measure nuwa-xl --parts counts"),

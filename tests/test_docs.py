@@ -15,7 +15,7 @@ from longtake._generate import Output
 from longtake.apps.catalog import what_runs
 from longtake.data.sprite_captions import caption, parse_caption
 from longtake.metrics.prompt_accuracy import prompt_accuracy
-from longtake.models import offers
+from longtake.models import DEFAULT_MODEL, offers
 from longtake.samplers.chunked.plan import Chunked
 
 ROOT = Path(__file__).parents[1]
@@ -82,14 +82,14 @@ def test_the_tables_of_the_benchmarks_are_those_that_make_paper_regenerates():
         assert not missing, f"{page.name} does not name what scripts/paper.py lists for it"
 
 
-EMBEDDED = ("sprites", "pvdm-sprites", "nuwa-sprites")
+EMBEDDED = ("sprites", "sprites-fast", "pvdm-sprites", "nuwa-sprites")
 
 
 def prompts_for_sprites() -> list[str]:
     """Every prompt that a page or the Makefile gives to an embedded model of sprite worlds, and those of its story."""
     texts = [page.read_text() for page in (*PAGES, ROOT / "Makefile")]
     commands = [line for text in texts for line in text.splitlines() if "longtake generate" in line]
-    models = [(line, re.findall(r"--model (\S+)", line) or ["sprites"]) for line in commands]
+    models = [(line, re.findall(r"--model (\S+)", line) or [DEFAULT_MODEL]) for line in commands]
     quoted = [re.findall(r'"([^"]+)"', line) for line, (model, *_) in models if model in EMBEDDED]
     python = [re.findall(r'(?:prompts=|constant\()"(\w+ [^"]+)"', text) for text in texts]
     story = [json.loads((ROOT / "docs/models/nuwa-story.json").read_text()).values()]
@@ -112,7 +112,7 @@ def test_every_example_prompt_is_drawn_as_it_says(prompt: str, tmp_path: Path) -
     shot, clips = parse_caption(prompt), tmp_path / "clips.mkv"
     assert shot is not None
     generate(
-        load_model("sprites"),
+        load_model(DEFAULT_MODEL),
         Request(prompts=PromptTimeline.constant(prompt), frames=64),
         Chunked(),
         Output(path=clips),
