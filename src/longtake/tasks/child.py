@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe, current_process, spawn
 from multiprocessing.connection import Connection
@@ -30,12 +30,9 @@ class Child:
         # A secret of multiprocessing's, for connections of another kind.
         del surroundings["authkey"]
         self.connection, theirs = Pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            command = [sys.executable, "-c", _BEGIN, str(theirs.fileno()), *sys.path]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            self._process = _started([sys.executable, "-c", _BEGIN, str(theirs.fileno()), *sys.path], theirs.fileno())
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         # One that has died already is found by whoever waits for it.
         with suppress(OSError):
@@ -66,11 +63,23 @@ class Child:
         return self._process.wait()
 
 
+def _started(command: Sequence[str], number: int) -> subprocess.Popen[bytes]:
+    """Start a process that has this end of a connection, and that Ctrl-C does not reach before it can hear it."""
+    if sys.platform == "win32":  # nobody has run this yet
+        os.set_handle_inheritable(number, True)
+        handles = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [number]})
+        apart = subprocess.CREATE_NEW_PROCESS_GROUP
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, startupinfo=handles, creationflags=apart)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[number])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def main() -> None:
     """Be such a process."""
-    number = int(sys.argv[1])
-    os.set_inheritable(number, False)
-    connection = Connection(number)
+    connection = _given(int(sys.argv[1]))
     process = current_process()
     try:
         # Until it has read the script; multiprocessing starts none meanwhile.
@@ -81,3 +90,14 @@ def main() -> None:
     except (EOFError, OSError):
         return
     run(connection, *arguments)
+
+
+def _given(number: int) -> Any:
+    """Return the end of the connection that this process was started with, which its own children do not get."""
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        os.set_handle_inheritable(number, False)
+        return PipeConnection(number)
+    os.set_inheritable(number, False)
+    return Connection(number)
