@@ -35,6 +35,11 @@ def test_a_killed_worker_is_replaced_and_changes_nothing():
             frames.append(chunk.frames)
             if place == 2:
                 workers()[-1].kill()
+        # One that died idle is missed once there is something for both to do.
+        for _ in range(2):
+            executor.submit([task()], None)
+        for _ in range(2):
+            executor.next_finished()
         assert len(workers()) == 2
     assert np.array_equal(np.concatenate(frames), whole())
     assert not workers()
