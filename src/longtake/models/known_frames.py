@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, Latents
-from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise
+from longtake.errors import InputError
+from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, VideoSpec
 from longtake.noise import seeded_noise
 from longtake.schedule import Schedule
 
@@ -23,6 +24,13 @@ Mask = Float[Tensor, "windows frames"]
 
 
 Shown = TypeVar("Shown")
+
+
+def check_stretch(spec: VideoSpec, num_frames: int) -> None:
+    """Raise InputError for a number of pixel frames that an autoencoder does not encode together, from their start."""
+    timing = spec.timing
+    if timing.pixel_frames(timing.latent_frames(num_frames)) != num_frames:
+        raise InputError(f"{spec.name} encodes 1 frame and {timing.stride} for each further latent, not {num_frames}")
 
 
 class LastShown(Generic[Shown]):

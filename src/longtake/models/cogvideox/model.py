@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
-from longtake.errors import InputError
 from longtake.model import Condition, PerFrameNoise, VideoSpec
 from longtake.models.cogvideox.decoder import Stream, decode
 from longtake.models.cogvideox.network import Rotation, predict
@@ -21,6 +20,7 @@ from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import levels_of, where_run
 from longtake.models.hub.offload import HOST
 from longtake.models.image_model import frame_levels
+from longtake.models.known_frames import check_stretch
 from longtake.models.schedules import discrete_schedule
 from longtake.models.tiling import in_tiles
 from longtake.schedule import Prediction, Schedule, Spacing, Table, to_x0
@@ -108,11 +108,7 @@ class CogVideoXModel(PerFrameNoise):
         Raises InputError for a number of frames other than 1, 5, 9, ...
         """
         vae: Any = self.pipeline.vae
-        timing = self.spec.timing
-        if timing.pixel_frames(timing.latent_frames(len(frames))) != len(frames):
-            raise InputError(
-                f"{self.spec.name} encodes 1 frame and {timing.stride} for each further latent, not {len(frames)}"
-            )
+        check_stretch(self.spec, len(frames))
         pixels = (frames * 2 - 1).to(self.device, vae.dtype).transpose(0, 1)[None]
         with torch.inference_mode():
             return vae.encode(pixels).latent_dist.mode()[0].float() * vae.config.scaling_factor

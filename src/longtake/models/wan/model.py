@@ -19,12 +19,11 @@ from torch.nn import functional
 
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.attention import FrameMixer
-from longtake.errors import InputError
 from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, TemporalHooks, VideoModel, VideoSpec
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
 from longtake.models.hub.offload import HOST
-from longtake.models.known_frames import CleanFrames, LastShown, whole_window
+from longtake.models.known_frames import CleanFrames, LastShown, check_stretch, whole_window
 from longtake.models.tiling import in_tiles
 from longtake.models.wan.network import Beside, Experts, flow_levels, network_dtype
 from longtake.models.wan.spec import TEXT_TOKENS, boundary, flow_shift, kind_of
@@ -104,11 +103,7 @@ class WanBase(VideoModel):
         Raises InputError for a number of frames other than 1, 5, 9, ...
         """
         vae: Any = self.pipeline.vae
-        timing = self.spec.timing
-        if timing.pixel_frames(timing.latent_frames(len(frames))) != len(frames):
-            raise InputError(
-                f"{self.spec.name} encodes 1 frame and {timing.stride} for each further latent, not {len(frames)}"
-            )
+        check_stretch(self.spec, len(frames))
         pixels = (frames * 2 - 1).to(self.device, vae.dtype).transpose(0, 1)[None]
         with torch.inference_mode():
             mean = vae.encode(pixels).latent_dist.mode()[0].float()

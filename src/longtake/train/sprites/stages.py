@@ -160,17 +160,15 @@ def take_base(base: Path, stage: str, runs: Runs) -> None:
 
 def take_sprites(runs: Runs) -> bool:
     """Fill the stages `sprites` and `text` with the UNet and the text encoder of the package, which belong together."""
-    unet: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / "sprites" / "unet")
-    unet.float().save_pretrained(runs.folder / "sprites" / "final")
+    _take_unet("sprites", "sprites", runs)
     _take_text(runs)
     return True
 
 
 def take_package(runs: Runs) -> bool:
     """Fill a new folder with what the package holds: stage `fast` goes on with the weights of `sprites-fast` there."""
-    for stage, part in (("further", "sprites/unet"), (BASE, "sprites-fast/unet")):
-        unet: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / part)
-        unet.float().save_pretrained(runs.folder / stage / "final")
+    _take_unet("sprites", "further", runs)
+    _take_unet("sprites-fast", BASE, runs)
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
     return True
@@ -200,6 +198,11 @@ def _best_vae(runs: Runs) -> Path:
 def _extras(guidance: float) -> dict[str, Any]:
     told = {"guidance": guidance, "clean_frames": True, "vocabulary": VOCABULARY}
     return {**told, "num_frames": 16, "fps": FPS}
+
+
+def _take_unet(model: str, stage: str, runs: Runs) -> None:
+    unet: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / model / "unet")
+    unet.float().save_pretrained(runs.folder / stage / "final")
 
 
 def _take_text(runs: Runs) -> None:
