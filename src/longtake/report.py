@@ -186,13 +186,23 @@ def order_target(order: Order, plan: Plan) -> Target:
     begun = turns[0].prompts if turns else order.request.prompts
     return make_target(
         order.output if pieces else replace(order.output, keep_states=0),
-        settings=run_settings(order, plan),
+        settings=run_settings(order, plan) | _told(order),
         fps=plan.spec.fps,
         total=order.frames,
         size=(plan.spec.height, plan.spec.width),
         comment=plain(" | ".join(begun.texts)),
         free=pieces.free if pieces else None,
     )
+
+
+def _told(order: Order) -> dict[str, object]:
+    """Return what the digests in the settings of a run are of."""
+    init = {} if order.request.init is None else {"init.file": order.request.init}
+    return {
+        "model.model": order.model,
+        **{f"model.{name}": value for name, value in order.loading.decides.items()},
+        **init,
+    }
 
 
 def order_content(order: Order) -> dict[str, Any]:

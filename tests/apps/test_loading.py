@@ -61,6 +61,26 @@ def test_a_revision_and_a_variant_are_in_the_report_and_are_repeated(
     assert Path("plain.mkv").read_bytes() != Path("half.mkv").read_bytes()
 
 
+def test_what_differs_from_the_run_of_an_output_is_named(
+    longtake: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    def made(*more: str, model: Path = tiny) -> Any:
+        return longtake("generate", "a red car", "--model", str(model), *SHORT, *more, "-o", "out.mkv")
+
+    assert made("--window", "4").status == 0
+    other = shutil.copytree(tiny, tmp_path / "other" / tiny.name)
+    assert "nothing to do" in made("--window", "4", model=other).err
+    (other / "unet" / "config.json").write_text((other / "unet" / "config.json").read_text() + " ")
+    eight_bits = 'window was 4 and is now 3, quantize was not set and is now "fp8"; use'
+    said = {
+        made("--wrap").err: "window was 4 and is now not set, wrap was not set and is now true; use",
+        made("--window", "3", "--quantize", "fp8").err: eight_bits,
+        made("--window", "4", model=other).err: f'/{tiny.parent.name}/{tiny.name}" and is now ',
+    }
+    for error, words in said.items():
+        assert words in error and "digest" not in error and "Traceback" not in error
+
+
 def test_auto_takes_the_first_offload_that_the_plan_says_fits(wan: Path, tiny: Path) -> None:
     def taken(folder: Path, free: int) -> Any:
         settings = video_settings(["a", "--model", str(folder), "--offload", "auto", "--dtype", "float32"])

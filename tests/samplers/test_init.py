@@ -111,7 +111,7 @@ def test_other_frames_are_another_run(film, tmp_path: Path) -> None:
     generate(
         Toy(), Request(prompts="a red boat", frames=50, seed=2, steps=2), Chunked(), Output(path=path, overwrite=True)
     )
-    with pytest.raises(Exception, match="begun with other settings: init was"):
+    with pytest.raises(Exception, match="begun with other settings: the frames of --init are others; "):
         generate(Toy(), wanted(path, BEGINNERS[0]), BEGINNERS[0], Output(path=out))
     assert out.read_bytes() == before
 

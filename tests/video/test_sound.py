@@ -94,7 +94,7 @@ def test_another_sound_is_another_video(new_run: Callable[..., Any], tmp_path: P
     run.finish()
     before = run.path.read_bytes()
     tone(tmp_path / "a.wav", 1, 880)
-    with pytest.raises(OutputError, match="begun with other settings: audio was"):
+    with pytest.raises(OutputError, match="begun with other settings: the sound of --audio is another; "):
         run.open()
     (tmp_path / "a.wav").unlink()
     with pytest.raises(InputError, match="cannot read the sound .*a.wav: No such file"):

@@ -15,7 +15,7 @@ from longtake.sampler import Plan
 from longtake.samplers.planning import checked_plan
 from longtake.video.files import state_folder
 from longtake.video.kept import Kept, usable_states
-from longtake.video.record import Record, check_length, check_settings, read_record
+from longtake.video.record import Record, check_length, check_settings, differing, read_record
 
 _NOTE = "steer-"
 
@@ -79,7 +79,9 @@ def find_video(file: str | Path) -> Video | None:
         raise InputError(f"{report_path(path)}, the report of {path}, is {how}")
     # A kill may leave a note of what the run is now, before its report says so.
     videos = [_video(path, note, record) for note in (report_path(path), *notes(path))]
-    fitting = [video for video in videos if order_target(video.order, video.plan).settings == record.settings]
+    fitting = [
+        video for video in videos if not differing(record.settings, order_target(video.order, video.plan).settings)
+    ]
     if not fitting:
         check_settings(path, record, order_target(videos[0].order, videos[0].plan).settings)
     return fitting[-1]

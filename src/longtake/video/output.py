@@ -137,6 +137,7 @@ def make_target(
         stored["crf"] = output.crf
     notes = ()
     if output.audio is not None:
+        stored["audio.file"] = output.audio
         stored["audio"], notes = _checked_sound(output, format, None if total is None else total / video.rate)
     return Target(
         path=output.path,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,8 +13,17 @@ from longtake.reading import read_file
 from longtake.typed import read_typed
 from longtake.video import durable, files
 
+_SHOWN = 60
 LAYOUT = 2
 """Of the tensors that a record refers to. The record itself has been the same since 1."""
+
+_TOLD = {
+    "model digest": ("model.", "the weights of the model are others"),
+    "init": ("init.", "the frames of --init are others"),
+    "audio": ("audio.", "the sound of --audio is another"),
+}
+"""Settings that are digests: how those begin that say what they are of, and words for where these do not differ. What
+is said so decides nothing itself, since the same weights may lie elsewhere."""
 
 TENSOR_FILES = ("state-a.safetensors", "state-b.safetensors")
 """Two names in turn for the tensors: the one that the record refers to is never written to."""
@@ -105,17 +115,43 @@ def write_record(path: str | Path, record: Record) -> None:
     durable.replace_durable(files.state_folder(path) / files.RECORD_FILE, text.encode())
 
 
+def differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return the names of the settings (flat) that make two runs of one output different ones."""
+    said = tuple(start for start, _ in _TOLD.values())
+    return [name for name in _apart(before, now) if not name.startswith(said)]
+
+
 def check_settings(path: str | Path, record: Record, settings: Mapping[str, object]) -> None:
     """Raise OutputError that names every setting in which `settings` (flat) differs from the run that made `path`."""
-    names = [name for name in {**record.settings, **settings} if record.settings.get(name) != settings.get(name)]
-    if names:
-        changes = ", ".join(
-            f"{name} was {_short(record.settings, name)} and is now {_short(settings, name)}" for name in names
-        )
+    if names := differing(record.settings, settings):
+        changes = ", ".join(_changes(record.settings, settings, names))
         advice = "use the old ones, another -o, or --overwrite to start again"
         if any(name == "frames" or name.startswith("prompts") for name in names):
             advice += f"; --init {path} with another -o goes on from its last frames"
         raise OutputError(f"{path} was begun with other settings: {changes}; {advice}")
+
+
+def _changes(before: Mapping[str, object], now: Mapping[str, object], names: list[str]) -> list[str]:
+    """Return in words what differs; of a digest, what it is of."""
+    changes: dict[str, str] = {}
+    for name in names:
+        told = {name: name}
+        if name in _TOLD:
+            start, words = _TOLD[name]
+            # An earlier version has left the digest alone.
+            is_told = name not in before or any(key.startswith(start) for key in before)
+            said = [key for key in _apart(before, now) if is_told and key.startswith(start)]
+            told = {name if key == f"{name}.file" else key.removeprefix(start): key for key in said}
+            if not told:
+                changes.setdefault(start.removesuffix("."), words)
+        for shown, key in told.items():
+            was, is_now = _short(_text(before, key), _text(now, key))
+            changes.setdefault(shown, f"{shown} was {was} and is now {is_now}")
+    return list(changes.values())
+
+
+def _apart(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def check_length(path: Path, record: Record) -> None:
@@ -151,8 +187,13 @@ def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _short(settings: Mapping[str, object], name: str) -> str:
-    if name not in settings:
-        return "not set"
-    text = json.dumps(settings[name])
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _text(settings: Mapping[str, object], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "not set"
+
+
+def _short(*texts: str) -> list[str]:
+    """Return texts of at most 60 characters each, from a little before where they differ."""
+    alike = len(os.path.commonprefix(texts)) if max(map(len, texts)) > _SHOWN else 0
+    start = max(0, alike - _SHOWN // 2)
+    shown = [f"...{text[start:]}" if start else text for text in texts]
+    return [text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..." for text in shown]

@@ -29,7 +29,7 @@ from longtake.report import order_target, report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
 from longtake.steer.video import find_video
-from longtake.video.record import read_record
+from longtake.video.record import differing, read_record
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -125,8 +125,8 @@ def _complete(job: Job, hardware: Hardware) -> Outcome | None:
             return None
         digest = order.loading.digest(configs_of(order.model, order.loading)[0].digest())
         asked = replace(order, digest=digest, device=hardware.device.partition(":")[0], dtype=hardware.dtype_name)
-        same = order_target(asked, job.plan).settings == video.record.settings and order.digest in (None, digest)
-        if not same or not video.is_as_written(video.record.mark, complete=True):
+        others = differing(video.record.settings, order_target(asked, job.plan).settings)
+        if others or order.digest not in (None, digest) or not video.is_as_written(video.record.mark, complete=True):
             return None
     except LongtakeError:
         # Whoever opens it for the run says what is wrong.

@@ -224,6 +224,11 @@ class Loading:
         """Return what differs from the defaults, by the names of the fields."""
         return {entry.name: value for entry in fields(self) if (value := asdict(self)[entry.name]) != entry.default}
 
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Return those of them on which the weights, or what is made with these, may depend."""
+        return {name: value for name, value in self.told.items() if name not in ("download", "offline", "offload")}
+
 
 def taught(spec: VideoSpec, *learnt: Guidance | None) -> VideoSpec:
     """Return the spec of a model that says a guidance in one branch: the last of those that it has learnt, if any."""
