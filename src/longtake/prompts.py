@@ -56,13 +56,13 @@ class _Span:
     text: str
 
 
-def parse_prompts(source: str, frames: int | None, fps: float) -> PromptTimeline:
+def parse_prompts(source: str, frames: int | None, fps: float, option: str = "--prompts") -> PromptTimeline:
     """Read a prompt timeline from a file, or from the text itself, for a video of `frames` (None: endless) at `fps`.
 
     Seconds are rounded to the nearest frame. Raises InputError, with line and column, for what cannot be read, for gaps
-    and overlaps, and for blends of several prompts.
+    and overlaps, and for blends of several prompts; `option` is where it was given.
     """
-    return _parsed(_read(source), frames, fps)
+    return _parsed(_read(source, option), frames, fps)
 
 
 def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
@@ -93,9 +93,9 @@ def _parsed(given: _Source, frames: int | None, fps: float) -> PromptTimeline:
     return _timeline(given, spans, frames)
 
 
-def source_text(source: str) -> str:
+def source_text(source: str, option: str) -> str:
     """Return the text of a timeline that is a file or the text itself. Raises InputError for a file that is no text."""
-    return _read(source).text
+    return _read(source, option).text
 
 
 def refuse_timeline(prompt: str) -> None:
@@ -148,16 +148,16 @@ def _not_a_timeline(source: _Source, start: int) -> InputError:
             f"{len(lines)} prompts, one a line, do not say when each begins; write '|' between them for spans of equal "
             "length, or [0s: ...] [8s: ...] around them",
         )
-    if source.name == "--prompts":
+    if source.name.startswith("--"):
         refuse_missing_file(text)
     return source.error(start, f"this is neither a file nor a timeline; {_HELP}")
 
 
-def _read(source: str) -> _Source:
+def _read(source: str, option: str) -> _Source:
     if os.path.isdir(source):
-        raise InputError(f"--prompts {source} is a folder; give a file or the text itself")
+        raise InputError(f"{option} {source} is a folder; give a file or the text itself")
     if not os.path.exists(source):
-        return _Source(source.removeprefix("\ufeff"), "--prompts")
+        return _Source(source.removeprefix("\ufeff"), option)
     try:
         # Lines end as the writer's system ends them.
         return _Source(read_file(source).decode("utf-8-sig").replace("\r\n", "\n"), source)

@@ -42,6 +42,23 @@ class Repeating(Toy):
         return repeated[0 if state else self.spec.timing.stride - 1 :], "begun"
 
 
+class Paired(Toy):
+    """Every latent is four frames of the video, the first one a single one; the decoder takes three latents and then
+    two at a time, and those that are over wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = replace(TOY, timing=Timing(stride=4), decoder_history=3, decoder_piece=2)
+
+    def decode(self, latents, state, last):
+        known, begun = (latents, False) if state is None else (torch.cat([state[0], latents], dim=1), state[1])
+        taken = [0, *range(2 if begun else 3, known.shape[1] + 1, 2)][-1]
+        taken = known.shape[1] if last else taken
+        frames, _ = super().decode(known[:, :taken], None, last)
+        repeated = frames.repeat_interleave(4, 0)
+        return repeated[0 if begun or not taken else 3 :], (known[:, taken:], begun or taken > 0)
+
+
 class OnePrompt(Toy):
     """Takes one prompt a window, and notes the colours of those that it was given."""
 

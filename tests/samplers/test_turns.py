@@ -1,6 +1,7 @@
 """Videos that change on the way, and states that do not know where a video ends, for every sampler that has them."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.samplers import SAMPLERS, pieces_of, run_plan, sampler_class
 
-from .decoders import HeldBack, Repeating
+from .decoders import HeldBack, OnePrompt, Paired, Repeating
 
 PROMPTS = PromptTimeline((0, 13), ("a", "b"))
 TURNS = (
@@ -68,9 +69,11 @@ def test_from_a_free_state_a_longer_video_goes_on(name, settings, make):
         assert np.array_equal(joined(chunks(model, longer, state)), whole[made:])
 
 
-@pytest.mark.parametrize("model", [Toy(), HeldBack()], ids=["toy", "held-back"])
+@pytest.mark.parametrize("model", [Toy(), HeldBack(), Paired()], ids=["toy", "held-back", "paired"])
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
 def test_pieces_end_where_the_plan_says(name, settings, model):
+    if not model.spec.frame_by_frame and settings.get("overlap"):
+        pytest.skip("overlap needs a latent for every frame")
     plan = planned(name, settings, model, 90)
     ends = [made for made, _ in states_of(chunks(model, plan))[1] if made]
     pieces = pieces_of(plan)
@@ -78,6 +81,36 @@ def test_pieces_end_where_the_plan_says(name, settings, model):
         cut = pieces.before(frame)
         assert cut == 0 or next(end for end in ends if end >= cut) <= frame
     assert all(later - before <= pieces.later for before, later in zip(ends[:-2], ends[1:-1], strict=True))
+
+
+def new_from(frame):
+    return PromptTimeline((0, frame), ("a", "b")) if frame else PromptTimeline((0,), ("b",))
+
+
+@pytest.mark.parametrize("make", [OnePrompt, lambda: Repeating(4)], ids=["a window", "a frame"])
+def test_windows_have_a_prompt_from_where_the_plan_says(make):
+    model = make()
+    new = joined(chunks(model, planned("chunked", {}, model, 40, prompts=new_from(0))))
+    for frame in (0, 1, 4, 5, 7, 9, 13, 19, 29):
+        plan = planned("chunked", {}, model, 40, prompts=new_from(frame))
+        others = (joined(chunks(model, plan)) != new).reshape(40, -1).any(1)
+        assert plan.holds_from(frame) == max(frame, others.nonzero()[0].max(initial=-1) + 1)
+
+
+@pytest.mark.parametrize("prompts", ["frame", "window"])
+@pytest.mark.parametrize("make", [Toy, Paired])
+@pytest.mark.parametrize("settings", [{}, {"lookahead": False, "partitions": 2}])
+def test_a_queue_has_a_prompt_from_where_the_plan_says(settings, make, prompts):
+    model = make()
+    model.spec = replace(model.spec, prompts=prompts)
+    for frame in (0, 1, 2, 5, 9, 13):
+        plan, old = planned("fifo", settings, model, 90, prompts=new_from(frame)), [-1]
+        for iteration, window in product(range(plan.iterations), plan.windows):
+            middle = window.start + plan.spec.num_frames // 2
+            for slot in window.kept if frame else ():
+                (row,) = plan.prompts_of([plan.frame(iteration, middle if prompts == "window" else slot)])
+                old += [plan.frame(iteration, slot)] if row == 1 else []
+        assert plan.holds_from(frame) == model.spec.timing.pixel_frames(max(old) + 1)
 
 
 @pytest.mark.parametrize("model", [Toy(), HeldBack()], ids=["toy", "held-back"])

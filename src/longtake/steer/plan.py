@@ -153,7 +153,7 @@ def plan_redo(
     if request == order.request:
         raise InputError("nothing would change: it is so already; give other --prompts, or another --seed")
     states = video.states(frame) if cut else []
-    first = max(frame, (cut + pieces.later - 1 if cut else 0) + (pieces.begun if cut else 0))
+    first = max(video.plan.holds_from(frame), cut + pieces.later - 1 + pieces.begun if cut else 0)
     holds = None if after == order.prompts else first
     return _checked(video, request, call, output, states[-1] if states else None, holds=holds)
 
@@ -178,7 +178,7 @@ def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None
         changed = replace(request, prompts=after, seed=_seed(request, 0), turns=())
     else:
         changed = _turned(request, made, _seed(request), after, keep_begun=True)
-    return _checked(video, changed, _call("retell", after), None, state, holds=begun)
+    return _checked(video, changed, _call("retell", after), None, state, holds=video.plan.holds_from(begun))
 
 
 def told_prompts(prompts: Prompts, frames: int | None, fps: float) -> PromptTimeline:

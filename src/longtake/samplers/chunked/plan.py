@@ -60,6 +60,17 @@ class ChunkedPlan(Plan):
             1 + self.request.prompts.at(start + spec.timing.pixel_frames(place)) for place in range(spec.num_frames)
         ]
 
+    def holds_from(self, frame: int) -> int:
+        """Return from which frame on a prompt holds fully that begins at this one: where a window has one, that of its
+        middle latent, it may be the next window."""
+        timing, length = self.spec.timing, self.spec.num_frames
+        size = timing.pixel_frames(length)
+        start = self.pixel_start(max(0, frame - self.overlap) // (size - self.overlap))
+        place = frame - start
+        if self.spec.prompts == "window":
+            return frame if place <= timing.pixel_frames(length // 2) else start + size
+        return start + timing.pixel_frames(timing.latent_frames(place)) if place else frame
+
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of the first new one of every later window."""
         first = self.spec.timing.pixel_frames(self.spec.num_frames)

@@ -98,6 +98,14 @@ class FifoPlan(Plan):
             return None
         return -(-(self.latent_frames + self.warmup_frames) // self.settings.frames_per_level)
 
+    def holds_from(self, frame: int) -> int:
+        """Return from which frame on a prompt holds fully that begins at this one: where a window has one, that of its
+        middle slot, it waits there for that slot."""
+        begins, f, timing = super().holds_from(frame), self.spec.num_frames, self.spec.timing
+        if not frame or self.spec.prompts == "frame":
+            return begins
+        return timing.pixel_frames(timing.latent_frames(begins) + f - 1 - f // 2)
+
     def level(self, slot: int) -> int:
         """Return the noise level of a slot of the queue; 0 in the head."""
         return max(0, (slot - self.head) // self.settings.frames_per_level + 1)
@@ -345,11 +353,16 @@ def queue_pieces(plan: Plan) -> Pieces:
     """Return the pieces of a queue, which near the end leaves out windows that no frame needs."""
     assert isinstance(plan, FifoPlan)
     k, timing = plan.settings.frames_per_level, plan.spec.timing
-    piece, free = -(-plan.settings.decode_batch // k) * k, None
+    piece, free, unit = -(-plan.settings.decode_batch // k) * k, None, plan.spec.decoder_piece
+    # Latents wait for the rest of what the decoder takes together; its first piece has one more.
+    first = piece if unit == 1 else 1 + (-(-(unit + 1) // piece) * piece - 1) // unit * unit
     if plan.iterations is not None:
         latents = (plan.iterations - len(plan.still_needed)) * k - plan.warmup_frames
         # Fewer frames have come than latents that went in, where a decoder holds some back: half of what it remembers.
         free = timing.pixel_frames(max(0, latents // piece * piece - (plan.spec.decoder_history + 1) // 2))
     return Pieces(
-        first=timing.pixel_frames(piece), later=piece * timing.stride, begun=plan.body * timing.stride, free=free
+        first=timing.pixel_frames(first),
+        later=-(-piece // unit) * unit * timing.stride,
+        begun=(plan.body + unit - 1) * timing.stride,
+        free=free,
     )
