@@ -14,6 +14,7 @@ import tyro
 from tyro.conf import arg
 
 from lab.checks import check_settings
+from longtake.apps.arguments import in_one_line
 from longtake.errors import LongtakeError, unknown_name
 
 SCRIPTS = {
@@ -94,7 +95,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         function, settings = script(name)
-        run = tyro.cli(Run[settings], prog=f"python -m lab {name}", description=about(name), args=rest)
+        program = f"python -m lab {name}"
+        with in_one_line(program):
+            run = tyro.cli(Run[settings], prog=program, description=about(name), args=rest)
         check_settings(run.settings, run.report)
         report = function(run.settings)
         if report is not None:

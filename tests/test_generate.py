@@ -185,3 +185,9 @@ def test_more_steps_than_noise_levels_are_refused_before_the_output_is_touched(t
     with pytest.raises(InputError, match=r"more than the 1000 noise levels that toy was trained at; use fewer --"):
         generate(Toy(), replace(REQUEST, steps=steps), sampler, Output(path=tmp_path / "a.mkv"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_window_longer_than_the_noise_levels_is_said_to_be_so():
+    long = replace(TOY, num_frames=10**11)
+    with pytest.raises(InputError, match=r"1000 noise levels .*; use a shorter window \(num_frames\)"):
+        checked_plan(long, REQUEST, Fifo(lookahead=False))

@@ -10,6 +10,8 @@ import os
 import stat
 from pathlib import Path
 
+from longtake.errors import InputError, OutputError
+
 NO_FILE = "it is a pipe or a device, not a file"
 
 
@@ -18,6 +20,20 @@ def check_file(path: str | Path) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, NO_FILE, str(path))
+
+
+def check_is_file(path: Path, option: str, what: str = "one, or leave it out") -> None:
+    """Raise InputError for what an option cannot take as a file; `what` it takes."""
+    if path.is_file():
+        return
+    reason = f"{path} is a folder" if path.is_dir() else f"{path} is a pipe or a device, not a file"
+    raise InputError(f"{reason if path.exists() else f'there is no file {path}'}; {option} takes {what}")
+
+
+def refuse_device(path: Path) -> None:
+    """Raise OutputError for what is there and cannot be a file or a folder that is written."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OutputError(f"cannot write {path}: {NO_FILE}; choose another -o")
 
 
 def read_file(path: str | Path) -> bytes:

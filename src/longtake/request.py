@@ -95,9 +95,9 @@ class Request:
         if self.frames is not None and self.frames < 1:
             raise InputError(f"{self.frames} frames cannot be made; ask for 1 or more, or for 'endless'")
         if self.steps is not None and self.steps < 1:
-            raise InputError(f"{self.steps} steps cannot denoise anything; ask for 1 or more")
+            raise InputError(f"--steps {self.steps} cannot denoise anything; ask for 1 or more")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
-            raise InputError(f"a guidance of {self.guidance} is out of range; use 0 to 100, usually 1 to 12")
+            raise InputError(f"--guidance {self.guidance:g} is out of range; use 0 to 100, usually 1 to 12")
         if self.told_fps is not None and not 0 < self.told_fps <= 1000:
             raise InputError(f"no network can be told of {self.told_fps} frames per second; use 1 to 1000")
         _check_text(self.negative_prompt, "the negative prompt")

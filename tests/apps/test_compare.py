@@ -276,10 +276,10 @@ def test_a_network_that_is_given_is_on_the_page(longtake: Callable):
 @pytest.mark.parametrize(
     ("metrics", "problem"),
     [
-        ("vbench:dino=no.pt", "there is no file no.pt"),
+        ("vbench:dino=no.pt", "there is no file no.pt; vbench:dino takes one, or leave it out"),
         ("vbench:raft=a.mkv", "a.mkv cannot be loaded as TorchScript"),
         ("similarity:network=no.pt", "there is no file no.pt"),
-        ("vbench:device=cpu", "has no effect without a network"),
+        ("vbench:device=cpu", "vbench:device has no effect without a network"),
         ("vbench:din=no.pt", "did you mean 'dino'?"),
         ("vbench:scale=2", "there is no setting of vbench on a page 'scale'"),
         ("vbenhc:dino=no.pt", "did you mean 'vbench'?"),

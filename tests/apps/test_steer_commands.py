@@ -42,6 +42,13 @@ def edited(monkeypatch: pytest.MonkeyPatch, at: int, text: str) -> None:
     monkeypatch.setattr(Display, "show", showing)
 
 
+def test_nothing_is_said_of_states_where_there_are_none(longtake: Tool) -> None:
+    tree = ("--sampler", "nuwa-xl", "--sampler.depth", "2")
+    assert longtake("generate", "a cat", "--model", "toy", *tree, "--frames", "20", "-o", "a.mkv").status == 0
+    told = longtake("extend", "a.mkv", "--frames", "8", "--dry-run")
+    assert "calls whose frames stay are not made again" in told.out and "kept" not in told.out, told
+
+
 def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> None:
     assert longtake(*MAKE, "a red car").status == 0
     said = longtake("extend", "a.mkv", "--frames", "32", "--dry-run", "--json")
@@ -56,6 +63,7 @@ def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> N
     light([("extend", "a.mkv", "--frames", "9", "--dry-run"), (*redo, "--dry-run")], Path(), {"torch", "diffusers"})
     told = longtake(*redo, "--dry-run")
     assert "prompts  hold fully from about frame 96 on" in told.out and not Path("b.mkv").exists()
+    assert "kept     6 states, at frames " in told.out
     late = longtake("extend", "a.mkv", "--frames", "1", "--prompts", "a boat", "-o", "late.mkv", "--dry-run")
     assert ", after the end: the video has 129\n" in late.out
     assert "the first 64 stay as they are stored" in told.out

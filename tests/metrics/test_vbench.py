@@ -58,6 +58,20 @@ def test_a_network_of_another_form_is_one_line_before_the_video_is_read(
     assert "\n" not in str(raised.value)
 
 
+def test_dimensions_that_a_single_frame_has_not_are_said(tmp_path: Path) -> None:
+    dino = saved(Pooled(), tmp_path / "dino.pt")
+    (warning,) = VBench(path=Path("one"), dino=dino).judged(iter([NOISE[:1]]), None)["warnings"]
+    assert warning == "one has too few frames for subject consistency, temporal flickering"
+    assert VBench(path=Path("two"), dino=dino).judged(iter([NOISE[:2]]), None)["warnings"] == []
+
+
+def test_junk_is_refused_in_a_few_words(tmp_path: Path) -> None:
+    (tmp_path / "junk.pt").write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(CheckpointError, match="cannot be loaded as TorchScript") as raised:
+        VBench(path=Path("one"), dino=tmp_path / "junk.pt").check()
+    assert len(str(raised.value).replace(str(tmp_path), "")) < 200
+
+
 def no_frames() -> Iterator[Frames]:
     raise AssertionError("the video is read")
     yield NOISE
@@ -66,8 +80,8 @@ def no_frames() -> Iterator[Frames]:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"dino": "no.pt"}, "there is no file .*no.pt, which --dino takes"),
-        ({"clip": "no"}, "there is no folder .*no, which --clip takes"),
+        ({"dino": "no.pt"}, "there is no file .*no.pt; --dino takes one, or leave it out"),
+        ({"clip": "no"}, "no is no folder; --clip takes one, or leave it out"),
         ({"dino": "text.pt"}, "cannot be loaded as TorchScript"),
         ({"raft": "weights.pth"}, "weights without their network"),
         ({"clip": "half"}, "is no CLIPModel but 'clip_text_model'"),

@@ -56,7 +56,7 @@ def problem(answer: object) -> tuple[int, str, str | None]:
         ({"fps": "1e999"}, "fps"),
         ({"seed": -1}, "seed"),
         ({"seed": 1 << 64}, "seed"),
-        ({"guidance_scale": 1e9}, None),
+        ({"guidance_scale": 1e9}, "guidance_scale"),
         ({"crf": 99}, None),
         ({"segment": 0}, None),
         ({"model": "sora-2"}, None),

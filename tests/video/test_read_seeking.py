@@ -98,7 +98,7 @@ def test_what_is_no_video_says_why(tmp_path: Path):
     with pytest.raises(InputError, match="there is no video in it"):
         open_video(write_tone(tmp_path / "tone.mp4"))
     for name in ("empty.mp4", "text.mp4"):
-        with pytest.raises(InputError, match=r"^cannot be read: Invalid data"):
+        with pytest.raises(InputError, match=r"^Invalid data"):
             open_video(tmp_path / name)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -14,6 +14,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress,
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
     StructConstructorSpec,
     StructFieldSpec,
     StructTypeInfo,
@@ -21,6 +22,7 @@ from tyro.constructors import (
 
 from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
+from longtake.reading import refuse_device
 from longtake.typed import Flag, Setting, declared, field_docs
 
 Settings = TypeVar("Settings")
@@ -52,6 +54,7 @@ class OneFile(Answer):
         path, folder = self.output, self.output.absolute().parent
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
+        refuse_device(path)
         if not folder.is_dir():
             raise OutputError(f"cannot write {path}: the folder {folder} does not exist; create it first")
         if path.exists() and not self.overwrite:
@@ -62,6 +65,10 @@ class OneFile(Answer):
 _RULE = re.compile("[-\u2500]{8,}")
 _FRAME = "\u2502|\u256d\u256e\u256f\u2570+ "
 _PLAIN = (
+    (
+        re.compile(r"Error parsing (\S+): (?:no type matching .* instantiated from \[''\]|empty).*"),
+        r"\1 is empty; give a value, or leave it out",
+    ),
     (re.compile(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)"), r"\1 \2 is no whole number"),
     (re.compile(r"Error parsing (\S+): could not convert string to float: (.*)"), r"\1 \2 is no number"),
     (re.compile(r"Error parsing (\S+): no type matching .* instantiated from \['(.*?)'\].*"), r"\1 '\2' is no number"),
@@ -78,17 +85,25 @@ def parse_arguments(
 
     Raises InputError, with the nearest name for an unknown option, for what it cannot take.
     """
-    program, said = f"longtake {command}", io.StringIO()
+    program = f"longtake {command}"
+    with in_one_line(program):
+        parsed, rest = _parsed(settings, program, arguments, default, return_unknown_args=True)
+    if rest:
+        raise _by_its_place(rest, settings, program) or _unknown(rest, options(settings, default), program)
+    return parsed
+
+
+@contextlib.contextmanager
+def in_one_line(program: str) -> Iterator[None]:
+    """Turn what tyro says of arguments that it cannot take into InputError."""
+    said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed, rest = _parsed(settings, program, arguments, default, return_unknown_args=True)
+            yield
     except SystemExit as leaving:
         if leaving.code:
             raise InputError(f"{_first_box(said.getvalue())}; '{program} --help' shows what is possible") from None
         raise
-    if rest:
-        raise _by_its_place(rest, settings, program) or _unknown(rest, options(settings, default), program)
-    return parsed
 
 
 def options(settings: type[Settings], default: Settings | None = None) -> set[str]:
@@ -107,7 +122,27 @@ def _parsed(settings: type, program: str, arguments: Sequence[str], default: obj
 def _registry() -> ConstructorRegistry:
     registry = ConstructorRegistry()
     registry.struct_rule(_dataclass_rule)
+    registry.primitive_rule(_path_rule)
     return registry
+
+
+def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Say to tyro that an empty text is no path; by itself it would be the folder that one is in."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: Path(_not_empty(words[0])),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return text
 
 
 def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
@@ -141,6 +176,8 @@ def _help(kind: type, name: str) -> str | None:
 def _for_tyro(hint: Any) -> Any:
     """Return the type of a field with what tyro has to know of it."""
     kind, setting = declared(hint)
+    if kind == str | None and not (setting.read or setting.positional):
+        hint = kind = Annotated[kind, _word(_not_empty, setting.metavar or "STR")]
     if setting == Setting():
         return hint
     if setting.boxed:

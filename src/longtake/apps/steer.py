@@ -154,9 +154,11 @@ def steering_lines(steering: Steering) -> list[str]:
         late = "" if frames is None or steering.holds < frames else f", after the end: the video has {frames}"
         lines.append(f"prompts  hold fully from about frame {steering.holds} on{late}")
     states = steering.video.states(None)
-    kept = f"{counted(len(states), 'state')}, {size(sum(state.bytes for state in states))}" if states else "no states"
-    at = f", at frames {_places([state.next_frame for state in states])}" if states else ""
-    return [*lines, f"kept     {kept}{at}; what lies between is made again from the one before", *notes]
+    if states:
+        kept = f"{counted(len(states), 'state')}, {size(sum(state.bytes for state in states))}"
+        at = _places([state.next_frame for state in states])
+        lines.append(f"kept     {kept}, at frames {at}; what lies between is made again from the one before")
+    return [*lines, *notes]
 
 
 def _forwards_left(job: Job, steering: Steering) -> int | None:

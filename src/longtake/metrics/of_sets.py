@@ -9,6 +9,7 @@ from longtake.data.footage_settings import FootageSettings, open_footage
 from longtake.errors import InputError
 from longtake.metrics.metric import Metric
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
+from longtake.reading import check_is_file
 from longtake.typed import Setting
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class _OfSets(Metric):
                 raise InputError(f"{option} {value} is too small; use {least} or more")
         networks = {"--network": self.network, **second}
         for option, path in networks.items():
-            if path is not None and not path.is_file():
-                raise InputError(f"there is no file {path}; {option} takes one, or leave it out")
+            if path is not None:
+                check_is_file(path, option)
         if self.device != "auto" and not any(networks.values()):
             raise InputError(
                 f"--device has no effect without {' or '.join(networks)}: the stand-ins for them run on the processor"

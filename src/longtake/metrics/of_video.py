@@ -18,6 +18,7 @@ from longtake.metrics.sprite_state import BOUNDS
 from longtake.models import model_spec
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
 from longtake.prompts import parse_prompts
+from longtake.reading import check_is_file
 from longtake.report import Order, read_order, report_path
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
@@ -193,8 +194,10 @@ class Drift(OfVideo):
         from longtake.metrics.consistency import consistency
 
         first, frames = peeked(frames)
-        if first is None or min(first.shape[1:3]) < SMALLEST:
-            raise InputError(f"{self.path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
+        if first is None:
+            raise InputError(f"{self.path} has no frames, so nothing can be measured")
+        if min(first.shape[1:3]) < SMALLEST:
+            raise InputError(f"the frames of {self.path} have fewer than {SMALLEST} pixels a side; drift needs as many")
         figures = consistency(frames, seams=seams, cuts=_cuts(order), block=self.block)
         return {**asdict(figures), "warnings": unknown}
 
@@ -217,8 +220,8 @@ class _ByFeatures(OfVideo):
         """Return the network. Raises InputError for a file that is not there, and for a device without one."""
         if self.network is None and self.device != "auto":
             raise InputError("--device has no effect without --network: the stand-in runs on the processor")
-        if self.network is not None and not self.network.is_file():
-            raise InputError(f"there is no file {self.network}; --network takes one, or leave it out")
+        if self.network is not None:
+            check_is_file(self.network, "--network")
         # Imports torch.
         from longtake.metrics.video_networks import script_frames, stand_in_looks
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from longtake.errors import InputError
 from longtake.metrics.of_video import Frames, OfVideo, peeked
 from longtake.models.hub.precision import DeviceChoice, choose_hardware
+from longtake.reading import check_is_file
 from longtake.report import Order
 from longtake.typed import Setting
 
@@ -26,6 +27,8 @@ PUBLISHED = {
     "overall_consistency": ("viclip", "ViCLIP trained on InternVid-10M-FLT"),
 }
 """Dimension -> the option of its network, and the network by which VBench's numbers are made."""
+SELF_MADE = ("temporal_flickering", "clip_frame_consistency", "warping_error")
+"""Figures beside them that compare frames, too."""
 _OURS = "VBench's arithmetic"
 
 
@@ -72,9 +75,10 @@ class VBench(OfVideo):
         options = ("dino", "clip", "amt", "raft", "aesthetic_clip", "aesthetic_head", "musiq", "viclip")
         files: dict[str, Path] = {name: path for name in options if (path := getattr(self, name)) is not None}
         for name, path in files.items():
-            is_folder = name in ("clip", "aesthetic_clip")
-            if not (path.is_dir() if is_folder else path.is_file()):
-                raise InputError(f"there is no {'folder' if is_folder else 'file'} {path}, which {_said(name)} takes")
+            if name not in ("clip", "aesthetic_clip"):
+                check_is_file(path, _said(name))
+            elif not path.is_dir():
+                raise InputError(f"{path} is no folder; {_said(name)} takes one, or leave it out")
         for name, other in (("aesthetic_clip", "aesthetic_head"), ("aesthetic_head", "aesthetic_clip"),
                             ("viclip", "clip")):  # fmt: skip
             if name in files and other not in files:
@@ -105,12 +109,15 @@ class VBench(OfVideo):
         for batch in frames:
             seen.add(batch)
         figures = seen.figures()
-        warning = "there are no prompts, so that there is no CLIP score; give --prompts"
+        lacking = [name.replace("_", " ") for name in (*PUBLISHED, *SELF_MADE) if figures.get(name, 0) is None]
+        warnings = [f"{self.path} has too few frames for {', '.join(lacking)}"] if lacking else []
+        if self.clip and told is None:
+            warnings.append("there are no prompts, so that there is no CLIP score; give --prompts")
         return {
             **figures,
             "networks": networks.told,
             "labels": self._labels([name for name, value in figures.items() if value is not None]),
-            "warnings": [warning] if self.clip and told is None else [],
+            "warnings": warnings,
         }
 
     def _labels(self, names: Sequence[str]) -> dict[str, str]:

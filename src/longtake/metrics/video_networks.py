@@ -192,7 +192,8 @@ def load_script(path: Path, device: str, others: str = "") -> nn.Module:
             warnings.simplefilter("ignore", DeprecationWarning)
             return torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # What torch guesses after the first sentence is of no file in particular.
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise CheckpointError(
             f"{path} cannot be loaded as TorchScript ({why}); give a file that torch.jit.save wrote{others}"
         ) from None

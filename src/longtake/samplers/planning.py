@@ -137,9 +137,10 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
         raise CapabilityError(f"{spec.name} decodes whole calls of its network, not streams of frames; use nuwa-xl")
     plan = sampler.plan(request, spec)
     if spec.num_levels is not None and plan.num_levels > spec.num_levels:
+        fewer = "fewer --sampler.partitions" if spec.num_frames <= spec.num_levels else "a shorter window (num_frames)"
         raise InputError(
             f"{plan.num_levels} denoising steps are more than the {spec.num_levels} noise levels that {spec.name} was "
-            f"trained at; use fewer {'--steps' if sampler.name != 'fifo' else '--sampler.partitions'}"
+            f"trained at; use {fewer if sampler.name == 'fifo' else 'fewer --steps'}"
         )
     if request.init is not None and not plan.given:
         raise CapabilityError(
@@ -147,11 +148,11 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
             "autoregressive, chunked, fifo or nuwa-xl"
         )
     if spec.vocabulary == frozenset() and num_branches(plan.guidance) > 1:
-        raise InputError(f"guidance has no effect on {spec.name}, which reads no text; leave it out")
+        raise InputError(f"--guidance has no effect on {spec.name}, which reads no text; leave it out")
     if spec.learnt_guidance is not None and plan.guidance != 1:
         raise InputError(
             f"{spec.name} has learnt to say guidance {spec.learnt_guidance:g} in one branch and takes 1 alone, "
-            f"not {plan.guidance:g}; leave guidance out, or choose weights that have not learnt it"
+            f"not {plan.guidance:g}; leave --guidance out, or choose weights that have not learnt it"
         )
     if request.told_fps is not None and ToldFps not in spec.capabilities:
         raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")

@@ -20,8 +20,8 @@ def exact_rate(fps: float) -> Fraction:
     `fps` is in frames per second; 24000 / 1001 gives Fraction(24000, 1001). Raises InputError for a rate that is not
     positive or that is no fraction with a denominator up to 1001 (a file could only store it rounded).
     """
-    if not 0 < fps <= 1000:
-        raise InputError(f"fps {fps} cannot be stored; give a rate above 0 and up to 1000")
+    if not 1 / LARGEST_RATE_DENOMINATOR <= fps <= 1000:
+        raise InputError(f"fps {fps} cannot be stored; give a rate of 1/{LARGEST_RATE_DENOMINATOR} to 1000")
     rate = Fraction(fps).limit_denominator(LARGEST_RATE_DENOMINATOR)
     if float(rate) != fps:
         raise InputError(f"fps {fps} cannot be stored exactly; the nearest rate that can is {float(rate)!r} ({rate})")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake.errors import InputError, OutputError
+from longtake.reading import refuse_device
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
@@ -240,6 +241,7 @@ def _check_file(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: it is a folder, but its ending means a file; choose another name")
     if not path.exists():
         return
+    refuse_device(path)
     if not os.access(path, os.W_OK):
         raise OutputError(f"cannot write {path}: no permission to change this file")
     if not overwrite and not (state_folder(path) / RECORD_FILE).exists():
@@ -249,6 +251,7 @@ def _check_file(path: Path, *, overwrite: bool) -> None:
 def _check_folder(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
+    refuse_device(path)
     if not path.is_dir():
         raise OutputError(f"cannot write PNG files to {path}: it is a file, but its name means a folder")
     if not os.access(path, os.W_OK | os.X_OK):

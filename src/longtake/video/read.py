@@ -165,10 +165,14 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise InputError(f"cannot read {path} as a video: {error.strerror}; leave it out") from None
+        raise InputError(f"cannot read {path} as a video: {_in_words(error)}; leave it out") from None
     except InputError as reason:
         told = str(reason)
         raise InputError(told if str(path) in told else f"cannot read {path} as a video: {told}") from None
+
+
+def _in_words(error: av.FFmpegError) -> str:
+    return "it ends before its first frame" if isinstance(error, av.EOFError) else error.strerror
 
 
 def _reduced(frames: np.ndarray, scale: int, path: Path) -> np.ndarray:
@@ -275,7 +279,7 @@ def open_video(path: Path) -> SeekableVideo:
         if scan is None or not _begins_with(path, scan[0]):
             return _decoded_throughout(path)
     except av.FFmpegError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from None
+        raise InputError(_in_words(error)) from None
     stamps, keyframes, base = scan
     times = (stamps - stamps[0]) * base
     seconds = float(times[-1])
@@ -304,7 +308,7 @@ def _opened(source: Path | BytesIO) -> InputContainer:
         try:
             check_file(source)
         except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}") from None
+            raise InputError(_in_words(error)) from None
     # Old files carry names and comments in other encodings than UTF-8.
     return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
 

@@ -78,7 +78,7 @@ def test_what_is_known_before_loading(reading: Path, plain: Path) -> None:
 def test_guidance_is_refused_where_no_text_is_read(reading: Path, plain: Path) -> None:
     request = Request(prompts=PromptTimeline.constant("a car"), frames=8, seed=0, guidance=2.0)
     assert checked_plan(model_spec(str(reading)), request, Autoregressive()).forwards
-    with pytest.raises(InputError, match="guidance has no effect on plain, which reads no text"):
+    with pytest.raises(InputError, match="--guidance has no effect on plain, which reads no text"):
         checked_plan(model_spec(str(plain)), request, Autoregressive())
     assert checked_plan(model_spec(str(plain)), replace(request, guidance=None), Autoregressive()).forwards
 

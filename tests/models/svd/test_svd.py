@@ -68,7 +68,7 @@ def test_the_spec_says_that_it_reads_no_text_and_needs_a_picture(folder: Path, m
     assert (spec.fps, spec.guidance, spec.vocabulary, spec.continues_from) == (7, 1.0, frozenset(), 1)
     with pytest.raises(InputError, match="give one with --init"):
         Autoregressive().plan(Request(prompts=UNCONDITIONAL, frames=13), spec)
-    with pytest.raises(InputError, match="guidance has no effect on tiny-svd, which reads no text"):
+    with pytest.raises(InputError, match="--guidance has no effect on tiny-svd, which reads no text"):
         checked_plan(spec, Request(prompts=UNCONDITIONAL, frames=13, guidance=2.0, init=picture), Autoregressive())
     blind = checked_plan(spec, Request(prompts=UNCONDITIONAL, frames=13), Chunked())
     assert any("always shown a picture in training" in warning for warning in plan_warnings(blind))

@@ -340,8 +340,9 @@ def test_settings_that_cannot_be():
     with pytest.raises(CapabilityError, match="Continuation"):
         NuwaXl(depth=1).plan(planned().request, replace(TOY, capabilities=TOY.capabilities - {Continuation}))
     plan = planned()
-    for part in (range(60, 66), range(-1, 3), range(5, 5)):
-        with pytest.raises(InputError, match="the video has frames 0 to 65"):
+    refused = {range(60, 66): "no frames 60 to 65; the video has frames 0 to 64", range(-1, 3): "no frames -1 to 2"}
+    for part, problem in (refused | {range(5, 5): "--range 5:5 holds no frame"}).items():
+        with pytest.raises(InputError, match=problem):
             plan.settings.part(plan, part)
 
 

@@ -1,6 +1,7 @@
 """The command `longtake report`: finished videos of any origin on one page."""
 
 import json
+import re
 import shlex
 import sys
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from longtake import __version__
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
 from longtake.apps.shown import counted, say, size
-from longtake.errors import InputError, MissingExtraError
+from longtake.errors import CheckpointError, InputError, MissingExtraError
 from longtake.machine import processor
 from longtake.typed import Setting
 
@@ -83,9 +84,20 @@ def asked_metrics(names: str | None) -> "dict[str, OfVideo]":
     from longtake.apps.compare.finished import video_metrics
 
     found = video_metrics(names)
-    for metric in found.values():
-        metric.check()
+    for text, metric in found.items():
+        try:
+            metric.check()
+        except (InputError, CheckpointError) as error:
+            raise type(error)(_on_a_page(str(error), text)) from None
     return found
+
+
+def _on_a_page(refusal: str, text: str) -> str:
+    """Return what a metric refuses by the names that its options have behind its own."""
+    from longtake.apps.compare.finished import metric_name
+
+    options = r"(?<![\w-])--([a-z][a-z-]*)"
+    return re.sub(options, lambda found: f"{metric_name(text)}:{found[1].replace('-', '_')}", refusal)
 
 
 def check_library() -> None:

@@ -26,6 +26,8 @@ from longtake.typed import Setting
 
 Handoff = Literal["latent", "pixel"]
 
+_BEFORE = "--sampler.before"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NuwaXlPlan(Plan):
@@ -147,7 +149,7 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
 
     def __post_init__(self) -> None:
         """Read the stories that are files, so that what was asked for does not change with them."""
-        object.__setattr__(self, "before", tuple(map(source_text, self.before)))
+        object.__setattr__(self, "before", tuple(source_text(told, _BEFORE) for told in self.before))
 
     def plan(self, request: Request, spec: VideoSpec) -> NuwaXlPlan:
         """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
@@ -224,10 +226,10 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
             )
         if is_row or self.keyframes is not None or self.handoff == "pixel" or request.init is not None:
             raise InputError(
-                "before is for a single tree without keyframes, handed down as latents, nor one that goes on from "
-                "--init; leave it out"
+                "before is for a single tree that is handed down as latents and has neither keyframes nor --init; "
+                "leave it out"
             )
-        stories = tuple(parse_prompts(text, request.frames, spec.fps) for text in self.before)
+        stories = tuple(parse_prompts(text, request.frames, spec.fps, _BEFORE) for text in self.before)
         for told, following in pairwise((*stories, request.prompts)):
             if told.spans(request.frames) == following.spans(request.frames):
                 raise InputError("before says the same as what follows it, which changes nothing; leave it out")
@@ -239,9 +241,13 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
         Raises InputError for frames that the video does not have.
         """
         assert isinstance(plan, NuwaXlPlan)
-        if not frames or frames[0] < 0 or (plan.request.frames is not None and frames[-1] >= plan.request.frames):
-            last = "" if plan.request.frames is None else f" to {plan.request.frames}"
-            raise InputError(f"there are no frames {frames.start} to {frames.stop}; the video has frames 0{last}")
+        if not frames:
+            raise InputError(
+                f"--range {frames.start}:{frames.stop} holds no frame; write the first and the one after the last"
+            )
+        if frames[0] < 0 or (plan.request.frames is not None and frames[-1] >= plan.request.frames):
+            last = "0 and later" if plan.request.frames is None else f"0 to {plan.request.frames - 1}"
+            raise InputError(f"there are no frames {frames[0]} to {frames[-1]}; the video has frames {last}")
         return _counted(replace(plan, wanted=frames))
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
+from longtake.reading import check_is_file
 from longtake.train.fit.settings import Batches, DiffusionLoss, FitSettings
 from longtake.typed import Flag, Setting
 
@@ -63,8 +64,7 @@ class PerceptualChoice:
         if self.vgg and self.kind != "vgg":
             raise InputError(f"--vgg has no effect with --perceptual {self.kind}; leave one of them out")
         for file in self.vgg:
-            if not file.is_file():
-                raise InputError(f"there is no file {file}; --vgg takes weights of LPIPS over VGG-16")
+            check_is_file(file, "--vgg", "weights of LPIPS over VGG-16")
 
     def check(self) -> None:
         """Raise InputError where the weights are missing."""
