@@ -45,6 +45,7 @@ SCRIPTS = {
     "measure gpu": "lab.measure.gpu:measure",
     "measure cards": "lab.measure.cards:measure",
     "measure memory": "lab.measure.length:measure",
+    "measure resume": "lab.measure.resume:measure",
     "measure serve": "lab.measure.serve:measure",
     "measure state-bytes": "lab.measure.state_bytes:measure",
     "film big-buck-bunny": "lab.film.big_buck_bunny:prepare",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lab.measure.resume import small
 from longtake.apps.catalog import offered_samplers
 from longtake.attention import FrameMixer
 from longtake.decoding import Decoder, decode_clip, decode_pixels, pack_decoder, unpack_decoder
@@ -53,13 +54,6 @@ def model(request, tmp_path_factory):
     except LongtakeError as refusal:
         assert request.param in HUB and "\n" not in str(refusal)
         pytest.skip(f"not run: {refusal}")
-
-
-def small(name):
-    """How a model that may have been saved at its released size is loaded in a size that a test can afford."""
-    spec = model_spec(name)
-    window = {} if spec.call is not None else {"window": 5}
-    return {"size": "96x64", **window} if spec.width > 96 else {}
 
 
 @pytest.fixture
