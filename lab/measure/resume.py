@@ -5,9 +5,10 @@ nobody disturbs; one whose process is killed (SIGKILL) once half of the frames w
 command again. Both files, and what says which prompt was meant when, must have the same bytes, and nobody may print a
 traceback. FILE has a line for every pair as soon as it is known; pairs that are in it are not run again.
 
-Models of a released size run at 96 x 64 pixels and 5 latent frames; all samplers but fifo take 2 steps.
+Models of a released size run at 64 x 32 pixels and 5 latent frames; all samplers but fifo take 2 steps.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -86,7 +87,6 @@ def measure(chosen: Settings) -> str:
     if chosen.frames < 2 * Output.segment:
         needed = f"half of them must fill a segment; take {2 * Output.segment} or more"
         raise InputError(f"--frames {chosen.frames} is too few to be killed in the middle: {needed}")
-    torch.set_num_threads(1)
     found = {(pair.folder, pair.sampler, pair.frames): pair for pair in _read(chosen.output)}
     for folder in subfolders(chosen.folders):
         for sampler in chosen.samplers:
@@ -123,7 +123,7 @@ def small(name: str) -> dict[str, Any]:
     """Return how a model that may have been saved at its released size is loaded in one that can be afforded."""
     spec = model_spec(name)
     window = {} if spec.call is not None else {"window": 5}
-    return {"size": "96x64", **window} if spec.width > 96 else {}
+    return {"size": "64x32", **window} if spec.width > 96 else {}
 
 
 def killed_and_resumed(folder: Path, sampler: str, frames: int, scratch: Path) -> Pair:
@@ -203,6 +203,9 @@ def _called(arguments: Sequence[str], log: Path, cache: Path, last: int | None =
 
 
 def _run(arguments: Sequence[str], log: Path, cache: Path, last: int | None) -> int:
+    # Threads stay with the parent: neither may the pool be used, nor what holds a thread be collected.
+    torch.set_num_threads(1)
+    gc.freeze()
     append = Sink.append
 
     def watched(sink: Sink, chunk: Chunk) -> None:

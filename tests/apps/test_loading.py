@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,22 @@ def made_job(folder: Path, offload: str) -> Job:
         ["a", "--model", str(folder), "--offload", offload, "--dtype", "float32", "--device", "cuda"]
     )
     return make_job(settings, ["--model"])
+
+
+@pytest.mark.parametrize(
+    ("offload", "beside"),
+    [("text", {"network", "decoder"}), ("model", set()), ("group", {"decoder"})],
+)
+def test_a_text_encoder_that_is_larger_than_all_else_comes_in_beside_what_stays(
+    wan: Path, offload: str, beside: set[str]
+) -> None:
+    """What is on the device while a part computes is counted in tests/models/hub/test_offload.py."""
+    job = made_job(wan, offload)
+    more, known = 10**9, job.spec.text_encoder
+    encoder = replace(known, parameters=known.parameters + more)
+    heavy = replace(job, spec=replace(job.spec, text_encoder=encoder, parameters=job.spec.parameters + more))
+    held = estimate(made_job(wan, "none")).memory_by_part
+    assert estimate(heavy).peak_memory_bytes == 4 * encoder.parameters + sum(held[part] for part in beside)
 
 
 @pytest.mark.parametrize(

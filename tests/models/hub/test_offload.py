@@ -17,7 +17,7 @@ from longtake.models import family_of, load_model, model_spec
 from longtake.models.hub.configs import read_configs
 from longtake.models.hub.find import find
 from longtake.models.hub.load import load_pipeline
-from longtake.models.hub.offload import HOST, Turns, come_in_blocks, take_turns
+from longtake.models.hub.offload import HOST, Turns, come_in_blocks, rests_on_host, take_turns
 from longtake.samplers.fifo.plan import Fifo
 
 DEVICE = torch.device("cuda")
@@ -151,6 +151,44 @@ def test_bytes_at_rest_on_the_device_are_those_of_the_parts_that_the_plan_leaves
     text, decoder = 4 * spec.text_encoder.parameters, 4 * spec.decoder.parameters
     sizes = {"text_encoder": text, "vae": decoder, "transformer": 4 * spec.parameters - text - decoder}
     assert counted == {part: size if part in AT_REST[offload] else 0 for part, size in sizes.items()}
+
+
+AT_CALL = {
+    "none": {"text_encoder": set(PARTS), "transformer": set(PARTS), "vae": set(PARTS)},
+    "text": {"text_encoder": set(PARTS), "transformer": {"transformer", "vae"}, "vae": {"transformer", "vae"}},
+    "model": {"text_encoder": {"text_encoder"}, "transformer": {"transformer"}, "vae": {"vae"}},
+}
+"""Parts that are on the device while one of them computes."""
+AWAY = torch.device("meta")
+
+
+@pytest.mark.parametrize("offload", AT_CALL)
+def test_bytes_on_the_device_at_every_call_of_a_video(
+    wan_folder: Path, offload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted part by part; no part really moves, so that the video is made where there is no device."""
+    model = load_model(str(wan_folder))
+    halves = {"text_encoder": model.pipeline.text_encoder, "transformer": model.pipeline.transformer}
+    halves["vae"] = model.pipeline.vae.decoder
+    sizes = {part: sum(weight.nbytes for weight in half.parameters()) for part, half in halves.items()}
+    is_in = {id(half): not rests_on_host(part, offload) for part, half in halves.items()}
+    counted: dict[str, set[tuple[tuple[str, int], ...]]] = {part: set() for part in PARTS}
+
+    def moved(module: nn.Module, device: torch.device) -> nn.Module:
+        is_in[id(module)] = device != AWAY
+        return module
+
+    def look(part: str) -> None:
+        counted[part].add(tuple((name, sizes[name] if is_in[id(half)] else 0) for name, half in halves.items()))
+
+    monkeypatch.setattr(nn.Module, "to", moved)
+    take_turns(model.pipeline, PARTS, offload, Turns(HOST, host=AWAY))
+    for part, half in halves.items():
+        half.register_forward_pre_hook(lambda *_, part=part: look(part))
+    assert frames(model)
+    assert {part: [dict(seen) for seen in held] for part, held in counted.items()} == {
+        part: [{name: sizes[name] if name in held else 0 for name in halves}] for part, held in AT_CALL[offload].items()
+    }
 
 
 @pytest.mark.parametrize("quantize", [None, "fp8"])

@@ -172,12 +172,14 @@ def _at_once(memory: dict[str, int]) -> dict[str, int]:
 
 def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], spec: VideoSpec) -> dict[str, int]:
     """Return what is on a device, and move the parts that take turns to the host. Of those that never meet the largest
-    counts, with what it works with, and of those that come in alone, as far as it is larger than what is there after
-    it; of a network that comes in by blocks two of them, of a decoder's memory that of a tile."""
+    counts, with what it works with, and of those that come in before all work, as far as it is larger than what is
+    there after it, beside the weights that stay; of a network that comes in by blocks two of them, of a decoder's
+    memory that of a tile."""
     turns, blocks = spec.network.turns, len(spec.temporal_layers or ()) or 1
-    alone = {"none": (), "model": ("text encoder", "image encoder")}.get(offload, ("text encoder",))
+    first = {"none": (), "model": ("text encoder", "image encoder")}.get(offload, ("text encoder",))
     in_turn = {"model": ("network", "decoder", "decoder's memory"), "group": ("network",)}.get(offload, ())
-    away = {name: memory[name] for name in (*alone, *in_turn)}
+    away = {name: memory[name] for name in (*first, *in_turn)}
+    stays = sum(memory[name] for name in ("image encoder", "network", "decoder") if name not in away)
     host |= away
     memory = memory | dict.fromkeys(away, 0)
     if offload == "model":
@@ -189,9 +191,9 @@ def _leave(offload: Offload, memory: dict[str, int], host: dict[str, int], spec:
     if offload == "group":
         memory["network"] = min(away["network"], 2 * away["network"] // (turns * blocks))
     memory = _at_once(memory)
-    if alone:
-        largest = max(alone, key=away.__getitem__)
-        memory[largest] = max(0, away[largest] - sum(memory.values()))
+    if first:
+        largest = max(first, key=away.__getitem__)
+        memory[largest] = max(0, away[largest] + stays - sum(memory.values()))
     return memory
 
 
