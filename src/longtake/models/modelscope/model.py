@@ -142,16 +142,32 @@ def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
 def fps_embedding(
     unet: UNet3DConditionModel, place: Path, wanted: str | None = None
 ) -> Callable[[float], Float[Tensor, "1 width"]]:
-    """Return what embeds frames per second, whose layers lie among the weights of the UNet in the folder `place`.
+    """Return what embeds frames per second; see `read_fps_layers`."""
+    network: Any = unet
+    layers = read_fps_layers(unet, place, wanted)
+
+    def embedded(fps: float) -> Float[Tensor, "1 width"]:
+        with torch.no_grad():
+            return layers(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
+
+    return embedded
+
+
+def fps_layers(unet: UNet3DConditionModel) -> TimestepEmbedding:
+    """Return new layers that embed frames per second, of the sizes of the time embedding."""
+    network: Any = unet
+    layers = network.time_embedding
+    return TimestepEmbedding(layers.linear_1.in_features, layers.linear_1.out_features, network.config.act_fn)
+
+
+def read_fps_layers(unet: UNet3DConditionModel, place: Path, wanted: str | None = None) -> TimestepEmbedding:
+    """Return the layers that embed frames per second, from among the weights of the UNet in the folder `place`.
 
     `wanted` is the variant of the files.
 
     Raises CheckpointError for layers of other sizes than those of the time embedding.
     """
-    network: Any = unet
-    layers = network.time_embedding
-    embedding = TimestepEmbedding(layers.linear_1.in_features, layers.linear_1.out_features, network.config.act_fn)
-    tensors = {}
+    embedding, tensors = fps_layers(unet), {}
     for file in weight_files(place, stem("unet"), wanted):
         with safe_open(file, framework="pt") as opened:
             names = set(opened.keys()) & set(FPS_EMBEDDING)
@@ -160,13 +176,7 @@ def fps_embedding(
         if tensors[name].shape != parameter.shape:
             raise CheckpointError(f"{place}: fps_embedding.{name} has another shape than its like in time_embedding")
     embedding.load_state_dict(tensors)
-    embedding.to(unet.device, unet.dtype)
-
-    def embedded(fps: float) -> Float[Tensor, "1 width"]:
-        with torch.no_grad():
-            return embedding(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
-
-    return embedded
+    return embedding.to(unet.device, unet.dtype)
 
 
 def x0_scale(num_timesteps: int) -> Table:

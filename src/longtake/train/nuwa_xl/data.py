@@ -24,7 +24,7 @@ from longtake.errors import InputError
 from longtake.train.fit.latents import ALL, Share, Stop, in_files, never, read_latents, write_latents
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
-from longtake.train.sprites.cache import WorldFiles, encode_pictures
+from longtake.train.sprites.cache import Drawn, WorldFiles, encode_pictures
 
 Embed = Callable[[Sequence[str]], Float[Tensor, "texts tokens width"]]
 """Turns captions into the states of a text encoder."""
@@ -153,7 +153,12 @@ class SpriteStretches(SpanSource):
 
     def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
         """Return random clips; a shot has the same one of its captions all through a clip."""
-        clips, texts = [], []
+        drawn = self.drawn(levels, num_frames, generator)
+        return SpanClips(latents=drawn.latents, text=drawn.texts, stride=drawn.stride)
+
+    def drawn(self, levels: Sequence[int], num_frames: int, generator: Generator) -> Drawn:
+        """Return the same with the canonical captions beside."""
+        clips, texts, plain = [], [], []
         for level in levels:
             latents, shots = self.latents[level], self.shots[level]
             stretch = _below(len(latents), generator)
@@ -163,8 +168,9 @@ class SpriteStretches(SpanSource):
             variant = (seen + _below(num_variants, generator)) % num_variants
             clips.append(latents[stretch, start : start + num_frames].float())
             texts.append(self.table[seen, variant].float())
-        stride = torch.tensor([self.strides[level] for level in levels])
-        return SpanClips(latents=torch.stack(clips).transpose(1, 2), text=torch.stack(texts), stride=stride)
+            plain.append(self.table[seen, 0].float())
+        stride, latents = torch.tensor([self.strides[level] for level in levels]), torch.stack(clips).transpose(1, 2)
+        return Drawn(latents=latents, texts=torch.stack(texts), plain=torch.stack(plain), stride=stride)
 
 
 def encode_episodes(

@@ -1,7 +1,4 @@
-"""Putting trained parts into folders of the hub's layout, as `diffusers.TextToVideoSDPipeline` loads them.
-
-`pack` takes half the bytes of half precision, for a start of further training: 8 bits a weight, a scale a row.
-"""
+"""Putting trained parts into folders of the hub's layout, as `diffusers.TextToVideoSDPipeline` loads them."""
 
 import json
 import shutil
@@ -10,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
-    TextToVideoSDPipeline,
-    UNet3DConditionModel,
-    WanTransformer3DModel,
-)
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from diffusers import AutoencoderKL, TextToVideoSDPipeline, UNet3DConditionModel
 from torch.nn.functional import pixel_shuffle
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.models.modelscope.spec import cell_side
-from longtake.train.sprites.build import Predicted, build_scheduler
+from longtake.train.sprites.build import Predicted, build_scheduler, told_fps
 
 Extras = Mapping[str, Any]
 """Fields of longtake.json, for which the hub's layout has no place; `num_frames` is one of them."""
@@ -57,47 +46,22 @@ def assemble(
 
 
 def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -> None:
-    """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it."""
-    UNet3DConditionModel.from_pretrained(unet).half().save_pretrained(folder / "unet")
+    """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it.
+
+    What it was told of frames per second, `told_fps` of `extras`, becomes what it does when it is told nothing.
+    """
+    network: Any = UNet3DConditionModel.from_pretrained(unet)
+    if "told_fps" in extras:
+        network = told_fps(network, unet)
+        with torch.no_grad():
+            own = network.fps_embedding(network.time_proj(torch.tensor([float(extras["told_fps"])])))[0]
+            network.fps_embedding.linear_2.bias -= own
+            network.time_embedding.linear_2.bias += own
+    network.half().save_pretrained(folder / "unet")
     shutil.copyfile(complete / "model_index.json", folder / "model_index.json")
     costs = json.loads((complete / "longtake.json").read_text())
     _write(folder / "longtake.json", {**costs, **extras, "shared": f"../{complete.name}"})
     forget_places(folder)
-
-
-def assemble_transformer(text: Path, vae: Path, transformer: Path, shift: float, extras: Extras, folder: Path) -> None:
-    """Write `folder` with half-precision weights of the transformer and what belongs to it; see `WanPicturesPipeline`.
-
-    `text` holds `text_encoder/` and `tokenizer/`, `shift` is that of the noise levels.
-    """
-    network, decoder = WanTransformer3DModel.from_pretrained(transformer), AutoencoderKL.from_pretrained(vae)
-    costs = _transformer_costs(network, decoder, extras["num_frames"])
-    network.half().save_pretrained(folder / "transformer")
-    decoder.half().save_pretrained(folder / "vae")
-    for part in ("text_encoder", "tokenizer"):
-        shutil.copytree(text / part, folder / part, dirs_exist_ok=True)
-    FlowMatchEulerDiscreteScheduler(shift=shift).save_pretrained(folder / "scheduler")
-    parts = {
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-    }
-    _write(folder / "model_index.json", {"_class_name": "WanPicturesPipeline", **parts})
-    _write(folder / "longtake.json", {**extras, **costs})
-    forget_places(folder)
-
-
-@torch.no_grad()
-def _transformer_costs(network: Any, vae: Any, num_frames: int) -> dict[str, int]:
-    config, side = network.config, vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
-    latents = torch.zeros(1, config.in_channels, num_frames, side, side)
-    text, timestep = torch.zeros(1, 20, config.text_dim), torch.zeros(1)
-    return {
-        "forward_flops": _flops(lambda: network(latents, timestep, text)),
-        "decode_flops": _flops(lambda: vae.decode(latents[:, :, 0])),
-    }
 
 
 @torch.no_grad()
@@ -131,35 +95,3 @@ def forget_places(folder: Path) -> None:
         if "_name_or_path" in content:
             del content["_name_or_path"]
             _write(path, content)
-
-
-_SCALE = ".scale"
-_LARGEST = 127
-
-
-def pack(weights: dict[str, Tensor], path: Path) -> None:
-    """Write weights: matrices in 8 bits, half a step of which is 1 / 254 of a row's largest; all else in float16."""
-    packed: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        if weight.ndim < 2:
-            packed[name] = weight.half()
-            continue
-        rows = weight.float().flatten(1)
-        # Rounded up to half precision first, so that no quotient is above 127.
-        scale = (rows.abs().amax(dim=1, keepdim=True) / _LARGEST * (1 + 2**-10)).half().clamp(min=2**-24)
-        packed[name] = (rows / scale.float()).round().to(torch.int8).view(weight.shape)
-        packed[name + _SCALE] = scale
-    save_file({name: value.contiguous() for name, value in packed.items()}, path)
-
-
-def unpack(path: Path) -> dict[str, Tensor]:
-    """Return the weights in float32."""
-    packed = load_file(path)
-    weights = {}
-    for name, value in packed.items():
-        if name.endswith(_SCALE):
-            continue
-        scale = packed.get(name + _SCALE)
-        rows = value.float() if scale is None else value.flatten(1).float() * scale.float()
-        weights[name] = rows.view(value.shape)
-    return weights

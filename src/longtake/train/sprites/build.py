@@ -1,30 +1,27 @@
 """The embedded model's networks, all plain diffusers and transformers classes, built from their sizes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel, WanTransformer3DModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
+
+from longtake.models.modelscope.model import fps_layers, read_fps_layers
 
 Predicted = Literal["v_prediction", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What all networks of a model agree on."""
+class SpriteSizes:
+    """Sizes of the networks; the defaults are those of the weights in the package."""
 
     latent_channels: int = 16
     """Channels of the latents."""
     text_width: int = 96
     """Width of the text encoder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpriteSizes(Sizes):
-    """Sizes of the networks; the defaults are those of the weights in the package."""
-
     picture: int = 64
     """Pixels per side."""
     vae_channels: tuple[int, ...] = (24, 48, 96, 128)
@@ -41,23 +38,6 @@ class SpriteSizes(Sizes):
     """Layers of the text encoder."""
     norm_groups: int = 8
     """Groups of every group normalisation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerSizes(Sizes):
-    """Sizes of a denoiser in which the tokens of all frames meet; the defaults suit two cores."""
-
-    latent_channels: int = 8
-    patch: int = 4
-    """Side of the square of latent cells that is one token."""
-    heads: int = 12
-    """Attention heads of a layer."""
-    head_width: int = 32
-    """Channels of one attention head, 12 of them for positions in time."""
-    layers: int = 6
-    """Blocks of attention over all tokens, attention to the text and a feed-forward network."""
-    longest: int = 64
-    """Frames and tokens per side that have positions."""
 
 
 def build_vae(sizes: SpriteSizes) -> AutoencoderKL:
@@ -119,25 +99,17 @@ def rebuilt_unet(trained: UNet3DConditionModel, sizes: SpriteSizes) -> UNet3DCon
     return unet
 
 
-def build_transformer(sizes: TransformerSizes) -> WanTransformer3DModel:
-    """The denoiser with full attention over space and time; it says 0 until it is trained."""
-    width = sizes.heads * sizes.head_width
-    network = WanTransformer3DModel(
-        patch_size=(1, sizes.patch, sizes.patch),
-        num_attention_heads=sizes.heads,
-        attention_head_dim=sizes.head_width,
-        in_channels=sizes.latent_channels,
-        out_channels=sizes.latent_channels,
-        text_dim=sizes.text_width,
-        freq_dim=256,
-        ffn_dim=4 * width,
-        num_layers=sizes.layers,
-        cross_attn_norm=True,
-        rope_max_seq_len=sizes.longest,
-    )
-    nn.init.zeros_(network.proj_out.weight)
-    nn.init.zeros_(network.proj_out.bias)
-    return network
+def told_fps(unet: UNet3DConditionModel, trained: Path | None = None) -> UNet3DConditionModel:
+    """Return the denoiser with layers that embed frames per second, as VideoCrafter2 has them, and are saved with it.
+
+    They are those that lie in the folder `trained`; without one they are new, and say nothing until they are trained.
+    """
+    network: Any = unet
+    network.fps_embedding = fps_layers(unet) if trained is None else read_fps_layers(unet, trained)
+    if trained is None:
+        for parameter in network.fps_embedding.linear_2.parameters():
+            nn.init.zeros_(parameter)
+    return unet
 
 
 def temporal_transformers(unet: UNet3DConditionModel) -> list[TransformerTemporalModel]:

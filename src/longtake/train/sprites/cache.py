@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
@@ -100,12 +100,16 @@ class Drawn:
     """Random clips with their texts."""
 
     latents: Float[Tensor, "clips channels frames height width"]
-    texts: Float[Tensor, "clips 2 tokens width"]
-    """Of what a clip shows first and last, the same shot in most."""
-    plain: Float[Tensor, "clips 2 tokens width"]
+    texts: Float[Tensor, "clips frames tokens width"]
+    """Of what each frame shows."""
+    plain: Float[Tensor, "clips frames tokens width"]
     """The same in canonical captions, never dropped."""
-    later: Bool[Tensor, "clips frames"]
-    """Which frames show what the second text says."""
+    stride: Int[Tensor, "clips"]
+    """Frames of the video from one frame of a clip to the next."""
+
+    def to(self, device: torch.device) -> "Drawn":
+        """Return the same on a device."""
+        return Drawn(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 class LatentClips:
@@ -119,7 +123,7 @@ class LatentClips:
         self.table, self.empty = tensors["table"], tensors["empty"]
 
     def draw(self, num_clips: int, num_frames: int, drop_text: float, generator: torch.Generator) -> Drawn:
-        """Clips and texts; in a share `drop_text` of the clips both are the empty prompt's."""
+        """Clips and texts; in a share `drop_text` of the clips all texts are the empty prompt's."""
         world = torch.randint(len(self.latents), (num_clips,), generator=generator)
         last = self.latents.shape[1] - num_frames + 1
         starts = torch.randint(last, (num_clips,), generator=generator).tolist()
@@ -127,8 +131,7 @@ class LatentClips:
         dropped = torch.rand(num_clips, generator=generator) < drop_text
         places = [(w, slice(s, s + num_frames)) for w, s in zip(world.tolist(), starts, strict=True)]
         shots = torch.stack([self.shots[place] for place in places])
-        ends = shots[:, [0, -1]]
-        texts = torch.where(dropped[:, None, None, None], self.empty, self.table[ends, variant[:, None]])
+        texts = torch.where(dropped[:, None, None, None], self.empty, self.table[shots, variant[:, None]])
         latents = torch.stack([self.latents[place].float() for place in places]).transpose(1, 2)
-        later = shots != shots[:, :1]
-        return Drawn(latents=latents, texts=texts.float(), plain=self.table[ends, 0].float(), later=later)
+        stride = torch.ones(num_clips, dtype=torch.long)
+        return Drawn(latents=latents, texts=texts.float(), plain=self.table[shots, 0].float(), stride=stride)

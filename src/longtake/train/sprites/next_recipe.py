@@ -1,7 +1,7 @@
 """How the next embedded model is trained: python -m longtake.train.sprites.next_recipe STAGE [--runs] [--minutes].
 
-Latents 4 times smaller per side in place of 8, and two denoisers of them: the UNet of `sprites` on squares of 2 x 2 of
-these latents as one, which begins with the weights of the package, and a transformer in which all tokens meet.
+Latents 4 times smaller per side in place of 8; their denoiser is the UNet of `sprites` on squares of 2 x 2 of these
+latents as one, which begins with the weights of the package.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.runs import Runs, Stage, run_named
 from longtake.train.fit.settings import FitSettings
-from longtake.train.sprites.build import SpriteSizes, TransformerSizes
+from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.stages import (
@@ -23,23 +23,15 @@ from longtake.train.sprites.stages import (
     take_sprites,
     train_decoder,
     train_denoiser,
-    train_transformer,
     train_vae,
-    write_base,
     write_sharp,
-    write_transformer,
 )
-from longtake.train.sprites.transformer import TransformerSettings
 from longtake.train.sprites.vae import VaeSettings
 
 SIZES = SpriteSizes(vae_channels=(24, 48, 96), latent_channels=8)
 """Of the picture autoencoder and the text encoder. 16 channels gave no more within the same steps: see docs/log.md."""
 SHARP = replace(SIZES, cell=2, predicts="sample")
 """Of the UNet. It says x0: 64 channels cannot hand on the noise of 32 numbers, as v wants them to; see docs/log.md."""
-TRANSFORMER = TransformerSizes()
-"""Of the transformer."""
-SHIFT = 3.0
-"""Of the noise levels of clips. What 16 frames have in common can be told where each alone is nearly noise."""
 GUIDANCE = 3.0
 """Guidance scale that suits the finished model."""
 
@@ -68,19 +60,6 @@ def clips() -> CacheSettings:
     return CacheSettings(num_worlds=4_000, num_frames=32, first_seed=3_000_000, worlds_per_file=100, num_switches=1_000)
 
 
-def images() -> tuple[TransformerSettings, FitSettings]:
-    """The transformer on single pictures."""
-    fit = FitSettings(num_steps=10_000, learning_rate=8e-4, warmup_steps=200, decay_steps=3_000, ema_decay=0.998)
-    return TransformerSettings(batch_size=48, num_frames=1, compiled=True), fit
-
-
-def mixture() -> tuple[TransformerSettings, FitSettings]:
-    """Clips of 16 frames with a noise level for every frame."""
-    levels = LevelMixture(uniform=0.35, independent=0.05, diagonal=0.35, past=0.1, ends=0.05, known=0.1)
-    fit = FitSettings(num_steps=40_000, learning_rate=7e-4, warmup_steps=100, decay_steps=24_000, ema_decay=0.998)
-    return TransformerSettings(batch_size=4, num_frames=16, levels=levels, shift=SHIFT, compiled=True), fit
-
-
 def sharp() -> tuple[DenoiserSettings, FitSettings]:
     """The UNet of `sprites` on squares of these latents: clips with a noise level for every frame."""
     levels = LevelMixture(uniform=0.4, independent=0.05, diagonal=0.35, past=0.1, ends=0.05, known=0.05)
@@ -94,13 +73,9 @@ STAGES = {
     "sprites": Stage(run=take_sprites, settings=(), share=1),
     "pictures": Stage(run=encode_videos, settings=(pictures(), "pictures"), share=4),
     "clips": Stage(run=encode_videos, settings=(clips(), "clips"), share=6),
-    "images": Stage(run=train_transformer, settings=(TRANSFORMER, *images(), "images", None), share=20),
-    "mixture": Stage(run=train_transformer, settings=(TRANSFORMER, *mixture(), "mixture", "images"), share=60),
     "sharp": Stage(run=train_denoiser, settings=(SHARP, *sharp(), "sharp", "sprites"), share=60),
     "decoder": Stage(run=train_decoder, settings=decoder(), share=8),
     "sharp-weights": Stage(run=write_sharp, settings=(SHARP, GUIDANCE, "sharp"), share=1),
-    "weights": Stage(run=write_transformer, settings=(GUIDANCE, SHIFT, "mixture"), share=1),
-    "base": Stage(run=write_base, settings=("mixture",), share=1),
 }
 """In the order they run in."""
 
@@ -111,11 +86,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("stage", choices=["all", *STAGES])
     parser.add_argument("--runs", type=Path, default=Path("runs/next"), help="folder that all stages share")
     parser.add_argument("--minutes", type=float, help="of this call; all: in all, of which each stage has its share")
-    parser.add_argument("--base", type=Path, help="what stage base wrote: begins a new folder of runs")
+    parser.add_argument("--base", type=Path, help="folder with a `vae`, which begins a new folder of runs")
     chosen = parser.parse_args(arguments)
     runs = Runs(folder=chosen.runs)
     if chosen.base and not (runs.folder / "text").exists():
-        take_base(chosen.base, "images", runs)
+        take_base(chosen.base, runs)
     _, limit = run_named(STAGES, chosen.stage, runs, chosen.minutes)
     return 0 if limit.signal is None else 128 + limit.signal
 

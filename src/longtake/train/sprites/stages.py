@@ -15,31 +15,21 @@ from longtake.data.sprites import FPS, VOCABULARY, grammar_corpus
 from longtake.models import WEIGHTS
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
-from longtake.train.sprites.assemble import (
-    assemble,
-    assemble_sibling,
-    assemble_transformer,
-    forget_places,
-    pack,
-    unpack,
-)
+from longtake.train.sprites.assemble import assemble, assemble_sibling
 from longtake.train.sprites.build import (
     AutoencoderKL,
     SpriteSizes,
-    TransformerSizes,
     UNet3DConditionModel,
-    WanTransformer3DModel,
     build_scheduler,
     build_text_encoder,
-    build_transformer,
     build_unet,
     build_vae,
     rebuilt_unet,
+    told_fps,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
 from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.text import TextSettings, TextTask, end_of_text, train_tokenizer
-from longtake.train.sprites.transformer import TransformerSettings, TransformerTask
 from longtake.train.sprites.unet import GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
@@ -91,39 +81,12 @@ def train_denoiser(
 def train_guided(
     sizes: SpriteSizes, settings: DenoiserSettings, loop: FitSettings, name: str, start: str, runs: Runs
 ) -> bool:
-    """Train what stage `start` left to say in one branch what it says with guidance, on the clips of `switches`.
-
-    Where the runs began with weights that had learnt some of it, `begun-with`, those go on; the teacher is the same.
-    """
+    """Train what stage `start` left to say in one branch what it says with guidance, on the clips of `switches`."""
     torch.manual_seed(loop.seed)
-    begin = BASE if (runs.folder / BASE).exists() else start
-    unet, teacher = (runs.moved(UNet3DConditionModel.from_pretrained(runs.final(stage))) for stage in (begin, start))
+    unet, teacher = (runs.moved(UNet3DConditionModel.from_pretrained(runs.final(start))) for _ in range(2))
     clips = LatentClips(runs.folder / "switches", runs.captions, sizes.cell)
     task = GuidedTask(teacher, unet, build_scheduler(sizes.predicts), trained_vae(runs), clips, settings)
     return runs.fit(name, task, loop)
-
-
-def train_transformer(
-    sizes: TransformerSizes, settings: TransformerSettings, loop: FitSettings, name: str, start: str | None, runs: Runs
-) -> bool:
-    """Train the transformer from what stage `start` left, on pictures or clips.
-
-    None: from the base that the runs began with, if they did, else from scratch.
-    """
-    torch.manual_seed(loop.seed)
-    vae = trained_vae(runs)
-    start = start or (BASE if (runs.folder / BASE).exists() else None)
-    network = WanTransformer3DModel.from_pretrained(runs.final(start)) if start else build_transformer(sizes)
-    clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions)
-    return runs.fit(name, TransformerTask(runs.moved(network), vae, clips, settings), loop)
-
-
-def write_transformer(guidance: float, shift: float, stage: str, runs: Runs) -> bool:
-    """Assemble what `stage` left, with the better decoder if there is one, in `weights/next-sprites`."""
-    folder = runs.folder / "weights" / "next-sprites"
-    extras = _extras(guidance)
-    assemble_transformer(runs.final("text"), _best_vae(runs), runs.final(stage), shift, extras, folder)
-    return True
 
 
 def write_sharp(sizes: SpriteSizes, guidance: float, stage: str, runs: Runs) -> bool:
@@ -133,27 +96,8 @@ def write_sharp(sizes: SpriteSizes, guidance: float, stage: str, runs: Runs) -> 
     return True
 
 
-def write_base(stage: str, runs: Runs) -> bool:
-    """Write what `stage` left into the folder `base`, in few bytes, for `take_base`; the texts' part is not in it."""
-    base, network = runs.folder / "base", WanTransformer3DModel.from_pretrained(runs.final(stage))
-    AutoencoderKL.from_pretrained(runs.final("vae")).half().save_pretrained(base / "vae")
-    network.save_config(base / "transformer")
-    pack(network.state_dict(), base / "transformer" / "packed.safetensors")
-    forget_places(base)
-    return True
-
-
-def take_base(base: Path, stage: str, runs: Runs) -> None:
-    """Fill a new folder of runs with what `write_base` wrote, as if the stages that made it had just ended.
-
-    `stage`, which would begin from scratch, begins with its transformer, and if it is left out, that is what it left.
-    Tokenizer and text encoder are those of the package's model. The latents of pictures and clips are still to be made.
-    """
-    config: Any = WanTransformer3DModel.load_config(base / "transformer")
-    network: Any = WanTransformer3DModel.from_config(config)
-    network.load_state_dict(unpack(base / "transformer" / "packed.safetensors"))
-    for name in (BASE, stage):
-        network.save_pretrained(runs.folder / name / "final")
+def take_base(base: Path, runs: Runs) -> None:
+    """Fill a new folder of runs with an autoencoder, as if its stage had just ended, and the package's text encoder."""
     AutoencoderKL.from_pretrained(base / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
 
@@ -166,9 +110,10 @@ def take_sprites(runs: Runs) -> bool:
 
 
 def take_package(runs: Runs) -> bool:
-    """Fill a new folder with what the package holds: stage `fast` goes on with the weights of `sprites-fast` there."""
+    """Fill a new folder with what the package holds: stage `strides` goes on with the weights of `sprites-fast`."""
     _take_unet("sprites", "further", runs)
-    _take_unet("sprites-fast", BASE, runs)
+    fast: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / "sprites-fast" / "unet")
+    told_fps(fast, WEIGHTS / "sprites-fast" / "unet").float().save_pretrained(runs.folder / BASE / "final")
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
     return True
@@ -182,7 +127,8 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
     complete, extras = weights / "sprites", _extras(guidance)
     assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
     assemble_sibling(runs.final("uniform"), {**extras, "clean_frames": False}, complete, weights / "sprites-uniform")
-    assemble_sibling(runs.final("fast"), {**extras, "learnt_guidance": guidance}, complete, weights / "sprites-fast")
+    fast = {**extras, "learnt_guidance": guidance, "told_fps": FPS}
+    assemble_sibling(runs.final("strides"), fast, complete, weights / "sprites-fast")
 
 
 def trained_vae(runs: Runs) -> AutoencoderKL:

@@ -12,7 +12,7 @@ from longtake.models.schedules import discrete_schedule
 from longtake.train.fit.levels import LEAST_SIGMA, Clean, Timesteps
 from longtake.train.fit.task import cpu_attention
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
-from longtake.train.sprites.cache import LatentClips
+from longtake.train.sprites.cache import Drawn, LatentClips
 from longtake.train.sprites.denoiser import DenoiserSettings, DenoiserTask
 
 
@@ -60,14 +60,14 @@ class UnetTask(DenoiserTask):
         """Return the timestep itself."""
         return timestep
 
-    def predict(self, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor | None) -> Tensor:
-        """Return v; every frame sees its own text."""
-        return self._said(self.network, x, told, texts, later)
+    def predict(self, x: Tensor, told: Timesteps, texts: Tensor, stride: Tensor) -> Tensor:
+        """Return v, or x0; the network is not told of the stride."""
+        return self.said(self.network, x, told, texts)
 
-    def _said(self, unet: Any, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor | None) -> Tensor:
-        places = torch.zeros_like(told, dtype=torch.long) if later is None else later.long()
-        text: Any = RepeatedEmbedding(texts[torch.arange(len(texts), device=x.device)[:, None], places].flatten(0, 1))
-        embedding = unet.time_embedding(unet.time_proj(told.flatten()))
+    def said(self, unet: Any, x: Tensor, told: Timesteps, texts: Tensor, more: Tensor | float = 0.0) -> Tensor:
+        """Return the output of a network; `more` is added to the embedding of every frame's timestep."""
+        text: Any = RepeatedEmbedding(texts.flatten(0, 1))
+        embedding = unet.time_embedding(unet.time_proj(told.flatten())) + more
         pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
         with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
             return unet(x, told[:, 0], text, return_dict=False)[0].float()
@@ -86,12 +86,12 @@ class GuidedTask(UnetTask):
         super().__init__(*given)
         self.teacher = teacher.eval().requires_grad_(False)
 
-    def guided(self, x: Tensor, told: Timesteps, texts: Tensor, later: Tensor) -> Tensor:
+    def guided(self, x: Tensor, told: Timesteps, clean: Clean, drawn: Drawn) -> Tensor:
         """Return (w - 1) (v(text) - v(no text)) of the teacher."""
-        none = self.clips.empty.to(texts).expand_as(texts)
-        noisy, levels, places = (torch.cat([each, each]) for each in (x, told, later))
+        none = self.clips.empty.to(drawn.plain).expand_as(drawn.plain)
+        noisy, levels = (torch.cat([each, each]) for each in (x, told))
         with torch.no_grad():
-            said, without = self._said(self.teacher, noisy, levels, torch.cat([texts, none]), places).chunk(2)
+            said, without = self.said(self.teacher, noisy, levels, torch.cat([drawn.plain, none])).chunk(2)
         return (self.settings.taught - 1) * (said - without)
 
 
