@@ -260,14 +260,10 @@ def is_run(spec, sampler):
     return True
 
 
-UNRELEASED = ("longtake.models.wan_pictures",)
-"""Rooms of models that are still in training, of which nothing is said."""
-
-
 def test_the_table_of_what_runs_on_what_says_so(model):
     place = MODELS[model.origin].folder if model.origin in MODELS else Path(model.origin)
     family = family_of(find(str(place))) if place else None
-    if family is None or family.room in UNRELEASED or is_added(family):
+    if family is None or is_added(family):
         pytest.skip("not in the table")
     run = {name for name in SAMPLERS if is_run(model.spec, name)}
     said = named(f"{family.room}.spec:OFFERS")

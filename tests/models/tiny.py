@@ -35,7 +35,6 @@ from .cogvideox.cogvideox_fixture import tiny_cogvideox
 from .ltx.ltx_fixture import tiny_ltx, tiny_ltx2
 from .svd.svd_fixture import tiny_svd
 from .wan.wan_fixture import tiny_5b, tiny_a14b, tiny_from_pictures, tiny_skyreels, tiny_vace, tiny_wan
-from .wan_pictures.fixture import tiny_wan_pictures
 
 NUM_FRAMES = 8
 
@@ -264,7 +263,6 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "WanTransformer3DModel": tiny_wan,
     "WanVACETransformer3DModel": tiny_vace,
     "SkyReelsV2Transformer3DModel": tiny_skyreels,
-    "WanPicturesPipeline": tiny_wan_pictures,
     "LTXVideoTransformer3DModel": tiny_ltx,
     "LTX2VideoTransformer3DModel": tiny_ltx2,
     "CogVideoXPipeline": tiny_cogvideox,

@@ -112,13 +112,6 @@ FAMILIES: dict[str, Family] = {
         tiles=True,
         single_file=True,
     ),
-    "WanPicturesPipeline": Family(
-        room="longtake.models.wan_pictures",
-        models="Wan's transformer on pictures' latents",
-        pipeline="WanPicturesPipeline",
-        networks={"transformer": "WanTransformer3DModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
-        single_file=True,
-    ),
     "LTXVideoTransformer3DModel": Family(
         room="longtake.models.ltx",
         models="LTX-Video 0.9",

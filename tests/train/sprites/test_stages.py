@@ -63,10 +63,10 @@ def denoiser(clips: LatentClips, **settings) -> UnetTask:
 
 def test_clips_come_with_their_captions(clips: LatentClips) -> None:
     drawn = clips.draw(8, 4, 0.5, torch.Generator().manual_seed(0))
-    assert drawn.latents.shape == (8, 4, 4, 8, 8) and drawn.texts.shape == (8, 2, 5, 16)
+    assert drawn.latents.shape == (8, 4, 4, 8, 8) and drawn.texts.shape == (8, 4, 5, 16)
     seen = set(drawn.texts[:, 0, 0, 0].tolist())
     assert -1 in seen and seen - {-1} <= set(clips.shots.flatten().tolist()) and len(seen) > 1
-    assert torch.equal(drawn.texts[:, 0], drawn.texts[:, 1]) and not drawn.later.any()
+    assert torch.equal(drawn.texts, drawn.texts[:, :1].expand_as(drawn.texts)) and set(drawn.stride.tolist()) == {1}
 
 
 def test_worlds_that_switch_come_last_and_change_in_their_middle(tmp_path: Path) -> None:
@@ -77,15 +77,11 @@ def test_worlds_that_switch_come_last_and_change_in_their_middle(tmp_path: Path)
     assert torch.equal(shots[1, 3:], last[1].expand(3))
 
 
-def test_a_clip_over_a_switch_has_both_texts(clips: LatentClips) -> None:
+def test_every_frame_of_a_clip_over_a_switch_has_its_own_text(clips: LatentClips) -> None:
     switched = copy(clips)
     switched.shots = torch.tensor([[3, 3, 3, 5, 5, 5]] * 2)
-    drawn = switched.draw(40, 4, 0.0, torch.Generator().manual_seed(0))
-    said = drawn.texts[:, :, 0, 0]
-    assert said.unique(dim=0).tolist() == [[3, 5]] and {int(n) for n in drawn.later.sum(1)} == {1, 2, 3}
-    assert torch.equal(drawn.later, drawn.later.sort(dim=1).values)
-    short = switched.draw(40, 2, 0.0, torch.Generator().manual_seed(0))
-    assert short.texts[:, :, 0, 0].unique(dim=0).tolist() == [[3, 3], [3, 5], [5, 5]]
+    said = switched.draw(40, 4, 0.0, torch.Generator().manual_seed(0)).texts[:, :, 0, 0]
+    assert said.unique(dim=0).tolist() == [[3, 3, 3, 5], [3, 3, 5, 5], [3, 5, 5, 5]]
 
 
 def test_the_cache_keeps_finished_files(tmp_path: Path) -> None:
@@ -137,15 +133,15 @@ def test_pictures_beside_clips_add_their_error(clips: LatentClips) -> None:
 
 
 def test_every_frame_of_the_unet_sees_the_text_that_sampling_gives_it(clips: LatentClips) -> None:
-    """Two texts a clip, chosen frame by frame, and rows of a table of keys and values as the model is run."""
+    """Texts frame by frame, and rows of a table of keys and values as the model is run."""
     task = denoiser(clips, num_frames=3)
     unet, layers = task.network, text_layers(task.network)
     x, told, texts = torch.randn(2, 4, 3, 8, 8), torch.full((2, 3), 300), torch.randn(2, 2, 5, 16)
-    later = torch.tensor([[False, False, True], [False, True, True]])
     embedding = unet.time_embedding(unet.time_proj(told.flatten()))
-    rows = torch.tensor([0, 0, 1, 2, 3, 3])
+    rows, stride = torch.tensor([0, 0, 1, 2, 3, 3]), torch.ones(2, dtype=torch.long)
+    seen = texts.flatten(0, 1)[rows].unflatten(0, (2, 3))
     with torch.no_grad():
-        trained, one = task.predict(x, told, texts, later), task.predict(x, told, texts, None)
+        trained, one = (task.predict(x, told, each, stride) for each in (seen, seen[:, :1].repeat(1, 3, 1, 1)))
         with frame_conditions(unet, layers, embedding, text_table(layers, texts.flatten(0, 1)), rows):
             sampled = unet(x, told[:, 0], x.new_empty(2, 1, 1)).sample
     torch.testing.assert_close(trained, sampled, atol=1e-5, rtol=1e-5)
@@ -162,12 +158,12 @@ def test_what_guidance_adds_to_plain_captions_is_learnt_beside_the_clips(clips: 
     plain = denoiser(worded, num_frames=4, drop_text=0.0)
     parts = (build_unet(SIZES), plain.network, build_scheduler(), plain.vae, worded)
     taught, same = (GuidedTask(*parts, replace(plain.settings, taught=scale)) for scale in (3.0, 1.0))
-    x, told, later = torch.randn(2, 4, 4, 8, 8), torch.full((2, 4), 300), torch.tensor([[False, False, True, True]] * 2)
-    texts = torch.randn(2, 2, 5, 16)
+    x, told, clean = torch.randn(2, 4, 4, 8, 8), torch.full((2, 4), 300), torch.zeros(2, 4, dtype=torch.bool)
+    shown = worded.draw(2, 4, 0.0, torch.Generator().manual_seed(1))
     with torch.no_grad():
-        none = clips.empty.float().expand_as(texts)
-        adds = [UnetTask(parts[0], *parts[2:], plain.settings).predict(x, told, each, later) for each in (texts, none)]
-        torch.testing.assert_close(taught.guided(x, told, texts, later), 2 * (adds[0] - adds[1]), atol=1e-5, rtol=1e-4)
+        texts = shown.plain, clips.empty.float().expand_as(shown.plain)
+        adds = [UnetTask(parts[0], *parts[2:], plain.settings).predict(x, told, each, shown.stride) for each in texts]
+        torch.testing.assert_close(taught.guided(x, told, clean, shown), 2 * (adds[0] - adds[1]), atol=1e-5, rtol=1e-4)
         losses = [float(task.loss(step_generator(0, 0))[0]) for task in (plain, same, taught)]
     assert losses[0] == losses[1] != losses[2]
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import CheckpointError
-from longtake.model import Condition, TemporalHooks, ToldFps, VideoSpec
+from longtake.model import Condition, Strided, TemporalHooks, ToldFps, VideoSpec
 from longtake.models.hooks import (
     Mixed,
     MixedAttention,
@@ -51,7 +51,7 @@ SCALE, SCALE_STEPS = 0.7, 400
 """The least scale of x0, and after how many timesteps it is reached."""
 
 
-class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
+class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps, Strided):
     """A UNet over space and time, an image VAE and CLIP's text encoder.
 
     Infill and continuation give good pictures only where the network was trained for them: see `spec.clean_frames`.
@@ -122,6 +122,19 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
             other.time_table = self._embed_timesteps(fps)
         return other
 
+    @contextmanager
+    def strided(self, stride: int) -> Iterator[None]:
+        """Say how far apart the frames of every window inside the context lie, to a network that was trained so.
+
+        It is told how its rate of frames differs from the video's own, which it takes for granted.
+        """
+        if self.embed_fps is None or Strided not in self.spec.capabilities:
+            yield
+            return
+        slower = self.embed_fps(self.spec.fps / stride) - self.embed_fps(self.spec.fps)
+        with swapped(self, "time_table", self.time_table + slower):
+            yield
+
     def _embed_timesteps(self, told_fps: float | None) -> Float[Tensor, "timesteps width"]:
         """Return the time embedding of every timestep of training: a lookup replaces the layer from here on."""
         unet = self.pipeline.unet
@@ -133,7 +146,7 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
 
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
     """Make a pipeline a model. Raises CheckpointError for an embedding of frames per second of another shape."""
-    if ToldFps not in spec.capabilities:
+    if not spec.capabilities & {ToldFps, Strided}:
         return UNetModel(pipeline, spec, configs)
     unet = configs.parts["unet"]
     return UNetModel(pipeline, spec, configs, fps_embedding(pipeline.unet, place_of(unet), unet.variant))

@@ -6,12 +6,21 @@ from math import isqrt
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, ToldFps, VideoModel, VideoSpec
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
+from longtake.model import (
+    Continuation,
+    Infill,
+    PerFrameNoise,
+    Strided,
+    TemporalHooks,
+    ToldFps,
+    VideoModel,
+    VideoSpec,
+)
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Extras, Part
 from longtake.models.hub.family import Offer
 from longtake.models.image_spec import Denoiser, ImageAutoencoder, image_spec, sized
 
-USES = ("num_frames", "size", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")
+USES = ("num_frames", "size", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary", "strides")
 FPS_EMBEDDING = tuple(
     f"fps_embedding.{layer}.{kind}" for layer in ("linear_1", "linear_2") for kind in ("weight", "bias")
 )
@@ -61,7 +70,9 @@ def spec(configs: Configs) -> VideoSpec:
     extras, unet = configs.told(USES), configs.parts["unet"]
     if extras.infill_guidance is not None and not extras.clean_frames:
         raise CheckpointError(f"{configs.said_in}: infill_guidance has no effect without clean_frames; remove it")
-    _check_fps_embedding(unet, extras.told_fps)
+    _check_fps_embedding(unet, extras)
+    if extras.strides and not extras.clean_frames:
+        raise CheckpointError(f"{configs.said_in}: strides has no effect without clean_frames; remove it")
     scheduler = configs.parts["scheduler"]
     if extras.use_scale and scheduler.config.get("prediction_type", "epsilon") != "epsilon":
         raise InputError(f"use_scale of {EXTRAS} is for networks that predict epsilon, which {scheduler.where} denies")
@@ -73,6 +84,8 @@ def spec(configs: Configs) -> VideoSpec:
         capabilities |= {Infill, Continuation}
     if extras.told_fps is not None:
         capabilities |= {ToldFps}
+    if extras.strides:
+        capabilities |= {Strided}
     layers = temporal_layers(unet.config, denoiser.size, unet.where)
     # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
     widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]
@@ -80,6 +93,8 @@ def spec(configs: Configs) -> VideoSpec:
     # Counted on fake tensors, of transformer_in, which is wider than all that follows: 8 heads of that width.
     working = 165 * unet.config.get("attention_head_dim", 64)
     more = {"temporal_layers": layers, "prompt_numbers": tokens * sum(widths), "working": working}
+    if extras.strides:
+        more["strides"] = extras.strides
     return image_spec(configs, extras, denoiser, capabilities, blends=True, **more)
 
 
@@ -92,21 +107,22 @@ def cell_side(channels: int, latent_channels: int) -> int:
     return max(isqrt(channels // latent_channels), 1)
 
 
-def _check_fps_embedding(unet: Part, told_fps: float | None) -> None:
-    """Check that a UNet wants to be told of frames per second exactly where they are given.
+def _check_fps_embedding(unet: Part, extras: Extras) -> None:
+    """Check that a UNet wants to be told of frames per second exactly where they are given, or strides are.
 
     Raises InputError where it does not, CheckpointError for an embedding of another form.
     """
     found = {name for name in unet.shapes() if name.startswith("fps_embedding.")}
     if found and found != set(FPS_EMBEDDING):
         raise CheckpointError(f"{unet.where} has an fps embedding of another form; known: {', '.join(FPS_EMBEDDING)}")
-    if found and told_fps is None:
+    if found and extras.told_fps is None and not extras.strides:
         raise InputError(
             f"{unet.where}: the UNet must be told of frames per second; 'longtake convert videocrafter2' makes a "
             "folder that does so"
         )
-    if told_fps is not None and not found:
-        raise InputError(f"told_fps of {EXTRAS} has no effect: {unet.where} has no fps embedding; leave it out")
+    if not found and (extras.told_fps is not None or extras.strides):
+        name = "told_fps" if extras.told_fps is not None else "strides"
+        raise InputError(f"{name} of {EXTRAS} has no effect: {unet.where} has no fps embedding; leave it out")
 
 
 def temporal_layers(

@@ -3,6 +3,7 @@
 Autoencoder and captions are those of `sprites`, and so is the image network, as its stage `images` leaves it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def encode(settings: StretchSettings, name: str, runs: Runs) -> bool:
     return encode_stretches(trained_vae(runs), settings, runs.folder / name, runs.limit.after_one)
 
 
-def train_strided(settings: StridedSettings, loop: FitSettings, runs: Runs) -> bool:
-    """Train what the stage `fast` left on clips at all strides; the teacher of guidance is the same.
+def train_strided(strides: Sequence[int], settings: StridedSettings, loop: FitSettings, runs: Runs) -> bool:
+    """Train what the stage `fast` left on clips at these strides and at 1; the teacher of guidance is the same.
 
     Where the runs began with weights of this stage, `begun-with`, those go on.
     """
@@ -45,7 +46,7 @@ def train_strided(settings: StridedSettings, loop: FitSettings, runs: Runs) -> b
     unet: Any = UNet3DConditionModel.from_pretrained(start)
     network = runs.moved(told_fps(unet, start if began else None))
     teacher: Any = runs.moved(UNet3DConditionModel.from_pretrained(runs.final("further")))
-    far = SpriteStretches(runs.folder / "spans", runs.captions, _SPANS.strides)
+    far = SpriteStretches(runs.folder / "spans", runs.captions, strides)
     clips = StridedClips(LatentClips(runs.folder / "switches", runs.captions), far, settings.stride_shares)
     task = StridedTask(teacher, network, build_scheduler(), trained_vae(runs), clips, settings)
     return runs.fit("strides", task, loop)
@@ -82,7 +83,9 @@ MTD = (
 )
 """The UNet: pictures as they were learnt, time, levels and known frames from nothing."""
 
-_SPANS = StretchSettings(num_worlds=700, strides=(225, 15), num_stretches=(3, 3), num_frames=20, worlds_per_file=20)
+STRIDES = STRETCHES.strides
+"""Those of a tree of three levels."""
+_SPANS = StretchSettings(num_worlds=700, strides=STRIDES[:-1], num_stretches=(3, 3), num_frames=20, worlds_per_file=20)
 """84,000 frames at the far strides; those at stride 1 are the clips of the stage `fast`."""
 _STRIDED = StridedSettings(
     batch_size=4,
@@ -95,7 +98,11 @@ _STRIDED = StridedSettings(
     far_levels=LevelMixture(uniform=0.4, past=0.1, known=0.05, ends=0.45),
     known_noise=0.1,
 )
-STRIDED = _STRIDED, FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=5, save_minutes=10)
+STRIDED = (
+    _SPANS.strides,
+    _STRIDED,
+    FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=5, save_minutes=10),
+)
 """`sprites-fast`, told how far apart frames lie, from what the stage `fast` left."""
 
 STAGES = {

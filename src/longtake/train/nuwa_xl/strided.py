@@ -3,6 +3,7 @@
 It is told of frames per second, as VideoCrafter2's is: neighbours at stride s come FPS / s times a second.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,13 +42,10 @@ class StridedClips:
         """Return random clips, those at far strides first."""
         places = torch.multinomial(self.shares, num_clips, replacement=True, generator=generator).tolist()
         levels = sorted(place for place in places if place < len(self.far.strides))
-        near = self.near.draw(num_clips - len(levels), num_frames, drop_text, generator)
-        if not levels:
-            return near
-        far = self.far.drawn(levels, num_frames, generator)
-        if len(levels) == num_clips:
-            return far
-        return Drawn(**{name: torch.cat([value, vars(near)[name]]) for name, value in vars(far).items()})
+        num_near = num_clips - len(levels)
+        far = [self.far.drawn(levels, num_frames, generator)] if levels else []
+        near = [self.near.draw(num_near, num_frames, drop_text, generator)] if num_near else []
+        return together(far + near)
 
 
 class StridedTask(GuidedTask):
@@ -80,7 +78,12 @@ class StridedTask(GuidedTask):
         rows = [level for level in range(len(far.strides)) for _ in range(_SHOWN_AT_A_STRIDE)]
         near = self.clips.near.draw(_SHOWN_AT_A_STRIDE, num_frames, 0.0, generator)
         parts = far.drawn(rows, num_frames, generator), near
-        shown = Drawn(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+        shown = together(parts)
         clean = torch.zeros(shown.texts.shape[:2], dtype=torch.bool)
         clean[_SHOWN_AT_A_STRIDE:-_SHOWN_AT_A_STRIDE, [0, -1]] = True
         return shown, clean
+
+
+def together(parts: Sequence[Drawn]) -> Drawn:
+    """Return clips of several sources in a row."""
+    return Drawn(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})

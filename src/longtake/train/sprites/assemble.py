@@ -48,13 +48,13 @@ def assemble(
 def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -> None:
     """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it.
 
-    What it was told of frames per second, `told_fps` of `extras`, becomes what it does when it is told nothing.
+    One that was trained at several strides then does untold what it did when told of its own frames per second.
     """
     network: Any = UNet3DConditionModel.from_pretrained(unet)
-    if "told_fps" in extras:
+    if "strides" in extras:
         network = told_fps(network, unet)
         with torch.no_grad():
-            own = network.fps_embedding(network.time_proj(torch.tensor([float(extras["told_fps"])])))[0]
+            own = network.fps_embedding(network.time_proj(torch.tensor([float(extras["fps"])])))[0]
             network.fps_embedding.linear_2.bias -= own
             network.time_embedding.linear_2.bias += own
     network.half().save_pretrained(folder / "unet")

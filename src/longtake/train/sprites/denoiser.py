@@ -129,7 +129,7 @@ class DenoiserTask(Task):
         return (error * ~clean).sum() / (~clean).sum()
 
     def sample(self) -> Float[Tensor, "3 height width"]:
-        """Pictures, or all frames of clips (a row each), of fixed captions from fixed noise."""
+        """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
         return decoded_sheet(self.vae, self._denoised().transpose(1, 2))
 
     def save(self, folder: Path) -> None:

@@ -5,6 +5,7 @@ whether they are finished.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +120,17 @@ def take_package(runs: Runs) -> bool:
     return True
 
 
-def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
+def write_weights(guidance: float, strides: Sequence[int], runs: Runs, weights: Path) -> None:
     """Assemble the three models in `weights` from finished stages; the better decoder if there is one.
+
+    `strides` are those that `sprites-fast` was trained at.
 
     `sprites-uniform` and `sprites-fast` hold only their denoisers; the loader takes everything else from `sprites`.
     """
     complete, extras = weights / "sprites", _extras(guidance)
     assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
     assemble_sibling(runs.final("uniform"), {**extras, "clean_frames": False}, complete, weights / "sprites-uniform")
-    fast = {**extras, "learnt_guidance": guidance, "told_fps": FPS}
+    fast = {**extras, "learnt_guidance": guidance, "strides": strides}
     assemble_sibling(runs.final("strides"), fast, complete, weights / "sprites-fast")
 
 
