@@ -110,7 +110,7 @@ def test_all_models_come_from_the_folder_of_runs_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "stages.json").read_text())["done"] == list(NAMES[:3])
     assert run_stages(stages, Runs(folder=tmp_path), None)
     assert len(asked) == len(NAMES) + 1
-    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-fast", "sprites-uniform"]
+    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-fast", "sprites-strided", "sprites-uniform"]
     assert [folder.name for folder in embedded.exported(tmp_path)] == names
     for name in names:
         model = load_model(str(tmp_path / "weights" / name))

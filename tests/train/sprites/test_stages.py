@@ -251,11 +251,11 @@ def test_recipe_trains_all_levels_in_the_mixture() -> None:
 
 
 @pytest.mark.slow
-def test_the_package_fills_a_folder_in_which_its_fast_model_goes_on(tmp_path: Path) -> None:
+def test_the_package_fills_a_folder_in_which_training_goes_on(tmp_path: Path) -> None:
     runs = Runs(folder=tmp_path)
     assert take_package(runs)
     begun, teacher = (load_file(runs.final(stage) / UNET) for stage in (BASE, "further"))
-    packaged = load_file(WEIGHTS / "sprites-fast" / "unet" / UNET)
+    packaged = load_file(WEIGHTS / "sprites-strided" / "unet" / UNET)
     assert all(torch.equal(begun[name], packaged[name].float()) for name in packaged)
     assert any(not torch.equal(begun[name], teacher[name]) for name in teacher)
     assert runs.captions.exists() and (runs.final("vae") / "config.json").exists()

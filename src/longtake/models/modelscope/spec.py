@@ -41,8 +41,15 @@ OFFERS = (
         models="`sprites`, `sprites-fast` (embedded)",
         page="models/sprites.md",
         capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
-        trained="a level a frame, known frames, one prompt a clip",
+        trained="a level a frame, known frames, one prompt a clip (`sprites-fast`: a prompt a frame)",
         extrapolated="a prompt a frame; clips that see each other",
+    ),
+    Offer(
+        models="`sprites-strided` (embedded)",
+        page="models/sprites.md",
+        capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
+        trained="a level a frame, known frames, a prompt a frame, the distances between frames of nuwa-xl's levels",
+        extrapolated="other distances; clips that see each other",
     ),
     Offer(
         models="ModelScope, ZeroScope, VideoCrafter2, `sprites-uniform` (embedded)",

@@ -103,7 +103,7 @@ STRIDED = (
     _STRIDED,
     FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=5, save_minutes=10),
 )
-"""`sprites-fast`, told how far apart frames lie, from what the stage `fast` left."""
+"""`sprites-strided`: told how far apart frames lie, from what the stage `fast` left."""
 
 STAGES = {
     "spans": Stage(run=encode, settings=(_SPANS, "spans"), share=4),

@@ -1,4 +1,4 @@
-"""The video UNet of `sprites-fast` learns how far apart the frames of its clips lie: it then fills NUWA-XL's tree, too.
+"""`sprites-strided`: the video UNet of `sprites-fast` learns how far apart frames of a clip lie, and fills NUWA-XL's tree.
 
 It is told of frames per second, as VideoCrafter2's is: neighbours at stride s come FPS / s times a second.
 """

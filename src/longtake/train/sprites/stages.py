@@ -111,27 +111,29 @@ def take_sprites(runs: Runs) -> bool:
 
 
 def take_package(runs: Runs) -> bool:
-    """Fill a new folder with what the package holds: stage `strides` goes on with the weights of `sprites-fast`."""
+    """Fill a new folder with what the package holds: stage `strides` goes on with `sprites-strided`."""
     _take_unet("sprites", "further", runs)
-    fast: Any = UNet3DConditionModel.from_pretrained(WEIGHTS / "sprites-fast" / "unet")
-    told_fps(fast, WEIGHTS / "sprites-fast" / "unet").float().save_pretrained(runs.folder / BASE / "final")
+    place = WEIGHTS / "sprites-strided" / "unet"
+    told_fps(UNet3DConditionModel.from_pretrained(place), place).float().save_pretrained(runs.folder / BASE / "final")
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
     return True
 
 
 def write_weights(guidance: float, strides: Sequence[int], runs: Runs, weights: Path) -> None:
-    """Assemble the three models in `weights` from finished stages; the better decoder if there is one.
+    """Assemble the four models in `weights` from finished stages; the better decoder if there is one.
 
-    `strides` are those that `sprites-fast` was trained at.
+    `strides` are those that `sprites-strided` was trained at.
 
-    `sprites-uniform` and `sprites-fast` hold only their denoisers; the loader takes everything else from `sprites`.
+    All but `sprites` hold only their denoisers; the loader takes everything else from `sprites`.
     """
     complete, extras = weights / "sprites", _extras(guidance)
     assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
     assemble_sibling(runs.final("uniform"), {**extras, "clean_frames": False}, complete, weights / "sprites-uniform")
-    fast = {**extras, "learnt_guidance": guidance, "strides": strides}
-    assemble_sibling(runs.final("strides"), fast, complete, weights / "sprites-fast")
+    fast = {**extras, "learnt_guidance": guidance}
+    assemble_sibling(runs.final("fast"), fast, complete, weights / "sprites-fast")
+    strided = {**fast, "strides": strides}
+    assemble_sibling(runs.final("strides"), strided, complete, weights / "sprites-strided")
 
 
 def trained_vae(runs: Runs) -> AutoencoderKL:
