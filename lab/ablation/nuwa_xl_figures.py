@@ -14,10 +14,11 @@ from longtake.models.nuwa_xl.t_klvae import TemporalAutoencoder
 from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
 from longtake.schedule import Table, to_x0
-from longtake.train.nuwa_xl.data import SpanClips, SpriteStretches, StretchSettings, draw_clips
+from longtake.train.nuwa_xl.data import SpriteStretches, StretchSettings, draw_clips
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.train.sprites.autoencode import decode_scaled, to_model
 from longtake.train.sprites.build import AutoencoderKL
+from longtake.train.sprites.cache import Drawn
 
 Figures = dict[str, float]
 
@@ -77,19 +78,21 @@ def _reconstructed(network: TemporalAutoencoder, clip: Tensor) -> Frames:
     return ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).numpy()
 
 
-def held_clips(source: SpriteStretches, level: int, num_frames: int, count: int = HELD_CLIPS) -> SpanClips:
+def held_clips(source: SpriteStretches, level: int, num_frames: int, count: int = HELD_CLIPS) -> Drawn:
     """Return the starts of `count` stretches of a level, evenly spread over the worlds."""
     picked = torch.linspace(0, len(source.latents[level]) - 1, count).round().long()
     shots = source.shots[level][picked, :num_frames]
-    return SpanClips(
+    texts = source.table[shots, shots % source.table.shape[1]].float()
+    return Drawn(
         latents=source.latents[level][picked, :num_frames].float().transpose(1, 2),
-        text=source.table[shots, shots % source.table.shape[1]].float(),
+        texts=texts,
+        plain=texts,
         stride=torch.full((count,), source.strides[level]),
     )
 
 
 @torch.inference_mode()
-def validation_loss(network: MaskTemporalUnet, alphas_cumprod: Table, clips: SpanClips, mask: Tensor) -> float:
+def validation_loss(network: MaskTemporalUnet, alphas_cumprod: Table, clips: Drawn, mask: Tensor) -> float:
     """Return the mean squared error of v over all frames and over `TIMES`; the same noise at every call."""
     generator = torch.Generator().manual_seed(0)
     errors = []
@@ -102,7 +105,7 @@ def validation_loss(network: MaskTemporalUnet, alphas_cumprod: Table, clips: Spa
 
 
 @torch.inference_mode()
-def infill(network: MaskTemporalUnet, alphas_cumprod: Table, clips: SpanClips, ends: Tensor) -> Tensor:
+def infill(network: MaskTemporalUnet, alphas_cumprod: Table, clips: Drawn, ends: Tensor) -> Tensor:
     """Return clips made from their captions and the ends of `ends`, by DDIM without guidance from the same noise."""
     mask = level_mask(1, clips.latents.shape[2])
     schedule = discrete_schedule(alphas_cumprod, SAMPLE_STEPS, "trailing", "v_prediction")
@@ -117,10 +120,10 @@ def infill(network: MaskTemporalUnet, alphas_cumprod: Table, clips: SpanClips, e
 
 
 def _predict(
-    network: MaskTemporalUnet, x: Tensor, step: int, clips: SpanClips, known: Tensor, mask: Tensor, at_once: int = 8
+    network: MaskTemporalUnet, x: Tensor, step: int, clips: Drawn, known: Tensor, mask: Tensor, at_once: int = 8
 ) -> Tensor:
     known, masks = known * mask[:, None, None], mask.expand(len(x), -1)
-    parts = zip(*(tensor.split(at_once) for tensor in (x, clips.text, known, masks, clips.stride)), strict=True)
+    parts = zip(*(tensor.split(at_once) for tensor in (x, clips.texts, known, masks, clips.stride)), strict=True)
     with torch.autocast("cpu", torch.bfloat16):
         return torch.cat([network(x, torch.full((len(x),), step), *others).float() for x, *others in parts])
 

@@ -46,8 +46,8 @@ from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.planning import checked_plan
 from longtake.samplers.step import Windows, between, ddim
-from longtake.train.nuwa_xl.data import SpanClips
 from longtake.train.nuwa_xl.unet import level_mask
+from longtake.train.sprites.cache import Drawn
 from longtake.video.read import read_frames
 
 WAYS: dict[str, Sampler] = {
@@ -99,7 +99,7 @@ def losses_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     return report
 
 
-def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
+def _held_clips(model: NuwaXlModel, stride: int, count: int) -> Drawn:
     """Return a clip of each of `count` long worlds with changes of scene."""
     latents, text, size = [], [], model.spec.num_frames
     for number in range(count):
@@ -107,9 +107,8 @@ def _held_clips(model: NuwaXlModel, stride: int, count: int) -> SpanClips:
         places = range(_SHOT_FRAMES[0], _SHOT_FRAMES[0] + size * stride, stride)
         latents.append(model.encode_frames(pixels(world.frames_at(places))))
         text.append(model.encode([world.caption(at) for at in places]).rows["text"])
-    return SpanClips(
-        latents=torch.stack(latents).float(), text=torch.stack(text).float(), stride=torch.full((count,), stride)
-    )
+    texts, strides = torch.stack(text).float(), torch.full((count,), stride)
+    return Drawn(latents=torch.stack(latents).float(), texts=texts, plain=texts, stride=strides)
 
 
 def infill_part(model: VideoModel, chosen: Settings) -> dict[str, object]:

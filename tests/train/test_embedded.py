@@ -25,8 +25,8 @@ from longtake.train.nuwa_xl.strided import StridedSettings
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
-from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.text import TextSettings
+from longtake.train.sprites.unet import DenoiserSettings
 from longtake.train.sprites.vae import VaeSettings
 
 FIT = FitSettings(num_steps=1, learning_rate=1e-3, sample_minutes=1e9, save_minutes=1e9)

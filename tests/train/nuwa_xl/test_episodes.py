@@ -44,8 +44,8 @@ def test_clips_hold_the_frames_that_their_captions_name(episodes: Episodes, tmp_
     encode_episodes(vae, episodes, tmp_path)
     source = EpisodeLatents(tmp_path, episodes, embed, STRIDES)
     drawn = source.draw([0, 1, 1, 0, 1, 0], 5, torch.Generator().manual_seed(0))
-    assert drawn.latents.shape == (6, 4, 5, 2, 2) and drawn.text.shape == (6, 5, 2, 3)
-    for latents, text, stride in zip(drawn.latents, drawn.text[:, :, 0, 0], drawn.stride.tolist(), strict=True):
+    assert drawn.latents.shape == (6, 4, 5, 2, 2) and drawn.texts.shape == (6, 5, 2, 3)
+    for latents, text, stride in zip(drawn.latents, drawn.texts[:, :, 0, 0], drawn.stride.tolist(), strict=True):
         last = int(text[-1])
         frames = [last - stride * back for back in range(4, -1, -1)]
         assert text.tolist() == [number if number > 1 else -1 for number in frames]

@@ -9,12 +9,13 @@ from torch import Tensor
 from longtake.models.nuwa_xl.image_unet import images_of
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.spec import MtdConfig
-from longtake.train.nuwa_xl.data import SpanClips, SpanSource
+from longtake.train.nuwa_xl.data import SpanSource
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.nuwa_xl.stages import Words, copy_part
 from longtake.train.nuwa_xl.start import Start
 from longtake.train.nuwa_xl.unet import MtdTask
 from longtake.train.sprites.build import SpriteSizes, build_scheduler, build_text_encoder, build_unet, build_vae
+from longtake.train.sprites.cache import Drawn
 from longtake.train.sprites.text import end_of_text, train_tokenizer
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)
@@ -27,10 +28,12 @@ class LargeLatents(SpanSource):
     strides = CONFIG.strides
     empty = torch.zeros(5, 16)
 
-    def draw(self, levels, num_frames: int, generator: torch.Generator) -> SpanClips:
+    def draw(self, levels, num_frames: int, generator: torch.Generator) -> Drawn:
         latents = torch.full((len(levels), 4, num_frames, 8, 8), 10.0)
         text = torch.zeros(len(levels), num_frames, 5, 16)
-        return SpanClips(latents=latents, text=text, stride=torch.tensor([self.strides[level] for level in levels]))
+        return Drawn(
+            latents=latents, texts=text, plain=text, stride=torch.tensor([self.strides[level] for level in levels])
+        )
 
 
 def task(prediction) -> MtdTask:

@@ -68,17 +68,17 @@ class AtStep(Limit):
 def test_frames_lie_a_stride_apart(runs: Path) -> None:
     """The shots of the frames are those of the world at these places, and change with it."""
     drawn = source(runs).draw([0, 1, 2, 0], 5, torch.Generator().manual_seed(0))
-    assert drawn.latents.shape == (4, 4, 5, 8, 8) and drawn.text.shape == (4, 5, 5, 16)
+    assert drawn.latents.shape == (4, 4, 5, 8, 8) and drawn.texts.shape == (4, 5, 5, 16)
     assert drawn.stride.tolist() == [16, 4, 1, 16]
     worlds = [stretch_world(number, STRETCHES) for number in range(STRETCHES.num_worlds)]
     shots = training_shots()
-    for clip, stride in zip(drawn.text[:, :, 0, 0].long().tolist(), drawn.stride.tolist(), strict=True):
+    for clip, stride in zip(drawn.texts[:, :, 0, 0].long().tolist(), drawn.stride.tolist(), strict=True):
         seen = [shots[number] for number in clip]
         places = (
             [world.shot(start + stride * index) for index in range(5)] for world in worlds for start in range(3200)
         )
         assert seen in places
-    coarse = drawn.text[0, :, 0, 0]
+    coarse = drawn.texts[0, :, 0, 0]
     assert (coarse[1:] != coarse[:-1]).any()
 
 

@@ -26,10 +26,9 @@ from longtake.train.sprites.build import (
     rebuilt_unet,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
-from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.stages import BASE, take_package
 from longtake.train.sprites.text import TextSettings, TextTask, captions_of, train_tokenizer
-from longtake.train.sprites.unet import GuidedTask, UnetTask
+from longtake.train.sprites.unet import DenoiserSettings, GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4, unet_channels=(16, 16), head_width=8, text_width=16)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
@@ -111,18 +111,6 @@ def _shots(world: SpriteWorld, frames: range) -> list[int]:
 _SHOT_NUMBERS = {shot: number for number, shot in enumerate(training_shots())}
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpanClips:
-    """Clips to train on."""
-
-    latents: Float[Tensor, "clips channels frames height width"]
-    """Clean, of unit variance."""
-    text: Float[Tensor, "clips frames tokens width"]
-    """Of every frame's caption."""
-    stride: Int[Tensor, "clips"]
-    """Frames of the video from one frame of the clip to the next."""
-
-
 class SpanSource(ABC):
     """Long videos, seen as clips at all levels of the tree."""
 
@@ -132,7 +120,7 @@ class SpanSource(ABC):
     """The embedding of no caption, (tokens, width)."""
 
     @abstractmethod
-    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
+    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> Drawn:
         """Return a random clip for every level asked for; 0 is the coarsest."""
 
 
@@ -151,13 +139,8 @@ class SpriteStretches(SpanSource):
         tensors = load_file(captions)
         self.table, self.empty = tensors["table"], tensors["empty"].float()
 
-    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
-        """Return random clips; a shot has the same one of its captions all through a clip."""
-        drawn = self.drawn(levels, num_frames, generator)
-        return SpanClips(latents=drawn.latents, text=drawn.texts, stride=drawn.stride)
-
-    def drawn(self, levels: Sequence[int], num_frames: int, generator: Generator) -> Drawn:
-        """Return the same with the canonical captions beside."""
+    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> Drawn:
+        """Return random clips; a shot has the same one of its captions all through a clip, the canonical one beside."""
         clips, texts, plain = [], [], []
         for level in levels:
             latents, shots = self.latents[level], self.shots[level]
@@ -223,14 +206,15 @@ class EpisodeLatents(SpanSource):
         self.table = embed(list(texts)).float()
         self.empty = self.table[0]
 
-    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> SpanClips:
+    def draw(self, levels: Sequence[int], num_frames: int, generator: Generator) -> Drawn:
         """Return random nodes of the tree: an episode, a place of the span in it, and a node of the level."""
         clips, texts = [], []
         for episode, frames in self.draw_places(levels, num_frames, generator):
             clips.append(self.latents[episode][frames].float())
             texts.append(self.table[self.rows[episode][frames]])
         stride = torch.tensor([self.strides[level] for level in levels])
-        return SpanClips(latents=torch.stack(clips).transpose(1, 2), text=torch.stack(texts), stride=stride)
+        told = torch.stack(texts)
+        return Drawn(latents=torch.stack(clips).transpose(1, 2), texts=told, plain=told, stride=stride)
 
     def draw_places(
         self, levels: Sequence[int], num_frames: int, generator: Generator

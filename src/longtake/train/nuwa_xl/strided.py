@@ -1,4 +1,4 @@
-"""`sprites-strided`: the video UNet of `sprites-fast` learns how far apart frames of a clip lie, and fills NUWA-XL's tree.
+"""`sprites-strided`: the video UNet of `sprites-fast` learns how far apart its frames lie, and fills NUWA-XL's tree.
 
 It is told of frames per second, as VideoCrafter2's is: neighbours at stride s come FPS / s times a second.
 """
@@ -14,8 +14,7 @@ from longtake.data.sprites import FPS
 from longtake.train.fit.levels import Clean, LevelMixture, Timesteps, sample_levels
 from longtake.train.nuwa_xl.data import SpriteStretches
 from longtake.train.sprites.cache import Drawn, LatentClips
-from longtake.train.sprites.denoiser import DenoiserSettings
-from longtake.train.sprites.unet import GuidedTask
+from longtake.train.sprites.unet import DenoiserSettings, GuidedTask
 
 _SHOWN_AT_A_STRIDE = 2
 
@@ -43,7 +42,7 @@ class StridedClips:
         places = torch.multinomial(self.shares, num_clips, replacement=True, generator=generator).tolist()
         levels = sorted(place for place in places if place < len(self.far.strides))
         num_near = num_clips - len(levels)
-        far = [self.far.drawn(levels, num_frames, generator)] if levels else []
+        far = [self.far.draw(levels, num_frames, generator)] if levels else []
         near = [self.near.draw(num_near, num_frames, drop_text, generator)] if num_near else []
         return together(far + near)
 
@@ -77,7 +76,7 @@ class StridedTask(GuidedTask):
         far = self.clips.far
         rows = [level for level in range(len(far.strides)) for _ in range(_SHOWN_AT_A_STRIDE)]
         near = self.clips.near.draw(_SHOWN_AT_A_STRIDE, num_frames, 0.0, generator)
-        parts = far.drawn(rows, num_frames, generator), near
+        parts = far.draw(rows, num_frames, generator), near
         shown = together(parts)
         clean = torch.zeros(shown.texts.shape[:2], dtype=torch.bool)
         clean[_SHOWN_AT_A_STRIDE:-_SHOWN_AT_A_STRIDE, [0, -1]] = True

@@ -13,10 +13,11 @@ from longtake.models.schedules import discrete_schedule
 from longtake.samplers.step import ddim
 from longtake.schedule import Prediction, Table, to_x0
 from longtake.train.fit.task import Scalars, Task, above, cpu_attention, sheet
-from longtake.train.nuwa_xl.data import SpanClips, SpanSource
+from longtake.train.nuwa_xl.data import SpanSource
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.sprites.autoencode import decode_scaled
 from longtake.train.sprites.build import AutoencoderKL
+from longtake.train.sprites.cache import Drawn
 
 _FRAMES_AT_ONCE = 16
 
@@ -54,7 +55,7 @@ class MtdTask(Task):
         levels = torch.multinomial(self.shares, settings.batch_size, replacement=True, generator=generator).tolist()
         clips = self.source.draw(levels, self.num_frames, generator)
         mask = torch.stack([draw_mask(level, self.num_frames, settings, generator) for level in levels])
-        text = _without(clips.text, self.source.empty, settings.drop_text, generator)
+        text = _without(clips.texts, self.source.empty, settings.drop_text, generator)
         timestep = torch.randint(len(self.alphas_cumprod), (settings.batch_size,), generator=generator)
         strength = settings.known_noise * torch.rand(settings.batch_size, 1, 1, 1, 1, generator=generator)
         known = clips.latents + strength * torch.randn(clips.latents.shape, generator=generator)
@@ -81,9 +82,9 @@ class MtdTask(Task):
         """Write the UNet."""
         save_unet(folder, self.network, torch.float32)
 
-    def _denoised(self, clips: SpanClips, mask: Tensor) -> Float[Tensor, "clips channels frames height width"]:
+    def _denoised(self, clips: Drawn, mask: Tensor) -> Float[Tensor, "clips channels frames height width"]:
         """DDIM with guidance, from the same noise every time."""
-        text = torch.cat([clips.text, self.source.empty.expand_as(clips.text)])
+        text = torch.cat([clips.texts, self.source.empty.expand_as(clips.texts)])
         known, mask, stride = (torch.cat([part, part]) for part in (_masked(clips.latents, mask), mask, clips.stride))
         kind: Prediction = "epsilon" if self.predicts_noise else "v_prediction"
         schedule = discrete_schedule(self.alphas_cumprod, self.settings.sample_steps, "trailing", kind)

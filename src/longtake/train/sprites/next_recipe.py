@@ -15,7 +15,6 @@ from longtake.train.fit.runs import Runs, Stage, run_named
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
-from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.stages import (
     encode_videos,
     take_base,
@@ -26,6 +25,7 @@ from longtake.train.sprites.stages import (
     train_vae,
     write_sharp,
 )
+from longtake.train.sprites.unet import DenoiserSettings
 from longtake.train.sprites.vae import VaeSettings
 
 SIZES = SpriteSizes(vae_channels=(24, 48, 96), latent_channels=8)

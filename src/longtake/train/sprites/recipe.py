@@ -7,7 +7,6 @@ from longtake.train.fit.runs import Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
-from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.stages import (
     encode_videos,
     train_decoder,
@@ -17,6 +16,7 @@ from longtake.train.sprites.stages import (
     train_vae,
 )
 from longtake.train.sprites.text import TextSettings
+from longtake.train.sprites.unet import DenoiserSettings
 from longtake.train.sprites.vae import VaeSettings
 
 SIZES = SpriteSizes()

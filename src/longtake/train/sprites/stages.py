@@ -29,9 +29,8 @@ from longtake.train.sprites.build import (
     told_fps,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
-from longtake.train.sprites.denoiser import DenoiserSettings
 from longtake.train.sprites.text import TextSettings, TextTask, end_of_text, train_tokenizer
-from longtake.train.sprites.unet import GuidedTask, UnetTask
+from longtake.train.sprites.unet import DenoiserSettings, GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 BASE = "begun-with"

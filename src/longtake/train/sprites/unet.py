@@ -1,22 +1,48 @@
-"""Training the denoiser of the embedded model, a UNet: pictures without its layers over time, then clips with them."""
+"""Training the denoiser of the embedded models, a UNet: pictures without its layers over time, then clips with them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
 
 from longtake.models.hooks import GivenEmbedding, RepeatedEmbedding, swapped
 from longtake.models.schedules import discrete_schedule
-from longtake.train.fit.levels import LEAST_SIGMA, Clean, Timesteps
-from longtake.train.fit.task import cpu_attention
+from longtake.samplers.step import ddim
+from longtake.schedule import Prediction, to_x0
+from longtake.train.fit.levels import LEAST_SIGMA, Clean, LevelMixture, Timesteps, sample_levels
+from longtake.train.fit.settings import DiffusionLoss
+from longtake.train.fit.task import Scalars, Task, cpu_attention
+from longtake.train.sprites.autoencode import decoded_sheet
 from longtake.train.sprites.build import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from longtake.train.sprites.cache import Drawn, LatentClips
-from longtake.train.sprites.denoiser import DenoiserSettings, DenoiserTask
+
+NUM_SHOWN = 48
+"""Pictures that are made on the way; of clips an eighth."""
 
 
-class UnetTask(DenoiserTask):
+@dataclass(frozen=True, kw_only=True)
+class DenoiserSettings(DiffusionLoss):
+    """Batches and loss of a denoiser."""
+
+    num_frames: int
+    """Frames per clip; 1 trains pictures, without layers over time."""
+    levels: LevelMixture = field(default_factory=LevelMixture)
+    """Noise levels of the frames."""
+    taught: float = 1.0
+    """Guidance of the teacher that the network learns to say in one branch, where a stage has one."""
+    known_noise: float = 0.0
+    """Clean frames get noise of a strength between none and this, as they will be made by the network itself."""
+    pictures: int = 0
+    """Single pictures that a step sees beside its clips, whose frames need not tell it by themselves what a thing looks
+    like (Ho et al. 2022, arXiv:2204.03458)."""
+
+
+class UnetTask(Task):
     """Predict v = alpha eps - sigma x0 from noisy latents and a caption (Salimans and Ho, arXiv:2202.00512), or x0.
 
     The errors of x0 count as much as those of v that they are, but for the lowest levels (Li and He, arXiv:2511.13720).
@@ -31,15 +57,75 @@ class UnetTask(DenoiserTask):
         settings: DenoiserSettings,
         pictures: LatentClips | None = None,
     ) -> None:
-        """`unet` is trained in place; the rest stays as it is.
+        """`unet` is trained in place; the rest stays as it is. `pictures` are those beside the clips.
 
         The network stays in eval mode: dropout in the layers over time would only slow so small a network down.
         """
-        table = scheduler.alphas_cumprod
         config: Any = scheduler.config
-        schedule = discrete_schedule(table, settings.sample_steps, "trailing", config.prediction_type)
-        super().__init__(unet.eval(), vae, clips, settings, schedule, config.prediction_type, pictures)
-        self.alphas_cumprod = table.to(unet.device)
+        self.network: Any = unet.eval()
+        self.vae, self.clips, self.settings, self.pictures = vae, clips, settings, pictures
+        self.prediction: Prediction = config.prediction_type
+        self.alphas_cumprod = scheduler.alphas_cumprod.to(unet.device)
+        table = scheduler.alphas_cumprod
+        self.schedule = discrete_schedule(table, settings.sample_steps, "trailing", self.prediction)
+        self.shown, self.shown_clean = self.to_show()
+
+    def module(self) -> nn.Module:
+        """The denoiser."""
+        return self.network
+
+    def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
+        """Mean squared error of the prediction over the frames that are not clean; that of pictures is added."""
+        settings = self.settings
+        error = self._error(self.clips, settings.batch_size, settings.num_frames, settings.levels, generator)
+        if self.pictures is None:
+            return error, {}
+        alone = self._error(self.pictures, settings.pictures, 1, LevelMixture(), generator)
+        return error + alone, {"clips": float(error.detach()), "pictures": float(alone.detach())}
+
+    def _error(
+        self, clips: LatentClips, count: int, num_frames: int, levels: LevelMixture, generator: Generator
+    ) -> Tensor:
+        drawn = clips.draw(count, num_frames, self.settings.drop_text, generator)
+        timesteps, clean = self.draw_levels(levels, drawn, generator)
+        noise = torch.randn(drawn.latents.shape, generator=generator)
+        device = self.network.device
+        drawn = drawn.to(device)
+        noise, timesteps, clean = (each.to(device) for each in (noise, timesteps, clean))
+        x, wanted, told = self.noisy(drawn.latents, noise, timesteps, clean)
+        if self.settings.known_noise:
+            strength = self.settings.known_noise * torch.rand(count, 1, 1, 1, 1, generator=generator).to(device)
+            x = torch.where(clean[:, None, :, None, None], x + strength * noise, x)
+        wanted = wanted + self.guided(x, told, clean, drawn)
+        said = self.predict(x, told, drawn.texts, drawn.stride)
+        error = (said - wanted).square().mean(dim=(1, 3, 4)) * self.weight(told)
+        return (error * ~clean).sum() / (~clean).sum()
+
+    def sample(self) -> Float[Tensor, "3 height width"]:
+        """Pictures, or every second frame of clips (a row each), of fixed captions from fixed noise."""
+        return decoded_sheet(self.vae, self._denoised().transpose(1, 2))
+
+    def save(self, folder: Path) -> None:
+        """Write the denoiser."""
+        self.network.save_pretrained(folder)
+
+    def _denoised(self) -> Float[Tensor, "clips channels frames height width"]:
+        """Steps of DDIM with guidance, one level for all frames but those that are given."""
+        device, schedule = self.network.device, self.schedule
+        shown, clean = self.shown.to(device), self.shown_clean.to(device)
+        given = clean[:, None, :, None, None]
+        texts = torch.cat([shown.texts, self.clips.empty.float().to(device).expand_as(shown.texts)])
+
+        def denoiser(x: Tensor, levels: Tensor) -> Tensor:
+            told = schedule.timestep[levels.cpu()].to(device)
+            told = torch.where(clean, torch.zeros_like(told), told).repeat(2, 1)
+            x = torch.where(given, shown.latents, x)
+            predicted, without = self.predict(x.repeat(2, 1, 1, 1, 1), told, texts, shown.stride.repeat(2)).chunk(2)
+            predicted = without + self.settings.guidance * (predicted - without)
+            return to_x0(predicted, x, schedule.now(levels[:, None, :, None, None]), self.prediction)
+
+        noise = torch.randn(shown.latents.shape, generator=torch.Generator().manual_seed(0))
+        return torch.where(given, shown.latents, ddim(denoiser, noise.to(device), schedule))
 
     def noisy(
         self, latents: Tensor, noise: Tensor, timesteps: Timesteps, clean: Clean
@@ -56,10 +142,6 @@ class UnetTask(DenoiserTask):
             return torch.ones_like(told, dtype=torch.float32)
         return 1 / (1 - self.alphas_cumprod[told]).clamp(min=LEAST_SIGMA**2)
 
-    def told(self, timestep: Tensor) -> Tensor:
-        """Return the timestep itself."""
-        return timestep
-
     def predict(self, x: Tensor, told: Timesteps, texts: Tensor, stride: Tensor) -> Tensor:
         """Return v, or x0; the network is not told of the stride."""
         return self.said(self.network, x, told, texts)
@@ -71,6 +153,25 @@ class UnetTask(DenoiserTask):
         pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
         with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
             return unet(x, told[:, 0], text, return_dict=False)[0].float()
+
+    def guided(self, x: Tensor, told: Timesteps, clean: Clean, drawn: Drawn) -> Tensor | float:
+        """Return what the network should say beyond what is in the latents."""
+        return 0.0
+
+    def draw_levels(self, levels: LevelMixture, drawn: Drawn, generator: Generator) -> tuple[Timesteps, Clean]:
+        """Return a noise level for every frame of clips, and which are clean."""
+        num_clips, _, num_frames = drawn.latents.shape[:3]
+        return sample_levels(levels, num_clips, num_frames, generator)
+
+    def to_show(self) -> tuple[Drawn, Clean]:
+        """Return what the pictures on the way are told and show, and which frames of it are given."""
+        num_frames = self.settings.num_frames
+        places = torch.arange(NUM_SHOWN if num_frames == 1 else NUM_SHOWN // 8) * 367 + 7
+        texts = self.clips.table[places % len(self.clips.table), 0].float()[:, None].repeat(1, num_frames, 1, 1)
+        channels, *sides = self.clips.latents.shape[2:]
+        latents = torch.zeros(len(texts), channels, num_frames, *sides)
+        shown = Drawn(latents=latents, texts=texts, plain=texts, stride=torch.ones(len(texts), dtype=torch.long))
+        return shown, torch.zeros(texts.shape[:2], dtype=torch.bool)
 
 
 class GuidedTask(UnetTask):
