@@ -1,13 +1,13 @@
-"""The score of `nuwa-sprites`: python -m lab score nuwa-xl [--parts losses infill motion stories blocks].
+"""The score of a model of NUWA-XL's tree: python -m lab score nuwa-xl [--parts losses infill motion stories blocks].
 
-Losses: the training's loss on worlds that were never trained on, at the strides of all levels, and that of a network of
-the same shape with random weights. Infill: what the network makes between two real frames of such worlds, beside a
-linear blend of the two, and beside what it makes between ends of two different worlds. Motion: how often the judge
-reads the right one there. Stories: whole videos with changes of scene, by every way of `--ways`, all with as many
-evaluations of the network: from coarse to fine (tree), with fewer levels and so one tree after the other (tree-2;
-tree-1 goes on from one frame, call after call), and by a window that slides half its length (sliding), the
-autoregressive baselines. Blocks: how far these videos are from real ones of the same stories, from the first part to
-the last. The judge and the features are stand-ins that know sprite worlds alone.
+Losses (of `nuwa-sprites`, whose network is NUWA-XL's own): the training's loss on worlds that were never trained on, at
+the strides of all levels, and that of a network of the same shape with random weights. Infill: what the network makes
+between two real frames of such worlds, beside a linear blend of the two, and beside what it makes between ends of two
+different worlds. Motion: how often the judge reads the right one there. Stories: whole videos with changes of scene, by
+every way of `--ways`, all with as many evaluations of the network: from coarse to fine (tree), with fewer levels and so
+one tree after the other (tree-2; tree-1 goes on from one frame, call after call), and by a window that slides half its
+length (sliding), the autoregressive baselines. Blocks: how far these videos are from real ones of the same stories,
+from the first part to the last. The judge and the features are stand-ins that know sprite worlds alone.
 """
 
 import json
@@ -36,7 +36,8 @@ from longtake.metrics.judge import Judge
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.metrics.scores import psnr
 from longtake.metrics.video_networks import stand_in_features, stand_in_looks
-from longtake.model import Infill, Known, VideoModel
+from longtake.model import Infill, Known, Strided, VideoModel
+from longtake.models.modelscope.model import UNetModel
 from longtake.models.nuwa_xl.model import NuwaXlModel
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.noise import seeded_noise
@@ -64,6 +65,8 @@ _SHOT_FRAMES = (120, 280)
 _SCALE = 4
 _TWINS = 4
 
+Told = NuwaXlModel | UNetModel
+"""Models that are told how far apart frames lie."""
 Part = Literal["losses", "infill", "motion", "stories", "blocks"]
 Way = Literal["tree", "tree-2", "tree-1", "sliding"]
 
@@ -86,7 +89,7 @@ class Settings:
 
 def losses_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return the loss of v at every stride, of the model and of a network with random weights."""
-    model = _told(model)
+    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is no NUWA-XL; leave losses out of --parts"
     trained, size = model.pipeline.unet, model.spec.num_frames
     torch.manual_seed(0)
     shape: Any = trained.image.config
@@ -117,7 +120,7 @@ def infill_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     return {str(stride): _infill(model, stride, chosen) for stride in model.spec.strides if stride < 100}
 
 
-def _infill(model: NuwaXlModel, stride: int, chosen: Settings) -> dict[str, float]:
+def _infill(model: Told, stride: int, chosen: Settings) -> dict[str, float]:
     shots, size = chosen_shots(2 * chosen.windows, seed=16)[0], model.spec.num_frames
     rows = []
     for index, shot in enumerate(shots):
@@ -161,12 +164,12 @@ def motion_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     return report
 
 
-def _told(model: VideoModel) -> NuwaXlModel:
-    assert isinstance(model, NuwaXlModel), f"{model.spec.name} is told of no strides"
+def _told(model: VideoModel) -> Told:
+    assert isinstance(model, Told) and Strided in model.spec.capabilities, f"{model.spec.name} is told of no strides"
     return model
 
 
-def filled(model: NuwaXlModel, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
+def filled(model: Told, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
     """Return a whole window as the network predicts it, its known ends too."""
     request = Request(prompts=PromptTimeline.constant(prompt), frames=model.spec.num_frames, seed=seed, steps=steps)
     finest = model.spec.infill_guidance
