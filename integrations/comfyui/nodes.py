@@ -24,7 +24,7 @@ from longtake.apps.generate.settings import DEFAULT_SAMPLER, VideoSettings, Weig
 from longtake.apps.plan.view import plan_lines
 from longtake.errors import InputError
 from longtake.model import VideoModel
-from longtake.models import MODELS
+from longtake.models import DEFAULT_MODEL, MODELS
 from longtake.models.hub.find import INDEX
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import choose_hardware
@@ -83,7 +83,7 @@ class LoadModelNode(io.ComfyNode):
             category=CATEGORY,
             description="A model that longtake carries, or a folder as diffusers saves a pipeline in models/diffusers.",
             inputs=[
-                io.Combo.Input("model", options=[*MODELS, *diffusers_folders()], default=next(iter(MODELS))),
+                io.Combo.Input("model", options=[*MODELS, *diffusers_folders()], default=DEFAULT_MODEL),
                 io.String.Input(
                     "path",
                     optional=True,

@@ -14,6 +14,7 @@ import torch
 
 from longtake import Output, Request, generate, load_model
 from longtake.errors import InputError
+from longtake.models import DEFAULT_MODEL
 from longtake.request import PromptTimeline
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.samplers.chunked.plan import Chunked
@@ -125,6 +126,8 @@ def test_the_plan_loads_no_weights_and_writes_nothing(
 
 def test_the_example_graph_is_one_that_the_nodes_take(server: Server, nodes: dict[str, Any]) -> None:
     graph = json.loads((PACK / "workflow.json").read_text())
+    (model,) = (one for one in nodes["LongtakeModel"].define_schema().inputs if one.id == "model")
+    assert graph["1"]["inputs"]["model"] == model.told["default"] == DEFAULT_MODEL
     del graph["5"]
     assert "64 frames" in server.run(nodes, graph)["4"].args[0]
 
