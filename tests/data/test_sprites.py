@@ -1,5 +1,8 @@
+import subprocess
+import sys
 from collections import Counter
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,3 +192,21 @@ def test_bad_names_and_timelines_are_refused():
 def test_preview_is_a_sheet_of_all_objects_scenes_and_motions():
     image = preview(zoom=1)
     assert image.size == (16 * 66, 20 * 66)
+
+
+def test_processes_that_draw_end_with_the_one_that_began_them(tmp_path: Path) -> None:
+    script = tmp_path / "draw.py"
+    script.write_text(
+        "import time\n"
+        "from longtake.data import sprites\n"
+        "if __name__ == '__main__':\n"
+        "    world = sprites.random_world(1)\n"
+        "    sprites.drawn([(world, range(600)), (world, range(600))], 2)\n"
+        "    print('drawn', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "drawn\n"
+    parent.kill()
+    # The pipe ends once nobody has it any more.
+    assert parent.communicate(timeout=60)[0] == ""

@@ -6,14 +6,16 @@ moves slowly (tint, size, speed, horizon, time of day, place on the map), and th
 picture and comes back.
 """
 
+import os
 import signal
+import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from math import cos, exp, pi, sin
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,11 +253,24 @@ def drawn(stretches: Sequence[tuple[SpriteWorld, Sequence[int]]], processes: int
 
 @cache
 def _pool(processes: int) -> ProcessPoolExecutor:
-    """Processes that stay until this one ends: each has to paint the scenery once. Ctrl-C is for this one to hear."""
+    """Processes that stay until this one ends, however it does: each has to paint the scenery once."""
     # Not forked from this one, which may have threads and a GPU.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    return ProcessPoolExecutor(processes, context, _begun)
+
+
+def _begun() -> None:
+    """Leave Ctrl-C for the parent to hear, and end when it does: after a kill they would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _drawn(stretch: tuple[SpriteWorld, Sequence[int]]) -> NDArray[np.uint8]:
