@@ -1,5 +1,6 @@
 """`longtake serve` before anything listens."""
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,13 @@ def test_a_mistake_is_one_line(longtake: Tool, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delenv("LONGTAKE_TOKEN", raising=False)
     ran = longtake("serve", *arguments)
     assert ran.status == 2 and words in ran.err and ran.err.count("\n") == 1
+    assert not Path("here").exists()
+
+
+def test_a_port_that_is_taken_is_one_line_and_leaves_no_folder(longtake: Tool):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = longtake("serve", "here", "--port", str(taken.getsockname()[1]))
+    assert ran.status == 2 and "cannot listen at 127.0.0.1:" in ran.err and ran.err.count("\n") == 1
     assert not Path("here").exists()
 
 

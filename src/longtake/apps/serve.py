@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,8 +51,13 @@ def serve_command(arguments: Sequence[str]) -> int:
         from longtake.serve.api import create_app
     except ImportError as error:
         raise MissingExtraError(error.name or "a package", "serve") from None
-    access, queue = settings.access, Queue(Path(settings.folder), settings.quota, settings.computing)
-    with _listening(access) as listener, stoppable(), Supervisor(queue) as workers:
+    access = settings.access
+    # A server that cannot listen makes no folder.
+    with ExitStack() as opened:
+        listener = opened.enter_context(_listening(access))
+        queue = Queue(Path(settings.folder), settings.quota, settings.computing)
+        opened.enter_context(stoppable())
+        workers = opened.enter_context(Supervisor(queue))
         # Requests name things that no log has to know.
         app = create_app(queue, access, planned)
         # Who reads a video while it is made would hold up the end for as long.
