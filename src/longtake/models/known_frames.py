@@ -30,7 +30,10 @@ def check_stretch(spec: VideoSpec, num_frames: int) -> None:
     """Raise InputError for a number of pixel frames that an autoencoder does not encode together, from their start."""
     timing = spec.timing
     if timing.pixel_frames(timing.latent_frames(num_frames)) != num_frames:
-        raise InputError(f"{spec.name} encodes 1 frame and {timing.stride} for each further latent, not {num_frames}")
+        raise InputError(
+            f"{spec.name} encodes 1 frame and {timing.stride} for each further latent, not {num_frames}; give 1, "
+            f"{1 + timing.stride}, {1 + 2 * timing.stride}, ..."
+        )
 
 
 class LastShown(Generic[Shown]):

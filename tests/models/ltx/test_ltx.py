@@ -139,7 +139,7 @@ def test_pixels_become_latents_and_odd_numbers_of_them_are_refused(model: LtxMod
     vae = model.pipeline.vae
     expected = pipeline._normalize_latents(expected, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
     torch.testing.assert_close(encoded, expected[0], atol=1e-5, rtol=0)
-    with pytest.raises(InputError, match="whole number of latent frames"):
+    with pytest.raises(InputError, match="encodes 1 frame and 8 for each further latent, not 8; give 1, 9, 17, "):
         model.encode_frames(frames[:8])
 
 

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from longtake.arrays import FrameIndex, FrameLevels, LatentFrames, Latents
 from longtake.attention import FrameMixer
-from longtake.errors import InputError
 from longtake.model import Condition, TemporalHooks, VideoSpec
 from longtake.models.hooks import network_call
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.load import where_run
-from longtake.models.known_frames import CleanFrames
+from longtake.models.known_frames import CleanFrames, check_stretch
 from longtake.models.ltx.attention import frame_texts, mixed_frames
 from longtake.models.ltx.decoder import decode
 from longtake.models.ltx.spec import is_second, takes_conditions, text_tokens
@@ -128,12 +127,8 @@ class LtxBase(CleanFrames, TemporalHooks):
 
         Raises InputError for a number of frames other than 1 and multiples of the stride more.
         """
-        vae, stride = self.pipeline.vae, self.spec.timing.stride
-        if (len(frames) - 1) % stride:
-            raise InputError(
-                f"{len(frames)} frames are no whole number of latent frames; cut them to 1, {stride + 1}, "
-                f"{2 * stride + 1}, ..."
-            )
+        check_stretch(self.spec, len(frames))
+        vae = self.pipeline.vae
         with torch.inference_mode():
             video = (frames.to(self.device, vae.dtype) * 2 - 1).transpose(0, 1)[None]
             latents = vae.encode(video).latent_dist.mode()[0]
