@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
+from longtake._generate import generate
 from longtake.errors import InputError
+from longtake.models.toy import Toy
 from longtake.report import read_order
+from longtake.request import Request
 from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers.fifo.plan import Fifo
+from longtake.video.output import Output
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -26,6 +31,27 @@ def test_the_report_of_every_sampler_is_read_by_every_command_that_takes_one(
     scored = longtake("evaluate", "drift", "a.mkv")
     # The report has been read; the toy's frames are too small for the score.
     assert "a.mkv has no frames of 16 pixels or more" in scored.err
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a.mkv", "cannot read a.mkv as a video: it ends before its first frame; leave it out"),
+        ("a.mp4", "a.mp4 has no frames, so nothing can be measured"),
+        ("a", "a holds no frames: there is no 000000.png"),
+    ],
+)
+def test_a_run_that_has_no_frames_yet_is_said_to_have_none(
+    longtake: Callable[..., Any], name: str, problem: str
+) -> None:
+    def stop(*told: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(Toy(), Request(prompts="a", frames=24), Fifo(), Output(path=Path(name)), progress=stop)
+    for metric in ("drift", "vbench"):
+        scored = longtake("evaluate", metric, name)
+        assert (scored.status, scored.err) == (2, f"longtake: {problem}\n")
 
 
 @pytest.mark.parametrize("value", [[1, 0.5], [1, 0.5, 0.5, 0.5], [0.5, 1, 1], ["1", 1, 1], 3, {"0": 1}])

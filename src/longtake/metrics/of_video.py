@@ -197,7 +197,7 @@ class Drift(OfVideo):
         if first is None:
             raise InputError(f"{self.path} has no frames, so nothing can be measured")
         if min(first.shape[1:3]) < SMALLEST:
-            raise InputError(f"the frames of {self.path} have fewer than {SMALLEST} pixels a side; drift needs as many")
+            raise InputError(f"{self.path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
         figures = consistency(frames, seams=seams, cuts=_cuts(order), block=self.block)
         return {**asdict(figures), "warnings": unknown}
 
