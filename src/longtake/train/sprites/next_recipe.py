@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--base", type=Path, help="folder with a `vae`, which begins a new folder of runs")
     chosen = parser.parse_args(arguments)
     runs = Runs(folder=chosen.runs)
-    if chosen.base and not (runs.folder / "text").exists():
+    if chosen.base and not (runs.folder / "vae").exists():
         take_base(chosen.base, runs)
     _, limit = run_named(STAGES, chosen.stage, runs, chosen.minutes)
     return 0 if limit.signal is None else 128 + limit.signal

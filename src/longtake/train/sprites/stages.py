@@ -97,9 +97,8 @@ def write_sharp(sizes: SpriteSizes, guidance: float, stage: str, runs: Runs) -> 
 
 
 def take_base(base: Path, runs: Runs) -> None:
-    """Fill a new folder of runs with an autoencoder, as if its stage had just ended, and the package's text encoder."""
+    """Begin a new folder of runs with the autoencoder of a folder, as if its stage had just ended."""
     AutoencoderKL.from_pretrained(base / "vae").float().save_pretrained(runs.folder / "vae" / "final")
-    _take_text(runs)
 
 
 def take_sprites(runs: Runs) -> bool:
