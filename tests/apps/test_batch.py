@@ -45,7 +45,16 @@ def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callab
     again = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *TOY)
     assert again.status == 0 and "0 videos made, 4 in made/a.jsonl" in again.err and made(here) == before
     other = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", "--guidance", "2", *TOY)
-    assert other.status == 2 and "begun with another request of video 0" in other.err and made(here) == before
+    assert other.status == 2 and "video 0: guidance was null and is now 2.0; give" in other.err and made(here) == before
+
+
+def test_words_that_the_model_does_not_know_are_said_of_every_prompt(longtake: Callable, here: Path):
+    Path("prompts.txt").write_text("a red car\n\na red zeppelin\n")
+    warning = "the model sprites-fast does not know 'zeppelin'; the 131 words that it knows stand in"
+    compared = longtake("compare", "--prompts", "prompts.txt", "--frames", "24", "--dry-run")
+    assert f"warning: fifo: {warning}" in compared.err and f"warning: chunked: {warning}" in compared.err
+    made = longtake("batch", "prompts.txt", *FAST)
+    assert made.status == 0 and made.err.count(f"warning: {warning}") == 1, made.err
 
 
 def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here: Path):
@@ -95,7 +104,9 @@ def test_videos_that_share_their_calls_are_those_made_alone_but_for_rounding(lon
     (here / "a.jsonl").write_bytes(content[: content.index(b"\n") + 1])
     assert longtake("batch", "prompts.txt", "--seeds", "2", "--together", "3", *PVDM).status == 0
     assert made(here) == before
-    assert "another together" in longtake("batch", "prompts.txt", "--seeds", "2", *PVDM).err
+    assert (
+        "of video 0: together was 3 and is now 1; give" in longtake("batch", "prompts.txt", "--seeds", "2", *PVDM).err
+    )
 
 
 def test_a_manifest_is_scored(longtake: Callable, here: Path):

@@ -11,8 +11,8 @@ from longtake import rates
 from longtake.apps.cli import COMMANDS
 from longtake.machine import Part
 from longtake.model import Timing
-from longtake.models import MODELS, toy_spec
-from longtake.samplers import SAMPLERS
+from longtake.models import DEFAULT_MODEL, MODELS, toy_spec
+from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS
 
 from ..models.tiny import TINY
 
@@ -100,11 +100,23 @@ def test_a_damaged_cache_is_an_empty_one(longtake: Callable, content: str) -> No
     assert json.loads(longtake(*PLAN, "--json", "--dtype", "float32").out)["seconds"] is None
 
 
+def test_models_and_samplers_mark_those_that_are_taken_where_none_is_named(longtake: Callable) -> None:
+    for command, name in (("models", DEFAULT_MODEL), ("samplers", DEFAULT_SAMPLER)):
+        told = longtake(command).out
+        assert f"{name} (default)" in told and told.count("(default)") == 1
+    models = json.loads(longtake("models", "--json").out)["models"]
+    assert [name for name, model in models.items() if model["default"]] == [DEFAULT_MODEL]
+    assert {"rocket", "forest"} <= set(models["sprites"]["vocabulary"]) and models["toy"]["vocabulary"] is None
+
+
 def test_words_that_the_model_does_not_know_are_said(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy_spec, "TOY", replace(toy_spec.TOY, vocabulary=frozenset({"a", "red", "car"})))
     ran = longtake("plan", "a red zeppelin", "--model", "toy", "--json")
     assert ran.status == 0
-    assert "does not know 'zeppelin'; the words it knows: a car red" in ran.err
+    assert "does not know 'zeppelin'; the 3 words that it knows stand in its longtake.json, and in" in ran.err
+    assert (
+        "does not know 'rad' (but 'red'), 'zeppelin'; the" in longtake("plan", "a rad zeppelin", "--model", "toy").err
+    )
     assert len(json.loads(ran.out)["warnings"]) == 1
     assert "know" not in longtake(*PLAN).err
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from longtake.samplers import SAMPLERS
 from longtake.samplers.planning import UNCONDITIONAL, checked_plan
 from longtake.typed import Setting
 from longtake.video.durable import write_all
+from longtake.video.record import changed, flat_settings
 
 _SAY_SECONDS = 10.0
 
@@ -106,7 +108,7 @@ def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
         )
         for number, (prompt, seed) in enumerate(asked)
     ]
-    return checked_job(orders[0], spec, prompts_file=settings.what), orders
+    return checked_job(orders[0], spec, prompts_file=settings.what, others=orders[1:]), orders
 
 
 def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTimeline, int]]:
@@ -190,6 +192,20 @@ def _line(model: VideoModel, order: Order) -> dict[str, Any]:
     return {"file": order.output.path.name, "prompt": order.request.prompts.texts[0], **content}
 
 
+_DIGESTS = {
+    "model.name": "model",
+    "model.digest": "model digest",
+    "request.init.sha256": "init",
+    "output.audio.sha256": "audio",
+}
+
+
+def _settings(line: Mapping[str, Any]) -> dict[str, object]:
+    """Return a line of the manifest by the names that the record of a run has."""
+    flat = flat_settings(line)
+    return {_DIGESTS.get(name, re.sub(r"^(request|output)\.", "", name)): value for name, value in flat.items()}
+
+
 class Manifest:
     """The list of complete videos, a line of JSON each, in order."""
 
@@ -222,11 +238,10 @@ class Manifest:
         """Return whether a video is complete. Raises InputError where another one stands in its place."""
         if number >= len(self.lines):
             return False
-        if self.lines[number] != line:
-            differing = next(name for name in line if self.lines[number].get(name) != line[name])
+        if changes := changed(_settings(self.lines[number]), _settings(line)):
             raise InputError(
-                f"{self.path} was begun with another {differing} of video {number}; give the same settings, another "
-                "-o, or --overwrite"
+                f"{self.path} was begun with other settings of video {number}: {', '.join(changes)}; give the same, "
+                "another -o, or --overwrite"
             )
         return self.path.with_name(str(line["file"])).exists()
 

@@ -10,9 +10,9 @@ from longtake.apps.arguments import Answer, OneFile, parse_arguments
 from longtake.apps.shown import print_table
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
-from longtake.models import MODELS, model_spec, offers
+from longtake.models import DEFAULT_MODEL, MODELS, model_spec, offers
 from longtake.models.hub.family import Offer
-from longtake.samplers import SAMPLERS, sampler_class, samplers_of
+from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, sampler_class, samplers_of
 from longtake.typed import Flag, Setting
 
 COLUMNS = ("family", "samplers", "a prompt for", "sound", "trained", "extrapolated")
@@ -38,7 +38,7 @@ def models_command(arguments: Sequence[str]) -> int:
         return 0
     rows = [
         (
-            name,
+            _marked(name, DEFAULT_MODEL),
             f"{model['width']}x{model['height']}, {model['num_frames']} frames a window, {model['fps']:g} frames/s"
             if model["ready"]
             else "not here",
@@ -58,6 +58,10 @@ def models_command(arguments: Sequence[str]) -> int:
         print(f"{models.replace('`', '')}: {samplers}; a prompt for {prompts}; sound {sound}")
         print(f"    trained: {trained}\n    extrapolated: {extrapolated}")
     return 0
+
+
+def _marked(name: str, default: str) -> str:
+    return f"{name} (default)" if name == default else name
 
 
 def _row(offer: Offer) -> tuple[str, ...]:
@@ -93,7 +97,12 @@ def samplers_command(arguments: Sequence[str]) -> int:
         print(json.dumps({"samplers": samplers}, indent=2))
         return 0
     rows = [
-        (name, ", ".join(sampler["requires"]) or "nothing", ", ".join(sampler["models"]) or "-", sampler["summary"])
+        (
+            f"{name} (default)" if name == DEFAULT_SAMPLER else name,
+            ", ".join(sampler["requires"]) or "nothing",
+            ", ".join(sampler["models"]) or "-",
+            sampler["summary"],
+        )
         for name, sampler in samplers.items()
     ]
     print_table(("sampler", "needs of a model", "runs on", "what it is"), rows)
@@ -105,9 +114,16 @@ def _model(name: str) -> dict[str, Any]:
     try:
         spec = model_spec(name)
     except LongtakeError as error:
-        return {"ready": False, "problem": str(error), "samplers": [], "summary": summary}
+        return {
+            "ready": False,
+            "default": name == DEFAULT_MODEL,
+            "problem": str(error),
+            "samplers": [],
+            "summary": summary,
+        }
     return {
         "ready": True,
+        "default": name == DEFAULT_MODEL,
         "problem": None,
         "width": spec.width,
         "height": spec.height,
@@ -116,6 +132,7 @@ def _model(name: str) -> dict[str, Any]:
         "guidance": spec.guidance,
         "parameters": spec.parameters,
         "capabilities": _names(spec.capabilities),
+        "vocabulary": sorted(spec.vocabulary) if spec.vocabulary else None,
         "samplers": samplers_of(spec),
         "summary": summary,
     }

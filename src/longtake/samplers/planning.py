@@ -2,13 +2,14 @@
 know before the start.
 """
 
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.errors import CapabilityError, InputError, plain
-from longtake.model import Continuation, Infill, ToldFps, VideoSpec
+from longtake.model import Continuation, Infill, Timing, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
 
@@ -33,11 +34,18 @@ class Pieces:
     """Frames that are half made while those before them come out."""
     free: int | None
     """Up to so many frames the run does not know yet where the video ends; None where it has no end."""
+    holds_from: Callable[[int], int]
+    """Returns from which frame on a prompt holds fully that begins at a frame: later, where frames share one."""
 
     def before(self, frame: int) -> int:
         """Return a number of frames at which, or at most a piece later, yet not after `frame`, a piece ends; 0 where
         the first one does not end by then."""
         return 0 if frame < self.first else max(1, frame - self.later + 1)
+
+
+def latent_start(frame: int, timing: Timing) -> int:
+    """Return the first frame from this one on with which a latent begins, and so whatever has a prompt of its own."""
+    return timing.pixel_frames(timing.latent_frames(frame)) if frame else 0
 
 
 def chosen_steps(request: Request, spec: VideoSpec, own: int = DEFAULT_STEPS) -> int:
@@ -192,19 +200,19 @@ def no_adapter(name: str, needs: str, spec: VideoSpec) -> CapabilityError:
     )
 
 
-def plan_warnings(plan: Plan) -> tuple[str, ...]:
-    """Return what the user should know before the start."""
+def plan_warnings(plan: Plan, others: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return what the user should know before the start; `others` are the prompts of further videos like this one."""
     spec, request, warnings = plan.spec, plan.request, []
-    unknown = unknown_words(spec, " ".join([*request.prompts.texts, request.negative_prompt]))
+    unknown = unknown_words(spec, " ".join([*request.prompts.texts, *others, request.negative_prompt]))
     if spec.vocabulary == frozenset() and request.prompts != UNCONDITIONAL:
         warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
     elif spec.vocabulary and unknown:
         warnings.append(
-            f"the model {spec.name} does not know {', '.join(map(repr, unknown))}; "
-            f"the words it knows: {' '.join(sorted(spec.vocabulary or ()))}"
+            f"the model {spec.name} does not know {', '.join(_near(word, spec.vocabulary) for word in unknown)}; the "
+            f"{len(spec.vocabulary)} words that it knows stand in its longtake.json, and in 'longtake models --json'"
         )
     reached = [text for _, _, text in request.prompts.spans(request.frames)]
-    warnings += cut_prompts(spec, [*reached, request.negative_prompt])
+    warnings += cut_prompts(spec, [*reached, *others, request.negative_prompt])
     if spec.needs_pictures and spec.call is None and not {Infill, Continuation} & set(plan.settings.requires):
         warnings.append(
             f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
@@ -297,6 +305,11 @@ def _cut(spec: VideoSpec, texts: Sequence[str]) -> Iterator[str]:
                 f"the prompt {_short(text)} is too long: {spec.name} reads {room} tokens of its {len(places)}, "
                 f"and nothing of {_short(text[places[room][0] :])}"
             )
+
+
+def _near(word: str, vocabulary: frozenset[str]) -> str:
+    nearest = difflib.get_close_matches(word, sorted(vocabulary), n=1)
+    return f"{word!r} (but {nearest[0]!r})" if nearest else repr(word)
 
 
 def _short(text: str) -> str:

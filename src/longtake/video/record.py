@@ -124,17 +124,17 @@ def differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[s
 def check_settings(path: str | Path, record: Record, settings: Mapping[str, object]) -> None:
     """Raise OutputError that names every setting in which `settings` (flat) differs from the run that made `path`."""
     if names := differing(record.settings, settings):
-        changes = ", ".join(_changes(record.settings, settings, names))
+        changes = ", ".join(changed(record.settings, settings))
         advice = "use the old ones, another -o, or --overwrite to start again"
         if any(name == "frames" or name.startswith("prompts") for name in names):
             advice += f"; --init {path} with another -o goes on from its last frames"
         raise OutputError(f"{path} was begun with other settings: {changes}; {advice}")
 
 
-def _changes(before: Mapping[str, object], now: Mapping[str, object], names: list[str]) -> list[str]:
-    """Return in words what differs; of a digest, what it is of."""
+def changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return in words how the settings of two runs differ; of a digest, what it is of."""
     changes: dict[str, str] = {}
-    for name in names:
+    for name in differing(before, now):
         told = {name: name}
         if name in _TOLD:
             start, words = _TOLD[name]

@@ -114,7 +114,8 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, An
     runs = []
     for one in contenders:
         orders = _orders(settings, one, stories)
-        runs.append(_Run(contender=one, job=checked_job(orders[0], spec, prompts_file=settings.prompts), orders=orders))
+        job = checked_job(orders[0], spec, prompts_file=settings.prompts, others=orders[1:])
+        runs.append(_Run(contender=one, job=job, orders=orders))
     earlier = {} if settings.overwrite else _earlier(settings.output / RESULTS, runs)
     found = estimate(runs[0].job)
     rate = remembered_rate(runs[0].job.order.model, found.device, found.dtype)

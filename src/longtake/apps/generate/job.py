@@ -1,5 +1,6 @@
 """What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,8 +151,9 @@ def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
     raise InputError("there is no prompt; write what the video should show, in quotes, or give --prompts")
 
 
-def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
-    """Check what is asked for against the model and the disk; raises as `make_job` does."""
+def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others: Sequence[Order] = ()) -> Job:
+    """Check what is asked for against the model and the disk; raises as `make_job` does. It warns of the prompts of
+    `others`, too."""
     output, init = order.output, order.request.init
     if init is not None and Path(init).resolve() == output.path.resolve():
         raise InputError(f"the video begins with {init}, which it would replace; give another -o")
@@ -162,5 +164,6 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None) -> Job:
     if order.audio not in (None, target.settings.get("audio")):
         raise InputError(f"{output.audio} holds another sound than the run had; bring that back")
     check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
-    warnings = (*plan_warnings(plan), *target.notes)
+    texts = [text for other in others for text in other.request.prompts.texts]
+    warnings = (*plan_warnings(plan, texts), *target.notes)
     return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)
