@@ -300,6 +300,16 @@ def test_a_story_of_nuwa_xl_is_told_otherwise_and_further(tmp_path: Path) -> Non
         plan_extension(make(tmp_path / "c.mkv", 30, NuwaXl()), 400)
 
 
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), NuwaXl(depth=2)], ids=lambda sampler: sampler.name)
+def test_a_run_that_has_made_nothing_goes_on_first(tmp_path: Path, sampler: Sampler) -> None:
+    path = stopped(tmp_path / "a.mkv", 0, 50, sampler)
+    for output in (None, tmp_path / "b.mkv"):
+        with pytest.raises(InputError, match="has no state yet to go on from; let the command that began it go on"):
+            plan_extension(path, 8, output=output)
+        with pytest.raises(InputError, match="has no state yet to go on from; let the command that began it go on"):
+            plan_redo(path, 0, "a cat", output=output)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_prompts_that_change_on_the_way(tmp_path: Path, sampler: str) -> None:
     path = stopped(tmp_path / "a.mkv", 40, 120, SAMPLERS[sampler])

@@ -19,8 +19,7 @@ def guided(
     `branch` returns the model's x0 for rows of the prompt table, shaped as `prompt_index`. Two processes in `cfg`
     compute a branch each. Scales in a tensor, which goes with x0, take both branches.
 
-    At a given x, x0 is affine in epsilon and in v with the same coefficients for both branches: guiding any of them is
-    the same.
+    At a given x, x0 is affine in epsilon and in v, for both branches alike: guiding any of them is the same.
     """
     rows, empty = prompt_index, torch.zeros_like(prompt_index)
     if not isinstance(scale, Tensor) and num_branches(scale) == 1:

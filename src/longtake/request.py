@@ -44,13 +44,8 @@ class PromptTimeline:
 
     def spans(self, frames: int | None) -> list[tuple[int, int | None, str]]:
         """Return (start, stop, text) for every prompt that is reached within `frames` (None: endless)."""
-        stops: list[int | None] = [*self.starts[1:], frames]
-        spans = zip(self.starts, stops, self.texts, strict=True)
-        return [
-            (start, stop if frames is None or stop is None else min(stop, frames), text)
-            for start, stop, text in spans
-            if frames is None or start < frames
-        ]
+        reached = [start for start in self.starts if frames is None or start < frames]
+        return list(zip(reached, [*reached[1:], frames], self.texts, strict=False))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,12 +73,6 @@ class Plan:
         start at pixel frames, and what comes before the video has the first one."""
         return [1 + self.request.prompts.at(self.spec.timing.pixel_frames(frame)) for frame in frames]
 
-    def holds_from(self, frame: int) -> int:
-        """Return from which frame of the video on a prompt holds fully that begins at this one: where several frames
-        share what has one prompt, it may be later."""
-        timing = self.spec.timing
-        return timing.pixel_frames(timing.latent_frames(frame)) if frame else 0
-
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of those where one window meets another."""
         return range(self.spec.num_frames, frames, self.spec.num_frames)

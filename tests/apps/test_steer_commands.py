@@ -63,7 +63,7 @@ def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> N
     light([("extend", "a.mkv", "--frames", "9", "--dry-run"), (*redo, "--dry-run")], Path(), {"torch", "diffusers"})
     told = longtake(*redo, "--dry-run")
     assert "prompts  hold fully from about frame 96 on" in told.out and not Path("b.mkv").exists()
-    assert "kept     6 states, at frames " in told.out
+    assert "\nkept     " in told.out
     late = longtake("extend", "a.mkv", "--frames", "1", "--prompts", "a boat", "-o", "late.mkv", "--dry-run")
     assert ", after the end: the video has 129\n" in late.out
     assert "the first 64 stay as they are stored" in told.out

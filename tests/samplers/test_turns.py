@@ -94,7 +94,7 @@ def test_windows_have_a_prompt_from_where_the_plan_says(make):
     for frame in (0, 1, 4, 5, 7, 9, 13, 19, 29):
         plan = planned("chunked", {}, model, 40, prompts=new_from(frame))
         others = (joined(chunks(model, plan)) != new).reshape(40, -1).any(1)
-        assert plan.holds_from(frame) == max(frame, others.nonzero()[0].max(initial=-1) + 1)
+        assert pieces_of(plan).holds_from(frame) == max(frame, others.nonzero()[0].max(initial=-1) + 1)
 
 
 @pytest.mark.parametrize("prompts", ["frame", "window"])
@@ -110,7 +110,7 @@ def test_a_queue_has_a_prompt_from_where_the_plan_says(settings, make, prompts):
             for slot in window.kept if frame else ():
                 (row,) = plan.prompts_of([plan.frame(iteration, middle if prompts == "window" else slot)])
                 old += [plan.frame(iteration, slot)] if row == 1 else []
-        assert plan.holds_from(frame) == model.spec.timing.pixel_frames(max(old) + 1)
+        assert pieces_of(plan).holds_from(frame) == model.spec.timing.pixel_frames(max(old) + 1)
 
 
 @pytest.mark.parametrize("model", [Toy(), HeldBack()], ids=["toy", "held-back"])

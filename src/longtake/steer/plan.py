@@ -80,6 +80,8 @@ def plan_extension(
         raise InputError(f"{video.path} is endless; the command that began it goes on")
     if order.output.part is not None:
         raise InputError(f"{video.path} is a part of a video; make the next one with --range")
+    if not video.record.next_frame:
+        raise InputError(f"{video.path} has no state yet to go on from; {_FIRST}")
     told = None if prompts is None else told_prompts(prompts, frames, video.fps)
     request = replace(order.request, frames=end + frames)
     if isinstance(order.sampler, NuwaXl):
@@ -89,7 +91,7 @@ def plan_extension(
         raise InputError("keyframes are spread over the whole video, and all would move; make the longer video anew")
     states = video.states(pieces.free)
     if not states and (pieces.free is None or pieces.free >= order.output.segment):
-        if not video.is_complete and (output is None or not video.record.next_frame):
+        if not video.is_complete and output is None:
             raise InputError(f"{video.path} has no state yet to go on from; {_FIRST}")
         return _from_frames(video.path, order, frames, prompts, output)
     after = request.prompts if told is None else spliced(request.prompts, told, end)
@@ -153,7 +155,7 @@ def plan_redo(
     if request == order.request:
         raise InputError("nothing would change: it is so already; give other --prompts, or another --seed")
     states = video.states(frame) if cut else []
-    first = max(video.plan.holds_from(frame), cut + pieces.later - 1 + pieces.begun if cut else 0)
+    first = max(pieces.holds_from(frame), cut + pieces.later - 1 + pieces.begun if cut else 0)
     holds = None if after == order.prompts else first
     return _checked(video, request, call, output, states[-1] if states else None, holds=holds)
 
@@ -178,7 +180,7 @@ def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None
         changed = replace(request, prompts=after, seed=_seed(request, 0), turns=())
     else:
         changed = _turned(request, made, _seed(request), after, keep_begun=True)
-    return _checked(video, changed, _call("retell", after), None, state, holds=video.plan.holds_from(begun))
+    return _checked(video, changed, _call("retell", after), None, state, holds=pieces.holds_from(begun))
 
 
 def told_prompts(prompts: Prompts, frames: int | None, fps: float) -> PromptTimeline:

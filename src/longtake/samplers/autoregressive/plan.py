@@ -16,7 +16,7 @@ from longtake.model import Continuation, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import init_pixels
-from longtake.samplers.planning import Pieces, Stochastic, chosen_steps
+from longtake.samplers.planning import Pieces, Stochastic, chosen_steps, latent_start
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -179,4 +179,5 @@ def clip_pieces(plan: Plan) -> Pieces:
         later=(spec.num_frames - plan.context) * spec.timing.stride,
         begun=0,
         free=None if frames is None else frames - 1,
+        holds_from=lambda frame: latent_start(frame, spec.timing),
     )

@@ -15,7 +15,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
-from longtake.samplers.planning import Pieces, check_whole, chosen_steps, whole_warnings
+from longtake.samplers.planning import Pieces, check_whole, chosen_steps, latent_start, whole_warnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class ChunkedPlan(Plan):
         place = frame - start
         if self.spec.prompts == "window":
             return frame if place <= timing.pixel_frames(length // 2) else start + size
-        return start + timing.pixel_frames(timing.latent_frames(place)) if place else frame
+        return start + latent_start(place, timing)
 
     def seams(self, frames: int) -> Sequence[int]:
         """Return the numbers, among so many frames that come out, of the first new one of every later window."""
@@ -155,4 +155,10 @@ def window_pieces(plan: Plan) -> Pieces:
     """Return the pieces of a video in windows."""
     assert isinstance(plan, ChunkedPlan)
     first, frames = plan.spec.timing.pixel_frames(plan.spec.num_frames), plan.request.frames
-    return Pieces(first=first, later=first - plan.overlap, begun=0, free=None if frames is None else frames - 1)
+    return Pieces(
+        first=first,
+        later=first - plan.overlap,
+        begun=0,
+        free=None if frames is None else frames - 1,
+        holds_from=plan.holds_from,
+    )

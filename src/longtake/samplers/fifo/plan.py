@@ -18,7 +18,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
-from longtake.samplers.planning import Batched, Pieces, one_branch
+from longtake.samplers.planning import Batched, Pieces, latent_start, one_branch
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
 
 MOST_PARTITIONS = 10_000
@@ -101,10 +101,10 @@ class FifoPlan(Plan):
     def holds_from(self, frame: int) -> int:
         """Return from which frame on a prompt holds fully that begins at this one: where a window has one, that of its
         middle slot, it waits there for that slot."""
-        begins, f, timing = super().holds_from(frame), self.spec.num_frames, self.spec.timing
+        f, timing = self.spec.num_frames, self.spec.timing
         if not frame or self.spec.prompts == "frame":
-            return begins
-        return timing.pixel_frames(timing.latent_frames(begins) + f - 1 - f // 2)
+            return latent_start(frame, timing)
+        return timing.pixel_frames(timing.latent_frames(frame) + f - 1 - f // 2)
 
     def level(self, slot: int) -> int:
         """Return the noise level of a slot of the queue; 0 in the head."""
@@ -365,4 +365,5 @@ def queue_pieces(plan: Plan) -> Pieces:
         later=-(-piece // unit) * unit * timing.stride,
         begun=(plan.body + unit - 1) * timing.stride,
         free=free,
+        holds_from=plan.holds_from,
     )
