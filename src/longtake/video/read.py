@@ -172,7 +172,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _in_words(error: av.FFmpegError) -> str:
-    return "it ends before its first frame" if isinstance(error, av.EOFError) else error.strerror
+    return "it ends before its first frame" if isinstance(error, av.EOFError) else str(error.strerror)
 
 
 def _reduced(frames: np.ndarray, scale: int, path: Path) -> np.ndarray:
@@ -308,7 +308,7 @@ def _opened(source: Path | BytesIO) -> InputContainer:
         try:
             check_file(source)
         except OSError as error:
-            raise InputError(_in_words(error)) from None
+            raise InputError(error.strerror) from None
     # Old files carry names and comments in other encodings than UTF-8.
     return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
 
