@@ -23,10 +23,9 @@ from longtake.models.hub.find import find
 from longtake.models.hub.parity import NotComparedError, parity, stream_difference
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request
-from longtake.samplers import SAMPLERS, sampler_class
+from longtake.samplers import samplers_of
 from longtake.samplers.freenoise.loop import WindowMixer
 from longtake.samplers.joint import Neighbours
-from longtake.samplers.planning import checked_plan
 from longtake.samplers.run import Prompts
 from longtake.samplers.video_infinity.dual_scope import Scope
 from longtake.samplers.video_infinity.loop import ClipMixer
@@ -250,21 +249,11 @@ def test_the_spec_is_the_one_that_is_known_without_weights(model):
         assert isinstance(model, capability)
 
 
-def is_run(spec, sampler):
-    """Whether a sampler takes the model, given what it asks for beside."""
-    try:
-        checked_plan(spec, Request(prompts=PromptTimeline.constant("a car"), frames=40), sampler_class(sampler)())
-    except LongtakeError as refusal:
-        # Pictures can be given.
-        return "give one with --init" in str(refusal) or "give a storyboard" in str(refusal)
-    return True
-
-
 def test_the_table_of_what_runs_on_what_says_so(model):
     place = MODELS[model.origin].folder if model.origin in MODELS else Path(model.origin)
     family = family_of(find(str(place))) if place else None
     if family is None or is_added(family):
         pytest.skip("not in the table")
-    run = {name for name in SAMPLERS if is_run(model.spec, name)}
+    run = set(samplers_of(model.spec))
     said = named(f"{family.room}.spec:OFFERS")
     assert any((set(offered_samplers(offer)), offer.prompts) == (run, model.spec.prompts) for offer in said)

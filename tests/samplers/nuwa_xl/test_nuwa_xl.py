@@ -335,7 +335,7 @@ def test_settings_that_cannot_be():
             planned(window_batch=2, **alone)
     with pytest.raises(InputError, match="endless"):
         planned(None)
-    with pytest.raises(InputError, match="latent for every frame"):
+    with pytest.raises(CapabilityError, match="latent for every frame"):
         NuwaXl().plan(planned().request, replace(TOY, latent_shape=(4, 64)))
     with pytest.raises(CapabilityError, match="Continuation"):
         NuwaXl(depth=1).plan(planned().request, replace(TOY, capabilities=TOY.capabilities - {Continuation}))

@@ -153,13 +153,14 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
 
     def plan(self, request: Request, spec: VideoSpec) -> NuwaXlPlan:
         """Lay out the tree and count the work. Raises InputError for settings that do not fit the model or each other,
-        CapabilityError for a row of trees where the model cannot go on from a frame."""
+        CapabilityError for latents that are not frames, and for a row of trees where the model cannot go on from a
+        frame."""
         self.check_eta()
         self.check_window_batch()
         if self.fine_guidance is not None and not 0 <= self.fine_guidance <= 100:
             raise InputError(f"a fine_guidance of {self.fine_guidance} is out of range; use 0 to 100, usually 1 to 12")
         if not spec.frame_by_frame and spec.known != "pixel":
-            raise InputError(f"nuwa-xl needs a latent for every frame, which {spec.name} does not have; use chunked")
+            raise CapabilityError(f"nuwa-xl needs a latent for every frame, which {spec.name} has not; use chunked")
         if spec.needs_pictures and self.keyframes is None:
             raise InputError(f"{spec.name} was always shown pictures in training; give a storyboard as keyframes")
         if spec.known == "pixel" and self.fit == "stretch":
