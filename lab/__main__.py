@@ -47,6 +47,7 @@ SCRIPTS = {
     "measure memory": "lab.measure.length:measure",
     "measure resume": "lab.measure.resume:measure",
     "measure serve": "lab.measure.serve:measure",
+    "measure teach": "lab.measure.teach:measure",
     "measure state-bytes": "lab.measure.state_bytes:measure",
     "film big-buck-bunny": "lab.film.big_buck_bunny:prepare",
     "film nuwa-xl": "lab.film.nuwa_xl:prepare",

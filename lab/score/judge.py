@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lab.common import HEADS, Frames, pixels, share_right
-from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, random_world
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, SpriteWorld, random_world
 from longtake.decoding import to_uint8
 from longtake.metrics.controls import CONTROLS
 from longtake.metrics.judge import CLIP_FRAMES, Judge
@@ -31,19 +31,20 @@ class Settings:
 
 
 def real_clips(num_clips: int, seed: int = _SEED) -> tuple[Frames, list[Shot]]:
-    """Clips of worlds that the judge was not trained on and what they show: uint8 (clips, 16, 64, 64, 3).
-
-    Where the object happens to be out of the picture, the clip starts later.
-    """
+    """Clips of worlds that the judge was not trained on and what they show: uint8 (clips, 16, 64, 64, 3)."""
     clips, shots = [], []
     for number in range(num_clips):
         world = random_world(seed + number, training_only=False)
-        start = (number * 977) % 30_000
-        while min(world.state(frame).visible for frame in range(start, start + CLIP_FRAMES)) < 0.5:
-            start += CLIP_FRAMES
-        clips.append(world.frames(start, start + CLIP_FRAMES))
+        clips.append(visible_clip(world, (number * 977) % 30_000))
         shots.append(world.shot(0))
     return np.stack(clips), shots
+
+
+def visible_clip(world: SpriteWorld, start: int) -> Frames:
+    """Return 16 frames of a world, from later on where its object is out of the picture: uint8 (16, 64, 64, 3)."""
+    while min(world.state(frame).visible for frame in range(start, start + CLIP_FRAMES)) < 0.5:
+        start += CLIP_FRAMES
+    return world.frames(start, start + CLIP_FRAMES)
 
 
 def wrong_prompt(shot: Shot, seed: int) -> Shot:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.data.sprite_render import draw_scene
-from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, SpriteWorld, light, random_world
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, SpriteWorld, light, random_world
 from longtake.metrics.controls import CONTROLS, blur
 from longtake.metrics.judge import CLIP_FRAMES, HEADS, JudgeNetwork
 
@@ -28,18 +29,33 @@ SETTINGS = {"steps": 700, "batch_size": 24, "learning_rate": 2e-3, "spoilt": 0.3
 and then falls by a cosine; share of clips that are spoilt so that a head has to reject them."""
 
 
+Batch = tuple[Tensor, dict[str, Tensor]]
+"""Clips, uint8 or float in 0 to 255 (clips, 16, 64, 64, 3), and for each head the numbers of their classes."""
+
+
 def train_judge(out: Path, seed: int = 0) -> None:
     """Train a judge and write judge.safetensors (float16) and judge.json into the folder `out`."""
     torch.manual_seed(seed)
-    rng, steps, rate = np.random.default_rng([seed, 30]), int(SETTINGS["steps"]), SETTINGS["learning_rate"]
-    network = JudgeNetwork()
+    rng, steps = np.random.default_rng([seed, 30]), int(SETTINGS["steps"])
+    network, began = JudgeNetwork(), time.time()
+    batches = (_batch(rng) for _ in range(steps))
+    for step, (loss, right) in enumerate(taught(network, batches, steps, SETTINGS["learning_rate"])):
+        if step % 25 == 0:
+            print(f"step {step} loss {loss:.3f} {right} {time.time() - began:.0f} s", flush=True)
+        if step % 100 == 99:
+            _save(network, out, seed)
+    _save(network, out, seed)
+
+
+def taught(
+    network: JudgeNetwork, batches: Iterable[Batch], steps: int, learning_rate: float
+) -> Iterator[tuple[float, dict[str, float]]]:
+    """Train a network in place, a step for each of `steps` batches; yield the loss of each and what is read right."""
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
-    began = time.time()
-    for step in range(steps):
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
+    for step, (clips, labels) in enumerate(batches):
         for group in optimiser.param_groups:
-            group["lr"] = rate * _pace(step, steps)
-        clips, labels = _batch(rng)
+            group["lr"] = learning_rate * _pace(step, steps)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(clips)
         losses = [F.cross_entropy(logits[head].float(), labels[head], label_smoothing=0.02) for head in HEADS]
@@ -47,12 +63,16 @@ def train_judge(out: Path, seed: int = 0) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if step % 25 == 0:
-            right = {head: _accuracy(logits[head], labels[head]) for head in HEADS}
-            print(f"step {step} loss {loss.item():.3f} {right} {time.time() - began:.0f} s", flush=True)
-        if step % 100 == 99:
-            _save(network, out, seed)
-    _save(network, out, seed)
+        yield loss.item(), {head: _accuracy(logits[head], labels[head]) for head in HEADS}
+
+
+def labels_of(shot: Shot) -> dict[str, int]:
+    """Return the number of the class of what a clip shows, for each head."""
+    return {
+        "object": OBJECTS.index(shot.object),
+        "scene": SCENES.index(shot.scene),
+        "motion": MOTIONS.index(shot.motion),
+    }
 
 
 def _pace(step: int, steps: int) -> float:
@@ -82,19 +102,14 @@ def _batch(rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         labels.append(label)
     batch = torch.from_numpy(np.stack(clips))
     targets = {head: torch.tensor([label[head] for label in labels]) for head in HEADS}
-    return _augmented(batch, rng), targets
+    return augmented(batch, rng), targets
 
 
 def _example(rng: np.random.Generator, spoilt: float) -> tuple[NDArray[np.uint8], dict[str, int]]:
     world = random_world(_SEED_OFFSET + int(rng.integers(2**31)), training_only=False)
     start = int(rng.integers(_LATEST_START))
     clip = world.frames(start, start + CLIP_FRAMES)
-    shot = world.shot(0)
-    label = {
-        "object": OBJECTS.index(shot.object),
-        "scene": SCENES.index(shot.scene),
-        "motion": MOTIONS.index(shot.motion),
-    }
+    label = labels_of(world.shot(0))
     visible = np.mean([world.state(frame).visible for frame in range(start, start + CLIP_FRAMES)])
     if visible < 0.5:
         label["object"] = _IGNORED
@@ -160,8 +175,9 @@ def _gaussian(images: Tensor, sigma: float) -> Tensor:
     return F.conv2d(across, line[:, :, :, None], groups=images.shape[1])
 
 
-def _augmented(clips: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mild damage that leaves all classes readable: blur, coarse detail, block quantisation, colour, noise, shift."""
+def augmented(clips: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return clips, float in 0 to 255, with mild damage that leaves all classes readable: blur, coarse detail, block
+    quantisation, colour, noise, shift."""
     spoilt = []
     for clip in clips:
         x = clip.float().permute(0, 3, 1, 2)
