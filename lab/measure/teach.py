@@ -44,7 +44,7 @@ class Settings:
     model: str = "sprites-fast"
     sampling_steps: int = 16
     together: int = 16  # clips that share a call of the network
-    clips: int = 256  # of each kind to learn from
+    clips: int = 192  # of each kind to learn from
     steps: int = 200
     batch: int = 16
     seeds: int = 2  # networks for each kind of lesson
