@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from lab.ablation import nuwa_xl as recipe
 from lab.ablation import nuwa_xl_figures as figures
-from longtake.train.nuwa_xl.data import SpanClips, SpriteStretches
+from longtake.train.nuwa_xl.data import SpriteStretches
 from longtake.train.nuwa_xl.unet import level_mask
 from longtake.train.sprites.build import SpriteSizes, build_vae
+from longtake.train.sprites.cache import Drawn
 
 SIZES = SpriteSizes(vae_channels=(8, 8, 8, 8), latent_channels=4)
 ALPHAS_CUMPROD = torch.linspace(0.999, 0.01, 1000, dtype=torch.float64)
@@ -33,20 +34,21 @@ class Knowing:
 
 
 @pytest.fixture
-def clips() -> SpanClips:
+def clips() -> Drawn:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(3, 4, 5, 2, 2, generator=generator)
-    return SpanClips(latents=latents, text=torch.zeros(3, 5, 2, 6), stride=torch.full((3,), 15))
+    text = torch.zeros(3, 5, 2, 6)
+    return Drawn(latents=latents, texts=text, plain=text, stride=torch.full((3,), 15))
 
 
-def test_a_network_that_knows_all_has_no_loss_and_infills_exactly(clips: SpanClips) -> None:
+def test_a_network_that_knows_all_has_no_loss_and_infills_exactly(clips: Drawn) -> None:
     network: Any = Knowing(clips.latents)
     assert figures.validation_loss(network, ALPHAS_CUMPROD, clips, level_mask(1, 5)) < 1e-6
     made = figures.infill(network, ALPHAS_CUMPROD, clips, clips.latents)
     assert torch.allclose(made, clips.latents, atol=1e-3)
 
 
-def test_the_loss_is_the_squared_error_of_v(clips: SpanClips) -> None:
+def test_the_loss_is_the_squared_error_of_v(clips: Drawn) -> None:
     network: Any = Knowing(clips.latents)
 
     def off(*inputs: torch.Tensor) -> torch.Tensor:
@@ -56,7 +58,7 @@ def test_the_loss_is_the_squared_error_of_v(clips: SpanClips) -> None:
     assert figures.validation_loss(wrong, ALPHAS_CUMPROD, clips, level_mask(1, 5)) == pytest.approx(0.25, abs=1e-4)
 
 
-def test_infill_tells_of_the_ends_it_is_given_and_of_no_other_frame(clips: SpanClips) -> None:
+def test_infill_tells_of_the_ends_it_is_given_and_of_no_other_frame(clips: Drawn) -> None:
     network, strange = Knowing(clips.latents), clips.latents.roll(1, dims=0)
     told: Any = network
     figures.infill(told, ALPHAS_CUMPROD, clips, strange)
@@ -128,7 +130,7 @@ def test_the_last_file_of_worlds_is_held_out(tmp_path: Path) -> None:
     train, held = (SpriteStretches(place, tmp_path / "captions.safetensors", (15,)) for place in places)
     assert train.latents[0].unique().tolist() == [0, 1] and held.latents[0].unique().tolist() == [2]
     clips = figures.held_clips(held, 0, 5, count=2)
-    assert clips.latents.shape == (2, 4, 5, 2, 2) and clips.text.unique().tolist() == [2]
+    assert clips.latents.shape == (2, 4, 5, 2, 2) and clips.texts.unique().tolist() == [2]
     assert clips.stride.tolist() == [15, 15]
 
 
