@@ -159,4 +159,6 @@ def test_strides_are_said_where_the_network_can_be_told(trained: Path, tmp_path:
     refused({"strides": [3, 1]}, "whole", InputError, "strides of longtake.json has no effect")
     refused({"strides": [3, 1], "clean_frames": False}, "told", CheckpointError, "no effect without clean_frames")
     refused({}, "told", InputError, "must be told")
+    for strides in ([], [15], [1, 15], [15, 15, 1]):
+        refused({"strides": strides}, "told", CheckpointError, "strides must fall to 1")
     assert "fps_embedding.linear_1.weight" in load_file(trained / "told" / UNET)

@@ -6,7 +6,7 @@ pictures that were scaled down,  x = sqrt(alpha_bar) scale x0 + sqrt(1 - alpha_b
 config; Chen et al., 2024, arXiv 2401.09047).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
@@ -37,7 +37,7 @@ from longtake.models.hooks import (
     text_layers,
     text_table,
 )
-from longtake.models.hub.configs import Configs, place_of, stem
+from longtake.models.hub.configs import Configs, stem
 from longtake.models.hub.files import weight_files
 from longtake.models.image_model import ImageModel, codec_in_cells, frame_levels
 from longtake.models.known_frames import CleanFrames
@@ -58,15 +58,15 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps, Strided):
     """
 
     def __init__(
-        self, pipeline: Any, spec: VideoSpec, configs: Configs, embed_fps: Callable[[float], Tensor] | None = None
+        self, pipeline: Any, spec: VideoSpec, configs: Configs, fps_layers: TimestepEmbedding | None = None
     ) -> None:
-        """Take a pipeline; what `embed_fps` returns is added to the embedding of every timestep."""
+        """Take a pipeline; what `fps_layers` say of frames per second is added to the embedding of every timestep."""
         told_fps, use_scale = configs.extras.get("told_fps"), configs.extras.get("use_scale")
         super().__init__(pipeline, spec, configs, pipeline.unet)
         cell = cell_side(pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels)
         if cell > 1:
             self.codec = codec_in_cells(pipeline.vae, cell)
-        self.embed_fps = embed_fps
+        self.fps_layers = fps_layers
         self.x0_scale = x0_scale(len(self.alphas_cumprod)) if use_scale else None
         self.text_layers = text_layers(pipeline.unet)
         is_slow = self.device.type == "cpu" and self.dtype == torch.bfloat16
@@ -128,10 +128,10 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps, Strided):
 
         It is told how its rate of frames differs from the video's own, which it takes for granted.
         """
-        if self.embed_fps is None or Strided not in self.spec.capabilities:
+        if Strided not in self.spec.capabilities:
             yield
             return
-        slower = self.embed_fps(self.spec.fps / stride) - self.embed_fps(self.spec.fps)
+        slower = self._embed_fps(self.spec.fps / stride) - self._embed_fps(self.spec.fps)
         with swapped(self, "time_table", self.time_table + slower):
             yield
 
@@ -141,7 +141,13 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps, Strided):
         timesteps = torch.arange(len(self.alphas_cumprod), device=self.device)
         with torch.no_grad():
             table = unet.time_embedding(unet.time_proj(timesteps).to(self.dtype))
-        return table + self.embed_fps(told_fps) if self.embed_fps and told_fps is not None else table
+        return table if told_fps is None else table + self._embed_fps(told_fps)
+
+    def _embed_fps(self, fps: float) -> Float[Tensor, "1 width"]:
+        unet, layers = self.pipeline.unet, self.fps_layers
+        assert layers is not None, "a model that is told of frames per second has layers for them"
+        with torch.no_grad():
+            return layers(unet.time_proj(torch.tensor([fps], device=self.device)).to(self.dtype))
 
 
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
@@ -149,25 +155,14 @@ def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
     if not spec.capabilities & {ToldFps, Strided}:
         return UNetModel(pipeline, spec, configs)
     unet = configs.parts["unet"]
-    return UNetModel(pipeline, spec, configs, fps_embedding(pipeline.unet, place_of(unet), unet.variant))
+    if unet.folder is None:
+        # Of a model that is only counted, without its weights.
+        return UNetModel(pipeline, spec, configs, new_fps_layers(pipeline.unet))
+    return UNetModel(pipeline, spec, configs, read_fps_layers(pipeline.unet, unet.folder, unet.variant))
 
 
-def fps_embedding(
-    unet: UNet3DConditionModel, place: Path, wanted: str | None = None
-) -> Callable[[float], Float[Tensor, "1 width"]]:
-    """Return what embeds frames per second; see `read_fps_layers`."""
-    network: Any = unet
-    layers = read_fps_layers(unet, place, wanted)
-
-    def embedded(fps: float) -> Float[Tensor, "1 width"]:
-        with torch.no_grad():
-            return layers(network.time_proj(torch.tensor([fps], device=unet.device)).to(unet.dtype))
-
-    return embedded
-
-
-def fps_layers(unet: UNet3DConditionModel) -> TimestepEmbedding:
-    """Return new layers that embed frames per second, of the sizes of the time embedding."""
+def new_fps_layers(unet: UNet3DConditionModel) -> TimestepEmbedding:
+    """Return layers that embed frames per second, of the sizes of the time embedding."""
     network: Any = unet
     layers = network.time_embedding
     return TimestepEmbedding(layers.linear_1.in_features, layers.linear_1.out_features, network.config.act_fn)
@@ -180,7 +175,7 @@ def read_fps_layers(unet: UNet3DConditionModel, place: Path, wanted: str | None 
 
     Raises CheckpointError for layers of other sizes than those of the time embedding.
     """
-    embedding, tensors = fps_layers(unet), {}
+    embedding, tensors = new_fps_layers(unet), {}
     for file in weight_files(place, stem("unet"), wanted):
         with safe_open(file, framework="pt") as opened:
             names = set(opened.keys()) & set(FPS_EMBEDDING)

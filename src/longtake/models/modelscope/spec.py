@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import isqrt
 from typing import Any
 
@@ -77,9 +78,8 @@ def spec(configs: Configs) -> VideoSpec:
     extras, unet = configs.told(USES), configs.parts["unet"]
     if extras.infill_guidance is not None and not extras.clean_frames:
         raise CheckpointError(f"{configs.said_in}: infill_guidance has no effect without clean_frames; remove it")
-    _check_fps_embedding(unet, extras)
-    if extras.strides and not extras.clean_frames:
-        raise CheckpointError(f"{configs.said_in}: strides has no effect without clean_frames; remove it")
+    _check_strides(configs, extras)
+    _check_fps_embedding(unet, extras, configs.said_in)
     scheduler = configs.parts["scheduler"]
     if extras.use_scale and scheduler.config.get("prediction_type", "epsilon") != "epsilon":
         raise InputError(f"use_scale of {EXTRAS} is for networks that predict epsilon, which {scheduler.where} denies")
@@ -114,7 +114,18 @@ def cell_side(channels: int, latent_channels: int) -> int:
     return max(isqrt(channels // latent_channels), 1)
 
 
-def _check_fps_embedding(unet: Part, extras: Extras) -> None:
+def _check_strides(configs: Configs, extras: Extras) -> None:
+    """Raise CheckpointError for strides that are no tree's, or that a model cannot use."""
+    strides = extras.strides
+    if strides is None:
+        return
+    if not strides or strides[-1] != 1 or any(later >= earlier for earlier, later in pairwise(strides)):
+        raise CheckpointError(f"{configs.said_in}: strides must fall to 1, as 225, 15, 1 do, and are {list(strides)}")
+    if not extras.clean_frames:
+        raise CheckpointError(f"{configs.said_in}: strides has no effect without clean_frames; remove it")
+
+
+def _check_fps_embedding(unet: Part, extras: Extras, said_in: str) -> None:
     """Check that a UNet wants to be told of frames per second exactly where they are given, or strides are.
 
     Raises InputError where it does not, CheckpointError for an embedding of another form.
@@ -124,8 +135,8 @@ def _check_fps_embedding(unet: Part, extras: Extras) -> None:
         raise CheckpointError(f"{unet.where} has an fps embedding of another form; known: {', '.join(FPS_EMBEDDING)}")
     if found and extras.told_fps is None and not extras.strides:
         raise InputError(
-            f"{unet.where}: the UNet must be told of frames per second; 'longtake convert videocrafter2' makes a "
-            "folder that does so"
+            f"{said_in} lacks told_fps, or strides: the UNet must be told of frames per second, which it has layers "
+            "for; 'longtake convert videocrafter2' makes a folder that says so of the authors' checkpoint"
         )
     if not found and (extras.told_fps is not None or extras.strides):
         name = "told_fps" if extras.told_fps is not None else "strides"

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from longtake.models.modelscope.model import fps_layers, read_fps_layers
+from longtake.models.modelscope.model import new_fps_layers, read_fps_layers
 
 Predicted = Literal["v_prediction", "sample"]
 
@@ -105,7 +105,7 @@ def told_fps(unet: UNet3DConditionModel, trained: Path | None = None) -> UNet3DC
     They are those that lie in the folder `trained`; without one they are new, and say nothing until they are trained.
     """
     network: Any = unet
-    network.fps_embedding = fps_layers(unet) if trained is None else read_fps_layers(unet, trained)
+    network.fps_embedding = new_fps_layers(unet) if trained is None else read_fps_layers(unet, trained)
     if trained is None:
         for parameter in network.fps_embedding.linear_2.parameters():
             nn.init.zeros_(parameter)
