@@ -58,6 +58,7 @@ TABLES = [
     *_lab("scaling", 5, "measure scaling --parts link", "measure scaling --parts attention"),
     *_lab("scaling", 10, "measure scaling --parts longer", "measure scaling --parts fifo"),
     *_lab("scaling", 1, "measure scaling --parts tables"),
+    *_lab("teach", 18, "measure teach"),
     *_lab("leaderboard", 10, "score controls"),
     *_lab("leaderboard", 1, "score leaderboard"),
     Table(
