@@ -126,7 +126,7 @@ class PromptsNode(io.ComfyNode):
             inputs=[
                 io.String.Input(
                     "text",
-                    default=f"{PROMPT} | a whale dives down below the waves",
+                    default=f"{PROMPT} | a penguin dives down under water",
                     multiline=True,
                     dynamic_prompts=False,
                 )
