@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from longtake import rates
+from longtake.apps.shown import duration
 from longtake.models.toy_spec import TOY
 
 FIFO = ("plan", "a", "--model", "toy", "--frames", "64", "--sampler.partitions", "4", "--ranks", "6")
@@ -31,7 +32,20 @@ def test_the_table_has_the_powers_of_two_and_what_was_asked_for(longtake: Callab
 def test_the_text_says_that_it_is_simulated(longtake: Callable) -> None:
     out = longtake(*FIFO, "--forward-ms", "100", "--link", "nvlink").out
     assert "simulated, not measured: 100 ms a forward, nvlink" in out
-    assert out.startswith(longtake(*FIFO[:-2]).out.rstrip())
+    plain = longtake(*FIFO[:-2]).out.splitlines()
+    assert [line for line in out.splitlines()[: len(plain)] if not line.startswith("cost")] == [
+        line for line in plain if not line.startswith("cost")
+    ]
+
+
+def test_the_cost_is_that_of_one_process_of_the_tables(longtake: Callable) -> None:
+    rates.remember_rate("toy", "cpu", "float32", 1e6)
+    asked = *FIFO, "--forward-ms", "100", "--dtype", "float32"
+    content = json.loads(longtake(*asked, "--json").out)
+    alone = content["scaling"]["strong"][0]["seconds"]
+    assert content["seconds"] == alone == pytest.approx(content["forwards"] * 0.1, rel=0.05)
+    assert f"cost     about {duration(alone)} on one process, as simulated below; " in longtake(*asked).out
+    assert "as simulated" not in longtake(*FIFO, "--dtype", "float32").out
 
 
 def test_clips_send_less_on_every_process_and_the_memory_shrinks(longtake: Callable) -> None:

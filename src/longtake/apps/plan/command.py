@@ -89,10 +89,13 @@ def plan_command(arguments: Sequence[str]) -> int:
     scaling, own = settings.scaling, [*ScalingSettings.options(), "--verify"]
     scaling.check(options)
     job = make_job(settings.video, [option for option in options if option not in own])
-    content, lines = plan_content(job), plan_lines(job)
-    if scaling.ranks is not None:
-        content["scaling"] = scaling_content(job, scaling)
-        lines += scaling_lines(content["scaling"])
+    simulated = None if scaling.ranks is None else scaling_content(job, scaling)
+    # Of the same device as the tables; without --forward-ms that is this machine.
+    alone = simulated["strong"][0]["seconds"] if simulated and scaling.forward_ms is not None else None
+    content, lines = plan_content(job, alone), plan_lines(job, alone)
+    if simulated:
+        content["scaling"] = simulated
+        lines += scaling_lines(simulated)
     differing: list[str] = []
     if settings.verify:
         content["counted"] = counted_parts(job)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
@@ -14,9 +14,10 @@ from longtake.ranks.torchrun import launched
 from longtake.samplers import pieces_of
 
 
-def plan_content(job: Job) -> dict[str, Any]:
-    """Return the figures of a plan as JSON has them."""
-    plan = job.plan
+def plan_content(job: Job, simulated: float | None = None) -> dict[str, Any]:
+    """Return the figures of a plan as JSON has them; `simulated`: seconds that it takes by a forecast, in place of the
+    time by the rate of this machine."""
+    plan, costs = job.plan, _costs(job, simulated)
     return {
         "model": job.order.model,
         "sampler": {"name": job.order.sampler.name, **asdict(job.order.sampler)},  # pyright: ignore[reportArgumentType]
@@ -30,7 +31,7 @@ def plan_content(job: Job) -> dict[str, Any]:
         "window_batch": plan.window_batch,
         "held_frames": plan.held_frames,
         "guidance": plan.guidance,
-        **asdict(estimate(job)),
+        **asdict(costs),
         "warnings": list(job.warnings),
     }
 
@@ -44,15 +45,21 @@ def show_plan(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_jso
     print(json.dumps(content, indent=2) if as_json else "\n".join(map(plain, lines)))
 
 
-def plan_lines(job: Job) -> list[str]:
-    """Return the plan for people, a line each: what is made, the work, the cost, the prompts."""
-    costs = estimate(job)
+def plan_lines(job: Job, simulated: float | None = None) -> list[str]:
+    """Return the plan for people, a line each: what is made, the work, the cost, the prompts; see `plan_content`."""
+    costs = _costs(job, simulated)
     sizes = {"memory": costs.memory_by_part, "host": costs.host_by_part, "disk": costs.disk_by_part}
     parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
     offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
     if job.order.loading.offload == "auto":
         offload = ["offload  auto takes the first of none, text, model and group that fits what is free when it starts"]
-    return [*headline(job), f"cost     {_cost(costs)}", *offload, *parts, *_states(job, costs), *prompt_lines(job)]
+    cost = _cost(costs, " on one process, as simulated below" if simulated is not None else "")
+    return [*headline(job), f"cost     {cost}", *offload, *parts, *_states(job, costs), *prompt_lines(job)]
+
+
+def _costs(job: Job, simulated: float | None) -> Estimates:
+    costs = estimate(job)
+    return costs if simulated is None else replace(costs, seconds=simulated, seconds_reason=None)
 
 
 def _states(job: Job, costs: Estimates) -> list[str]:
@@ -77,10 +84,11 @@ def headline(job: Job) -> list[str]:
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
     seeds = ", then ".join(str(seed) for seed, _ in groupby([request.seed, *(turn.seed for turn in request.turns)]))
     joined = " whose sides meet" if job.order.loading.wrap else ""
-    per_frame = f"{round(plan.forwards_per_frame, 3):g}"
-    work = f"{per_frame} forwards per frame"
-    if plan.forwards is not None and plan.tasks is not None:
-        work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({per_frame} per frame)"
+    if job.frames is None or plan.forwards is None or plan.tasks is None:
+        work = f"{round(plan.forwards_per_frame, 3):g} forwards per frame"
+    else:
+        each = f"{round(plan.forwards / job.frames, 3):g} per frame"
+        work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({each})"
     return [
         f"video    {length}, {width}x{height}{joined}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",
@@ -102,8 +110,9 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _cost(costs: Estimates) -> str:
-    time = f"time unknown: {costs.seconds_reason}" if costs.seconds is None else f"about {duration(costs.seconds)}"
+def _cost(costs: Estimates, where: str) -> str:
+    known = None if costs.seconds is None else f"about {duration(costs.seconds)}{where}"
+    time = known or f"time unknown: {costs.seconds_reason}"
     disk = "" if costs.disk_bytes is None else f", about {size(costs.disk_bytes)} of disk"
     return f"{time}; about {size(costs.peak_memory_bytes)} of memory{disk} ({costs.device}, {costs.dtype})"
 
