@@ -14,7 +14,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as whole_pipeline
 from longtake.models.hub.configs import Configs, read_configs, with_tokenizer
 from longtake.models.hub.family import Family, ModelEntry, Offer
-from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, read_index, with_transformer
+from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, is_path, read_index, with_transformer
 from longtake.models.hub.loading import DENOISERS, Loading, taught
 from longtake.models.tiling import tiled
 
@@ -379,7 +379,7 @@ def _found(name: str, loading: Loading) -> Found:
         return with_transformer(find(loading.base, loading.revision, loading.variant), name)
     if loading.base is not None:
         raise InputError(f"--base has no effect on the model {name}; leave it out")
-    if entry is None and not is_hub_id(name) and not Path(name).expanduser().exists():
+    if entry is None and not (is_hub_id(name) or is_path(name) or Path(name).expanduser().exists()):
         raise unknown_name("model", name, MODELS)
     return find(str(entry.folder) if entry else name, loading.revision, loading.variant)
 

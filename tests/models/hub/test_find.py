@@ -26,6 +26,16 @@ def test_a_pipeline_that_nobody_knows_is_named_with_those_that_are_run(tmp_path:
         assert "\n" not in str(caught.value) and all(known in str(caught.value) for known in FAMILIES)
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "../no/where", "~/nowhere", "no/where/at/all", "/no/where", "owner/"])
+def test_what_looks_like_a_path_and_is_not_there_is_said_to_be_no_folder(name: str) -> None:
+    for ask in (model_spec, load_model):
+        with pytest.raises(InputError, match=f"^there is no folder '{name}'; ") as caught:
+            ask(name)
+        assert "known" not in str(caught.value) and "download" not in str(caught.value)
+    with pytest.raises(InputError, match="there is no model 'nowhere'; "):
+        model_spec("nowhere")
+
+
 def tensors(path: Path, *names: str) -> None:
     save_file({name: torch.zeros(1) for name in names}, path)
 

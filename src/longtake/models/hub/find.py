@@ -1,6 +1,7 @@
 """Where a model is: a folder, or a repository of the hub that lies in the local cache. Asks nothing of the network."""
 
 import importlib.util
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.models.hub.files import read_json, tensor_shapes
 
 INDEX = "model_index.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"(?!\.)[\w.-]+/[\w.-]+")
 SNAPSHOTS = "snapshots"
 BASE = "give --base the folder or hub id of its pipeline, for the other parts and the config"
 WANTED = f"longtake takes a folder with {INDEX}, as diffusers saves a pipeline"
@@ -47,6 +48,8 @@ def find(name: str, revision: str | None = None, variant: str | None = None) -> 
     is, for what is no folder of a whole pipeline.
     """
     folder = Path(name).expanduser()
+    if not folder.exists() and not is_hub_id(name):
+        raise InputError(f"there is no folder {name!r}; check the path, or give a hub id (owner/name)")
     if not folder.exists():
         return Found(folder=cached(name, revision), name=name, variant=variant)
     if revision is not None:
@@ -77,6 +80,11 @@ def with_transformer(base: Found, name: str) -> Found:
 def is_hub_id(name: str) -> bool:
     """Return whether a name that is no path can be that of a repository of the hub."""
     return HUB_ID.fullmatch(name) is not None
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name can be nothing but a path."""
+    return not is_hub_id(name) and (name.startswith((".", "~")) or not {"/", os.sep}.isdisjoint(name))
 
 
 def snapshot(name: str, revision: str | None = None) -> Path | None:
