@@ -20,6 +20,21 @@ class CapabilityError(LongtakeError):
     """The sampler needs something that the model does not offer."""
 
 
+class LackingError(CapabilityError):
+    """A model without what a sampler needs of every model."""
+
+    def __init__(self, sampler: str, needs: str, model: str, others: Iterable[str] = ()) -> None:
+        self.told = (sampler, needs, model)
+        names = list(others)
+        these = (
+            f"of those in the package {', '.join(names)} {'do' if len(names) > 1 else 'does'}, and " if names else ""
+        )
+        super().__init__(
+            f"{sampler} needs {needs}, which the model {model} does not offer; {these}"
+            "'longtake models' shows which model runs with which sampler"
+        )
+
+
 class OutputError(LongtakeError):
     """A file or folder that cannot be written, or that belongs to another run."""
 

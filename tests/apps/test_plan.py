@@ -1,6 +1,7 @@
 """Plans, tables and help: what can be known without weights."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from longtake import rates
 from longtake.apps.cli import COMMANDS
 from longtake.machine import Part
 from longtake.model import Timing
-from longtake.models import DEFAULT_MODEL, MODELS, toy_spec
-from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS
+from longtake.models import DEFAULT_MODEL, MODELS, model_spec, toy_spec
+from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_of
 
 from ..models.tiny import TINY
 
@@ -70,6 +71,14 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
             assert plan["forwards_per_frame"] == pytest.approx(plan["forwards"] / 20001, rel=0.01)
 
 
+def test_forwards_per_frame_are_those_of_this_video(longtake: Callable) -> None:
+    plan = "plan", "a red car", "--model", "toy", "--sampler", "nuwa-xl", "--frames"
+    content = json.loads(longtake(*plan, "50", "--json").out)
+    told = re.search(r"([\d,]+) forwards in \d+ windows \(([\d.]+) per frame\)", longtake(*plan, "50").out)
+    assert told and float(told[2]) == round(content["forwards"] / 50, 3) != round(content["forwards_per_frame"], 3)
+    assert int(told[1].replace(",", "")) == content["forwards"]
+
+
 def test_prompts_count_where_they_are_reached(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy_spec, "TOY", replace(toy_spec.TOY, prompt_numbers=1000))
     Path("story.json").write_text(json.dumps({str(start): f"scene {start}" for start in range(0, 5000, 5)}))
@@ -119,6 +128,13 @@ def test_words_that_the_model_does_not_know_are_said(longtake: Callable, monkeyp
     )
     assert len(json.loads(ran.out)["warnings"]) == 1
     assert "know" not in longtake(*PLAN).err
+
+
+def test_a_model_that_lacks_something_is_told_which_of_the_package_have_it(longtake: Callable) -> None:
+    ran = longtake("plan", "a red car", "--model", "sprites-uniform", "--sampler", "nuwa-xl", "--frames", "226")
+    does = [name for name in MODELS if MODELS[name].folder and "nuwa-xl" in samplers_of(model_spec(name))]
+    assert ran.status == 2 and "sprites" in does and "sprites-uniform" not in does
+    assert f"does not offer; of those in the package it runs on {', '.join(does)}; 'longtake models'" in ran.err
 
 
 def test_an_endless_plan_has_no_totals(longtake: Callable) -> None:

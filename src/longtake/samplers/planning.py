@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.errors import CapabilityError, InputError, plain
+from longtake.errors import CapabilityError, InputError, LackingError, plain
 from longtake.model import Continuation, Infill, Timing, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
@@ -137,10 +137,7 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if missing and spec.call is not None:
         raise no_adapter(sampler.name, " and ".join(missing), spec)
     if missing:
-        raise CapabilityError(
-            f"{sampler.name} needs {' and '.join(missing)}, which the model {spec.name} does not offer; "
-            "'longtake models' shows which model runs with which sampler"
-        )
+        raise LackingError(sampler.name, " and ".join(missing), spec.name)
     if spec.clip_decoder and not isinstance(sampler, TaskSampler):
         raise CapabilityError(f"{spec.name} decodes whole calls of its network, not streams of frames; use nuwa-xl")
     plan = sampler.plan(request, spec)

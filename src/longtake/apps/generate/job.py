@@ -1,19 +1,21 @@
 """What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longtake.apps.generate.settings import Making, VideoSettings, Workers
-from longtake.errors import InputError
+from longtake.errors import InputError, LackingError, LongtakeError
 from longtake.model import TemporalHooks, VideoSpec
-from longtake.models import canonical, model_spec
+from longtake.models import MODELS, canonical, model_spec
 from longtake.models.hub.loading import Loading
 from longtake.prompts import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
 from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan, Sampler
+from longtake.samplers import samplers_of
 from longtake.samplers.keyframes import init_digest
 from longtake.samplers.planning import UNCONDITIONAL, checked_plan, one_branch, plan_warnings
 from longtake.video.formats import Format
@@ -157,7 +159,10 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others:
     output, init = order.output, order.request.init
     if init is not None and Path(init).resolve() == output.path.resolve():
         raise InputError(f"the video begins with {init}, which it would replace; give another -o")
-    plan = checked_plan(spec, order.request, order.sampler, output.part)
+    try:
+        plan = checked_plan(spec, order.request, order.sampler, output.part)
+    except LackingError as error:
+        raise LackingError(*error.told, others=_embedded_with(order.sampler)) from None
     if order.init not in (None, init_digest(plan)):
         raise InputError(f"{order.request.init} holds other frames than the run began with; bring them back")
     target = order_target(order, plan)
@@ -167,3 +172,13 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others:
     texts = [text for other in others for text in other.request.prompts.texts]
     warnings = (*plan_warnings(plan, texts), *target.notes)
     return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)
+
+
+def _embedded_with(sampler: Sampler) -> list[str]:
+    """Return the models in the package that a sampler takes."""
+    found = []
+    for name in (name for name, entry in MODELS.items() if entry.folder):
+        # One whose files are not here is none to name.
+        with suppress(LongtakeError):
+            found += [name] if sampler.name in samplers_of(model_spec(name)) else []
+    return found
