@@ -25,10 +25,8 @@ class LackingError(CapabilityError):
 
     def __init__(self, sampler: str, needs: str, model: str, others: Iterable[str] = ()) -> None:
         self.told = (sampler, needs, model)
-        names = list(others)
-        these = (
-            f"of those in the package {', '.join(names)} {'do' if len(names) > 1 else 'does'}, and " if names else ""
-        )
+        names = ", ".join(others)
+        these = f"of those in the package it runs on {names}; " if names else ""
         super().__init__(
             f"{sampler} needs {needs}, which the model {model} does not offer; {these}"
             "'longtake models' shows which model runs with which sampler"
