@@ -13,7 +13,7 @@ from lab.score.leaderboard import page as leaderboard
 from longtake import PromptTimeline, Request, generate, load_model
 from longtake._generate import Output
 from longtake.apps.catalog import what_runs
-from longtake.data.sprite_captions import caption, parse_caption
+from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, parse_caption
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.models import DEFAULT_MODEL, offers
 from longtake.samplers.chunked.plan import Chunked
@@ -104,6 +104,22 @@ def test_every_example_prompt_is_one_that_the_embedded_models_were_trained_on():
         shot = parse_caption(prompt)
         assert shot is not None, f"the judge cannot read {prompt!r}"
         assert prompt in {caption(shot, variant) for variant in range(3000)}, f"{prompt!r} is no caption of {shot}"
+
+
+def words_of_captions() -> str:
+    """The table of what an embedded model can be asked for, in the words of plain captions."""
+
+    def place(scene: str, motion: str) -> str:
+        return caption(Shot(object="car", scene=scene, motion=motion)).removeprefix(f"a car {motion} ")
+
+    things = [caption(Shot(object=name, scene=SCENES[0], motion="rests")).partition(" rests ")[0] for name in OBJECTS]
+    places = [dict.fromkeys(place(scene, motion) for motion in MOTIONS) for scene in SCENES]
+    rows = {"a thing": things, "does something": MOTIONS, "somewhere": [" / ".join(each) for each in places]}
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {', '.join(row)} |" for name, row in rows.items())])
+
+
+def test_what_the_embedded_models_can_be_asked_for_is_listed():
+    assert words_of_captions() in (ROOT / "docs/first-video.md").read_text(), words_of_captions()
 
 
 @pytest.mark.slow
