@@ -335,7 +335,10 @@ def _other_tree(
 
 
 _CALLS = "calls whose frames stay are not made again; the file is written anew from what they made"
-_WAITING = "it is told without the story before: calls that wait for a changed one are made again, too"
+_WAITING = (
+    "it is told without the story before: calls that wait for a changed one are made again, so that earlier frames may "
+    "become others, too"
+)
 
 
 def _with_story(plan: NuwaXlPlan) -> NuwaXl:
