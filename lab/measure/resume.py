@@ -81,14 +81,14 @@ def measure(chosen: Settings) -> str:
     """Run what is not in the file yet; return the table of all that is. Raises InputError."""
     if not chosen.folders.is_dir():
         raise InputError(f"--folders {chosen.folders} is no folder; name one that holds model folders")
-    if not any((folder / "model_index.json").is_file() for folder in subfolders(chosen.folders)):
-        raise InputError(f"--folders {chosen.folders} holds no model folder; name one that does")
     for name in chosen.samplers:
         if name not in SAMPLERS:
             raise unknown_name("sampler", name, SAMPLERS)
     if chosen.frames < 2 * Output.segment:
         needed = f"half of them must fill a segment; take {2 * Output.segment} or more"
         raise InputError(f"--frames {chosen.frames} is too few to be killed in the middle: {needed}")
+    if not any((folder / "model_index.json").is_file() for folder in subfolders(chosen.folders)):
+        raise InputError(f"--folders {chosen.folders} holds no model folder; name one that does")
     found = {(pair.folder, pair.sampler, pair.frames): pair for pair in _read(chosen.output)}
     for folder in subfolders(chosen.folders):
         for sampler in chosen.samplers:

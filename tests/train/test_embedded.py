@@ -163,7 +163,7 @@ def test_stages_without_any_time_left_end_with_models_too(tmp_path: Path, clock:
 
     clock.tick = 1e-6
     assert run_stages({"slow": Stage(run=slow, settings=(), share=1.0), **tiny()}, Runs(folder=tmp_path), 3.0)
-    assert len(embedded.exported(tmp_path)) == 5
+    assert len(embedded.exported(tmp_path)) == 6
     assert json.loads((tmp_path / "mtd" / "final" / "training.json").read_text())["step"] == 0
 
 

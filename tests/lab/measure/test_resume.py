@@ -70,3 +70,6 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
         measure(Settings(folders=tmp_path, samplers=("fif",)))
     with pytest.raises(InputError, match="take 64 or more"):
         measure(Settings(folders=tmp_path, frames=63))
+    (tmp_path / "no-model").mkdir()
+    with pytest.raises(InputError, match="holds no model folder"):
+        measure(Settings(folders=tmp_path))

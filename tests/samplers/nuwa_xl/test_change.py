@@ -210,7 +210,7 @@ def test_changes_that_cannot_be(tmp_path):
     with pytest.raises(InputError, match="handed down as latents"):
         told(AFTER, STORY, handoff="pixel")
     Image.new("RGB", (2, 2)).save(tmp_path / "first.png")
-    with pytest.raises(InputError, match="nor one that goes on from --init"):
+    with pytest.raises(InputError, match="has neither keyframes nor --init"):
         plan = told(AFTER, STORY)
         plan.settings.plan(replace(plan.request, init=str(tmp_path / "first.png")), plan.spec)
     with pytest.raises(InputError, match="line 1, column 1"):
