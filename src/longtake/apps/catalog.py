@@ -98,7 +98,7 @@ def samplers_command(arguments: Sequence[str]) -> int:
         return 0
     rows = [
         (
-            f"{name} (default)" if name == DEFAULT_SAMPLER else name,
+            _marked(name, DEFAULT_SAMPLER),
             ", ".join(sampler["requires"]) or "nothing",
             ", ".join(sampler["models"]) or "-",
             sampler["summary"],

@@ -17,19 +17,8 @@ from longtake.typed import Setting
 
 STAGES = (
     *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further"),
-    *(
-        "switches",
-        "fast",
-        "decoder",
-        "spans",
-        "strides",
-        "stretches",
-        "mtd",
-        "pvdm-autoencoder",
-        "pvdm-latents",
-        "pvdm-unet",
-        "weights",
-    ),
+    *("switches", "fast", "decoder", "spans", "strides", "stretches", "mtd"),
+    *("pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "weights"),
 )
 
 
