@@ -23,8 +23,8 @@ from lab.score import nuwa_xl, pvdm, sprites
 from lab.score.autoencoder import brought_back, figures, unseen_frames
 from lab.score.sprite_state import video_scores
 from longtake.data.sprites import MOTIONS
-from longtake.model import PerFrameNoise, Strided, VideoModel
-from longtake.models import DEFAULT_MODEL, WEIGHTS, model_spec
+from longtake.model import Infill, PerFrameNoise
+from longtake.models import DEFAULT_MODEL, WEIGHTS
 from longtake.models.pvdm.model import PvdmModel
 from longtake.samplers.fifo.plan import Fifo, realtime
 
@@ -114,26 +114,20 @@ def stories(chosen: Settings) -> Iterator[Row]:
 
 def scenery(chosen: Settings) -> Iterator[Row]:
     """Windows between real frames whose scenery passes by."""
-    model = _of_a_tree(chosen)
+    model, _ = measured_model(chosen.model, Infill)
     report = nuwa_xl.motion_part(model, nuwa_xl.Settings(each=6))
     right = sum(report[motion]["right"] for motion in PASSING)  # pyright: ignore[reportIndexIssue]
-    yield least(f"{model.spec.name}: scenery read as travelling, of 24 windows", right, 18)
+    yield least(f"{chosen.model}: scenery read as travelling, of 24 windows", right, 18)
 
 
 def nuwa(chosen: Settings) -> Iterator[Row]:
     """A story of 3,376 frames from coarse to fine."""
-    model = _of_a_tree(chosen)
+    model, _ = measured_model(chosen.model, Infill)
     given = nuwa_xl.Settings(parts=("stories",), stories=(0,), ways=("tree",), folder=chosen.folder / "nuwa")
     report = nuwa_xl.stories_part(model, given)
     read = report["tree"][0]["blocks right"]  # pyright: ignore[reportIndexIssue]
     for head, bar in zip(HEADS, (92, 98, 75), strict=True):
-        yield least(f"{model.spec.name}, a story of 3,376 frames: {head}, %", 100 * read[head], bar)
-
-
-def _of_a_tree(chosen: Settings) -> VideoModel:
-    """Return the chosen model, or the package's, where that is told of no strides."""
-    told = Strided in model_spec(chosen.model).capabilities
-    return measured_model(chosen.model if told else "sprites-strided", VideoModel)[0]
+        yield least(f"{chosen.model}, a story of 3,376 frames: {head}, %", 100 * read[head], bar)
 
 
 def pvdm_sprites(chosen: Settings) -> Iterator[Row]:

@@ -14,6 +14,7 @@ import json
 import sys
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -64,9 +65,11 @@ _HELD = 1000
 _SHOT_FRAMES = (120, 280)
 _SCALE = 4
 _TWINS = 4
+_LOCAL_STRIDES = (15, 1)
+"""How far apart frames lie in both local diffusions of a tree of three levels."""
 
-Told = NuwaXlModel | UNetModel
-"""Models that are told how far apart frames lie."""
+OfTree = NuwaXlModel | UNetModel
+"""Models whose windows between two frames are scored."""
 Part = Literal["losses", "infill", "motion", "stories", "blocks"]
 Way = Literal["tree", "tree-2", "tree-1", "sliding"]
 
@@ -116,11 +119,11 @@ def _held_clips(model: NuwaXlModel, stride: int, count: int) -> Drawn:
 
 def infill_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     """Return PSNR in dB at the strides of both local diffusions."""
-    model = _told(model)
-    return {str(stride): _infill(model, stride, chosen) for stride in model.spec.strides if stride < 100}
+    model = _of_tree(model)
+    return {str(stride): _infill(model, stride, chosen) for stride in _LOCAL_STRIDES}
 
 
-def _infill(model: Told, stride: int, chosen: Settings) -> dict[str, float]:
+def _infill(model: OfTree, stride: int, chosen: Settings) -> dict[str, float]:
     shots, size = chosen_shots(2 * chosen.windows, seed=16)[0], model.spec.num_frames
     rows = []
     for index, shot in enumerate(shots):
@@ -148,7 +151,7 @@ def motion_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
 
     Four of the motions are the scenery's, which passes by (travels); the others are the object's, in its place.
     """
-    model = _told(model)
+    model = _of_tree(model)
     judge, size, rng = Judge.load(), model.spec.num_frames, np.random.default_rng(99)
     report: dict[str, object] = {}
     for place, motion in enumerate(MOTIONS):
@@ -164,12 +167,12 @@ def motion_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
     return report
 
 
-def _told(model: VideoModel) -> Told:
-    assert isinstance(model, Told) and Strided in model.spec.capabilities, f"{model.spec.name} is told of no strides"
+def _of_tree(model: VideoModel) -> OfTree:
+    assert isinstance(model, OfTree) and Infill in model.spec.capabilities, f"{model.spec.name} fills no windows"
     return model
 
 
-def filled(model: Told, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
+def filled(model: OfTree, prompt: str, stride: int, first: Tensor, last: Tensor, seed: int, steps: int) -> Frames:
     """Return a whole window as the network predicts it, its known ends too."""
     request = Request(prompts=PromptTimeline.constant(prompt), frames=model.spec.num_frames, seed=seed, steps=steps)
     finest = model.spec.infill_guidance
@@ -182,7 +185,7 @@ def filled(model: Told, prompt: str, stride: int, first: Tensor, last: Tensor, s
     ends = torch.cat([first[:, :1], last[:, :1]], dim=1)[None]
     denoiser = between(model, windows, guidance, Known(latents=ends, places=(0, model.spec.num_frames - 1)))
     x = seeded_noise(seed)(model.spec.latent_shape, "window")[None].to(torch.promote_types(model.dtype, torch.float32))
-    with model.strided(stride):
+    with model.strided(stride) if isinstance(model, Strided) else nullcontext():
         x = ddim(denoiser, x, windows.schedule)
     return decode_clip(model, x[0])
 
