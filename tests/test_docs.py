@@ -82,7 +82,7 @@ def test_the_tables_of_the_benchmarks_are_those_that_make_paper_regenerates():
         assert not missing, f"{page.name} does not name what scripts/paper.py lists for it"
 
 
-EMBEDDED = ("sprites", "sprites-fast", "sprites-strided", "pvdm-sprites", "nuwa-sprites")
+EMBEDDED = ("sprites", "sprites-fast", "pvdm-sprites", "nuwa-sprites")
 
 
 def prompts_for_sprites() -> list[str]:

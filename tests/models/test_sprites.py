@@ -27,12 +27,8 @@ def pixels() -> torch.Tensor:
 
 
 def test_they_are_small_enough_for_the_package():
-    files = [
-        file
-        for name in ("sprites", "sprites-fast", "sprites-strided", "sprites-uniform")
-        for file in (WEIGHTS / name).rglob("*")
-    ]
-    assert sum(file.stat().st_size for file in files if file.is_file()) <= 44e6
+    files = [file for name in ("sprites", "sprites-fast", "sprites-uniform") for file in (WEIGHTS / name).rglob("*")]
+    assert sum(file.stat().st_size for file in files if file.is_file()) <= 35e6
 
 
 def test_no_path_of_another_machine_is_left_in_them():
@@ -40,7 +36,7 @@ def test_no_path_of_another_machine_is_left_in_them():
         assert "_name_or_path" not in json.loads(file.read_text())
 
 
-@pytest.mark.parametrize("name", ["sprites", "sprites-fast", "sprites-strided", "sprites-uniform"])
+@pytest.mark.parametrize("name", ["sprites", "sprites-fast", "sprites-uniform"])
 def test_the_spec_is_that_of_the_loaded_model(name):
     spec, model = model_spec(name), load_model(name)
     assert model.spec == spec and all(isinstance(model, capability) for capability in spec.capabilities)
@@ -49,10 +45,7 @@ def test_the_spec_is_that_of_the_loaded_model(name):
     assert spec.parameters > 1e6 and spec.forward_flops and spec.decode_flops
     # Only those that were trained with clean frames among noisy ones may infill.
     assert ({Infill, Continuation} <= spec.capabilities) == (name != "sprites-uniform")
-    assert (spec.guidance, spec.learnt_guidance) == (
-        (1, 3) if name in ("sprites-fast", "sprites-strided") else (3, None)
-    )
-    assert spec.strides == ((225, 15, 1) if name == "sprites-strided" else (1,))
+    assert (spec.guidance, spec.learnt_guidance) == ((1, 3) if name == "sprites-fast" else (3, None))
 
 
 def test_a_prepared_pipeline_takes_one_guidance_where_it_is_said_to_have_learnt_one():

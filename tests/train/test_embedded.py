@@ -21,7 +21,6 @@ from longtake.train.fit.runs import Runs, Stage, run_stage, run_stages
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import StretchSettings
 from longtake.train.nuwa_xl.settings import MtdSettings
-from longtake.train.nuwa_xl.strided import StridedSettings
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
@@ -43,9 +42,6 @@ UNET = UnetConfig(
     grid=GRID, latent_channels=2, channels=8, multipliers=(1, 2), blocks=1, attention=(True, False), heads=2, groups=4,
     text_width=16, prediction="v_prediction",
 )  # fmt: skip
-STRIDED = StridedSettings(
-    batch_size=2, num_frames=4, drop_text=0.0, taught=3.0, sample_steps=1, stride_shares=(1.0, 1.0, 1.0)
-)
 MTD = MtdConfig(frames=4, strides=(9, 3, 1), condition_channels=4)
 
 
@@ -66,12 +62,7 @@ TINY: dict[str, tuple[Any, ...]] = {
     "switches": (CacheSettings(num_worlds=2, num_frames=6, num_switches=1), "switches"),
     "fast": (SIZES, replace(CLIPS, taught=3.0), FIT, "fast", "further"),
     "decoder": (VaeSettings(num_frames=8, batch_size=2, decoder_only=True), FIT),
-    "spans": (StretchSettings(num_worlds=1, strides=(9, 3), num_stretches=(1, 1), num_frames=5), "spans"),
-    "strides": ((9, 3), STRIDED, FIT),
-    "stretches": (
-        StretchSettings(num_worlds=1, strides=MTD.strides, num_stretches=(1, 1, 1), num_frames=5),
-        "stretches",
-    ),
+    "stretches": (StretchSettings(num_worlds=1, strides=MTD.strides, num_stretches=(1, 1, 1), num_frames=5),),
     "mtd": (MTD, MtdSettings(batch_size=1, continued_frames=(1,), sample_steps=1), FIT),
     "pvdm-autoencoder": (AUTOENCODER, AutoencoderLoss(batch_size=1), FIT),
     "pvdm-latents": (worlds, 4),
@@ -110,7 +101,7 @@ def test_all_models_come_from_the_folder_of_runs_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "stages.json").read_text())["done"] == list(NAMES[:3])
     assert run_stages(stages, Runs(folder=tmp_path), None)
     assert len(asked) == len(NAMES) + 1
-    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-fast", "sprites-strided", "sprites-uniform"]
+    names = ["nuwa-sprites", "pvdm-sprites", "sprites", "sprites-fast", "sprites-uniform"]
     assert [folder.name for folder in embedded.exported(tmp_path)] == names
     for name in names:
         model = load_model(str(tmp_path / "weights" / name))
@@ -163,7 +154,7 @@ def test_stages_without_any_time_left_end_with_models_too(tmp_path: Path, clock:
 
     clock.tick = 1e-6
     assert run_stages({"slow": Stage(run=slow, settings=(), share=1.0), **tiny()}, Runs(folder=tmp_path), 3.0)
-    assert len(embedded.exported(tmp_path)) == 6
+    assert len(embedded.exported(tmp_path)) == 5
     assert json.loads((tmp_path / "mtd" / "final" / "training.json").read_text())["step"] == 0
 
 

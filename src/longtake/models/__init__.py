@@ -39,10 +39,6 @@ MODELS: dict[str, ModelEntry] = {
         folder=WEIGHTS / "sprites-fast",
         summary="embedded; sprites further, with guidance in one branch and prompts that change: half the work",
     ),
-    "sprites-strided": ModelEntry(
-        folder=WEIGHTS / "sprites-strided",
-        summary="embedded; sprites-fast further, told how far apart frames lie: fills the tree of nuwa-xl, too",
-    ),
     "sprites-uniform": ModelEntry(
         folder=WEIGHTS / "sprites-uniform",
         summary="embedded; the same with one noise level per clip, as ordinary models are trained",

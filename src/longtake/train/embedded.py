@@ -14,10 +14,10 @@ from longtake.train.sprites.stages import write_weights
 
 
 def export(runs: Runs) -> bool:
-    """Write the six model folders into `weights/`, as the package holds them, in place of earlier ones."""
+    """Write the five model folders into `weights/`, as the package holds them, in place of earlier ones."""
     weights, new = runs.folder / "weights", runs.folder / "weights" / "new"
     shutil.rmtree(new, ignore_errors=True)
-    write_weights(sprites.GUIDANCE, nuwa_xl.STRIDES, runs, new)
+    write_weights(sprites.GUIDANCE, runs, new)
     nuwa_xl.write_weights(runs, new)
     pvdm.write_weights(runs, new)
     for folder in sorted(new.iterdir()):

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from longtake._generate import generate
 from longtake.errors import CheckpointError, InputError
 from longtake.model import Condition, ToldFps
-from longtake.models import FAMILIES, load_model, model_spec, spec_of
+from longtake.models import FAMILIES, configs_of, load_model, model_spec, spec_of
 from longtake.models.hub.configs import read_configs
+from longtake.models.hub.fake import fake_model
 from longtake.models.hub.files import read_json
 from longtake.models.hub.find import find
+from longtake.models.hub.loading import Loading
 from longtake.models.modelscope.convert import Assembly, assemble
 from longtake.models.modelscope.model import UNetModel
 from longtake.report import Order, run_settings
@@ -116,6 +118,15 @@ def test_the_folder_says_what_the_model_is(assembled, caplog) -> None:
     fps_weights = sum(t.numel() for t in TimestepEmbedding(16, 64).parameters())
     parts = (model.pipeline.unet, model.pipeline.vae, model.pipeline.text_encoder)
     assert spec.parameters == sum(t.numel() for part in parts for t in part.parameters()) + fps_weights
+
+
+def test_it_is_counted_without_its_weights(assembled) -> None:
+    spec = model_spec(str(assembled))
+    plan = Chunked().plan(Request(prompts=PromptTimeline.constant("a car"), frames=20), spec)
+    counted = fake_model(*configs_of(str(assembled), Loading()), spec, torch.float32).counted(plan)
+    unet = load_file(assembled / "unet" / WEIGHTS)
+    stock = sum(tensor.numel() for name, tensor in unet.items() if not name.startswith("fps_embedding."))
+    assert counted["network"] == 4 * stock and counted["denoising"] > 0
 
 
 def test_the_digest_depends_on_what_the_network_is_told(assembled, videocrafter2_unet, zeroscope, tmp_path) -> None:

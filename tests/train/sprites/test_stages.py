@@ -26,7 +26,7 @@ from longtake.train.sprites.build import (
     rebuilt_unet,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, encode_worlds
-from longtake.train.sprites.stages import BASE, take_package
+from longtake.train.sprites.stages import take_package
 from longtake.train.sprites.text import TextSettings, TextTask, captions_of, train_tokenizer
 from longtake.train.sprites.unet import DenoiserSettings, GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
@@ -137,10 +137,10 @@ def test_every_frame_of_the_unet_sees_the_text_that_sampling_gives_it(clips: Lat
     unet, layers = task.network, text_layers(task.network)
     x, told, texts = torch.randn(2, 4, 3, 8, 8), torch.full((2, 3), 300), torch.randn(2, 2, 5, 16)
     embedding = unet.time_embedding(unet.time_proj(told.flatten()))
-    rows, stride = torch.tensor([0, 0, 1, 2, 3, 3]), torch.ones(2, dtype=torch.long)
+    rows = torch.tensor([0, 0, 1, 2, 3, 3])
     seen = texts.flatten(0, 1)[rows].unflatten(0, (2, 3))
     with torch.no_grad():
-        trained, one = (task.predict(x, told, each, stride) for each in (seen, seen[:, :1].repeat(1, 3, 1, 1)))
+        trained, one = (task.said(unet, x, told, each) for each in (seen, seen[:, :1].repeat(1, 3, 1, 1)))
         with frame_conditions(unet, layers, embedding, text_table(layers, texts.flatten(0, 1)), rows):
             sampled = unet(x, told[:, 0], x.new_empty(2, 1, 1)).sample
     torch.testing.assert_close(trained, sampled, atol=1e-5, rtol=1e-5)
@@ -157,12 +157,12 @@ def test_what_guidance_adds_to_plain_captions_is_learnt_beside_the_clips(clips: 
     plain = denoiser(worded, num_frames=4, drop_text=0.0)
     parts = (build_unet(SIZES), plain.network, build_scheduler(), plain.vae, worded)
     taught, same = (GuidedTask(*parts, replace(plain.settings, taught=scale)) for scale in (3.0, 1.0))
-    x, told, clean = torch.randn(2, 4, 4, 8, 8), torch.full((2, 4), 300), torch.zeros(2, 4, dtype=torch.bool)
+    x, told = torch.randn(2, 4, 4, 8, 8), torch.full((2, 4), 300)
     shown = worded.draw(2, 4, 0.0, torch.Generator().manual_seed(1))
     with torch.no_grad():
         texts = shown.plain, clips.empty.float().expand_as(shown.plain)
-        adds = [UnetTask(parts[0], *parts[2:], plain.settings).predict(x, told, each, shown.stride) for each in texts]
-        torch.testing.assert_close(taught.guided(x, told, clean, shown), 2 * (adds[0] - adds[1]), atol=1e-5, rtol=1e-4)
+        adds = [plain.said(parts[0], x, told, each) for each in texts]
+        torch.testing.assert_close(taught.guided(x, told, shown), 2 * (adds[0] - adds[1]), atol=1e-5, rtol=1e-4)
         losses = [float(task.loss(step_generator(0, 0))[0]) for task in (plain, same, taught)]
     assert losses[0] == losses[1] != losses[2]
 
@@ -253,8 +253,6 @@ def test_recipe_trains_all_levels_in_the_mixture() -> None:
 def test_the_package_fills_a_folder_in_which_training_goes_on(tmp_path: Path) -> None:
     runs = Runs(folder=tmp_path)
     assert take_package(runs)
-    begun, teacher = (load_file(runs.final(stage) / UNET) for stage in (BASE, "further"))
-    packaged = load_file(WEIGHTS / "sprites-strided" / "unet" / UNET)
+    begun, packaged = (load_file(folder / UNET) for folder in (runs.final("further"), WEIGHTS / "sprites" / "unet"))
     assert all(torch.equal(begun[name], packaged[name].float()) for name in packaged)
-    assert any(not torch.equal(begun[name], teacher[name]) for name in teacher)
     assert runs.captions.exists() and (runs.final("vae") / "config.json").exists()

@@ -17,7 +17,7 @@ from longtake.typed import Setting
 
 STAGES = (
     *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further"),
-    *("switches", "fast", "decoder", "spans", "strides", "stretches", "mtd"),
+    *("switches", "fast", "decoder", "stretches", "mtd"),
     *("pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "weights"),
 )
 
@@ -28,7 +28,7 @@ class EmbeddedSettings:
 
     stage: Annotated[str | None, Setting(positional=True, metavar="all|STAGE")] = None
     """They build on each other in this order: vae text pictures clips images uniform mixture longer further
-    switches fast decoder spans strides (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder
+    switches fast decoder (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder
     pvdm-latents pvdm-unet (pvdm-sprites), weights (FOLDER/weights)."""
     runs: Annotated[Path, Setting(metavar="FOLDER")] = Path("runs")
     """Folder that all stages share."""

@@ -70,8 +70,6 @@ class Extras:
     """Height and width in pixels, for networks that do not say at which they were trained."""
     told_fps: Positive | None = None
     """Frames per second that the network is told of, for networks that want to know (VideoCrafter2)."""
-    strides: tuple[Count, ...] | None = None
-    """Frames of the video between neighbours in a call, where the network was trained at several such and is told."""
     sigmas: tuple[Share, ...] | None = None
     """Shares of noise, falling from 1, of a network that was distilled to as many steps (FastWan)."""
     use_scale: bool = False
@@ -215,9 +213,8 @@ class Configs:
     @property
     def deciding(self) -> str:
         """Return what longtake.json says of the numbers that the network makes, which is in no other file."""
-        fps, is_scaled, is_strided = (self.extras.get(name) for name in ("told_fps", "use_scale", "strides"))
-        told = [] if fps is None else [f"told_fps {float(fps)}"]
-        return " ".join([*told, *(["use_scale"] if is_scaled else []), *(["strides"] if is_strided else [])])
+        fps, is_scaled = self.extras.get("told_fps"), self.extras.get("use_scale")
+        return " ".join([*([] if fps is None else [f"told_fps {float(fps)}"]), *(["use_scale"] if is_scaled else [])])
 
     def digest(self) -> str:
         """Return a hash of everything on the disk that decides what the model makes."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from longtake.arrays import FrameIndex, FrameLevels, Latents
 from longtake.attention import FrameMixer
 from longtake.errors import CheckpointError
-from longtake.model import Condition, Strided, TemporalHooks, ToldFps, VideoSpec
+from longtake.model import Condition, TemporalHooks, ToldFps, VideoSpec
 from longtake.models.hooks import (
     Mixed,
     MixedAttention,
@@ -51,7 +51,7 @@ SCALE, SCALE_STEPS = 0.7, 400
 """The least scale of x0, and after how many timesteps it is reached."""
 
 
-class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps, Strided):
+class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps):
     """A UNet over space and time, an image VAE and CLIP's text encoder.
 
     Infill and continuation give good pictures only where the network was trained for them: see `spec.clean_frames`.
@@ -122,37 +122,21 @@ class UNetModel(ImageModel, CleanFrames, TemporalHooks, ToldFps, Strided):
             other.time_table = self._embed_timesteps(fps)
         return other
 
-    @contextmanager
-    def strided(self, stride: int) -> Iterator[None]:
-        """Say how far apart the frames of every window inside the context lie, to a network that was trained so.
-
-        It is told how its rate of frames differs from the video's own, which it takes for granted.
-        """
-        if Strided not in self.spec.capabilities:
-            yield
-            return
-        slower = self._embed_fps(self.spec.fps / stride) - self._embed_fps(self.spec.fps)
-        with swapped(self, "time_table", self.time_table + slower):
-            yield
-
     def _embed_timesteps(self, told_fps: float | None) -> Float[Tensor, "timesteps width"]:
         """Return the time embedding of every timestep of training: a lookup replaces the layer from here on."""
         unet = self.pipeline.unet
         timesteps = torch.arange(len(self.alphas_cumprod), device=self.device)
         with torch.no_grad():
             table = unet.time_embedding(unet.time_proj(timesteps).to(self.dtype))
-        return table if told_fps is None else table + self._embed_fps(told_fps)
-
-    def _embed_fps(self, fps: float) -> Float[Tensor, "1 width"]:
-        unet, layers = self.pipeline.unet, self.fps_layers
-        assert layers is not None, "a model that is told of frames per second has layers for them"
-        with torch.no_grad():
-            return layers(unet.time_proj(torch.tensor([fps], device=self.device)).to(self.dtype))
+            if told_fps is None:
+                return table
+            assert self.fps_layers is not None, "a model that is told of frames per second has layers for them"
+            return table + self.fps_layers(unet.time_proj(torch.tensor([told_fps], device=self.device)).to(self.dtype))
 
 
 def wrap(pipeline: Any, spec: VideoSpec, configs: Configs) -> UNetModel:
     """Make a pipeline a model. Raises CheckpointError for an embedding of frames per second of another shape."""
-    if not spec.capabilities & {ToldFps, Strided}:
+    if ToldFps not in spec.capabilities:
         return UNetModel(pipeline, spec, configs)
     unet = configs.parts["unet"]
     if unet.folder is None:

@@ -2,26 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import isqrt
 from typing import Any
 
 from longtake.errors import CheckpointError, InputError
-from longtake.model import (
-    Continuation,
-    Infill,
-    PerFrameNoise,
-    Strided,
-    TemporalHooks,
-    ToldFps,
-    VideoModel,
-    VideoSpec,
-)
-from longtake.models.hub.configs import EXTRAS, Configs, Count, Extras, Part
+from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks, ToldFps, VideoModel, VideoSpec
+from longtake.models.hub.configs import EXTRAS, Configs, Count, Part
 from longtake.models.hub.family import Offer
 from longtake.models.image_spec import Denoiser, ImageAutoencoder, image_spec, sized
 
-USES = ("num_frames", "size", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary", "strides")
+USES = ("num_frames", "size", "infill_guidance", "clean_frames", "told_fps", "use_scale", "vocabulary")
 FPS_EMBEDDING = tuple(
     f"fps_embedding.{layer}.{kind}" for layer in ("linear_1", "linear_2") for kind in ("weight", "bias")
 )
@@ -44,13 +34,6 @@ OFFERS = (
         capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
         trained="a level a frame, known frames, one prompt a clip (`sprites-fast`: a prompt a frame)",
         extrapolated="a prompt a frame; clips that see each other",
-    ),
-    Offer(
-        models="`sprites-strided` (embedded)",
-        page="models/sprites.md",
-        capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
-        trained="a level a frame, known frames, a prompt a frame, the distances between frames of nuwa-xl's levels",
-        extrapolated="other distances; clips that see each other",
     ),
     Offer(
         models="ModelScope, ZeroScope, VideoCrafter2, `sprites-uniform` (embedded)",
@@ -78,8 +61,7 @@ def spec(configs: Configs) -> VideoSpec:
     extras, unet = configs.told(USES), configs.parts["unet"]
     if extras.infill_guidance is not None and not extras.clean_frames:
         raise CheckpointError(f"{configs.said_in}: infill_guidance has no effect without clean_frames; remove it")
-    _check_strides(configs, extras)
-    _check_fps_embedding(unet, extras, configs.said_in)
+    _check_fps_embedding(unet, extras.told_fps, configs.said_in)
     scheduler = configs.parts["scheduler"]
     if extras.use_scale and scheduler.config.get("prediction_type", "epsilon") != "epsilon":
         raise InputError(f"use_scale of {EXTRAS} is for networks that predict epsilon, which {scheduler.where} denies")
@@ -91,8 +73,6 @@ def spec(configs: Configs) -> VideoSpec:
         capabilities |= {Infill, Continuation}
     if extras.told_fps is not None:
         capabilities |= {ToldFps}
-    if extras.strides:
-        capabilities |= {Strided}
     layers = temporal_layers(unet.config, denoiser.size, unet.where)
     # Every transformer over time but transformer_in, the first, follows one over cells, whose keys and values are kept.
     widths = [channels for kind, channels, _ in layers if kind == "attention"][2:]
@@ -100,8 +80,6 @@ def spec(configs: Configs) -> VideoSpec:
     # Counted on fake tensors, of transformer_in, which is wider than all that follows: 8 heads of that width.
     working = 165 * unet.config.get("attention_head_dim", 64)
     more = {"temporal_layers": layers, "prompt_numbers": tokens * sum(widths), "working": working}
-    if extras.strides:
-        more["strides"] = extras.strides
     return image_spec(configs, extras, denoiser, capabilities, blends=True, **more)
 
 
@@ -114,33 +92,21 @@ def cell_side(channels: int, latent_channels: int) -> int:
     return max(isqrt(channels // latent_channels), 1)
 
 
-def _check_strides(configs: Configs, extras: Extras) -> None:
-    """Raise CheckpointError for strides that are no tree's, or that a model cannot use."""
-    strides = extras.strides
-    if strides is None:
-        return
-    if not strides or strides[-1] != 1 or any(later >= earlier for earlier, later in pairwise(strides)):
-        raise CheckpointError(f"{configs.said_in}: strides must fall to 1, as 225, 15, 1 do, and are {list(strides)}")
-    if not extras.clean_frames:
-        raise CheckpointError(f"{configs.said_in}: strides has no effect without clean_frames; remove it")
-
-
-def _check_fps_embedding(unet: Part, extras: Extras, said_in: str) -> None:
-    """Check that a UNet wants to be told of frames per second exactly where they are given, or strides are.
+def _check_fps_embedding(unet: Part, told_fps: float | None, said_in: str) -> None:
+    """Check that a UNet wants to be told of frames per second exactly where they are given.
 
     Raises InputError where it does not, CheckpointError for an embedding of another form.
     """
     found = {name for name in unet.shapes() if name.startswith("fps_embedding.")}
     if found and found != set(FPS_EMBEDDING):
         raise CheckpointError(f"{unet.where} has an fps embedding of another form; known: {', '.join(FPS_EMBEDDING)}")
-    if found and extras.told_fps is None and not extras.strides:
+    if found and told_fps is None:
         raise InputError(
-            f"{said_in} lacks told_fps, or strides: the UNet must be told of frames per second, which it has layers "
-            "for; 'longtake convert videocrafter2' makes a folder that says so of the authors' checkpoint"
+            f"{said_in} lacks told_fps: the UNet must be told of frames per second, which it has layers for; "
+            "'longtake convert videocrafter2' makes a folder that says so of the authors' checkpoint"
         )
-    if not found and (extras.told_fps is not None or extras.strides):
-        name = "told_fps" if extras.told_fps is not None else "strides"
-        raise InputError(f"{name} of {EXTRAS} has no effect: {unet.where} has no fps embedding; leave it out")
+    if told_fps is not None and not found:
+        raise InputError(f"told_fps of {EXTRAS} has no effect: {unet.where} has no fps embedding; leave it out")
 
 
 def temporal_layers(

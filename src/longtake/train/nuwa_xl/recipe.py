@@ -3,9 +3,7 @@
 Autoencoder and captions are those of `sprites`, and so is the image network, as its stage `images` leaves it.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -13,16 +11,12 @@ from safetensors.torch import load_file
 from longtake.models.hub.configs import read_extras
 from longtake.models.nuwa_xl.load import count_flops, from_video_unet, load_unet, save_index, save_unet
 from longtake.models.nuwa_xl.spec import MtdConfig
-from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.runs import Runs, Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import SpriteStretches, StretchSettings, encode_stretches
-from longtake.train.nuwa_xl.strided import StridedClips, StridedSettings, StridedTask
 from longtake.train.nuwa_xl.unet import MtdSettings, MtdTask
-from longtake.train.sprites import recipe as sprites
-from longtake.train.sprites.build import UNet3DConditionModel, build_scheduler, told_fps
-from longtake.train.sprites.cache import LatentClips
-from longtake.train.sprites.stages import BASE, trained_vae
+from longtake.train.sprites.build import build_scheduler
+from longtake.train.sprites.stages import trained_vae
 
 GUIDANCE = 3.0
 """Guidance scale that suits the finished model."""
@@ -30,26 +24,9 @@ INFILL_GUIDANCE = 1.0
 """That of the finest level: higher ones read no better, move too much between known ends, and cost twice as much."""
 
 
-def encode(settings: StretchSettings, name: str, runs: Runs) -> bool:
-    """Encode stretches of long worlds with changes of scene into the folder `name`."""
-    return encode_stretches(trained_vae(runs), settings, runs.folder / name, runs.limit.after_one)
-
-
-def train_strided(strides: Sequence[int], settings: StridedSettings, loop: FitSettings, runs: Runs) -> bool:
-    """Train what the stage `fast` left on clips at these strides and at 1; the teacher of guidance is the same.
-
-    Where the runs began with weights of this stage, `begun-with`, those go on.
-    """
-    torch.manual_seed(loop.seed)
-    began = (runs.folder / BASE).exists()
-    start = runs.final(BASE if began else "fast")
-    unet: Any = UNet3DConditionModel.from_pretrained(start)
-    network = runs.moved(told_fps(unet, start if began else None))
-    teacher: Any = runs.moved(UNet3DConditionModel.from_pretrained(runs.final("further")))
-    far = SpriteStretches(runs.folder / "spans", runs.captions, strides)
-    clips = StridedClips(LatentClips(runs.folder / "switches", runs.captions), far, settings.stride_shares)
-    task = StridedTask(teacher, network, build_scheduler(), trained_vae(runs), clips, settings)
-    return runs.fit("strides", task, loop)
+def encode(settings: StretchSettings, runs: Runs) -> bool:
+    """Encode stretches of long worlds with changes of scene."""
+    return encode_stretches(trained_vae(runs), settings, runs.folder / "stretches", runs.limit.after_one)
 
 
 def train_mtd(config: MtdConfig, settings: MtdSettings, loop: FitSettings, runs: Runs) -> bool:
@@ -83,32 +60,8 @@ MTD = (
 )
 """The UNet: pictures as they were learnt, time, levels and known frames from nothing."""
 
-STRIDES = STRETCHES.strides
-"""Those of a tree of three levels."""
-_SPANS = StretchSettings(num_worlds=700, strides=STRIDES[:-1], num_stretches=(3, 3), num_frames=20, worlds_per_file=20)
-"""84,000 frames at the far strides; those at stride 1 are the clips of the stage `fast`."""
-_STRIDED = StridedSettings(
-    batch_size=4,
-    num_frames=16,
-    drop_text=0.0,
-    guidance=1.0,
-    taught=sprites.GUIDANCE,
-    levels=LevelMixture(uniform=0.35, independent=0.05, diagonal=0.35, past=0.1, known=0.05, ends=0.1),
-    stride_shares=(1.0, 1.5, 3.5),
-    far_levels=LevelMixture(uniform=0.4, past=0.1, known=0.05, ends=0.45),
-    known_noise=0.1,
-)
-STRIDED = (
-    _SPANS.strides,
-    _STRIDED,
-    FitSettings(num_steps=10_000, learning_rate=5e-4, decay_steps=6_000, seed=5, save_minutes=10),
-)
-"""`sprites-strided`: told how far apart frames lie, from what the stage `fast` left."""
-
 STAGES = {
-    "spans": Stage(run=encode, settings=(_SPANS, "spans"), share=4),
-    "strides": Stage(run=train_strided, settings=STRIDED, share=20),
-    "stretches": Stage(run=encode, settings=(STRETCHES, "stretches"), share=8),
+    "stretches": Stage(run=encode, settings=(STRETCHES,), share=8),
     "mtd": Stage(run=train_mtd, settings=MTD, share=22),
 }
 """After those of `sprites`, in the order they run in."""

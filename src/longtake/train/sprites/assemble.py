@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.models.modelscope.spec import cell_side
-from longtake.train.sprites.build import Predicted, build_scheduler, told_fps
+from longtake.train.sprites.build import Predicted, build_scheduler
 
 Extras = Mapping[str, Any]
 """Fields of longtake.json, for which the hub's layout has no place; `num_frames` is one of them."""
@@ -46,18 +46,8 @@ def assemble(
 
 
 def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -> None:
-    """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it.
-
-    One that was trained at several strides then does untold what it did when told of its own frames per second.
-    """
-    network: Any = UNet3DConditionModel.from_pretrained(unet)
-    if "strides" in extras:
-        network = told_fps(network, unet)
-        with torch.no_grad():
-            own = network.fps_embedding(network.time_proj(torch.tensor([float(extras["fps"])])))[0]
-            network.fps_embedding.linear_2.bias -= own
-            network.time_embedding.linear_2.bias += own
-    network.half().save_pretrained(folder / "unet")
+    """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it."""
+    UNet3DConditionModel.from_pretrained(unet).half().save_pretrained(folder / "unet")
     shutil.copyfile(complete / "model_index.json", folder / "model_index.json")
     costs = json.loads((complete / "longtake.json").read_text())
     _write(folder / "longtake.json", {**costs, **extras, "shared": f"../{complete.name}"})

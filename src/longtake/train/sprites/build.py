@@ -1,15 +1,12 @@
 """The embedded model's networks, all plain diffusers and transformers classes, built from their sizes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
-
-from longtake.models.modelscope.model import new_fps_layers, read_fps_layers
 
 Predicted = Literal["v_prediction", "sample"]
 
@@ -96,19 +93,6 @@ def rebuilt_unet(trained: UNet3DConditionModel, sizes: SpriteSizes) -> UNet3DCon
     unet.load_state_dict({**unet.state_dict(), **inner})
     nn.init.zeros_(unet.conv_out.weight)
     nn.init.zeros_(unet.conv_out.bias)
-    return unet
-
-
-def told_fps(unet: UNet3DConditionModel, trained: Path | None = None) -> UNet3DConditionModel:
-    """Return the denoiser with layers that embed frames per second, as VideoCrafter2 has them, and are saved with it.
-
-    They are those that lie in the folder `trained`; without one they are new, and say nothing until they are trained.
-    """
-    network: Any = unet
-    network.fps_embedding = new_fps_layers(unet) if trained is None else read_fps_layers(unet, trained)
-    if trained is None:
-        for parameter in network.fps_embedding.linear_2.parameters():
-            nn.init.zeros_(parameter)
     return unet
 
 

@@ -5,7 +5,6 @@ whether they are finished.
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,11 @@ from longtake.train.sprites.build import (
     build_unet,
     build_vae,
     rebuilt_unet,
-    told_fps,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
 from longtake.train.sprites.text import TextSettings, TextTask, end_of_text, train_tokenizer
 from longtake.train.sprites.unet import DenoiserSettings, GuidedTask, UnetTask
 from longtake.train.sprites.vae import VaeSettings, VaeTask
-
-BASE = "begun-with"
-"""Folder of the denoiser that a folder of runs began with."""
 
 
 def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
@@ -109,29 +104,22 @@ def take_sprites(runs: Runs) -> bool:
 
 
 def take_package(runs: Runs) -> bool:
-    """Fill a new folder with what the package holds: stage `strides` goes on with `sprites-strided`."""
+    """Fill a new folder with what the package holds, as if stage `further` had just ended: `fast` can follow."""
     _take_unet("sprites", "further", runs)
-    place = WEIGHTS / "sprites-strided" / "unet"
-    told_fps(UNet3DConditionModel.from_pretrained(place), place).float().save_pretrained(runs.folder / BASE / "final")
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
     return True
 
 
-def write_weights(guidance: float, strides: Sequence[int], runs: Runs, weights: Path) -> None:
-    """Assemble the four models in `weights` from finished stages; the better decoder if there is one.
-
-    `strides` are those that `sprites-strided` was trained at.
+def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
+    """Assemble the three models in `weights` from finished stages; the better decoder if there is one.
 
     All but `sprites` hold only their denoisers; the loader takes everything else from `sprites`.
     """
     complete, extras = weights / "sprites", _extras(guidance)
     assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
     assemble_sibling(runs.final("uniform"), {**extras, "clean_frames": False}, complete, weights / "sprites-uniform")
-    fast = {**extras, "learnt_guidance": guidance}
-    assemble_sibling(runs.final("fast"), fast, complete, weights / "sprites-fast")
-    strided = {**fast, "strides": strides}
-    assemble_sibling(runs.final("strides"), strided, complete, weights / "sprites-strided")
+    assemble_sibling(runs.final("fast"), {**extras, "learnt_guidance": guidance}, complete, weights / "sprites-fast")
 
 
 def trained_vae(runs: Runs) -> AutoencoderKL:

@@ -35,8 +35,6 @@ class DenoiserSettings(DiffusionLoss):
     """Noise levels of the frames."""
     taught: float = 1.0
     """Guidance of the teacher that the network learns to say in one branch, where a stage has one."""
-    known_noise: float = 0.0
-    """Clean frames get noise of a strength between none and this, as they will be made by the network itself."""
     pictures: int = 0
     """Single pictures that a step sees beside its clips, whose frames need not tell it by themselves what a thing looks
     like (Ho et al. 2022, arXiv:2204.03458)."""
@@ -68,7 +66,8 @@ class UnetTask(Task):
         self.alphas_cumprod = scheduler.alphas_cumprod.to(unet.device)
         table = scheduler.alphas_cumprod
         self.schedule = discrete_schedule(table, settings.sample_steps, "trailing", self.prediction)
-        self.shown, self.shown_clean = self.to_show()
+        places = torch.arange(NUM_SHOWN if settings.num_frames == 1 else NUM_SHOWN // 8) * 367 + 7
+        self.shown = clips.table[places % len(clips.table), 0].float()[:, None].repeat(1, settings.num_frames, 1, 1)
 
     def module(self) -> nn.Module:
         """The denoiser."""
@@ -87,17 +86,14 @@ class UnetTask(Task):
         self, clips: LatentClips, count: int, num_frames: int, levels: LevelMixture, generator: Generator
     ) -> Tensor:
         drawn = clips.draw(count, num_frames, self.settings.drop_text, generator)
-        timesteps, clean = self.draw_levels(levels, drawn, generator)
+        timesteps, clean = sample_levels(levels, count, num_frames, generator)
         noise = torch.randn(drawn.latents.shape, generator=generator)
         device = self.network.device
         drawn = drawn.to(device)
         noise, timesteps, clean = (each.to(device) for each in (noise, timesteps, clean))
         x, wanted, told = self.noisy(drawn.latents, noise, timesteps, clean)
-        if self.settings.known_noise:
-            strength = self.settings.known_noise * torch.rand(count, 1, 1, 1, 1, generator=generator).to(device)
-            x = torch.where(clean[:, None, :, None, None], x + strength * noise, x)
-        wanted = wanted + self.guided(x, told, clean, drawn)
-        said = self.predict(x, told, drawn.texts, drawn.stride)
+        wanted = wanted + self.guided(x, told, drawn)
+        said = self.said(self.network, x, told, drawn.texts)
         error = (said - wanted).square().mean(dim=(1, 3, 4)) * self.weight(told)
         return (error * ~clean).sum() / (~clean).sum()
 
@@ -110,22 +106,19 @@ class UnetTask(Task):
         self.network.save_pretrained(folder)
 
     def _denoised(self) -> Float[Tensor, "clips channels frames height width"]:
-        """Steps of DDIM with guidance, one level for all frames but those that are given."""
+        """Steps of DDIM with guidance, one level for all frames."""
         device, schedule = self.network.device, self.schedule
-        shown, clean = self.shown.to(device), self.shown_clean.to(device)
-        given = clean[:, None, :, None, None]
-        texts = torch.cat([shown.texts, self.clips.empty.float().to(device).expand_as(shown.texts)])
+        texts = torch.cat([self.shown, self.clips.empty.float().expand_as(self.shown)]).to(device)
 
         def denoiser(x: Tensor, levels: Tensor) -> Tensor:
-            told = schedule.timestep[levels.cpu()].to(device)
-            told = torch.where(clean, torch.zeros_like(told), told).repeat(2, 1)
-            x = torch.where(given, shown.latents, x)
-            predicted, without = self.predict(x.repeat(2, 1, 1, 1, 1), told, texts, shown.stride.repeat(2)).chunk(2)
+            told = schedule.timestep[levels.cpu()].to(device).repeat(2, 1)
+            predicted, without = self.said(self.network, x.repeat(2, 1, 1, 1, 1), told, texts).chunk(2)
             predicted = without + self.settings.guidance * (predicted - without)
             return to_x0(predicted, x, schedule.now(levels[:, None, :, None, None]), self.prediction)
 
-        noise = torch.randn(shown.latents.shape, generator=torch.Generator().manual_seed(0))
-        return torch.where(given, shown.latents, ddim(denoiser, noise.to(device), schedule))
+        channels, *sides = self.clips.latents.shape[2:]
+        shape = (len(self.shown), channels, self.settings.num_frames, *sides)
+        return ddim(denoiser, torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device), schedule)
 
     def noisy(
         self, latents: Tensor, noise: Tensor, timesteps: Timesteps, clean: Clean
@@ -142,36 +135,17 @@ class UnetTask(Task):
             return torch.ones_like(told, dtype=torch.float32)
         return 1 / (1 - self.alphas_cumprod[told]).clamp(min=LEAST_SIGMA**2)
 
-    def predict(self, x: Tensor, told: Timesteps, texts: Tensor, stride: Tensor) -> Tensor:
-        """Return v, or x0; the network is not told of the stride."""
-        return self.said(self.network, x, told, texts)
-
-    def said(self, unet: Any, x: Tensor, told: Timesteps, texts: Tensor, more: Tensor | float = 0.0) -> Tensor:
-        """Return the output of a network; `more` is added to the embedding of every frame's timestep."""
+    def said(self, unet: Any, x: Tensor, told: Timesteps, texts: Tensor) -> Tensor:
+        """Return v, or x0, of a network; every frame sees its own text."""
         text: Any = RepeatedEmbedding(texts.flatten(0, 1))
-        embedding = unet.time_embedding(unet.time_proj(told.flatten())) + more
+        embedding = unet.time_embedding(unet.time_proj(told.flatten()))
         pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
         with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
             return unet(x, told[:, 0], text, return_dict=False)[0].float()
 
-    def guided(self, x: Tensor, told: Timesteps, clean: Clean, drawn: Drawn) -> Tensor | float:
+    def guided(self, x: Tensor, told: Timesteps, drawn: Drawn) -> Tensor | float:
         """Return what the network should say beyond what is in the latents."""
         return 0.0
-
-    def draw_levels(self, levels: LevelMixture, drawn: Drawn, generator: Generator) -> tuple[Timesteps, Clean]:
-        """Return a noise level for every frame of clips, and which are clean."""
-        num_clips, _, num_frames = drawn.latents.shape[:3]
-        return sample_levels(levels, num_clips, num_frames, generator)
-
-    def to_show(self) -> tuple[Drawn, Clean]:
-        """Return what the pictures on the way are told and show, and which frames of it are given."""
-        num_frames = self.settings.num_frames
-        places = torch.arange(NUM_SHOWN if num_frames == 1 else NUM_SHOWN // 8) * 367 + 7
-        texts = self.clips.table[places % len(self.clips.table), 0].float()[:, None].repeat(1, num_frames, 1, 1)
-        channels, *sides = self.clips.latents.shape[2:]
-        latents = torch.zeros(len(texts), channels, num_frames, *sides)
-        shown = Drawn(latents=latents, texts=texts, plain=texts, stride=torch.ones(len(texts), dtype=torch.long))
-        return shown, torch.zeros(texts.shape[:2], dtype=torch.bool)
 
 
 class GuidedTask(UnetTask):
@@ -187,7 +161,7 @@ class GuidedTask(UnetTask):
         super().__init__(*given)
         self.teacher = teacher.eval().requires_grad_(False)
 
-    def guided(self, x: Tensor, told: Timesteps, clean: Clean, drawn: Drawn) -> Tensor:
+    def guided(self, x: Tensor, told: Timesteps, drawn: Drawn) -> Tensor:
         """Return (w - 1) (v(text) - v(no text)) of the teacher."""
         none = self.clips.empty.to(drawn.plain).expand_as(drawn.plain)
         noisy, levels = (torch.cat([each, each]) for each in (x, told))
