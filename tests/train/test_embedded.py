@@ -12,6 +12,7 @@ from longtake.apps.train.embedded import STAGES as NAMES
 from longtake.data.footage import Footage
 from longtake.data.footage_files import sprite_worlds
 from longtake.errors import InputError, OutputError
+from longtake.models import WEIGHTS
 from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.train import embedded
@@ -21,6 +22,7 @@ from longtake.train.fit.runs import Runs, Stage, run_stage, run_stages
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.data import StretchSettings
 from longtake.train.nuwa_xl.settings import MtdSettings
+from longtake.train.pvdm import recipe as pvdm
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
@@ -47,6 +49,10 @@ MTD = MtdConfig(frames=4, strides=(9, 3, 1), condition_channels=4)
 
 def worlds() -> Footage:
     return sprite_worlds(2, 8)
+
+
+def worlds16() -> Footage:
+    return sprite_worlds(1, 16)
 
 
 TINY: dict[str, tuple[Any, ...]] = {
@@ -107,6 +113,24 @@ def test_all_models_come_from_the_folder_of_runs_alone(tmp_path: Path) -> None:
         model = load_model(str(tmp_path / "weights" / name))
         assert model.spec.guidance > 0 and model.encode(["a cat"])
     assert run_stages(stages, Runs(folder=tmp_path), None) and len(asked) == len(NAMES) + 1
+
+
+def test_a_folder_that_begins_with_the_package_goes_on_with_its_weights(tmp_path: Path) -> None:
+    """A step too small to change anything leaves the UNet that is shipped."""
+    from safetensors.torch import load_file
+
+    runs = Runs(folder=tmp_path)
+    assert embedded.begin(runs)
+    stages, still = embedded.STAGES, replace(FIT, learning_rate=1e-12, weight_decay=0.0, ema_decay=0.0)
+    assert replace(stages["pvdm-latents"], settings=(worlds16, 8))(runs)
+    assert replace(stages["pvdm-unet"], settings=(pvdm.UNET, DiffusionSettings(batch_size=1), still, worlds16))(runs)
+    name = "unet/diffusion_pytorch_model.safetensors"
+    ours, shipped = load_file(runs.final("pvdm-unet") / name), load_file(WEIGHTS / "pvdm-sprites" / name)
+    assert ours.keys() == shipped.keys()
+    for key, tensor in shipped.items():
+        torch.testing.assert_close(ours[key], tensor.float(), rtol=0, atol=1e-6)
+    with pytest.raises(OutputError, match="has a stage"):
+        embedded.begin(runs)
 
 
 class Clock:

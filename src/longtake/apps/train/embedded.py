@@ -26,10 +26,11 @@ STAGES = (
 class EmbeddedSettings:
     """Train the models of the package again: all of them, or one stage. What was interrupted continues."""
 
-    stage: Annotated[str | None, Setting(positional=True, metavar="all|STAGE")] = None
-    """They build on each other in this order: vae text pictures clips images uniform mixture longer further
-    switches fast decoder (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder
-    pvdm-latents pvdm-unet (pvdm-sprites), weights (FOLDER/weights)."""
+    stage: Annotated[str | None, Setting(positional=True, metavar="all|package|STAGE")] = None
+    """package fills a new FOLDER with the weights that are installed, for a stage to go on from. Stages build on each
+    other in this order: vae text pictures clips images uniform mixture longer further switches fast decoder
+    (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder pvdm-latents pvdm-unet
+    (pvdm-sprites), weights (FOLDER/weights)."""
     runs: Annotated[Path, Setting(metavar="FOLDER")] = Path("runs")
     """Folder that all stages share."""
     session: Annotated[Session, Setting(name="")] = Session()
@@ -51,8 +52,8 @@ def embedded_command(arguments: Sequence[str]) -> int:
     session, name = settings.session, settings.stage
     if name is None:
         raise InputError("what to train is missing; write all, or the name of a stage")
-    if name not in ("all", *STAGES):
-        raise unknown_name("stage", name, ("all", *STAGES))
+    if name not in (names := ("all", "package", *STAGES)):
+        raise unknown_name("stage", name, names)
     check_session(settings.runs, session.minutes)
     import torch
 
@@ -61,8 +62,9 @@ def embedded_command(arguments: Sequence[str]) -> int:
 
     began = time.monotonic()
     runs = Runs(folder=settings.runs, device=torch.device(choose_hardware(session.device, "float32").device))
+    stages = embedded.PACKAGE if name == "package" else embedded.STAGES
     with contextlib.redirect_stdout(sys.stderr):
-        done, limit = run_named(embedded.STAGES, name, runs, session.minutes)
+        done, limit = run_named(stages, name, runs, session.minutes)
         if not done:
             print(f"stopped; the same command continues in {settings.runs}")
     if session.json:

@@ -21,6 +21,9 @@ from longtake.video.durable import Lock, replace_durable
 
 Network = TypeVar("Network", bound=nn.Module)
 
+BASE = "begun-with"
+"""Folder of what a folder of runs began with in place of random weights, by stage."""
+
 _MORE = 1_000
 """By so much the steps of a recipe are multiplied where time ends it."""
 _ON_GPU = 8

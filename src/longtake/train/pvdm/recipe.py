@@ -15,13 +15,15 @@ from torch import Generator, Tensor
 from longtake.data.footage import Footage
 from longtake.data.footage_files import sprite_worlds
 from longtake.data.sprites import FPS, VOCABULARY, random_world, training_shots
+from longtake.models import WEIGHTS
 from longtake.models.hub.configs import stem
+from longtake.models.hub.load import filled
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.load import count_flops, save_index, save_network
 from longtake.models.pvdm.spec import read_config
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.train.fit.runs import Runs, Stage
+from longtake.train.fit.runs import BASE, Runs, Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.pvdm.autoencoder import AutoencoderTask
 from longtake.train.pvdm.cache import LatentClips, encode_footage
@@ -65,7 +67,17 @@ UNET = UnetConfig(
 """Two levels, and text."""
 UNET_LOSS = DiffusionSettings(batch_size=8, conditional=0.5)
 """Clips alone and clips that follow another, half of each."""
-UNET_FIT = FitSettings(num_steps=6_000, learning_rate=1e-3, decay_steps=4_000, ema_decay=0.998, sample_minutes=4)
+UNET_FIT = FitSettings(
+    num_steps=20_000, learning_rate=8e-4, decay_steps=14_000, ema_decay=0.998, seed=6, save_minutes=10
+)
+
+
+def take_package(runs: Runs) -> bool:
+    """Fill a new folder with `pvdm-sprites` of the package: stage `pvdm-unet` goes on with its UNet."""
+    shipped, begun = WEIGHTS / "pvdm-sprites", runs.folder / BASE / "pvdm-unet"
+    _copy_network(shipped / "autoencoder", runs.folder / "pvdm-autoencoder" / "final", torch.float32)
+    _copy_network(shipped / "unet", begun, torch.float32)
+    return True
 
 
 def draw_worlds(frames: int, num_clips: int, generator: Generator) -> Tensor:
@@ -85,7 +97,7 @@ def held_out(frames: int, num_clips: int = 8) -> Tensor:
 
 def footage() -> Footage:
     """The worlds of the second stage, 40 frames each."""
-    return sprite_worlds(3_500, 40, first_seed=7_000_000)
+    return sprite_worlds(4_000, 40, first_seed=7_000_000)
 
 
 def train_autoencoder(config: AutoencoderConfig, settings: AutoencoderLoss, loop: FitSettings, runs: Runs) -> bool:
@@ -106,22 +118,21 @@ def train_diffusion(
 ) -> bool:
     """Stage 2."""
     torch.manual_seed(loop.seed)
-    clips, unet = LatentClips(runs.folder / "pvdm-latents", config.grid.frames), runs.moved(PvdmUnet(config))
-    return runs.fit(
-        "pvdm-unet", DiffusionTask(unet, _autoencoder(runs), clips, captions(worlds(), runs.captions), settings), loop
-    )
+    clips, unet = LatentClips(runs.folder / "pvdm-latents", config.grid.frames), PvdmUnet(config)
+    begun = runs.folder / BASE / "pvdm-unet" / "unet"
+    if begun.exists():
+        unet = filled(lambda: PvdmUnet(config), begun)
+    told = captions(worlds(), runs.captions)
+    task = DiffusionTask(runs.moved(unet), _autoencoder(runs), clips, told, settings)
+    return runs.fit("pvdm-unet", task, loop)
 
 
 def write_weights(runs: Runs, weights: Path) -> None:
     """Write `pvdm-sprites` into `weights`, in half precision; text encoder and tokenizer are those of `sprites`."""
     folder, costs = weights / "pvdm-sprites", dict[str, int]()
     folder.mkdir(parents=True)
-    places = runs.final("pvdm-autoencoder") / "autoencoder", runs.final("pvdm-unet") / "unet"
-    configs = read_config(AutoencoderConfig, places[0]), read_config(UnetConfig, places[1])
-    for place, config in zip(places, configs, strict=True):
-        tensors = load_file(place / f"{stem(place.name)}.safetensors")
-        save_network(folder, config, {name: tensor.half() for name, tensor in tensors.items()})
-        costs |= count_flops(config)
+    for place in (runs.final("pvdm-autoencoder") / "autoencoder", runs.final("pvdm-unet") / "unet"):
+        costs |= count_flops(_copy_network(place, folder, torch.float16))
     words = list(VOCABULARY)
     save_index(folder, True, fps=float(FPS), guidance=GUIDANCE, vocabulary=words, shared="../sprites", **costs)
 
@@ -132,6 +143,16 @@ def captions(worlds: Footage, states: Path) -> Captions:
     number = {shot: index for index, shot in enumerate(training_shots())}
     recording = torch.tensor([number[recording.shot] for recording in worlds.recordings if recording.shot])
     return Captions(table=tensors["table"], empty=tensors["empty"], recording=recording)
+
+
+def _copy_network(place: Path, folder: Path, dtype: torch.dtype) -> AutoencoderConfig | UnetConfig:
+    """Write the network in `place`, `autoencoder` or `unet`, into a model folder in this format; return its config."""
+    is_unet = place.name == "unet"
+    config = read_config(UnetConfig, place) if is_unet else read_config(AutoencoderConfig, place)
+    tensors = load_file(place / f"{stem(place.name)}.safetensors")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_network(folder, config, {name: tensor.to(dtype) for name, tensor in tensors.items()})
+    return config
 
 
 def _autoencoder(runs: Runs) -> PvdmAutoencoder:

@@ -18,7 +18,6 @@ from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.stages import (
     encode_videos,
     take_base,
-    take_package,
     take_sprites,
     train_decoder,
     train_denoiser,
@@ -69,7 +68,6 @@ def sharp() -> tuple[DenoiserSettings, FitSettings]:
 
 STAGES = {
     "vae": Stage(run=train_vae, settings=(SIZES, *vae()), share=20),
-    "package": Stage(run=take_package, settings=(), share=1),
     "sprites": Stage(run=take_sprites, settings=(), share=1),
     "pictures": Stage(run=encode_videos, settings=(pictures(), "pictures"), share=4),
     "clips": Stage(run=encode_videos, settings=(clips(), "clips"), share=6),
