@@ -73,6 +73,7 @@ TINY: dict[str, tuple[Any, ...]] = {
     "pvdm-autoencoder": (AUTOENCODER, AutoencoderLoss(batch_size=1), FIT),
     "pvdm-latents": (worlds, 4),
     "pvdm-unet": (UNET, DiffusionSettings(batch_size=1, sample_steps=1), FIT, worlds),
+    "pvdm-decoder": (AutoencoderLoss(batch_size=1, decoder_only=True, latent_noise=0.1), FIT),
     "weights": (),
 }
 

@@ -221,6 +221,24 @@ def test_squares_and_looks_add_to_the_loss() -> None:
     assert loss == 0.5 + 2 * 0.25 + 3 * 0.5
 
 
+def test_a_step_that_is_none_counts_where_edges_do() -> None:
+    clip, chosen = torch.zeros(1, 3, 4, 8, 8), torch.tensor([0])
+    again = clip.clone()
+    again[..., 4:] = 1.0  # a step of 1 at one of 7 borders across, at none of those up and down
+    weights = LossWeights(pixels=1.0, edges=0.7)
+    torch.testing.assert_close(reconstruction_loss(clip, again, chosen, None, weights), torch.tensor(0.5 + 0.7 / 7))
+
+
+def test_a_decoder_alone_learns_and_leaves_the_latents() -> None:
+    task = autoencoder_task()
+    task.settings = replace(task.settings, decoder_only=True, latent_noise=0.1)
+    task.loss(step_generator(0, 0))[0].backward()
+    learns = {name for name, parameter in task.autoencoder.named_parameters() if parameter.grad is not None}
+    decoder = {id(parameter) for parameter in task.module().parameters()}
+    assert learns == {name for name, each in task.autoencoder.named_parameters() if id(each) in decoder}
+    assert {name.split(".")[0] for name in learns} == {"from_planes", "decoder", "to_pixels"}
+
+
 def test_lpips_is_read_from_the_two_files_that_people_have(tmp_path: Path) -> None:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Lpips().state_dict().items()}

@@ -18,7 +18,7 @@ from longtake.typed import Setting
 STAGES = (
     *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further"),
     *("switches", "fast", "decoder", "stretches", "mtd"),
-    *("pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "weights"),
+    *("pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "pvdm-decoder", "weights"),
 )
 
 
@@ -30,7 +30,7 @@ class EmbeddedSettings:
     """package fills a new FOLDER with the weights that are installed, for a stage to go on from. Stages build on each
     other in this order: vae text pictures clips images uniform mixture longer further switches fast decoder
     (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder pvdm-latents pvdm-unet
-    (pvdm-sprites), weights (FOLDER/weights)."""
+    pvdm-decoder (pvdm-sprites), weights (FOLDER/weights)."""
     runs: Annotated[Path, Setting(metavar="FOLDER")] = Path("runs")
     """Folder that all stages share."""
     session: Annotated[Session, Setting(name="")] = Session()

@@ -45,6 +45,8 @@ def reconstruction_loss(
     loss = weights.pixels * error.abs().mean()
     if weights.squares:
         loss = loss + weights.squares * error.square().mean()
+    if weights.edges:
+        loss = loss + weights.edges * (error.diff(dim=3).abs().mean() + error.diff(dim=4).abs().mean())
     if distance is None:
         return loss
     return loss + weights.perceptual * distance(frames_at(clip, chosen), frames_at(again, chosen)).mean()
@@ -76,6 +78,12 @@ Draw = Callable[[int, Generator], Clips]
 """Number of clips, randomness -> so many random clips."""
 
 
+def decoder_of(autoencoder: PvdmAutoencoder) -> nn.Module:
+    """Return the layers that make clips of latents."""
+    names = ("from_planes", "decoder", "to_pixels")
+    return nn.ModuleDict({name: autoencoder.get_submodule(name) for name in names})
+
+
 class AutoencoderTask(Task):
     """Reconstruct clips."""
 
@@ -93,8 +101,8 @@ class AutoencoderTask(Task):
         self.shown = to_video(shown.to(self.device))
 
     def module(self) -> nn.Module:
-        """The autoencoder."""
-        return self.autoencoder
+        """The autoencoder, or its decoder."""
+        return decoder_of(self.autoencoder) if self.settings.decoder_only else self.autoencoder
 
     def loss(self, generator: Generator) -> tuple[Tensor, Scalars]:
         """Reconstruction alone: pixels, and how one frame of each clip looks."""
@@ -146,7 +154,12 @@ class AutoencoderTask(Task):
         video = to_video(self.draw(self.settings.batch_size, generator).to(self.device))
         chosen = torch.randint(video.shape[2], (len(video),), generator=generator).to(self.device)
         with cpu_attention(self.device, self.autoencoder.recompute):
-            return video, self.autoencoder(video).float(), chosen
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.settings.decoder_only):
+                latents = self.autoencoder.encode(video)
+            if self.settings.latent_noise:
+                noise = torch.randn(latents.shape, generator=generator).to(latents)
+                latents = latents + self.settings.latent_noise * noise
+            return video, self.autoencoder.decode(latents).float(), chosen
 
     def _reconstruction(self, video: Tensor, again: Tensor, chosen: Tensor) -> tuple[Tensor, Scalars]:
         loss = reconstruction_loss(video, again, chosen, self.distance, self.settings.weights)

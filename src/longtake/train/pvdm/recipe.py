@@ -52,6 +52,11 @@ AUTOENCODER_LOSS = AutoencoderLoss(batch_size=2, weights=LossWeights(pixels=1.0,
 AUTOENCODER_FIT = FitSettings(
     num_steps=8_000, learning_rate=8e-4, decay_steps=5_500, weight_decay=0.0, ema_decay=0.998, sample_minutes=4
 )
+DECODER_LOSS = AutoencoderLoss(
+    batch_size=2, weights=LossWeights(pixels=1.0, squares=4.0, edges=0.5), decoder_only=True, latent_noise=0.03
+)
+"""Of more steps for the decoder alone, whose patches should not show."""
+DECODER_FIT = FitSettings(num_steps=8_000, learning_rate=5e-4, decay_steps=6_000, weight_decay=0.0, ema_decay=0.998)
 UNET = UnetConfig(
     grid=AUTOENCODER.grid,
     latent_channels=AUTOENCODER.latent_channels,
@@ -108,6 +113,15 @@ def train_autoencoder(config: AutoencoderConfig, settings: AutoencoderLoss, loop
     return runs.fit("pvdm-autoencoder", task, loop)
 
 
+def train_decoder(settings: AutoencoderLoss, loop: FitSettings, runs: Runs) -> bool:
+    """Train the decoder further, at any time: latents stay what they are."""
+    network = _autoencoder(runs).requires_grad_(True)
+    frames = network.config.grid.frames
+    return runs.fit(
+        "pvdm-decoder", AutoencoderTask(network, partial(draw_worlds, frames), held_out(frames), settings), loop
+    )
+
+
 def encode(worlds: Callable[[], Footage], every: int, runs: Runs) -> bool:
     """The cache of stage 2: clips from every `every`-th frame."""
     return encode_footage(_autoencoder(runs), worlds(), every, runs.folder / "pvdm-latents", runs.limit.after_one)
@@ -131,7 +145,9 @@ def write_weights(runs: Runs, weights: Path) -> None:
     """Write `pvdm-sprites` into `weights`, in half precision; text encoder and tokenizer are those of `sprites`."""
     folder, costs = weights / "pvdm-sprites", dict[str, int]()
     folder.mkdir(parents=True)
-    for place in (runs.final("pvdm-autoencoder") / "autoencoder", runs.final("pvdm-unet") / "unet"):
+    better = (runs.folder / "pvdm-decoder").exists()
+    autoencoder = runs.final("pvdm-decoder" if better else "pvdm-autoencoder") / "autoencoder"
+    for place in (autoencoder, runs.final("pvdm-unet") / "unet"):
         costs |= count_flops(_copy_network(place, folder, torch.float16))
     words = list(VOCABULARY)
     save_index(folder, True, fps=float(FPS), guidance=GUIDANCE, vocabulary=words, shared="../sprites", **costs)
@@ -165,5 +181,7 @@ STAGES = {
     ),
     "pvdm-latents": Stage(run=encode, settings=(footage, EVERY), share=2),
     "pvdm-unet": Stage(run=train_diffusion, settings=(UNET, UNET_LOSS, UNET_FIT, footage), share=6),
+    # At any time: latents stay what they are.
+    "pvdm-decoder": Stage(run=train_decoder, settings=(DECODER_LOSS, DECODER_FIT), share=3),
 }
 """After those of `sprites`, in the order they run in."""

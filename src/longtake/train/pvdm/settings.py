@@ -25,6 +25,9 @@ class LossWeights:
     """Weight of the mean absolute difference of pixels."""
     squares: float = 0.0
     """Weight of their mean squared difference, which makes colours right early."""
+    edges: float = 0.0
+    """Weight of the mean absolute difference of the steps from pixel to pixel, in which outlines and the borders of
+    patches lie."""
     perceptual: Annotated[float, Setting(name="perceptual-weight")] = 4.0
     """Weight of the perceptual distance of one frame of each clip; no effect without a perceptual network."""
     adversarial: float = 1.0
@@ -47,6 +50,10 @@ class AutoencoderLoss(Batches):
     batch_size: int = 8
     weights: Annotated[LossWeights, Setting(name="")] = LossWeights()
     """What each part of the loss counts."""
+    decoder_only: Annotated[bool, Setting(option=False)] = False
+    """Leave the encoder as it is, so that latents that were made with it stay valid."""
+    latent_noise: Annotated[float, Setting(option=False)] = 0.0
+    """Standard deviation of noise on the latents that are decoded: those of a diffusion model are not exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
