@@ -96,6 +96,8 @@ class Request:
         if self.told_fps is not None and not 0 < self.told_fps <= 1000:
             raise InputError(f"no network can be told of {self.told_fps} frames per second; use 1 to 1000")
         _check_text(self.negative_prompt, "the negative prompt")
+        if self.init == "":
+            raise InputError("what the video begins with is an empty name; give --init a picture or a video")
 
 
 class GuidanceByLevel(NamedTuple):

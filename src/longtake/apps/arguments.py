@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
@@ -65,8 +65,9 @@ class OneFile(Answer):
 _RULE = re.compile("[-\u2500]{8,}")
 _FRAME = "\u2502|\u256d\u256e\u256f\u2570+ "
 _PLAIN = (
+    (re.compile(r"Error parsing (\S+): (empty; give .*)"), r"\1 is \2"),
     (
-        re.compile(r"Error parsing (\S+): (?:no type matching .* instantiated from \[''\]|empty).*"),
+        re.compile(r"Error parsing (\S+): (?:no type matching .* instantiated from|Could not find .*:) \[''\].*"),
         r"\1 is empty; give a value, or leave it out",
     ),
     (re.compile(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)"), r"\1 \2 is no whole number"),
@@ -74,6 +75,7 @@ _PLAIN = (
     (re.compile(r"Error parsing (\S+): no type matching .* instantiated from \['(.*?)'\].*"), r"\1 '\2' is no number"),
     (re.compile(r"Missing value for argument '(\S+)'.*"), r"\1 needs a value"),
 )
+_TEXTS, _PATHS = (str, str | None), (Path, Path | None)
 # In the left column of the help alone: its sentences speak of options of other commands, too.
 _OPTION = re.compile(r"^[^\w\n-]{0,2}(?:-\w[^-\n]*, )?(--[a-z][\w.-]*)", re.MULTILINE)
 
@@ -133,15 +135,15 @@ def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: Path(_not_empty(words[0])),
+        instance_from_str=lambda words: Path(_given(words[0], "PATH, or leave it out")),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     )
 
 
-def _not_empty(text: str) -> str:
+def _given(text: str, wanted: str) -> str:
     if not text:
-        raise ValueError("empty")
+        raise ValueError(f"empty; give {wanted}")
     return text
 
 
@@ -154,7 +156,7 @@ def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     shown = [
         StructFieldSpec(
             name=field.name,
-            type=_for_tyro(hints[field.name]),
+            type=_for_tyro(hints[field.name], empty=field.default == ""),
             default=getattr(info.default, field.name) if given else _default(field),
             helptext=functools.partial(_help, kind, field.name),
         )
@@ -173,11 +175,11 @@ def _help(kind: type, name: str) -> str | None:
     return field_docs(kind).get(name)
 
 
-def _for_tyro(hint: Any) -> Any:
-    """Return the type of a field with what tyro has to know of it."""
+def _for_tyro(hint: Any, *, empty: bool) -> Any:
+    """Return the type of a field with what tyro has to know of it; `empty`: whether its default is an empty text."""
     kind, setting = declared(hint)
-    if kind == str | None and not (setting.read or setting.positional):
-        hint = kind = Annotated[kind, _word(_not_empty, setting.metavar or "STR")]
+    if not (empty or setting.read):
+        hint = kind = _not_empty(kind, setting)
     if setting == Setting():
         return hint
     if setting.boxed:
@@ -195,6 +197,21 @@ def _for_tyro(hint: Any) -> Any:
     return Positional[Annotated[kind, shown]] if setting.positional else Annotated[kind, shown]
 
 
+def _not_empty(kind: Any, setting: Setting) -> Any:
+    """Return the type of a field as one that takes no empty text; what is no text or path, and no list of them, as it
+    is."""
+    metavar = setting.metavar or "TEXT"
+    wanted = "one" if setting.positional else f"{metavar}, or leave it out"
+    if kind in _TEXTS:
+        return Annotated[kind, _word(lambda word: _given(word, wanted), metavar)]
+    if kind in _PATHS:
+        return Annotated[kind, _word(lambda word: Path(_given(word, wanted)), metavar)]
+    if kind in (tuple[str, ...], tuple[Path, ...]):
+        (each, _) = get_args(kind)
+        return tuple[_not_empty(each, setting), ...]
+    return kind
+
+
 def _hint(setting: Setting) -> Callable[[str], str] | str | None:
     if setting.positional:
         return ""
@@ -208,7 +225,8 @@ def _word(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
-        instance_from_str=lambda words: read(words[0]),
+        # An empty list stands for a place that nothing took, beside an option that is unknown.
+        instance_from_str=lambda words: read(words[0]) if isinstance(words[0], str) else None,
         is_instance=lambda value: True,
         str_from_instance=lambda value: [str(value)],
     )

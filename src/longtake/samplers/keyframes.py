@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from longtake.model import PerFrameNoise, VideoModel, VideoSpec
 from longtake.request import Request
 from longtake.sampler import Plan
 from longtake.samplers.planning import Stochastic
+from longtake.typed import Setting
 from longtake.video.files import PICTURE_ENDINGS, picture_files
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 class Anchored(Stochastic):
     """A sampler whose video can pass through given frames."""
 
-    keyframes: str | None = None
+    keyframes: Annotated[str | None, Setting(metavar="FOLDER", unset="none")] = None
     """A folder of images, named in their order, that the video passes through: its first frame, its last, and frames
     evenly spread between. Beyond the papers, an experiment."""
 
@@ -47,8 +48,8 @@ def keyframe_files(folder: str, spec: VideoSpec) -> list[Path]:
     Raises InputError for fewer than two, and for those that do not have the size of the model's frames.
     """
     path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise InputError(f"{folder} is no folder; give one with the keyframes as images, named in their order")
+    if not folder or not path.is_dir():
+        raise InputError(f"{folder!r} is no folder; give one with the keyframes as images, named in their order")
     files = picture_files(path)
     if len(files) < 2:
         raise InputError(f"{folder} holds {len(files)} images ({' '.join(sorted(PICTURE_ENDINGS))}); give at least 2")

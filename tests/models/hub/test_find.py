@@ -26,6 +26,11 @@ def test_a_pipeline_that_nobody_knows_is_named_with_those_that_are_run(tmp_path:
         assert "\n" not in str(caught.value) and all(known in str(caught.value) for known in FAMILIES)
 
 
+def test_an_empty_name_is_no_model_and_not_the_folder_that_one_is_in() -> None:
+    with pytest.raises(InputError, match="the name of the model is empty; give a name, a folder, or a hub id"):
+        find("")
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "../no/where", "~/nowhere", "no/where/at/all", "/no/where", "owner/"])
 def test_what_looks_like_a_path_and_is_not_there_is_said_to_be_no_folder(name: str) -> None:
     for ask in (model_spec, load_model):

@@ -113,7 +113,7 @@ class Making(Weights):
 class VideoSettings(Making):
     """Make a video. The same command continues an interrupted run; on a finished one it does nothing."""
 
-    prompt: Annotated[str | None, Setting(positional=True, metavar="PROMPT")] = None
+    prompt: Annotated[str | None, Setting(positional=True, metavar="PROMPT", read=str)] = None
     """What the video shows."""
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="none")] = None
     """Several prompts in turn, in place of PROMPT: 'a | b', '[0s: a] [8s: b]', or a file: JSON, subtitles, or such

@@ -47,6 +47,8 @@ def find(name: str, revision: str | None = None, variant: str | None = None) -> 
     `revision` is a branch, tag or commit of a repository. Raises InputError where there is none, and, saying what it
     is, for what is no folder of a whole pipeline.
     """
+    if not name:
+        raise InputError("the name of the model is empty; give a name, a folder, or a hub id (owner/name)")
     folder = Path(name).expanduser()
     if not folder.exists() and not is_hub_id(name):
         raise InputError(f"there is no folder {name!r}; check the path, or give a hub id (owner/name)")

@@ -241,6 +241,8 @@ def _joined(digest: str, more: str) -> str:
 
 
 def _lora(word: str) -> Lora:
+    if not word:
+        raise InputError(f"--lora is empty; give a .safetensors file, or a folder with {LORA_FILE}")
     path, _, said = word.rpartition(":")
     try:
         scale = float(said) if path else 1.0

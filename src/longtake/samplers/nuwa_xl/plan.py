@@ -134,7 +134,7 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
     fit: Fit = "cut"
     """What to do where the length is not that of a whole tree: cut plans a story to the end of the tree, of which the
     video is the first part; stretch takes frames off the first call, so that the story ends with the video."""
-    keyframes: str | None = None
+    keyframes: Annotated[str | None, Setting(metavar="FOLDER", unset="none")] = None
     """A folder of images, named in their order, in place of the first call's frames: from a storyboard, or another
     model. The levels below fill the gaps between them."""
     handoff: Handoff = "latent"
