@@ -24,8 +24,9 @@ from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import by_formula, estimate
 from longtake.model import PerFrameNoise, VideoSpec
 from longtake.models import FAMILIES, spec_of
+from longtake.models.hub.blank import class_named, made_of_config
 from longtake.models.hub.configs import Configs, Part, Shapes
-from longtake.models.hub.fake import FakeModel, class_named, made_of_config
+from longtake.models.hub.fake import FakeModel
 from longtake.models.hub.family import Family
 from longtake.models.hub.loading import Loading, Offload
 from longtake.models.hub.offload import FIRST

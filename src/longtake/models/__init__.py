@@ -288,13 +288,20 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     as num_frames or size. The pipeline is used, not copied; threads may share the model, but two models of one pipeline
     know nothing of each other. Its digest covers the configs, the extras, and of every tensor the name, the shape, the
     format and up to 1,024 numbers spread over it; not how strongly a LoRA counts, and not the numbers of weights that
-    lie on no device, because diffusers brings them for a call. Raises InputError for one that longtake does not run.
+    lie on no device, because diffusers brings them for a call. Raises InputError for one that longtake does not run,
+    NonFiniteError for weights that are infinite or no numbers.
     """
+    from torch.nn import Module
+
     from longtake.models.hub.live import check_places, live_configs, part_classes, part_devices
+    from longtake.models.hub.load import check_weights
     from longtake.models.hub.offload import mend_offload
 
     parts, name = part_classes(pipe), type(pipe).__name__
     check_places(part_devices(pipe), DENOISERS)
+    for part in parts:
+        if isinstance(network := getattr(pipe, part), Module):
+            check_weights(network, f"the {part} of this pipeline")
     family = _row(name, parts, f"this pipeline is a {name}", lambda part: getattr(getattr(pipe, part), "config", {}))
     configs = live_configs(pipe, family, extras)
     loading = Loading(vae_tiling=family.tiles and getattr(pipe.vae, "use_tiling", False))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
-from longtake.models import load_model, model_spec
+from longtake.models import from_pipe, load_model, model_spec
 from longtake.models.hub import files as hub_files
 from longtake.models.hub.files import digest
 
@@ -208,7 +208,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[LongtakeError], str]] = {
     "tensors of another shape": (
         lambda folder: edit(folder / "unet" / "config.json", block_out_channels=[16, 16]),
         CheckpointError,
-        "unet cannot be loaded",
+        r"unet.*safetensors: \S+ has the shape \[.*\], where its config.json asks for \[.*\]; fetch",
     ),
     "prediction unknown": (
         lambda folder: edit(folder / "scheduler" / "scheduler_config.json", prediction_type="flow"),
@@ -303,6 +303,38 @@ def test_weights_that_are_not_finite_are_refused(copy: Path, part: str) -> None:
     save_file(tensors, copy / part, metadata={"format": "pt"})
     with pytest.raises(NonFiniteError, match=rf"^[^\n]*{Path(part).parent}: {name} is not finite[^\n]*fetch[^\n]*$"):
         load_model(str(copy))
+
+
+@pytest.mark.parametrize("part", [WEIGHTS, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+@pytest.mark.parametrize("case", ["whole numbers", "another shape"])
+def test_tensors_that_are_not_the_networks_are_refused_before_any_are_read(
+    copy: Path, part: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = load_file(copy / part)
+    name = next(name for name, value in tensors.items() if value.is_floating_point())
+    tensors[name] = tensors[name].int() if case == "whole numbers" else tensors[name][:1].clone()
+    save_file(tensors, copy / part, metadata={"format": "pt"})
+    monkeypatch.setattr("longtake.models.hub.load.load_part", None)
+    said = "is stored as I32, where" if case == "whole numbers" else r"has the shape \[1.*\], where"
+    with pytest.raises(CheckpointError, match=rf"^\S*{part}: {name} {said}[^\n]*fetch[^\n]*$"):
+        load_model(str(copy))
+
+
+def test_a_weight_that_is_too_large_for_float16_is_said_to_be_so(copy: Path) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    tensors["conv_in.bias"][0] = 1e6
+    save_file(tensors, copy / WEIGHTS)
+    assert load_model(str(copy), "cpu", torch.bfloat16)
+    with pytest.raises(NonFiniteError, match=r"unet: conv_in.bias is not finite[^\n]*use --dtype bfloat16 or float32"):
+        load_model(str(copy), "cpu", torch.float16)
+
+
+def test_the_part_of_a_live_pipeline_that_is_not_finite_is_named(folder: Path) -> None:
+    pipe = load_model(str(folder)).pipeline
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.bias[0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"^the vae of this pipeline: decoder.conv_out.bias is not finite"):
+        from_pipe(pipe)
 
 
 def test_a_tokenizer_without_a_length_has_that_of_the_encoder(copy: Path, folder: Path) -> None:

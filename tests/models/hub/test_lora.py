@@ -72,6 +72,7 @@ def test_what_is_no_lora_of_this_model_is_one_line(wan_folder, folder, latte_fol
     part, layers = LAYERS["wan_folder"]
     good = saved(tmp_path / "wan.safetensors", part, random_lora(load_model(str(wan_folder)), part, layers, 0), {})
     wide = {layers[0]: (torch.zeros(RANK, 7), torch.zeros(5, RANK))}
+    endless = {layers[0]: (torch.full((RANK, 7), torch.inf), torch.zeros(5, RANK))}
     patterned = {"lora_adapter_metadata": json.dumps({"transformer.alpha_pattern": {"to_q": 2}})}
     cases = {
         f"{good}:nan": (wan_folder, "cannot be nan"),
@@ -83,6 +84,10 @@ def test_what_is_no_lora_of_this_model_is_one_line(wan_folder, folder, latte_fol
         str(saved(tmp_path / "wide.safetensors", part, wide, {})): (
             wan_folder,
             "no transformer.blocks.0.attn1",
+        ),
+        str(saved(tmp_path / "endless.safetensors", part, endless, {})): (
+            wan_folder,
+            "endless.safetensors: .*not finite.*fetch the LoRA again",
         ),
         str(saved(tmp_path / "own.safetensors", part, wide, patterned)): (wan_folder, "scale of its own"),
     }

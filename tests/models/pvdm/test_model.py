@@ -169,7 +169,7 @@ def test_configs_that_do_not_fit(part, changes, reason, plain: Path, tmp_path: P
 def test_weights_of_another_network(plain: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(plain, tmp_path / "broken"))
     save_file({"first.weight": torch.zeros(1)}, broken / "unet" / WEIGHTS)
-    with pytest.raises(CheckpointError, match="unet cannot be loaded"):
+    with pytest.raises(CheckpointError, match=r"first.weight has the shape \[1\], where"):
         load_model(str(broken))
 
 
@@ -195,6 +195,24 @@ def test_operations(config, giga) -> None:
     """Against a count on the authors' networks."""
     (count,) = count_flops(config).values()
     assert count == pytest.approx(giga * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize("case", ["whole numbers", "another shape", "missing", "too much"])
+def test_tensors_that_are_not_the_networks_are_named(plain: Path, tmp_path: Path, case: str) -> None:
+    broken = Path(shutil.copytree(plain, tmp_path / "broken"))
+    file = broken / "unet" / WEIGHTS
+    tensors = load_file(file)
+    name = sorted(tensors)[-1]
+    tensor = tensors.pop(name)
+    changed, said = {
+        "whole numbers": ({name: tensor.to(torch.int8)}, f"{WEIGHTS}: {name} is stored as I8, where"),
+        "another shape": ({name: tensor[None].clone()}, rf"{WEIGHTS}: {name} has the shape \[1, "),
+        "missing": ({}, f"unet lacks 1 tensors, such as {name}; fetch"),
+        "too much": ({name: tensor, "a.b": tensor.clone()}, "unet holds a.b, which its network does not have; fetch"),
+    }[case]
+    save_file(tensors | changed, file)
+    with pytest.raises(CheckpointError, match=said):
+        load_model(str(broken))
 
 
 def test_weights_that_are_not_finite_are_refused(plain: Path, tmp_path: Path) -> None:

@@ -5,26 +5,24 @@ Counted are all tensors that operations return, as long as they live. Not counte
 an allocator loses to gaps, the context of a GPU.
 """
 
-import importlib
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers.initialization import no_init_weights
 
 from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.model import Known, PerFrameNoise, VideoModel, VideoSpec
+from longtake.models.hub.blank import class_named, made_of_config
 from longtake.models.hub.configs import WHOLE_STREAM, Configs
 from longtake.models.hub.family import Family
-from longtake.models.hub.load import ASIDE, assembled, kept_dtype, load_part
+from longtake.models.hub.load import assembled, kept_dtype, load_part
 from longtake.models.hub.offload import HOST
 from longtake.models.known_frames import KnownFrames
 from longtake.sampler import Plan
@@ -158,23 +156,6 @@ class FakeModel:
                 state = self.model.decode(latent, state, last=False)[1]
                 working = live.peak - held
         return working, remembered
-
-
-def class_named(name: str) -> Any:
-    """Return a class of networks of either library; None where they have none of this name."""
-    library = importlib.import_module(ASIDE.get(name, "diffusers"))
-    return getattr(library, name, None) or getattr(transformers, name, None)
-
-
-def made_of_config(kind: Any, config: Mapping[str, Any]) -> nn.Module:
-    """Return a network of such a class, whose weights nobody has set."""
-    # What draws them looks at numbers, which fake ones have not; what ties them is part of it.
-    with no_init_weights():
-        if not issubclass(kind, transformers.PreTrainedModel):
-            return kind.from_config(config)
-        network = kind(kind.config_class.from_dict(config))
-    network.tie_weights()
-    return network
 
 
 def _bytes(state: Any) -> int:

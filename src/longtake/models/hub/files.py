@@ -112,6 +112,11 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
 
 
+def tensor_formats(file: Path) -> dict[str, str]:
+    """Return how the tensors of a safetensors file that `tensor_shapes` takes are stored, by its own words, as F16."""
+    return {name: str(entry.get("dtype")) for name, entry in _header(file)[0].items() if name != "__metadata__"}
+
+
 def told_in(file: Path) -> dict[str, str]:
     """Return what a safetensors file that `tensor_shapes` takes says of itself."""
     told = _header(file)[0].get("__metadata__")

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.models.hooks import join_sides
+from longtake.models.hub.blank import check_stored, class_named, made_of_config
 from longtake.models.hub.configs import Configs, Part, stem
 from longtake.models.hub.family import Family
 from longtake.models.hub.files import read_json, variant, weight_files
@@ -33,8 +34,6 @@ from longtake.schedule import Prediction, Table
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 SHIFTED_BETAS = (*BETAS, "snr_shift_scale")
-ASIDE = {"LTX2TextConnectors": "diffusers.pipelines.ltx2"}
-"""Networks that diffusers keeps out of its list of classes, and where they are."""
 
 
 def load_pipeline(
@@ -53,6 +52,8 @@ def load_pipeline(
     It is diffusers' own where the family names one, else a plain holder of the parts. Raises CheckpointError for
     damaged files, InputError for what this version of the libraries does not have.
     """
+    for name, part in configs.parts.items():
+        _check_headers(part, name, family)
     places = {name: HOST if name in away or rests_on_host(name, offload) else device for name in configs.parts}
     parts = {name: load_part(part, name, family, places[name], dtype) for name, part in configs.parts.items()}
     pipeline = assembled(configs, family, parts)
@@ -150,7 +151,13 @@ def filled(make: Callable[[], nn.Module], place: Path, wanted: str | None = None
     with one_line_errors(place):
         with torch.device("meta"):
             network = make()
-        network.load_state_dict(_tensors(place, place.name, wanted), assign=True)
+        check_stored(network, weight_files(place, stem(place.name), wanted))
+        missing, others = network.load_state_dict(_tensors(place, place.name, wanted), strict=False, assign=True)
+    if others:
+        raise CheckpointError(
+            f"{place} holds {sorted(others)[0]}, which its network does not have; fetch the model again"
+        )
+    _check_whole(place, missing)
     check_weights(network, place)
     return network
 
@@ -221,20 +228,29 @@ def levels_of(config: Mapping[str, Any], where: str) -> tuple[Table, Prediction]
 def _frozen(module: nn.Module, place: Path, missing: Any) -> Any:
     """Return a network that is whole, for running. Raises CheckpointError where weights are missing, and what
     `check_weights` raises."""
-    if missing:
-        some = sorted(missing)[0]
-        raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {some}; fetch the model again")
+    _check_whole(place, missing)
     check_weights(module, place)
     return module.eval().requires_grad_(False)
 
 
-def check_weights(network: nn.Module, place: Path) -> None:
+def _check_whole(place: Path, missing: Collection[str]) -> None:
+    if missing:
+        some = sorted(missing)[0]
+        raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {some}; fetch the model again")
+
+
+def check_weights(network: nn.Module, place: Path | str) -> None:
     """Raise NonFiniteError for a network, loaded from `place`, that holds a weight that is infinite or no number.
 
-    Weights that a package keeps in a class of its own, as torchao does, are not looked at.
+    Weights that a package keeps in a class of its own, as torchao does, or that are elsewhere, are not looked at.
     """
     plain = {name: tensor for name, tensor in network.state_dict().items() if type(tensor) is torch.Tensor}
-    check_finite(plain, str(place), "no video can come of it: fetch the model again")
+    here = {name: tensor for name, tensor in plain.items() if not tensor.is_meta}
+    half = {name: tensor for name, tensor in here.items() if tensor.dtype == torch.float16}
+    fetch = "no video can come of it: fetch the model again"
+    # Half precision ends at 65,504, and a weight may be above.
+    check_finite(half, str(place), f"float16 may be too small for it: use --dtype bfloat16 or float32; else, {fetch}")
+    check_finite({name: here[name] for name in here.keys() - half.keys()}, str(place), fetch)
 
 
 def where_run(pipeline: Any, network: Any) -> tuple[torch.device, torch.dtype]:
@@ -274,12 +290,29 @@ def load_part(part: Part, name: str, family: Family, device: torch.device, dtype
         return image_decoder(part.folder, device, dtype, part.variant)
     if part.file is not None:
         return single_file(getattr(diffusers, class_name), part, dtype).to(device)
-    if kind := getattr(importlib.import_module(ASIDE.get(class_name, "diffusers")), class_name, None):
+    if kind := class_named(class_name):
+        if issubclass(kind, transformers.PreTrainedModel):
+            return text_encoder(kind, part.folder, dtype, part.variant).to(device)
         return library_part(kind, part.folder, name, dtype, part.variant).to(device)
-    if kind := getattr(transformers, class_name, None):
-        return text_encoder(kind, part.folder, dtype, part.variant).to(device)
-    network = importlib.import_module(f"{family.room}.load").load_network(part)
-    return network.to(device, dtype).eval().requires_grad_(False)
+    network = importlib.import_module(f"{family.room}.load").load_network(part).to(dtype)
+    if dtype == torch.float16:
+        check_weights(network, part.folder)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _check_headers(part: Part, name: str, family: Family) -> None:
+    """Raise CheckpointError for a network of the libraries whose files, by their headers, are those of another.
+
+    Quantised weights, and files by themselves, which have their authors' names, are left to who loads them; networks of
+    our own to `filled`.
+    """
+    kind = class_named(family.networks[name]) if name in family.networks else None
+    if kind is None or part.folder is None or part.is_quantised or part.file is not None:
+        return
+    config = {key: value for key, value in part.config.items() if not key.startswith("_")}
+    with one_line_errors(part.folder), quiet_libraries(), torch.device("meta"):
+        network = made_of_config(kind, config)
+    check_stored(network, weight_files(part.folder, stem(name), part.variant))
 
 
 def kept_dtype(class_name: str, dtype: torch.dtype) -> torch.dtype:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, conv3d, linear
 
+from longtake.arrays import check_finite
 from longtake.errors import InputError
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.family import Family
@@ -191,6 +192,7 @@ def _read(file: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, floa
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
         tensors = load_file(file)
+    check_finite(tensors, str(file), "no video can come of it: fetch the LoRA again")
     try:
         converted = convert(tensors)
     except Exception:
