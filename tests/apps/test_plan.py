@@ -13,7 +13,7 @@ from longtake.apps.cli import COMMANDS
 from longtake.machine import Part
 from longtake.model import Timing
 from longtake.models import DEFAULT_MODEL, MODELS, model_spec, toy_spec
-from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_of
+from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, sampler_class, samplers_of
 
 from ..models.tiny import TINY
 
@@ -74,9 +74,24 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
 def test_forwards_per_frame_are_those_of_this_video(longtake: Callable) -> None:
     plan = "plan", "a red car", "--model", "toy", "--sampler", "nuwa-xl", "--frames"
     content = json.loads(longtake(*plan, "50", "--json").out)
-    told = re.search(r"([\d,]+) forwards in \d+ windows \(([\d.]+) per frame\)", longtake(*plan, "50").out)
-    assert told and float(told[2]) == round(content["forwards"] / 50, 3) != round(content["forwards_per_frame"], 3)
+    told = re.search(
+        r"([\d,]+) forwards in \d+ windows \(([\d.]+) per frame, ([\d.]+) in the long run\)", longtake(*plan, "50").out
+    )
+    assert told and float(told[2]) == round(content["mean_forwards_per_frame"], 3) == round(content["forwards"] / 50, 3)
+    assert float(told[3]) == round(content["forwards_per_frame"], 3) != float(told[2])
     assert int(told[1].replace(",", "")) == content["forwards"]
+
+
+@pytest.mark.parametrize("command", [("plan",), ("generate", "--dry-run")])
+def test_what_a_video_costs_is_worked_out_once(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    from longtake.apps.plan import costs
+
+    worked_out, disk = [], costs._disk
+    monkeypatch.setattr(costs, "_disk", lambda job: worked_out.append(job) or disk(job))
+    assert longtake(*command, "a red car", "--model", "toy").status == 0
+    assert len(worked_out) == 1
 
 
 def test_prompts_count_where_they_are_reached(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +156,17 @@ def test_an_endless_plan_has_no_totals(longtake: Callable) -> None:
     plan = json.loads(longtake("plan", "a", "--model", "toy", "--frames", "endless", "--json").out)
     assert plan["forwards"] is None and plan["seconds"] is None
     assert plan["forwards_per_frame"] == 2
+
+
+@pytest.mark.parametrize("command", ["models", "samplers"])
+def test_tables_fit_the_terminal_and_cut_no_name(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = longtake(command).out
+    assert max(map(len, told.splitlines())) <= 80 and "\u2026" not in told
+    needs = {need.__name__ for name in SAMPLERS for need in sampler_class(name).requires}
+    assert command == "models" or all(f"{need}, to " in " ".join(told.split()) for need in needs)
 
 
 def test_tables_name_every_model_and_sampler(longtake: Callable) -> None:

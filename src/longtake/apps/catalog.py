@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
-from longtake.apps.shown import print_table
+from longtake.apps.shown import print_folded, print_table
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
 from longtake.models import DEFAULT_MODEL, MODELS, model_spec, offers
@@ -15,6 +15,11 @@ from longtake.models.hub.family import Offer
 from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, sampler_class, samplers_of
 from longtake.typed import Flag, Setting
 
+NEEDS = (
+    "What a sampler needs a model to do, beside making clips: PerFrameNoise, to take a noise level for every frame; "
+    "Continuation, to go on from frames that are given; Infill, to fill in between frames that are given; "
+    "TemporalHooks, to let its layers over time see other clips."
+)
 COLUMNS = ("family", "samplers", "a prompt for", "sound", "trained", "extrapolated")
 
 
@@ -51,12 +56,13 @@ def models_command(arguments: Sequence[str]) -> int:
     print_table(("model", "video", "weights", "samplers", "what it is"), rows)
     for name, model in models.items():
         if not model["ready"]:
-            print(f"{name} cannot be used: {model['problem']}")
+            print_folded(f"{name} cannot be used: {model['problem']}")
     print("\nFolders, hub ids and pipelines of these are run, too:")
     for offer in offers():
         models, samplers, prompts, sound, trained, extrapolated = _row(offer)
-        print(f"{models.replace('`', '')}: {samplers}; a prompt for {prompts}; sound {sound}")
-        print(f"    trained: {trained}\n    extrapolated: {extrapolated}")
+        print_folded(f"{models}: {samplers}; a prompt for {prompts}; sound {sound}".replace("`", ""))
+        print_folded(f"trained: {trained}".replace("`", ""), indent=4)
+        print_folded(f"extrapolated: {extrapolated}".replace("`", ""), indent=4)
     return 0
 
 
@@ -106,6 +112,8 @@ def samplers_command(arguments: Sequence[str]) -> int:
         for name, sampler in samplers.items()
     ]
     print_table(("sampler", "needs of a model", "runs on", "what it is"), rows)
+    print()
+    print_folded(NEEDS)
     return 0
 
 

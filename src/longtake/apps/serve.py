@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from longtake.apps.arguments import parse_arguments
 from longtake.apps.generate.job import checked_job
 from longtake.apps.generate.stopping import stoppable
+from longtake.apps.plan.costs import estimate
 from longtake.apps.plan.view import plan_content
 from longtake.apps.shown import counted, say
 from longtake.errors import InputError, MissingExtraError, OutputError
@@ -71,7 +72,8 @@ def serve_command(arguments: Sequence[str]) -> int:
 
 def planned(order: Order) -> Mapping[str, Any]:
     """Return what a video takes, as `longtake plan --json` says it. Raises as that does."""
-    return plan_content(checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None))
+    job = checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None)
+    return plan_content(job, estimate(job))
 
 
 def _listening(access: Access) -> socket.socket:

@@ -1,6 +1,7 @@
 """What the command line prints: lines, tables, and numbers as people say them."""
 
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,9 +52,21 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.columns[0].no_wrap = True
+    for number, column in enumerate(table.columns):
+        # A name that is cut cannot be typed.
+        column.min_width = max(len(word) for row in [columns, *rows] for word in row[number].split() or [""])
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     Console(highlight=False).print(table)
+
+
+def print_folded(line: str, indent: int = 0) -> None:
+    """Print a line folded to the width of the terminal; `indent`: before its first row, and 4 more before others."""
+    from rich.console import Console
+
+    begin, width = " " * indent, Console().width
+    # Names with a hyphen are one word.
+    print(textwrap.fill(line, width, initial_indent=begin, subsequent_indent=begin + "    ", break_on_hyphens=False))
 
 
 def counted(number: int, noun: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.generate.command import run_job
 from longtake.apps.generate.job import Job, checked_job
+from longtake.apps.plan.costs import estimate
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import counted, say, size
 from longtake.errors import InputError
@@ -121,8 +122,9 @@ def _carried_out(steering: Steering, settings: SteerSettings) -> int:
     order = steering.order
     job = checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None)
     if settings.dry_run:
-        left, shown = _forwards_left(job, steering), plan_lines(job)
-        content = {**plan_content(job), "steering": {**_content(steering), "forwards_left": left}}
+        costs = estimate(job)
+        left, shown = _forwards_left(job, steering), plan_lines(job, costs)
+        content = {**plan_content(job, costs), "steering": {**_content(steering), "forwards_left": left}}
         still = [] if left is None else [f"left     about {left:,} forwards; work and cost here are of the whole video"]
         show_plan(job, content, [*shown[:3], *steering_lines(steering), *still, *shown[3:]], as_json=settings.json)
         return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from longtake.apps.arguments import given, parse_arguments
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import VideoSettings, default_method
-from longtake.apps.plan.costs import by_formula, estimate
+from longtake.apps.plan.costs import Estimates, by_formula, estimate
 from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
 from longtake.apps.shown import duration, say, size
@@ -89,16 +89,19 @@ def plan_command(arguments: Sequence[str]) -> int:
     scaling, own = settings.scaling, [*ScalingSettings.options(), "--verify"]
     scaling.check(options)
     job = make_job(settings.video, [option for option in options if option not in own])
-    simulated = None if scaling.ranks is None else scaling_content(job, scaling)
+    costs = estimate(job)
+    simulated = None if scaling.ranks is None else scaling_content(job, scaling, costs)
     # Of the same device as the tables; without --forward-ms that is this machine.
-    alone = simulated["strong"][0]["seconds"] if simulated and scaling.forward_ms is not None else None
-    content, lines = plan_content(job, alone), plan_lines(job, alone)
+    is_simulated = simulated is not None and scaling.forward_ms is not None
+    if simulated and is_simulated:
+        costs = replace(costs, seconds=simulated["strong"][0]["seconds"], seconds_reason=None)
+    content, lines = plan_content(job, costs), plan_lines(job, costs, simulated=is_simulated)
     if simulated:
         content["scaling"] = simulated
         lines += scaling_lines(simulated)
     differing: list[str] = []
     if settings.verify:
-        content["counted"] = counted_parts(job)
+        content["counted"] = counted_parts(job, costs)
         lines += counted_lines(content["counted"])
         differing = [
             part
@@ -112,12 +115,12 @@ def plan_command(arguments: Sequence[str]) -> int:
     return 1 if differing else 0
 
 
-def counted_parts(job: Job) -> dict[str, dict[str, int]]:
+def counted_parts(job: Job, costs: Estimates) -> dict[str, dict[str, int]]:
     """Return of every part of a model the bytes by the formula behind the plan, and those that are counted.
 
     Raises InputError for a model that cannot be counted so.
     """
-    order, costs = job.order, estimate(job)
+    order = job.order
     if order.model in MODELS and MODELS[order.model].folder is None:
         raise InputError(f"{order.model} is made by code and has no parts to count; leave --verify out")
     if job.spec.call is not None:
@@ -147,7 +150,7 @@ def counted_lines(content: dict[str, dict[str, int]]) -> list[str]:
     return ["", *("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)]
 
 
-def scaling_content(job: Job, scaling: ScalingSettings) -> dict[str, Any]:
+def scaling_content(job: Job, scaling: ScalingSettings, costs: Estimates) -> dict[str, Any]:
     """Return forecasts for 1, 2, 4 ... processes: of the same video (strong), and of one that grows with them (weak).
 
     Raises InputError where they cannot be worked out.
@@ -155,7 +158,7 @@ def scaling_content(job: Job, scaling: ScalingSettings) -> dict[str, Any]:
     assert scaling.ranks is not None
     job.order.sampler.check_ranks(job.plan, scaling.ranks)
     link = scaling.wire()
-    machines = Machines(link=link, forward_seconds=_forward_seconds(job, scaling), width=estimate(job).width)
+    machines = Machines(link=link, forward_seconds=_forward_seconds(job, scaling, costs), width=costs.width)
     sampler, counts = job.order.sampler, scaling.counts()
     strong = [forecast(sampler, job.plan, ranks, machines) for ranks in counts]
     weak = [weak_forecast(sampler, job.plan, ranks, machines) for ranks in counts]
@@ -180,10 +183,10 @@ def scaling_lines(content: dict[str, Any]) -> list[str]:
     ]
 
 
-def _forward_seconds(job: Job, scaling: ScalingSettings) -> float:
+def _forward_seconds(job: Job, scaling: ScalingSettings, costs: Estimates) -> float:
     if scaling.forward_ms is not None:
         return scaling.forward_ms / 1000
-    costs, flops = estimate(job), job.spec.forward_flops
+    flops = job.spec.forward_flops
     rate = remembered_rate(job.order.model, costs.device, costs.dtype)
     if rate is None or flops is None:
         raise InputError(

@@ -2,22 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
 from longtake.apps.generate.job import Job
-from longtake.apps.plan.costs import Estimates, estimate
+from longtake.apps.plan.costs import Estimates
 from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import plain
 from longtake.ranks.torchrun import launched
 from longtake.samplers import pieces_of
 
 
-def plan_content(job: Job, simulated: float | None = None) -> dict[str, Any]:
-    """Return the figures of a plan as JSON has them; `simulated`: seconds that it takes by a forecast, in place of the
-    time by the rate of this machine."""
-    plan, costs = job.plan, _costs(job, simulated)
+def plan_content(job: Job, costs: Estimates) -> dict[str, Any]:
+    """Return the figures of a plan, and what it costs, as JSON has them."""
+    plan = job.plan
     return {
         "model": job.order.model,
         "sampler": {"name": job.order.sampler.name, **asdict(job.order.sampler)},  # pyright: ignore[reportArgumentType]
@@ -26,6 +25,7 @@ def plan_content(job: Job, simulated: float | None = None) -> dict[str, Any]:
         "wrap": job.order.loading.wrap,
         "forwards": plan.forwards,
         "forwards_per_frame": plan.forwards_per_frame,
+        "mean_forwards_per_frame": _mean_forwards(job),
         "tasks": plan.tasks,
         "decoded": plan.decoded,
         "window_batch": plan.window_batch,
@@ -45,21 +45,16 @@ def show_plan(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_jso
     print(json.dumps(content, indent=2) if as_json else "\n".join(map(plain, lines)))
 
 
-def plan_lines(job: Job, simulated: float | None = None) -> list[str]:
-    """Return the plan for people, a line each: what is made, the work, the cost, the prompts; see `plan_content`."""
-    costs = _costs(job, simulated)
+def plan_lines(job: Job, costs: Estimates, *, simulated: bool = False) -> list[str]:
+    """Return the plan for people, a line each: what is made, the work, the cost, the prompts; `simulated`: whether the
+    time is that of a forecast."""
     sizes = {"memory": costs.memory_by_part, "host": costs.host_by_part, "disk": costs.disk_by_part}
     parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
     offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
     if job.order.loading.offload == "auto":
         offload = ["offload  auto takes the first of none, text, model and group that fits what is free when it starts"]
-    cost = _cost(costs, " on one process, as simulated below" if simulated is not None else "")
+    cost = _cost(costs, " on one process, as simulated below" if simulated else "")
     return [*headline(job), f"cost     {cost}", *offload, *parts, *_states(job, costs), *prompt_lines(job)]
-
-
-def _costs(job: Job, simulated: float | None) -> Estimates:
-    costs = estimate(job)
-    return costs if simulated is None else replace(costs, seconds=simulated, seconds_reason=None)
 
 
 def _states(job: Job, costs: Estimates) -> list[str]:
@@ -84,16 +79,23 @@ def headline(job: Job) -> list[str]:
     height, width = spec.height * job.output.scale, spec.width * job.output.scale
     seeds = ", then ".join(str(seed) for seed, _ in groupby([request.seed, *(turn.seed for turn in request.turns)]))
     joined = " whose sides meet" if job.order.loading.wrap else ""
-    if job.frames is None or plan.forwards is None or plan.tasks is None:
-        work = f"{round(plan.forwards_per_frame, 3):g} forwards per frame"
+    mean, further = _mean_forwards(job), f"{round(plan.forwards_per_frame, 3):g}"
+    if mean is None or plan.forwards is None or plan.tasks is None:
+        work = f"{further} forwards per frame"
     else:
-        each = f"{round(plan.forwards / job.frames, 3):g} per frame"
+        shown = f"{round(mean, 3):g}"
+        each = f"{shown} per frame" if shown == further else f"{shown} per frame, {further} in the long run"
         work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({each})"
     return [
         f"video    {length}, {width}x{height}{joined}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",
         f"sampler  {job.order.sampler.name} ({_changed(job)}): {work}",
     ]
+
+
+def _mean_forwards(job: Job) -> float | None:
+    """Return all forwards over all frames; of a plan's own figure, what begins and ends a video is no part."""
+    return None if job.frames is None or job.plan.forwards is None else job.plan.forwards / job.frames
 
 
 def _changed(job: Job) -> str:
