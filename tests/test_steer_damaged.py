@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from longtake.video.kept import kept_folder, read_kept
 from longtake.video.output import Output
 
 from .forked import in_child
-from .steered import FIFO, asked, content, extend, frames_of, make, redo, stopped
+from .steered import FIFO, asked, content, extend, frames_of, make, quiet, redo, stopped
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
@@ -35,6 +36,20 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     for file in kept_folder(path).glob("*.safetensors"):
         file.unlink()
     assert frames_of(path).shape[0] == 70
+
+
+@pytest.mark.parametrize("name", ["prepared", "somebody/prepared"])
+def test_a_video_of_a_pipeline_that_lies_in_no_folder_is_told_what_can_be_done(tmp_path: Path, name: str) -> None:
+    model = Toy()
+    model.spec = replace(model.spec, name=name)
+    path = tmp_path / "a.mkv"
+    generate(model, asked(40), FIFO, Output(path=path), progress=quiet)
+    for steer in (extend, redo):
+        with pytest.raises(
+            InputError, match=rf"made by {name}, whose files .*from_pipe.*generate --init \S+a.mkv"
+        ) as told:
+            steer(path, 30)
+        assert "--download" not in str(told.value) and "did you mean" not in str(told.value)
 
 
 def _flipped(path: Path) -> None:

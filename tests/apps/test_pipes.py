@@ -100,6 +100,7 @@ def test_a_pipe_is_refused_before_it_is_waited_for(here: Callable[..., Any], wor
         (("train", "pvdm-autoencoder", "videos", "--perceptual", "vgg", "--vgg", "pipe.pth"), "pipe.pth is a pipe or"),
         (("evaluate", "vbench", "pictures", "--raft", "pipe"), "pipe is a pipe or a device, not a file; --raft takes"),
         (("convert", "pvdm", "pipe", "-o", "made"), "pipe"),
+        (("generate", "a", *ASKED, "--init", "pipe"), "cannot read pipe as a video: it is a pipe or a device"),
         (("data", "shards", ".", "--licence", "Apache-2.0", "-o", "shards"), ""),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",

@@ -106,6 +106,13 @@ def notes(path: Path) -> list[Path]:
 def _video(path: Path, report: Path, record: Record) -> Video:
     order = read_order(str(report))
     order = replace(order, output=replace(order.output, path=path))
-    spec = model_spec(order.model, **order.loading.told)
+    try:
+        spec = model_spec(order.model, **order.loading.told)
+    except InputError as reason:
+        raise InputError(
+            f"{path} was made by {order.model}, whose files are not found here ({str(reason).split('; ')[0]}): bring "
+            "them back, or, where it was a pipeline given to longtake.from_pipe, which lies in no folder, make a video "
+            f"that begins with its last frames (generate --init {path}), or the whole anew of that pipeline"
+        ) from None
     plan = checked_plan(spec, order.request, order.sampler, order.output.part)
     return Video(path=path, order=order, spec=spec, plan=plan, record=record)

@@ -29,9 +29,8 @@ from longtake.video.files import PICTURE_ENDINGS, frame_file, picture_files
 PLAUSIBLE_FPS = (1.0, 240.0)
 """Least and greatest frame rate that is believed."""
 
-_FRAMES_AT_ONCE = 16
+_FRAMES_AT_ONCE = _CHECKED_FRAMES = 16
 _STAMPED = ("mov", "matroska", "mpegts", "flv", "avi")
-_CHECKED_FRAMES = 16
 _KEYFRAMES_TRIED = 3
 _ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _TURNED = range(5, 9)
@@ -159,6 +158,10 @@ def _file_frames(path: Path, start: int, blend: bool) -> Iterator[np.ndarray]:
             yield from (rgb(frame, blend=blend) for frame in decoded(path))
 
 
+class _UnnamedError(InputError):
+    """What is wrong with a file, without its name."""
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Say which file cannot be read."""
@@ -166,9 +169,8 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise InputError(f"cannot read {path} as a video: {_in_words(error)}; leave it out") from None
-    except InputError as reason:
-        told = str(reason)
-        raise InputError(told if str(path) in told else f"cannot read {path} as a video: {told}") from None
+    except _UnnamedError as reason:
+        raise InputError(f"cannot read {path} as a video: {reason}") from None
 
 
 def _in_words(error: av.FFmpegError) -> str:
@@ -279,7 +281,7 @@ def open_video(path: Path) -> SeekableVideo:
         if scan is None or not _begins_with(path, scan[0]):
             return _decoded_throughout(path)
     except av.FFmpegError as error:
-        raise InputError(_in_words(error)) from None
+        raise _UnnamedError(_in_words(error)) from None
     stamps, keyframes, base = scan
     times = (stamps - stamps[0]) * base
     seconds = float(times[-1])
@@ -308,7 +310,7 @@ def _opened(source: Path | BytesIO) -> InputContainer:
         try:
             check_file(source)
         except OSError as error:
-            raise InputError(error.strerror) from None
+            raise _UnnamedError(error.strerror) from None
     # Old files carry names and comments in other encodings than UTF-8.
     return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
 
@@ -316,9 +318,9 @@ def _opened(source: Path | BytesIO) -> InputContainer:
 def _video_stream(container: InputContainer) -> VideoStream:
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
-        raise InputError("there is no video in it")
+        raise _UnnamedError("there is no video in it")
     if streams[0].codec_context is None:
-        raise InputError("there is no decoder for its video")
+        raise _UnnamedError("there is no decoder for its video")
     streams[0].thread_type = "NONE"
     return streams[0]
 
@@ -331,7 +333,7 @@ def _scanned(
     keys: list[int | None] = []
     for packet in container.demux(stream):
         if packet.is_corrupt:
-            raise InputError(f"it is damaged or cut off at frame {len(shown)}")
+            raise _UnnamedError(f"it is damaged or cut off at frame {len(shown)}")
         if packet.size and not packet.is_discard:
             shown.append(packet.pts)
             keys += [packet.pts] if packet.is_keyframe else []
@@ -354,11 +356,10 @@ def _begins_with(path: Path, stamps: NDArray[np.int64]) -> bool:
 def _decoded_throughout(path: Path) -> SeekableVideo:
     num_frames = sum(1 for _ in decoded(path))
     if not num_frames:
-        raise InputError("no frame of it can be decoded")
+        raise _UnnamedError("no frame of it can be decoded")
     with _opened(path) as container:
         rate = _video_stream(container).average_rate
-    fps = None if rate is None else _believed(float(rate))
-    nothing = np.empty(0, np.int64)
+    fps, nothing = None if rate is None else _believed(float(rate)), np.empty(0, np.int64)
     return SeekableVideo(path=path, num_frames=num_frames, fps=fps, times=None, stamps=None, keyframes=nothing)
 
 
@@ -388,8 +389,7 @@ def picture_size(file: Path) -> tuple[int, int]:
 
 
 def _why(error: Exception, file: Path) -> str:
-    told = error.strerror if isinstance(error, OSError) else None
-    return told or str(error).removesuffix(f" {str(file)!r}")
+    return (isinstance(error, OSError) and error.strerror) or str(error).removesuffix(f" {str(file)!r}")
 
 
 def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
