@@ -37,5 +37,10 @@ def test_a_name_like_no_other_gets_no_suggestion() -> None:
     assert str(error) == "there is no model 'zzz'; known: sprites, toy"
 
 
+def test_the_dashes_of_options_make_none_of_them_near() -> None:
+    assert "did you mean" not in str(errors.unknown_name("option", "--dry-run", ["--range", "--frames"]))
+    assert "did you mean '--frames'" in str(errors.unknown_name("option", "--frame", ["--range", "--frames"]))
+
+
 def test_messages_are_one_line() -> None:
     assert "\n" not in str(errors.unknown_name("model", "a\nb", ["toy"]))

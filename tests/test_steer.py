@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 
 from longtake.errors import CapabilityError, CheckpointError, InputError, OutputError
 from longtake.models.toy import Toy
+from longtake.models.toy_spec import TOY
 from longtake.report import read_order, report_path
 from longtake.request import PromptTimeline
 from longtake.sampler import Sampler
@@ -324,6 +327,29 @@ def test_prompts_that_change_on_the_way(tmp_path: Path, sampler: str) -> None:
     texts = json.loads(report_path(path).read_text())["request"]["prompts"]
     assert texts == {"0": "a red car", "30": "a blue boat", str(begun): "a cat", "80": "a green house"}
     assert content(repeated(path, tmp_path / "again" / "a.mkv")) == content(path)
+
+
+@pytest.mark.parametrize("sampler", ["chunked", "fifo"])
+def test_frames_that_follow_new_prompts_before_their_moment_are_named(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(TOY, prompts="window")
+    for place in ("toy_spec", "toy"):
+        monkeypatch.setattr(f"longtake.models.{place}.TOY", spec)
+    path = make(tmp_path / "a.mkv", 96, SAMPLERS[sampler])
+    assert "\nNOTE All frames of a window share a prompt" in path.with_suffix(".vtt").read_text()
+    early = []
+    for frame in (49, 51, 53, 55):
+        told = []
+        for number, prompt in enumerate(("a green house", "a cat")):
+            steering = plan_redo(path, frame, prompt, output=tmp_path / f"{frame}-{number}.mkv")
+            carried_out(steering, Toy(), quiet)
+            told.append(frames_of(tmp_path / f"{frame}-{number}.mkv"))
+        differing = np.flatnonzero((told[0] != told[1]).any(axis=(1, 2, 3)))[0]
+        note = re.match(r"frames (\d+) to \d+ may follow", " ".join(steering.notes))
+        assert differing >= (int(note[1]) if note else frame)
+        early.append(differing < frame)
+    assert any(early)
 
 
 def test_prompts_are_joined_where_one_goes_on() -> None:

@@ -41,7 +41,8 @@ class Seeds:
     """How many videos are made of a prompt; settings of what makes several extend this."""
 
     seeds: int = 1
-    """How many videos of every prompt; their seeds count up from --seed."""
+    """How many videos of every prompt; their seeds count up from --seed, the same for every prompt, so that videos of
+    one seed differ by their prompt alone."""
 
     def __post_init__(self) -> None:
         """Raise InputError for none."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from longtake.errors import CapabilityError, InputError, OutputError
+from longtake.model import VideoSpec
 from longtake.models import model_spec
 from longtake.prompts import parse_several, refuse_missing_file
 from longtake.report import Order, check_sidecars, read_order, told_by_frame
@@ -157,7 +158,19 @@ def plan_redo(
     states = video.states(frame) if cut else []
     first = max(pieces.holds_from(frame), cut + pieces.later - 1 + pieces.begun if cut else 0)
     holds = None if after == order.prompts else first
-    return _checked(video, request, call, output, states[-1] if states else None, holds=holds)
+    notes = () if holds is None else _ahead(video.spec, cut, frame)
+    return _checked(video, request, call, output, states[-1] if states else None, holds=holds, notes=notes)
+
+
+def _ahead(spec: VideoSpec, cut: int, frame: int) -> tuple[str, ...]:
+    """Return what is to be known of frames from `cut` on, before the one that others were asked for from."""
+    start = max(cut, frame - spec.timing.pixel_frames(spec.num_frames) // 2)
+    if spec.prompts == "frame" or start >= frame:
+        return ()
+    return (
+        f"frames {start} to {frame - 1} may follow the new prompts, too: {spec.name} takes one prompt for all frames "
+        "of a window, that of its middle",
+    )
 
 
 def plan_retelling(file: str | Path, prompts: PromptTimeline) -> Steering | None:
