@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 pytest.importorskip("matplotlib", reason="it comes with the extra report")
@@ -26,6 +27,7 @@ from longtake.apps.compare.contenders import Contender, budget, equalised, read_
 from longtake.apps.compare.finished import as_json, look_into, numbers, video_metrics
 from longtake.apps.compare.page import drawn
 from longtake.errors import InputError
+from longtake.models import MODELS
 from longtake.models.toy_spec import TOY
 from longtake.request import Request
 from longtake.samplers.chunked.plan import Chunked
@@ -368,3 +370,19 @@ def test_ten_minutes_take_little_memory_and_are_shown_without_playing(longtake: 
 def test_a_model_that_lacks_something_is_said_before_anything_is_made(longtake: Callable, here: Path):
     ran = longtake("compare", "--model", "pvdm-sprites", "--samplers", "fifo", "--prompts", "p.txt", "--frames", "32")
     assert ran.status == 2 and "PerFrameNoise" in ran.err
+
+
+def test_other_weights_are_noticed_by_the_plan(longtake: Callable, here: Path):
+    entry = MODELS["sprites"].folder
+    assert entry is not None
+    model = Path(shutil.copytree(entry, "model"))
+    asked = ("compare", "--model", "model", "--samplers", "chunked:steps=1", "--prompts", "p.txt", "--frames", "16")
+    Path("p.txt").write_text("a cat")
+    assert longtake(*asked, "-o", "made").status == 0
+    assert longtake(*asked, "-o", "made", "--dry-run").status == 0
+    weights = next(model.glob("unet/*.safetensors"))
+    tensors = load_file(weights)
+    tensors["conv_in.bias"] += 1
+    save_file(tensors, weights)
+    ran = longtake(*asked, "-o", "made", "--dry-run")
+    assert ran.status == 2 and "was begun with other settings: the weights of the model are others" in ran.err

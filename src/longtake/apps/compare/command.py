@@ -12,7 +12,7 @@ from longtake.apps.batch import Manifest, Seeds, make_videos, numbered, read_lin
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
 from longtake.apps.compare.report import Measuring, asked_metrics, check_library, command_line, facts, write_page
-from longtake.apps.generate.command import settled
+from longtake.apps.generate.command import settled, weights_digest
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
 from longtake.apps.generate.stopping import StoppedError, stoppable
@@ -186,11 +186,13 @@ def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
     and for a file of another origin.
     """
     orders = {order.output.path.name: order for run in runs for order in run.orders}
+    digest: str | None = None
     for order in orders.values():
         if (record := read_record(order.output.path)) is not None:
-            # Weights and machine are not known yet; the run itself looks at them.
-            same = {name: record.settings.get(name) for name in ("model digest", "device", "dtype")}
-            check_settings(order.output.path, record, {**order_settings(order), **same})
+            # The machine is not known yet; the run itself looks at it.
+            same = {name: record.settings.get(name) for name in ("device", "dtype")}
+            digest = digest or weights_digest(order) or str(record.settings.get("model digest"))
+            check_settings(order.output.path, record, {**order_settings(order), **same, "model digest": digest})
     if not results.exists():
         return {}
     try:

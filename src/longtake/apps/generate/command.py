@@ -25,7 +25,7 @@ from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
 from longtake.rates import remember_run
 from longtake.reading import read_file
-from longtake.report import order_target, report_path
+from longtake.report import Order, order_target, report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
 from longtake.steer.video import find_video
@@ -118,13 +118,13 @@ def _complete(job: Job, hardware: Hardware) -> Outcome | None:
     """Return the end of a run that an earlier call has finished, which no weights are loaded for; None for any other,
     and where that cannot be told without them."""
     order, path = job.order, job.output.path
-    if launched().size > 1 or job.output.overwrite or (order.model in MODELS and not MODELS[order.model].folder):
+    if launched().size > 1 or job.output.overwrite or _is_code(order.model):
         return None
     try:
         video = find_video(path)
         if video is None or not video.is_complete:
             return None
-        digest = order.loading.digest(configs_of(order.model, order.loading)[0].digest())
+        digest = weights_digest(order)
         asked = replace(order, digest=digest, device=hardware.device.partition(":")[0], dtype=hardware.dtype_name)
         others = differing(video.record.settings, order_target(asked, job.plan).settings)
         if others or order.digest not in (None, digest) or not video.is_as_written(video.record.mark, complete=True):
@@ -135,6 +135,17 @@ def _complete(job: Job, hardware: Hardware) -> Outcome | None:
     frames = video.record.next_frame
     report = json.loads(read_file(report_path(path)))
     return Outcome(status=0, line=_nothing_to_do(path, frames), report=report)
+
+
+def weights_digest(order: Order) -> str | None:
+    """Return what tells the weights of an order from others, by their files; None for a model made by code."""
+    if _is_code(order.model):
+        return None
+    return order.loading.digest(configs_of(order.model, order.loading)[0].digest())
+
+
+def _is_code(model: str) -> bool:
+    return model in MODELS and not MODELS[model].folder
 
 
 def _nothing_to_do(path: Path, frames: int) -> str:
