@@ -67,6 +67,8 @@ class VideoSpec(Demands):
     """Whether the decoder takes whole calls of the network, and what becomes of a frame depends on the others there."""
     decoder_history: int = 0
     """How many of a stream's last latents bring back, bit for bit, what the decoder remembers of all; 0 for nothing."""
+    decoder_held: int = 0
+    """Latents that the decoder holds back, rounded up: it has taken so many more than have come out, until the last."""
     decoder_piece: int = 1
     """Latents that the decoder takes together, but for the first of a stream: it is taken up again where such a piece
     begins, with up to one piece more than its history."""

@@ -17,7 +17,7 @@ class HeldBack(Toy):
 
     def __init__(self):
         super().__init__()
-        self.spec = replace(TOY, decoder_history=2 * REACH)
+        self.spec = replace(TOY, decoder_history=2 * REACH, decoder_held=REACH)
 
     def decode(self, latents, state, last):
         """Remember the last 2 REACH latents, of which the second half (at the start: the last REACH) still waits."""

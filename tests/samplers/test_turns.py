@@ -128,6 +128,19 @@ def test_a_video_with_turns_goes_on_from_any_chunk(name, settings, model):
     assert not np.array_equal(whole[until : until + 8], before[until : until + 8])
 
 
+@pytest.mark.parametrize("make", [Toy, HeldBack, Paired])
+@pytest.mark.parametrize("settings", [{"decode_batch": 1}, {"decode_batch": 3}, {"partitions": 2, "lookahead": False}])
+def test_what_has_not_begun_in_a_queue_is_as_if_it_had_been_told_so_from_the_start(settings, make):
+    model = make()
+    plan = planned("fifo", settings, model, 90)
+    made, state = next((made, state) for made, state in states_of(chunks(model, plan))[1] if made > 13)
+    told = PromptTimeline((0, 13, made + pieces_of(plan).begun), ("a", "b", "c"))
+    turn = Turn(frame=made, seed=5, prompts=PROMPTS, keep_begun=True)
+    whole = joined(chunks(model, planned("fifo", settings, model, 90, prompts=told)))
+    retold = joined(chunks(model, planned("fifo", settings, model, 90, (turn,), told), state))
+    assert np.array_equal(retold, whole[made:])
+
+
 def test_a_turn_that_changes_nothing_is_the_plain_video():
     model, same = Toy(), Turn(frame=11, seed=5, prompts=PROMPTS, keep_begun=True)
     plain, turned = (planned("fifo", {"decode_batch": 3}, model, 50, turns) for turns in ((), (same,)))

@@ -10,11 +10,11 @@ from diffusers import LTXConditionPipeline, LTXPipeline
 from torch import Tensor
 
 from longtake.errors import InputError
-from longtake.model import Known
+from longtake.model import Known, Timing
 from longtake.models import load_model
 from longtake.models.ltx.decoder import decode
 from longtake.models.ltx.model import LtxModel
-from longtake.models.ltx.spec import Autoencoder, decoder_history, decoder_layers, remembered_numbers
+from longtake.models.ltx.spec import Autoencoder, decoder_held, decoder_history, decoder_layers, remembered_numbers
 from longtake.samplers.step import Windows, ddim, free
 
 from ..mixers import PlainMixer
@@ -105,6 +105,20 @@ def test_the_memory_comes_back_bit_for_bit_of_the_last_latents(model: LtxModel) 
     assert torch.equal(ends[0], ends[1])
     _, fewer = model.decode(z[:, 1 - history :], None, last=False)
     assert not torch.equal(model.decode(more, fewer, last=True)[0], ends[0])
+
+
+@pytest.mark.parametrize("settings", [FIRST, LATER, FIRST | {"decoder_causal": True}], ids=["0.9.0", "0.9.1", "causal"])
+def test_the_decoder_holds_back_as_many_latents_as_the_plan_says(settings: dict[str, Any]) -> None:
+    vae: Any = tiny_vae(**settings)
+    read = Autoencoder(**{name: vae.config[name] for name in Autoencoder.__dataclass_fields__ if name in vae.config})
+    timing, memory, came = Timing(stride=read.stride), None, 0
+    given = decoder_history(list(decoder_layers(read)), read.decoder_causal) + 3
+    for part in latents(1, given).split(1, dim=2):
+        pixels, memory = decode(vae, part, memory, last=False)
+        came += pixels.shape[2]
+    held = -(-(timing.pixel_frames(given) - came) // read.stride)
+    assert decoder_held(list(decoder_layers(read)), read.decoder_causal, timing) == held
+    assert (held == 0) == read.decoder_causal
 
 
 def test_released_decoders_remember_what_the_plan_says() -> None:

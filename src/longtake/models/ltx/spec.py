@@ -143,6 +143,7 @@ def spec(configs: Configs) -> VideoSpec:
         latent_shape=(vae.latent_channels, extras.num_frames, height // unit, width // unit),
         timing=timing,
         decoder_history=decoder_history(layers, vae.decoder_causal),
+        decoder_held=decoder_held(layers, vae.decoder_causal, timing),
         guidance=extras.guidance,
         capabilities=frozenset({PerFrameNoise, TemporalHooks, Infill, Continuation}),
         clean_frames=extras.clean_frames,
@@ -230,6 +231,17 @@ def decoder_history(layers: list[Layer], causal: bool) -> int:
         else:
             return latents
         latents += 1
+
+
+def decoder_held(layers: list[Layer], causal: bool, timing: Timing) -> int:
+    """Return how many latents the decoder holds back, rounded up: every convolution that looks ahead waits for one of
+    the frames that it is given."""
+    latents = decoder_history(layers, causal)
+    frames = latents
+    for layer in layers:
+        frames -= 0 if causal else 2 if layer.kind == "block" else 1
+        frames = 2 * frames - 1 if "temporal" in layer.doubled else frames
+    return -(-(timing.pixel_frames(latents) - frames) // timing.stride)
 
 
 def remembered_numbers(layers: list[Layer], cells: int, causal: bool) -> int:

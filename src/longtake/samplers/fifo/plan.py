@@ -363,7 +363,7 @@ def queue_pieces(plan: Plan) -> Pieces:
     return Pieces(
         first=timing.pixel_frames(first),
         later=-(-piece // unit) * unit * timing.stride,
-        begun=(plan.body + unit - 1) * timing.stride,
+        begun=(plan.body + plan.spec.decoder_held + unit - 1) * timing.stride,
         free=free,
         holds_from=plan.holds_from,
     )
