@@ -20,19 +20,6 @@ class CapabilityError(LongtakeError):
     """The sampler needs something that the model does not offer."""
 
 
-class LackingError(CapabilityError):
-    """A model without what a sampler needs of every model."""
-
-    def __init__(self, sampler: str, needs: str, model: str, others: Iterable[str] = ()) -> None:
-        self.told = (sampler, needs, model)
-        names = ", ".join(others)
-        these = f"of those in the package it runs on {names}; " if names else ""
-        super().__init__(
-            f"{sampler} needs {needs}, which the model {model} does not offer; {these}"
-            "'longtake models' shows which model runs with which sampler"
-        )
-
-
 class OutputError(LongtakeError):
     """A file or folder that cannot be written, or that belongs to another run."""
 

@@ -4,11 +4,11 @@ know before the start.
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.errors import CapabilityError, InputError, LackingError, plain
+from longtake.errors import CapabilityError, InputError, plain
 from longtake.model import Continuation, Infill, Timing, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
@@ -20,6 +20,19 @@ DEFAULT_STEPS = 30
 MOST_FRAMES = 1_000_000
 _SHOWN = 80
 _TOLD = 3
+
+
+class LackingError(CapabilityError):
+    """A model without what a sampler needs of every model."""
+
+    def __init__(self, sampler: str, needs: str, model: str, others: Iterable[str] = ()) -> None:
+        self.told = (sampler, needs, model)
+        names = ", ".join(others)
+        these = f"of those in the package it runs on {names}; " if names else ""
+        super().__init__(
+            f"{sampler} needs {needs}, which the model {model} does not offer; {these}"
+            "'longtake models' shows which model runs with which sampler"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longtake.apps.generate.settings import Making, VideoSettings, Workers
-from longtake.errors import InputError, LackingError, LongtakeError
+from longtake.errors import InputError, LongtakeError
 from longtake.model import TemporalHooks, VideoSpec
 from longtake.models import MODELS, canonical, model_spec
 from longtake.models.hub.loading import Loading
@@ -17,7 +17,7 @@ from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import samplers_of
 from longtake.samplers.keyframes import init_digest
-from longtake.samplers.planning import UNCONDITIONAL, checked_plan, one_branch, plan_warnings
+from longtake.samplers.planning import UNCONDITIONAL, LackingError, checked_plan, one_branch, plan_warnings
 from longtake.video.formats import Format
 from longtake.video.output import Output
 

@@ -94,6 +94,14 @@ class Batches:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReconstructionLoss(Batches):
+    """Batches of an autoencoder."""
+
+    decoder_only: Annotated[bool, Setting(option=False)] = False
+    """Leave the encoder as it is, so that latents that were made with it stay valid."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionLoss(Batches):
     """Batches of a diffusion model, and the pictures that it makes on the way."""
 

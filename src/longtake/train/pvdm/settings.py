@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.reading import check_is_file
-from longtake.train.fit.settings import Batches, DiffusionLoss, FitSettings
+from longtake.train.fit.settings import DiffusionLoss, FitSettings, ReconstructionLoss
 from longtake.typed import Flag, Setting
 
 Perceptual = Literal["none", "vgg", "efficientnet"]
@@ -44,14 +44,12 @@ class LossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderLoss(Batches):
+class AutoencoderLoss(ReconstructionLoss):
     """What the autoencoder is trained on."""
 
     batch_size: int = 8
     weights: Annotated[LossWeights, Setting(name="")] = LossWeights()
     """What each part of the loss counts."""
-    decoder_only: Annotated[bool, Setting(option=False)] = False
-    """Leave the encoder as it is, so that latents that were made with it stay valid."""
     latent_noise: Annotated[float, Setting(option=False)] = 0.0
     """Standard deviation of noise on the latents that are decoded: those of a diffusion model are not exact."""
 

@@ -10,14 +10,14 @@ from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
 
 from longtake.data.sprites import drawn, random_world
-from longtake.train.fit.settings import Batches
+from longtake.train.fit.settings import ReconstructionLoss
 from longtake.train.fit.task import Scalars, Task, above, sheet
 from longtake.train.sprites.autoencode import decode, posterior, to_model
 from longtake.train.sprites.build import AutoencoderKL
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaeSettings(Batches):
+class VaeSettings(ReconstructionLoss):
     """Data and loss of the autoencoder."""
 
     num_frames: int = 16_000
@@ -30,8 +30,6 @@ class VaeSettings(Batches):
     """Weight of the squared error beside the absolute one; it makes colours right early."""
     edge_weight: float = 0.5
     """Weight of the difference of neighbouring pixels, which keeps outlines sharp."""
-    decoder_only: bool = False
-    """Leave the encoder as it is, so that latents that were made with it stay valid."""
     seed: int = 1_000_000
     """World of the first frame; further frames count up."""
 
