@@ -20,7 +20,8 @@ from longtake.samplers import SAMPLERS, sampler_class
 from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video.files import picture_files
-from longtake.video.read import read_frames, read_picture
+from longtake.video.pictures import read_picture
+from longtake.video.read import read_frames
 
 from .comfyui_api import InterruptProcessingException, Server, load_pack
 

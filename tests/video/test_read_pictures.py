@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from longtake.errors import InputError
-from longtake.video.read import picture_size, read_picture
+from longtake.video.pictures import picture_size, read_picture
 
 CORNERS = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
 

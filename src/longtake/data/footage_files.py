@@ -19,7 +19,7 @@ from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
 from longtake.reading import check_file
 from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, frame_file, picture_files, subfolders
-from longtake.video.read import picture_size, read_picture
+from longtake.video.pictures import picture_size, read_picture
 
 SPLITS = ("train", "test")
 MANIFEST = ".jsonl"

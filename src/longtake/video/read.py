@@ -1,7 +1,7 @@
 """Frames of video files, folders and pictures: any of them, exactly, a few at a time, whatever the length.
 
 The time stamps of a video file are read once; then its frames are reached by seeking. Frames and pictures are turned as
-players turn them, and 16 bits are brought to 8.
+players turn them.
 """
 
 from collections.abc import Iterator
@@ -25,16 +25,16 @@ from PIL import Image, ImageOps
 from longtake.errors import InputError
 from longtake.reading import check_file
 from longtake.video.files import PICTURE_ENDINGS, frame_file, picture_files
+from longtake.video.pictures import read_picture
 
 PLAUSIBLE_FPS = (1.0, 240.0)
 """Least and greatest frame rate that is believed."""
 
-_FRAMES_AT_ONCE = _CHECKED_FRAMES = 16
+_FRAMES_AT_ONCE = 16
 _STAMPED = ("mov", "matroska", "mpegts", "flv", "avi")
+_CHECKED_FRAMES = 16
 _KEYFRAMES_TRIED = 3
 _ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_TURNED = range(5, 9)
-_ORIENTATION = 0x0112
 
 
 def read_frames(path: str | Path, start: int = 0, stop: int | None = None, scale: int = 1) -> Iterator[np.ndarray]:
@@ -359,42 +359,10 @@ def _decoded_throughout(path: Path) -> SeekableVideo:
         raise _UnnamedError("no frame of it can be decoded")
     with _opened(path) as container:
         rate = _video_stream(container).average_rate
-    fps, nothing = None if rate is None else _believed(float(rate)), np.empty(0, np.int64)
+    fps = None if rate is None else _believed(float(rate))
+    nothing = np.empty(0, np.int64)
     return SeekableVideo(path=path, num_frames=num_frames, fps=fps, times=None, stamps=None, keyframes=nothing)
 
 
 def _believed(fps: float | None) -> float | None:
     return fps if fps is not None and PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1] else None
-
-
-def read_picture(file: Path) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (height, width, 3). Raises InputError, which names the file, where it is none."""
-    try:
-        check_file(file)
-        with Image.open(file) as picture:
-            return _rgb(ImageOps.exif_transpose(picture))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {file} as a picture: {_why(error, file)}; leave it out") from None
-
-
-def picture_size(file: Path) -> tuple[int, int]:
-    """Return width and height of a picture as it is shown, from its header. Raises InputError as `read_picture`."""
-    try:
-        check_file(file)
-        with Image.open(file) as picture:
-            width, height = picture.size
-            return (height, width) if picture.getexif().get(_ORIENTATION) in _TURNED else (width, height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file} cannot be read as an image: {_why(error, file)}; leave it out") from None
-
-
-def _why(error: Exception, file: Path) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error).removesuffix(f" {str(file)!r}")
-
-
-def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode.startswith("I"):
-        # Grey of 16 bits, which PIL's own conversion cuts off at 255.
-        grey = np.rint(np.asarray(picture, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)
-        return np.stack([grey] * 3, axis=-1)
-    return np.asarray(picture.convert("RGB"))
