@@ -284,6 +284,39 @@ def test_missing_tensors_are_not_made_up(copy: Path) -> None:
         load_model(str(copy), "cpu", torch.float32)
 
 
+@pytest.mark.parametrize("part", [WEIGHTS, "text_encoder/model.safetensors"])
+def test_a_tensor_that_no_shard_has_is_named(copy: Path, part: str) -> None:
+    file = copy / part
+    tensors = load_file(file)
+    shards = {name: f"{file.stem}-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(tensors)}
+    file.unlink()
+    (lost, *_), index = tensors, Path(f"{file}.index.json")
+    for shard in set(shards.values()):
+        held = {name: tensors[name] for name in tensors if shards[name] == shard and name != lost}
+        save_file(held, file.with_name(shard), metadata={"format": "pt"})
+    index.write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    said = rf"^\S*{shards[lost]} lacks {lost}, which {index.name} says is in it; fetch the model again$"
+    for read in (lambda: model_spec(str(copy)).parameters, lambda: load_model(str(copy), "cpu", torch.float32)):
+        with pytest.raises(CheckpointError, match=said):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty, or cut off"),
+        (b"\x02\0\0\0\0\0\0\0[]", "its header lists no tensors"),
+        (b'\x0a\0\0\0\0\0\0\0{"a":null}', "its header lists no tensors"),
+        (b'\x0d\0\0\0\0\0\0\0{"a":{"b":7}}', "its header lists no tensors"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_said_in_words(tmp_path: Path, content: bytes, reason: str) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"a.safetensors is not a whole safetensors file \({reason}\); fetch"):
+        hub_files.tensor_shapes(file)
+
+
 def test_hashes_of_large_files_are_remembered(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = digest([copy / "unet"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -22,11 +22,11 @@ from longtake.models.hub.files import (
     check_plain,
     digest,
     gguf_shapes,
+    part_shapes,
     plain_name,
     read_json,
     tensor_shapes,
     variant,
-    weight_files,
 )
 from longtake.models.hub.find import INDEX, Found, read_index
 from longtake.typed import read_typed
@@ -326,8 +326,7 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
     def shapes() -> Shapes:
         if file is not None:
             return tensor_shapes(file) if file.suffix != ".gguf" else gguf_shapes(file)
-        files = weight_files(place, stem(name), found.variant)
-        return {tensor: shape for file in files for tensor, shape in tensor_shapes(file).items()}
+        return part_shapes(place, stem(name), found.variant)
 
     return Part(where=str(config), config=content, shapes=shapes, folder=place, variant=found.variant, file=file)
 

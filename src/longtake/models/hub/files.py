@@ -97,6 +97,24 @@ def _index_name(name: str) -> str:
     return ".".join([stem, "safetensors", "index", *variants, "json"])
 
 
+def part_shapes(folder: Path, stem: str, wanted: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a part, shards included, from the headers of its files; see `weight_files`.
+
+    Raises CheckpointError for a damaged file, and where no shard has a tensor that the list of shards names.
+    """
+    name = _weights_name(stem, variant(folder, stem, wanted))
+    files = weight_files(folder, stem, wanted)
+    shapes = {tensor: shape for file in files for tensor, shape in tensor_shapes(file).items()}
+    if (index := folder / _index_name(name)).exists():
+        # The libraries take this list for the tensors themselves, and leave a network without what is in no shard.
+        shards = read_json(index)["weight_map"]
+        if lost := sorted(shards.keys() - shapes.keys()):
+            raise CheckpointError(
+                f"{folder / shards[lost[0]]} lacks {lost[0]}, which {index.name} says is in it; fetch the model again"
+            )
+    return shapes
+
+
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the tensors of a safetensors file, from its header. Raises CheckpointError for a damaged one."""
     try:
@@ -108,8 +126,13 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         if 8 + size + max(ends, default=0) != file.stat().st_size:
             raise ValueError("it is shorter or longer than its header says")
         return shapes
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, struct.error) as error:
-        raise CheckpointError(f"{file} is not a whole safetensors file ({error}); fetch the model again") from None
+    except OSError as error:
+        reason = error.strerror
+    except (TypeError, AttributeError, LookupError, RecursionError):
+        reason = "its header lists no tensors"
+    except ValueError as error:
+        reason = str(error)
+    raise CheckpointError(f"{file} is not a whole safetensors file ({reason}); fetch the model again")
 
 
 def tensor_formats(file: Path) -> dict[str, str]:
@@ -126,10 +149,15 @@ def told_in(file: Path) -> dict[str, str]:
 def _header(file: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a safetensors file, and its bytes. Raises ValueError where it cannot be one."""
     with file.open("rb") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
+        if len(begin := stream.read(8)) < 8:
+            raise ValueError("it is empty, or cut off")
+        (size,) = struct.unpack("<Q", begin)
         if size > min(MAX_HEADER_BYTES, file.stat().st_size):
             raise ValueError("its header is longer than the file")
-        return json.loads(stream.read(size)), size
+        header = json.loads(stream.read(size))
+    if not isinstance(header, dict):
+        raise ValueError("its header lists no tensors")
+    return header, size
 
 
 def gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:

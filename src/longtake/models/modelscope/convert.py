@@ -11,7 +11,7 @@ from longtake.errors import CheckpointError, InputError
 from longtake.models import FAMILIES
 from longtake.models.hub.configs import EXTRAS, part_folders, stem
 from longtake.models.hub.convert import copy_part, link, new_folder, read_pickled, write_tensors
-from longtake.models.hub.files import read_json, tensor_shapes, weight_files
+from longtake.models.hub.files import part_shapes, read_json, weight_files
 from longtake.models.hub.find import INDEX
 from longtake.models.modelscope.spec import FPS_EMBEDDING
 
@@ -104,9 +104,8 @@ def _write_weights(source: Path, folder: Path | None, config: dict[str, Any], ta
     """Put the tensors into the folder `target` as safetensors, under diffusers' names."""
     pickled = source if folder is None else folder / f"{stem('unet')}.bin"
     if folder and (list(folder.glob("*.safetensors")) or not pickled.is_file()):
-        files = weight_files(folder, stem("unet"))
-        _check({name: shape for file in files for name, shape in tensor_shapes(file).items()}, config, source)
-        for file in [*files, *folder.glob("*.safetensors.index*.json")]:
+        _check(part_shapes(folder, stem("unet")), config, source)
+        for file in [*weight_files(folder, stem("unet")), *folder.glob("*.safetensors.index*.json")]:
             link(file, target / file.name)
         return
     tensors = _unpickled(pickled, config)
