@@ -134,6 +134,35 @@ def test_a_folder_that_begins_with_the_package_goes_on_with_its_weights(tmp_path
         embedded.begin(runs)
 
 
+def test_what_is_interrupted_while_a_folder_begins_with_the_package_leaves_no_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(runs: Runs) -> bool:
+        raise KeyboardInterrupt
+
+    def take(runs: Runs) -> bool:
+        (runs.folder / "further" / "final").mkdir(parents=True)
+        return True
+
+    monkeypatch.setattr(embedded, "take_package", take)
+    monkeypatch.setattr(pvdm, "take_package", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embedded.begin(Runs(folder=tmp_path))
+    assert not (tmp_path / "further").exists()
+    monkeypatch.setattr(pvdm, "take_package", lambda runs: True)
+    assert embedded.begin(Runs(folder=tmp_path))
+    assert (tmp_path / "further" / "final").is_dir() and not list((tmp_path / "package").iterdir())
+
+
+def test_a_stage_without_latents_says_which_command_makes_them(tmp_path: Path) -> None:
+    settings = (pvdm.UNET, DiffusionSettings(batch_size=1), FIT, worlds)
+    said = (
+        r"pvdm-latents holds no latents; pvdm-latents must come first: longtake train embedded pvdm-latents --runs \S+$"
+    )
+    with pytest.raises(InputError, match=said):
+        replace(embedded.STAGES["pvdm-unet"], settings=settings)(Runs(folder=tmp_path))
+
+
 class Clock:
     """Time that passes when a stage runs, or whenever somebody looks."""
 

@@ -5,9 +5,12 @@ with.
 """
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from longtake.errors import OutputError
+from longtake.errors import InputError, OutputError
+from longtake.models.hub.load import quiet_libraries
 from longtake.train.fit.runs import Runs, Stage
 from longtake.train.nuwa_xl import recipe as nuwa_xl
 from longtake.train.pvdm import recipe as pvdm
@@ -23,21 +26,47 @@ def begin(runs: Runs) -> bool:
     begun = sorted(name for name in STAGES if (runs.folder / name).exists())
     if begun:
         raise OutputError(f"{runs.folder} has a stage {begun[0]} already; name a new folder by --runs")
-    return take_package(runs) and pvdm.take_package(runs)
+    _in_place(runs.folder / "package", runs.folder, lambda new: _take(replace(runs, folder=new)))
+    return True
+
+
+def _take(runs: Runs) -> None:
+    take_package(runs)
+    pvdm.take_package(runs)
 
 
 def export(runs: Runs) -> bool:
     """Write the five model folders into `weights/`, as the package holds them, in place of earlier ones."""
-    weights, new = runs.folder / "weights", runs.folder / "weights" / "new"
-    shutil.rmtree(new, ignore_errors=True)
-    write_weights(sprites.GUIDANCE, runs, new)
-    nuwa_xl.write_weights(runs, new)
-    pvdm.write_weights(runs, new)
-    for folder in sorted(new.iterdir()):
-        shutil.rmtree(weights / folder.name, ignore_errors=True)
-        folder.rename(weights / folder.name)
-    new.rmdir()
+
+    def write(new: Path) -> None:
+        write_weights(sprites.GUIDANCE, runs, new)
+        nuwa_xl.write_weights(runs, new)
+        pvdm.write_weights(runs, new)
+
+    _in_place(runs.folder / "weights", runs.folder / "weights", write)
     return True
+
+
+def _in_place(stage: Path, folder: Path, write: Callable[[Path], None]) -> None:
+    """Put into a folder what `write` writes into a new one, once all of it is there, in place of what has its names.
+
+    What was interrupted leaves nothing but the new folder, inside that of the stage.
+    """
+    new = stage / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        with quiet_libraries():
+            write(new)
+    except InputError:
+        shutil.rmtree(new)
+        raise
+    for made in sorted(new.iterdir()):
+        there = folder / made.name
+        if there.is_dir():
+            shutil.rmtree(there)
+        made.replace(there)
+    new.rmdir()
 
 
 STAGES = {

@@ -222,5 +222,7 @@ def test_weights_that_are_not_finite_are_refused(plain: Path, tmp_path: Path) ->
     name = sorted(tensors)[-1]
     tensors[name].view(-1)[0] = float("inf")
     save_file(tensors, file)
-    with pytest.raises(NonFiniteError, match=rf"unet: {name} is not finite"):
+    with pytest.raises(
+        NonFiniteError, match=rf"unet: {name} is not finite \(NaN, or infinite\); no video can come of it"
+    ):
         load_model(str(broken))

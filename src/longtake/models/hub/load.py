@@ -34,6 +34,7 @@ from longtake.schedule import Prediction, Table
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 SHIFTED_BETAS = (*BETAS, "snr_shift_scale")
+FETCH = "no video can come of it: fetch the model again"
 
 
 def load_pipeline(
@@ -158,7 +159,8 @@ def filled(make: Callable[[], nn.Module], place: Path, wanted: str | None = None
             f"{place} holds {sorted(others)[0]}, which its network does not have; fetch the model again"
         )
     _check_whole(place, missing)
-    check_weights(network, place)
+    # In the format of its files: no --dtype can have made it so.
+    check_finite(network.state_dict(), str(place), FETCH)
     return network
 
 
@@ -247,10 +249,9 @@ def check_weights(network: nn.Module, place: Path | str) -> None:
     plain = {name: tensor for name, tensor in network.state_dict().items() if type(tensor) is torch.Tensor}
     here = {name: tensor for name, tensor in plain.items() if not tensor.is_meta}
     half = {name: tensor for name, tensor in here.items() if tensor.dtype == torch.float16}
-    fetch = "no video can come of it: fetch the model again"
     # Half precision ends at 65,504, and a weight may be above.
-    check_finite(half, str(place), f"float16 may be too small for it: use --dtype bfloat16 or float32; else, {fetch}")
-    check_finite({name: here[name] for name in here.keys() - half.keys()}, str(place), fetch)
+    check_finite(half, str(place), f"float16 may be too small for it: use --dtype bfloat16 or float32; else, {FETCH}")
+    check_finite({name: here[name] for name in here.keys() - half.keys()}, str(place), FETCH)
 
 
 def where_run(pipeline: Any, network: Any) -> tuple[torch.device, torch.dtype]:

@@ -64,6 +64,13 @@ class Runs:
             print(f"note: {folder} is not finished: step {told['step']} of {told['steps']}")
         return folder
 
+    def latents(self, stage: str) -> Path:
+        """Return the folder of the latents that a stage has encoded. Raises InputError where there are none."""
+        folder = self.folder / stage
+        if not any(folder.glob("*.safetensors")):
+            raise self._lacks(folder, stage, "holds no latents")
+        return folder
+
     @property
     def captions(self) -> Path:
         """Return the file of all captions' states. Raises InputError where it is not there."""
@@ -76,9 +83,9 @@ class Runs:
         """Return where that file goes."""
         return self.folder / "captions.safetensors"
 
-    def _lacks(self, what: Path, stage: str) -> InputError:
+    def _lacks(self, what: Path, stage: str, reason: str = "does not exist") -> InputError:
         command = f"longtake train embedded {stage} --runs {shlex.quote(str(self.folder))}"
-        return InputError(f"{what} does not exist; {stage} must come first: {command}")
+        return InputError(f"{what} {reason}; {stage} must come first: {command}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,7 @@ def train_diffusion(
 ) -> bool:
     """Stage 2."""
     torch.manual_seed(loop.seed)
-    clips, unet = LatentClips(runs.folder / "pvdm-latents", config.grid.frames), PvdmUnet(config)
+    clips, unet = LatentClips(runs.latents("pvdm-latents"), config.grid.frames), PvdmUnet(config)
     begun = runs.folder / BASE / "pvdm-unet" / "unet"
     if begun.exists():
         unet = filled(lambda: PvdmUnet(config), begun)

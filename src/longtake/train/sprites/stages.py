@@ -67,8 +67,8 @@ def train_denoiser(
     if unet.config.in_channels != sizes.latent_channels * sizes.cell**2:
         unet = rebuilt_unet(unet, sizes)
     vae = trained_vae(runs)
-    clips = LatentClips(runs.folder / ("clips" if settings.num_frames > 1 else "pictures"), runs.captions, sizes.cell)
-    beside = LatentClips(runs.folder / "pictures", runs.captions, sizes.cell) if settings.pictures else None
+    clips = LatentClips(runs.latents("clips" if settings.num_frames > 1 else "pictures"), runs.captions, sizes.cell)
+    beside = LatentClips(runs.latents("pictures"), runs.captions, sizes.cell) if settings.pictures else None
     task = UnetTask(runs.moved(unet), build_scheduler(sizes.predicts), vae, clips, settings, beside)
     return runs.fit(name, task, loop)
 
@@ -79,7 +79,7 @@ def train_guided(
     """Train what stage `start` left to say in one branch what it says with guidance, on the clips of `switches`."""
     torch.manual_seed(loop.seed)
     unet, teacher = (runs.moved(UNet3DConditionModel.from_pretrained(runs.final(start))) for _ in range(2))
-    clips = LatentClips(runs.folder / "switches", runs.captions, sizes.cell)
+    clips = LatentClips(runs.latents("switches"), runs.captions, sizes.cell)
     task = GuidedTask(teacher, unet, build_scheduler(sizes.predicts), trained_vae(runs), clips, settings)
     return runs.fit(name, task, loop)
 
