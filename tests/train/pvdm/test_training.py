@@ -15,6 +15,7 @@ from longtake.models.pvdm.losses import VGG_CHANNELS, VGG_LAYER, Lpips, PatchDis
 from longtake.train.fit.checkpoint import load_checkpoint
 from longtake.train.fit.job import begin_record, memory_advice
 from longtake.train.fit.loop import fit, step_generator
+from longtake.train.fit.settings import FitSettings
 from longtake.train.pvdm.autoencoder import reconstruction_loss, to_video
 from longtake.train.pvdm.cache import LatentClips, clip_places, encode_footage
 from longtake.train.pvdm.perceptual import EfficientNetDistance, load_perceptual
@@ -219,6 +220,19 @@ def test_squares_and_looks_add_to_the_loss() -> None:
     weights = LossWeights(pixels=1.0, squares=2.0, perceptual=3.0)
     loss = reconstruction_loss(clip, clip + 0.5, chosen, lambda x, y: (y - x).amax(dim=(1, 2, 3)), weights)
     assert loss == 0.5 + 2 * 0.25 + 3 * 0.5
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_no_loss_can_have_is_refused(value: float) -> None:
+    with pytest.raises(InputError, match=f"the weight edges cannot be {value:g}; use 0 or more"):
+        LossWeights(edges=value)
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "learning_rate", "max_gradient"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_setting_that_no_step_can_have_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name}.*(use 0 or more|must be above 0)"):
+        FitSettings(**{"num_steps": 1, "learning_rate": 1e-3, name: value})
 
 
 def test_a_step_that_is_none_counts_where_edges_do() -> None:

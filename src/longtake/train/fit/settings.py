@@ -1,5 +1,6 @@
 """How a training run is set. Imports no torch, so that a command line is checked before anything is loaded."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -59,10 +60,11 @@ class FitSettings:
             "decay_steps": 0,
         }
         for name, bound in (least | {"seed": 0, "weight_decay": 0}).items():
-            if getattr(self, name) < bound:
+            if not bound <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} cannot be {getattr(self, name)}; use {bound} or more")
-        if not self.learning_rate > 0 or (self.max_gradient is not None and not self.max_gradient > 0):
-            raise InputError("learning_rate and max_gradient must be above 0")
+        above = (self.learning_rate, *(() if self.max_gradient is None else (self.max_gradient,)))
+        if not all(0 < value < math.inf for value in above):
+            raise InputError("learning_rate and max_gradient must be above 0, and finite")
         if not all(0 <= share < 1 for share in (*self.betas, self.ema_decay)):
             raise InputError("betas and ema_decay must be 0 or more, and below 1")
 

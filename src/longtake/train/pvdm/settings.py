@@ -1,5 +1,6 @@
 """How the two stages of PVDM are trained. Imports no torch, so that a command line is checked before that is loaded."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,7 +38,7 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
-            if weight < 0:
+            if not 0 <= weight < math.inf:
                 raise InputError(f"the weight {name} cannot be {weight:g}; use 0 or more")
         if not self.pixels + self.squares > 0:
             raise InputError("both pixels and squares are 0; give one of them a weight")
