@@ -57,7 +57,8 @@ def models_command(arguments: Sequence[str]) -> int:
     for name, model in models.items():
         if not model["ready"]:
             print_folded(f"{name} cannot be used: {model['problem']}")
-    print("\nFolders, hub ids and pipelines of these are run, too:")
+    print()
+    print_folded("Folders, hub ids and pipelines of these are run, too:")
     for offer in offers():
         models, samplers, prompts, sound, trained, extrapolated = _row(offer)
         print_folded(f"{models}: {samplers}; a prompt for {prompts}; sound {sound}".replace("`", ""))

@@ -7,6 +7,9 @@ from typing import Any
 
 from longtake.errors import plain
 
+_GAP = 2
+"""Columns of the terminal between those of a table."""
+
 
 def say(line: str) -> None:
     """Print a line for people on standard error, where nothing reads it as a result."""
@@ -45,19 +48,50 @@ def _shown(value: object) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text under their titles, folded to the width of the terminal."""
+    """Print rows of text under their titles, folded to the width of the terminal; where the longest words of the
+    columns do not fit beside each other, every row as a paragraph instead."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.columns[0].no_wrap = True
-    for number, column in enumerate(table.columns):
-        # A name that is cut cannot be typed.
-        column.min_width = max(len(word) for row in [columns, *rows] for word in row[number].split() or [""])
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    shown = [[plain(cell) for cell in row] for row in rows]
+    widths = _widths([columns, *shown], console.width - _GAP * len(columns))
+    if widths is None:
+        for row in shown:
+            _print_paragraph(columns, row)
+        return
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    # Left to itself, it cuts words.
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    for row in shown:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int] | None:
+    """Return widths of the columns that together take no more than is available, and of which none cuts a word or a
+    cell of the first column; None where there are none."""
+    from rich.cells import cell_len
+
+    cells = list(zip(*rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in cells]
+    least = [max(map(cell_len, " ".join(column).split()), default=0) for column in cells]
+    least[0] = widths[0]
+    while sum(widths) > available:
+        narrower = [number for number, width in enumerate(widths) if width > least[number]]
+        if not narrower:
+            return None
+        widths[max(narrower, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _print_paragraph(columns: Sequence[str], row: Sequence[str]) -> None:
+    """Print a row with its first cell on a line, and under it the others by their titles."""
+    print(row[0])
+    for title, cell in zip(columns[1:], row[1:], strict=True):
+        print_folded(f"{title}: {cell}", indent=4)
 
 
 def print_folded(line: str, indent: int = 0) -> None:
@@ -65,8 +99,17 @@ def print_folded(line: str, indent: int = 0) -> None:
     from rich.console import Console
 
     begin, width = " " * indent, Console().width
-    # Names with a hyphen are one word.
-    print(textwrap.fill(line, width, initial_indent=begin, subsequent_indent=begin + "    ", break_on_hyphens=False))
+    # Names with a hyphen are one word, and a long word is rather too long than cut.
+    print(
+        textwrap.fill(
+            line,
+            width,
+            initial_indent=begin,
+            subsequent_indent=begin + "    ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+    )
 
 
 def counted(number: int, noun: str) -> str:
