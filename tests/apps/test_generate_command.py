@@ -176,6 +176,19 @@ def grown(path: Path, size: int) -> None:
         time.sleep(0.05)
 
 
+def test_a_run_that_is_stopped_before_its_first_frames_does_not_say_that_it_plays(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.apps.generate.command import Stop
+
+    with monkeypatch.context() as at_once:
+        at_once.setattr(Stop, "check", lambda stop: stop.ask(signal.SIGINT, None))
+        ran = longtake("generate", "a", "--model", "toy", "--frames", "40", "-o", "x.mp4")
+    assert ran.status == 130
+    assert ran.err.splitlines()[-1].endswith("x.mp4 holds no frames yet; the same command continues it")
+    assert longtake("generate", "a", "--model", "toy", "--frames", "40", "-o", "x.mp4").status == 0
+
+
 def test_signals_end_an_endless_run_in_good_order(longtake: Callable) -> None:
     from longtake.video.read import read_frames
 

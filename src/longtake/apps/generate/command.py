@@ -218,7 +218,8 @@ class _Run:
             record = read_record(path)
             safe = record.next_frame if record else 0
             again = f", making those from {safe} on again" if safe < self._frames else ""
-            kept = f"{path} holds {counted(self._frames, 'frame')} and plays; the same command continues it{again}"
+            held = f"{counted(self._frames, 'frame')} and plays" if self._frames else "no frames yet"
+            kept = f"{path} holds {held}; the same command continues it{again}"
         return Outcome(status=stopped.status, line=f"{stopped}: {kept}", report=report)
 
     def finished(self, result: Result) -> Outcome:
