@@ -1,5 +1,8 @@
 """Requests and prompt timelines refuse what no video can be."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from longtake.errors import InputError
@@ -46,3 +49,8 @@ def test_a_plain_text_is_the_prompt_of_all_frames() -> None:
     assert request.prompts.at(7) == 0
     with pytest.raises(InputError, match="frame 0 is empty"):
         Request(prompts=" ")  # pyright: ignore[reportArgumentType]
+
+
+def test_what_a_video_begins_with_may_be_a_path() -> None:
+    begun: Any = Path("a.png")
+    assert Request(prompts=PROMPTS, init=begun) == Request(prompts=PROMPTS, init="a.png")

@@ -87,6 +87,9 @@ class Request:
         """Raise InputError for numbers that no video can have."""
         if isinstance(self.prompts, str):
             object.__setattr__(self, "prompts", PromptTimeline.constant(self.prompts))
+        if self.init is not None:
+            # A Path is taken, too.
+            object.__setattr__(self, "init", str(self.init))
         if self.frames is not None and self.frames < 1:
             raise InputError(f"{self.frames} frames cannot be made; ask for 1 or more, or for 'endless'")
         if self.steps is not None and self.steps < 1:

@@ -165,3 +165,8 @@ def test_checks_load_nothing_heavy() -> None:
     code = "import sys, longtake.video.output; print({'torch', 'av', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_path_may_be_a_text_and_a_text_a_path(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"path": f"{tmp_path}/a.mp4", "audio": tmp_path / "a.wav"}
+    assert Output(**given) == Output(path=tmp_path / "a.mp4", audio=f"{tmp_path}/a.wav")

@@ -39,6 +39,11 @@ class FootageSettings:
     hold_out: Annotated[int | None, Setting(metavar="INT", unset="none")] = None
     """Hold every n-th recording back: training shows it in its pictures, and evaluation scores against it alone."""
 
+    def __post_init__(self) -> None:
+        """Take a str for the folder, too."""
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))
+
     def of(self, data: str | None) -> "FootageSettings":
         """Return the same for a folder of videos, or for the word sprites.
 

@@ -52,11 +52,16 @@ class Queue:
     which it finds them again in its files)."""
 
     def __init__(
-        self, folder: Path, quota: Quota | None = None, computing: Computing | None = None, *, careful: bool = True
+        self,
+        folder: str | Path,
+        quota: Quota | None = None,
+        computing: Computing | None = None,
+        *,
+        careful: bool = True,
     ) -> None:
         """Open the queue of a folder, or begin one. Not `careful`, changes need not survive a power cut. Raises
         OutputError where it cannot be written, or is of another version."""
-        self.folder, self.quota, self.computing = folder.absolute(), quota or Quota(), computing or Computing()
+        self.folder, self.quota, self.computing = Path(folder).absolute(), quota or Quota(), computing or Computing()
         try:
             self.uploads.mkdir(parents=True, exist_ok=True)
         except OSError as error:

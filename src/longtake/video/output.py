@@ -65,6 +65,10 @@ class Output:
 
     def __post_init__(self) -> None:
         """Raise InputError for a rate that no video has, OutputError for a pipe."""
+        # Either may be given as a str or as a Path.
+        object.__setattr__(self, "path", Path(self.path))
+        if self.audio is not None:
+            object.__setattr__(self, "audio", str(self.audio))
         if self.fps is not None and not self.fps > 0:
             raise InputError(f"{self.fps:g} frames per second is no rate; give a number above 0")
         if str(self.path) == "-":
