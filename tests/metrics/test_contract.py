@@ -14,7 +14,7 @@ from longtake.data.sprites import Shot, SpriteWorld
 from longtake.errors import InputError
 from longtake.lazy import named
 from longtake.metrics import METRICS
-from longtake.metrics.of_video import OfVideo
+from longtake.metrics.of_video import Drift, OfVideo
 
 SHOT = Shot(object="fish", scene="sea", motion="circles")
 FRAMES = SpriteWorld(2, {0: SHOT}).frames(0, 16)
@@ -49,3 +49,11 @@ def test_figures_are_json_and_those_of_an_enlarged_video_are_the_same(name: str,
 def test_a_video_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no"):
         measured(name, tmp_path / "none")
+
+
+def test_drift_says_why_start_and_end_are_not_compared(tmp_path: Path) -> None:
+    folder = written(tmp_path / "short", FRAMES)
+    (warning,) = Drift(path=folder).measure()["warnings"]
+    assert "needs 128 or more, and there are 16" in warning
+    compared = Drift(path=folder, block=8).measure()
+    assert compared["warnings"] == [] and compared["colour_drift"] is not None

@@ -25,6 +25,7 @@ from longtake.samplers.planning import checked_plan
 from longtake.typed import Setting
 
 if TYPE_CHECKING:
+    from longtake.metrics.consistency import Consistency
     from longtake.metrics.video_networks import VideoNetwork
 
 Frames = NDArray[np.uint8]
@@ -199,7 +200,19 @@ class Drift(OfVideo):
         if min(first.shape[1:3]) < SMALLEST:
             raise InputError(f"{self.path} has no frames of {SMALLEST} pixels or more, so nothing can be measured")
         figures = consistency(frames, seams=seams, cuts=_cuts(order), block=self.block)
-        return {**asdict(figures), "warnings": unknown}
+        return {**asdict(figures), "warnings": [*unknown, *self._left_out(figures)]}
+
+    def _left_out(self, figures: "Consistency") -> list[str]:
+        """Return why start and end are not compared, where they are not."""
+        if figures.colour_drift is not None:
+            return []
+        names, frames = "no colour drift, contrast, sharpness and step ratio", figures.num_frames
+        if frames >= 2 * self.block:
+            return [f"{names}: the prompts ask for something else between the first {self.block} frames and the last"]
+        return [
+            f"{names}: the first {self.block} frames are compared with the last {self.block}, which needs "
+            f"{2 * self.block} or more, and there are {frames}"
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from longtake.apps.compare.finished import Finished, metric_name, numbers
 from longtake.apps.shown import counted, duration
 from longtake.errors import plain
 from longtake.metrics import METRICS
-from longtake.metrics.of_video import OfVideo
+from longtake.metrics.consistency import MOST_POINTS
+from longtake.metrics.of_video import Drift, OfVideo
 from longtake.report import order_content
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def rendered(page: Page) -> str:
         remarks=[(video, _remarks(video)) for video in page.videos if _remarks(video)],
         notes=_notes(page),
         settings=_settings(page, labels),
+        points=MOST_POINTS,
+        block=" or ".join(str(one.block) for one in page.metrics.values() if isinstance(one, Drift)),
         several_seeds=len({video.seed for video in page.videos}) > 1,
         plain=plain,
     )  # fmt: skip
