@@ -46,6 +46,20 @@ def test_memory_grows_with_the_batch_and_not_with_the_length(longtake: Callable)
     assert memory("--frames", "6400") == memory() == memory("--frames", "endless")
 
 
+@pytest.mark.parametrize("sampler", ["fifo", "chunked", "autoregressive"])
+def test_kept_states_take_no_more_than_planned_and_a_redo_says_the_same_of_both(
+    longtake: Callable, sampler: str
+) -> None:
+    make = ("a red car", "--model", "toy", "--frames", "64", "--sampler", sampler, "-o", "x.mkv")
+    plan = json.loads(longtake("plan", *make, "--json").out)
+    longtake("generate", *make)
+    sizes = [file.stat().st_size for file in Path("x.mkv.state/kept").glob("*.safetensors")]
+    assert len(sizes) == plan["kept_states"] == 2 and sum(sizes) <= plan["disk_by_part"]["kept states"]
+    told = json.loads(longtake("redo", "x.mkv", "--from", "40", "--seed", "3", "--dry-run", "--json").out)
+    assert told["kept_states"] == len(told["steering"]["states"])
+    assert told["disk_by_part"]["kept states"] == 2 * max(sizes)
+
+
 def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
     longtake: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,9 +76,14 @@ def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(
     assert state == [2 * held * latent, 2 * 12 * latent, 2 * 32 * 8 * 8 * 3]
     told = longtake(*PLAN).out
     assert "disk     video " in told and "decoder's memory 12" in told and ", decoder's state " in told
-    assert not 2 * disk["kept states"] % sum(state) and "are kept" in told
-    few = longtake(*PLAN, "--keep-states", str(sum(state) // 2))
-    assert "states   1 of " in few.out and "none are kept" in longtake(*PLAN, "--keep-states", "0").out
+    one, left = divmod(disk["kept states"], plan["kept_states"])
+    # Pieces end at frames 29, 61 and so on, so that 29 frames wait in a state that is kept.
+    assert (one, left) == (1000 + (held + 12) * latent + 29 * 8 * 8 * 3, 0) and "states   all 2 are kept" in told
+    few = longtake(*PLAN, "--keep-states", str(one))
+    assert (
+        "states   1 of 2, dense near the end, is kept" in few.out
+        and "none are kept" in longtake(*PLAN, "--keep-states", "0").out
+    )
     for sampler in SAMPLERS:
         if sampler != "nuwa-xl":
             plan = json.loads(longtake(*PLAN[:-1], "20001", "--sampler", sampler, "--json").out)

@@ -122,7 +122,8 @@ def _carried_out(steering: Steering, settings: SteerSettings) -> int:
     order = steering.order
     job = checked_job(order, model_spec(order.model, **order.loading.told), prompts_file=None)
     if settings.dry_run:
-        costs = estimate(job)
+        states = steering.video.states(None) if steering.video else []
+        costs = estimate(job, max((state.bytes for state in states), default=None))
         left, shown = _forwards_left(job, steering), plan_lines(job, costs)
         content = {**plan_content(job, costs), "steering": {**_content(steering), "forwards_left": left}}
         still = [] if left is None else [f"left     about {left:,} forwards; work and cost here are of the whole video"]
@@ -158,8 +159,8 @@ def steering_lines(steering: Steering) -> list[str]:
     states = steering.video.states(None)
     if states:
         kept = f"{counted(len(states), 'state')}, {size(sum(state.bytes for state in states))}"
-        at = _places([state.next_frame for state in states])
-        lines.append(f"kept     {kept}, at frames {at}; what lies between is made again from the one before")
+        at = f"frame{'s' * (len(states) > 1)} {_places([state.next_frame for state in states])}"
+        lines.append(f"kept     {kept}, at {at}; what lies between is made again from the one before")
     return [*lines, *notes]
 
 

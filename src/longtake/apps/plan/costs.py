@@ -18,8 +18,8 @@ from longtake.video.kept import MOST
 
 # Resident memory of a process that has imported torch and av and encodes a video: measured on Linux.
 PROCESS_BYTES = 280_000_000
-# What diffusers and transformers add, which every model with weights needs.
-LIBRARY_BYTES = 130_000_000
+# What diffusers and transformers add, which every model with weights needs: of six runs of embedded models 190 to 210.
+LIBRARY_BYTES = 200_000_000
 # Bytes of feature maps alive at once, in numbers per latent cell: about 20 maps of 320 channels in a video UNet.
 NUMBERS_PER_CELL = 20 * 320
 # And in numbers per pixel while a frame is decoded: about 6 maps of 128 channels at full size.
@@ -28,6 +28,10 @@ NUMBERS_PER_PIXEL = 6 * 128
 LATENT_COPIES = 4
 OFFLOADS: tuple[Offload, ...] = ("none", "text", "model", "group")
 """The fastest first."""
+# Pixels enlarged n times each way are repetitions: n**this times the bytes, measured on three videos of sprite worlds.
+ENLARGED = 1.15
+# What names and shapes add to a file of tensors.
+HEADER_BYTES = 1000
 # What a container or a file adds to a frame.
 BYTES_PER_FRAME = 100
 
@@ -52,7 +56,9 @@ class Estimates:
     disk_bytes: int | None
     """None for an endless run."""
     disk_by_part: Mapping[str, int]
-    """Bytes; its sum is what the disk must hold at any time. Empty for an endless run."""
+    """Bytes at most; its sum is what the disk must hold at any time. Empty for an endless run."""
+    kept_states: int
+    """How many earlier states stay on the disk in the end."""
     seconds: float | None
     """From counted operations and the rate that the machine has shown; None where that is not known."""
     seconds_reason: str | None
@@ -87,14 +93,18 @@ def settled_offload(job: Job, device: str, free: int) -> Job:
     )
 
 
-def estimate(job: Job) -> Estimates:
-    """Work out what a job will cost. `auto` counts as the CPU, but where something is to leave a GPU: looking for one
-    would load torch."""
+def estimate(job: Job, state_bytes: int | None = None) -> Estimates:
+    """Work out what a job will cost; `state_bytes`: of a state that its run has kept, where there is one. `auto` counts
+    as the CPU, but where something is to leave a GPU: looking for one would load torch."""
     auto = "cuda" if job.order.loading.offload else "cpu"
     device = auto if job.order.device == "auto" else job.order.device
     dtype = auto_dtype(device, job.spec.released)[0] if job.order.dtype == "auto" else job.order.dtype
     seconds, reason = _seconds(job, device, dtype)
     memory, disk = _memory(job, _width(dtype)), _disk(job)
+    one = state_bytes or _kept_state(job)
+    kept = _kept_states(job, one)
+    if disk:
+        disk["kept states"] = kept * one
     # A pipeline that is run as a whole keeps its parts where it computes.
     offload = "none" if job.spec.call is not None else job.order.loading.offload_on(device)
     host = {} if device == "cpu" else _beside(memory)
@@ -111,6 +121,7 @@ def estimate(job: Job) -> Estimates:
         host_by_part=host,
         disk_bytes=None if job.frames is None else sum(disk.values()),
         disk_by_part=disk,
+        kept_states=kept,
         seconds=seconds,
         seconds_reason=reason,
     )
@@ -233,32 +244,50 @@ def _decoding(spec: VideoSpec, plan: Plan, width: int) -> int:
 
 def _disk(job: Job) -> dict[str, int]:
     """Return what lies on the disk: the video, latents that stay beside it, the saved state, of which there are two
-    while one takes the other's place (what the sampler holds, what brings back a decoder, and frames that wait), and
-    the earlier ones that are kept."""
+    while one takes the other's place (what the sampler holds, what brings back a decoder, and frames that wait)."""
     spec, frames = job.spec, job.frames
     if frames is None:
         return {}
-    # Enlarged pixels are repetitions, which cost little.
-    content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale
+    content = frames * spec.height * spec.width * job.format.bytes_per_pixel * job.output.scale**ENLARGED
     if job.format.lossy:
         content *= 2 ** ((18 - job.output.crf) / 6)
     if job.output.audio is not None:
         from longtake.video.sound import BITS
 
         content += frames / job.fps * BITS / 8
-    history = min(spec.decoder_history, spec.timing.latent_frames(frames))
-    queue, decoder = (number * _latent_bytes(job) for number in (job.plan.held_frames, history))
-    waiting = job.output.segment * spec.height * spec.width * 3
-    state = queue + decoder + waiting
-    kept = min(frames // job.output.segment, MOST, job.output.keep_states // state) if pieces_of(job.plan) else 0
+    queue, decoder = _state(job)
     return {
         "video": round(content + frames * BYTES_PER_FRAME),
         "latents": job.plan.stored_frames * _latent_bytes(job),
         "sampler's state": 2 * queue,
         "decoder's state": 2 * decoder,
-        "frames that wait": 2 * waiting,
-        "kept states": kept * state,
+        "frames that wait": 2 * job.output.segment * spec.height * spec.width * 3,
     }
+
+
+def _state(job: Job) -> tuple[int, int]:
+    """Return the bytes at most of what a state has of the sampler, and of what brings back a decoder."""
+    history = job.spec.decoder_history
+    history = history if job.frames is None else min(history, job.spec.timing.latent_frames(job.frames))
+    return job.plan.held_frames * _latent_bytes(job), history * _latent_bytes(job)
+
+
+def _kept_state(job: Job) -> int:
+    """Return the bytes at most of an earlier state, which is kept where a piece fills a segment: what of the piece lies
+    beyond waits."""
+    pieces, segment = pieces_of(job.plan), job.output.segment
+    if pieces is None:
+        return 0
+    apart = math.gcd(pieces.later, segment)
+    most = min(pieces.later, segment) - apart + pieces.first % apart
+    return HEADER_BYTES + sum(_state(job)) + most * job.spec.height * job.spec.width * 3
+
+
+def _kept_states(job: Job, state_bytes: int) -> int:
+    """Return how many states of so many bytes are kept."""
+    if job.frames is None or not state_bytes:
+        return 0
+    return min(job.frames // job.output.segment, MOST, job.output.keep_states // state_bytes)
 
 
 def _latent_bytes(job: Job) -> int:

@@ -61,15 +61,19 @@ def _states(job: Job, costs: Estimates) -> list[str]:
     """Return the line that says how far back a redo can go."""
     if job.frames is None or pieces_of(job.plan) is None:
         return []
-    total, kept = job.frames // job.output.segment, costs.disk_by_part["kept states"]
-    one = sum(costs.disk_by_part[part] for part in ("sampler's state", "decoder's state", "frames that wait")) // 2
-    count = kept // one
+    total, count = job.frames // job.output.segment, costs.kept_states
     if not count:
         return ["states   none are kept: a redo makes everything before its moment again"]
-    far = f"all {total}" if count == total else f"{count} of {total}, dense near the end,"
+    far = f"all {total} are" if count == total else f"{count} of {total}, dense near the end, {_are(count)}"
+    far = "1 is" if count == total == 1 else far
     return [
-        f"states   {far} are kept ({size(kept)}): a redo makes again what lies between its moment and the one before"
+        f"states   {far} kept ({size(costs.disk_by_part['kept states'])} at most): a redo makes again what lies "
+        "between its moment and the one before"
     ]
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def headline(job: Job) -> list[str]:
@@ -115,7 +119,7 @@ def _short(text: str) -> str:
 def _cost(costs: Estimates, where: str) -> str:
     known = None if costs.seconds is None else f"about {duration(costs.seconds)}{where}"
     time = known or f"time unknown: {costs.seconds_reason}"
-    disk = "" if costs.disk_bytes is None else f", about {size(costs.disk_bytes)} of disk"
+    disk = "" if costs.disk_bytes is None else f", at most {size(costs.disk_bytes)} of disk"
     return f"{time}; about {size(costs.peak_memory_bytes)} of memory{disk} ({costs.device}, {costs.dtype})"
 
 
