@@ -149,7 +149,7 @@ def test_check_finds_a_call_of_the_network_and_a_stream_as_they_should_be(model,
         assert name in HUB or is_added(FAMILIES.get(name))
         pytest.skip(str(reason))
     else:
-        assert found.difference < 1e-4 and found.pipeline.endswith("Pipeline")
+        assert found.difference < 1e-5 and found.pipeline.endswith("Pipeline")
 
 
 def test_a_level_that_is_moved_changes_its_frame_and_no_other_window(model):
