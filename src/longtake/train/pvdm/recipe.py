@@ -145,7 +145,7 @@ def write_weights(runs: Runs, weights: Path) -> None:
     """Write `pvdm-sprites` into `weights`, in half precision; text encoder and tokenizer are those of `sprites`."""
     folder, costs = weights / "pvdm-sprites", dict[str, int]()
     folder.mkdir(parents=True)
-    better = (runs.folder / "pvdm-decoder").exists()
+    better = (runs.folder / "pvdm-decoder" / "final").exists()
     autoencoder = runs.final("pvdm-decoder" if better else "pvdm-autoencoder") / "autoencoder"
     for place in (autoencoder, runs.final("pvdm-unet") / "unet"):
         costs |= count_flops(_copy_network(place, folder, torch.float16))
