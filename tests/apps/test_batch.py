@@ -50,7 +50,7 @@ def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callab
 
 def test_words_that_the_model_does_not_know_are_said_of_every_prompt(longtake: Callable, here: Path):
     Path("prompts.txt").write_text("a red car\n\na red zeppelin\n")
-    warning = "the model sprites-fast does not know 'zeppelin'; the 131 words that it knows stand in"
+    warning = "the model sprites-fast does not know 'zeppelin'; its 131 words are listed by"
     compared = longtake("compare", "--prompts", "prompts.txt", "--frames", "24", "--dry-run")
     assert f"warning: fifo: {warning}" in compared.err and f"warning: chunked: {warning}" in compared.err
     made = longtake("batch", "prompts.txt", *FAST)

@@ -1,6 +1,7 @@
 """Videos that are steered from the command line."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,25 @@ def test_nothing_is_said_of_states_where_there_are_none(longtake: Tool) -> None:
     assert longtake("generate", "a cat", "--model", "toy", *tree, "--frames", "20", "-o", "a.mkv").status == 0
     told = longtake("extend", "a.mkv", "--frames", "8", "--dry-run")
     assert "calls whose frames stay are not made again" in told.out and "kept" not in told.out, told
+
+
+def test_the_extension_of_a_stopped_video_says_what_its_target_was(
+    longtake: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.apps.generate.stopping import StoppedError
+
+    def stopping(display: Display, frames: int, doing: str) -> None:
+        if frames == 64:
+            raise StoppedError(signal.SIGINT)
+
+    with monkeypatch.context() as midway:
+        midway.setattr(Display, "show", stopping)
+        assert longtake(*MAKE, "a red car").status == 130
+    told = longtake("extend", "a.mkv", "--frames", "32", "--dry-run").out
+    assert "target   64 of its 96 frames are made; with 32 more it goes on to 128" in told
+    assert "steer    from frame 64 on; the first 64 stay as they are stored" in told
+    begun = longtake("extend", "a.mkv", "--frames", "32")
+    assert begun.status == 0 and "device   cpu (as in the report), " in begun.err
 
 
 def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> None:

@@ -148,10 +148,13 @@ def steering_lines(steering: Steering) -> list[str]:
         return ["steer    an earlier call has begun it, and it goes on"]
     start, made = steering.made_from, steering.video.record.next_frame
     whole = steering.state.stored if steering.state else 0
-    lines = [
-        f"steer    from frame {start} on, which makes {counted(max(0, made - start), 'frame')} anew; "
-        f"the first {whole} stay as they are stored",
-    ]
+    again = f", which makes {counted(made - start, 'frame')} again" if made > start else ""
+    stays = f"the first {whole} stay as they are stored" if whole else "none stays as it is stored"
+    lines = [f"steer    from frame {start} on{again}; {stays}"]
+    before, after = steering.video.order.frames, steering.order.frames
+    if before is not None and after is not None and after > before:
+        so_far = f"{made} of its {before} frames are made" if made < before else f"it has {counted(before, 'frame')}"
+        lines.insert(0, f"target   {so_far}; with {after - before} more it goes on to {after}")
     if steering.holds is not None:
         frames = steering.order.frames
         late = "" if frames is None or steering.holds < frames else f", after the end: the video has {frames}"

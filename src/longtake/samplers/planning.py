@@ -19,6 +19,8 @@ UNCONDITIONAL = PromptTimeline.constant("unconditional")
 DEFAULT_STEPS = 30
 MOST_FRAMES = 1_000_000
 _SHOWN = 80
+_NEAR = 0.65
+"""How alike a word must be to one that is named in its place: less joins 'dragon' and 'down'."""
 _TOLD = 3
 
 
@@ -218,8 +220,9 @@ def plan_warnings(plan: Plan, others: Sequence[str] = ()) -> tuple[str, ...]:
         warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
     elif spec.vocabulary and unknown:
         warnings.append(
-            f"the model {spec.name} does not know {', '.join(_near(word, spec.vocabulary) for word in unknown)}; the "
-            f"{len(spec.vocabulary)} words that it knows stand in its longtake.json, and in 'longtake models --json'"
+            f"the model {spec.name} does not know {', '.join(_near(word, spec.vocabulary) for word in unknown)}; its "
+            f"{len(spec.vocabulary)} words are listed by 'longtake models --json', and docs/first-video.md has a table "
+            "of what the embedded models can be asked for"
         )
     reached = [text for _, _, text in request.prompts.spans(request.frames)]
     warnings += cut_prompts(spec, [*reached, *others, request.negative_prompt])
@@ -312,13 +315,21 @@ def _cut(spec: VideoSpec, texts: Sequence[str]) -> Iterator[str]:
         room = spec.prompt_tokens - (len(tokens.ids) - len(places))
         if len(places) > room:
             yield (
-                f"the prompt {_short(text)} is too long: {spec.name} reads {room} tokens of its {len(places)}, "
-                f"and nothing of {_short(text[places[room][0] :])}"
+                f"the prompt {_short(text)} is too long for {spec.name}, which reads its first {room} tokens (words or "
+                f"pieces of words) of {len(places)}; say it in fewer words, since its end is not read, from "
+                f"{_short(_whole_words(text, places[room][0]))} on"
             )
 
 
+def _whole_words(text: str, place: int) -> str:
+    """Return the end of a text from the word on that has the character at this place."""
+    rest = text[place:].lstrip()
+    begin = len(text) - len(rest)
+    return text[text.rfind(" ", 0, begin) + 1 or begin :]
+
+
 def _near(word: str, vocabulary: frozenset[str]) -> str:
-    nearest = difflib.get_close_matches(word, sorted(vocabulary), n=1)
+    nearest = difflib.get_close_matches(word, sorted(vocabulary), n=1, cutoff=_NEAR)
     return f"{word!r} (but {nearest[0]!r})" if nearest else repr(word)
 
 

@@ -161,8 +161,10 @@ def test_the_authors_default_run_is_one_command(
     status, out, err = run("plan", *arguments, "--json")
     assert status == 0 and json.loads(out)["forwards"] == 2440
     # The tiny tokenizer makes a token of every letter, and the tiny text encoder reads ten.
-    told = f"the prompt {arguments[0]!r} is too long: videocrafter2 reads 10 tokens of its 16, and nothing of 'bridge'"
-    assert err == f"warning: {told}\n"
+    told = f"the prompt {arguments[0]!r} is too long for videocrafter2, which reads its first 10 tokens"
+    assert err.startswith(f"warning: {told}") and err.endswith(
+        " of 16; say it in fewer words, since its end is not read, from 'bridge' on\n"
+    )
     settings = video_settings(arguments)
     assert settings.method == Fifo(partitions=4, eta=1.0, compat="videocrafter2")
     assert (settings.request.frames, settings.request.guidance, settings.request.told_fps) == (100, 12, 8)

@@ -79,7 +79,9 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
     from longtake.ranks.rendezvous import joined_world
 
     first = launched().rank == 0
-    hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
+    # A digest is that of a run before.
+    settled_by = "as in the report" if job.order.digest else "as asked"
+    hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released, settled_by)
     job = settled(job, hardware)
     if (steering is None or steering.under_way) and (complete := _complete(job, hardware)):
         return complete

@@ -81,8 +81,8 @@ def free_memory(device: str) -> int:
     return torch.get_device_module(device).mem_get_info(device)[0]
 
 
-def choose_hardware(device: str, dtype: str, released: Dtype = "float16") -> Hardware:
-    """Resolve auto, on a GPU to the format that the model was released in.
+def choose_hardware(device: str, dtype: str, released: Dtype = "float16", settled: str = "as asked") -> Hardware:
+    """Resolve auto, on a GPU to the format that the model was released in; `settled`: who chose what is not auto.
 
     Raises InputError for a GPU that is not there.
     """
@@ -97,10 +97,10 @@ def choose_hardware(device: str, dtype: str, released: Dtype = "float16") -> Har
             raise InputError(f"there is no {called} that torch can use (is_available() is false); use --device cpu")
         if number and int(number) >= asked.device_count():
             raise InputError(f"--device {device}: torch finds {asked.device_count()}, which count from 0")
-    chosen, why = device, "as asked"
+    chosen, why = device, settled
     if device == "auto":
         chosen, why = ("cuda", "auto: torch finds a GPU") if found else ("cpu", "auto: torch finds no GPU")
-    name, reason = dtype, "as asked"
+    name, reason = dtype, settled
     if dtype == "auto":
         name, because = auto_dtype(chosen, released)
         reason = f"auto: {because}"
