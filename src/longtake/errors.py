@@ -40,7 +40,9 @@ class MissingExtraError(LongtakeError):
     """An optional package that is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; it comes with: pip install 'longtake[{extra}]'")
+        super().__init__(
+            f"{package} is not installed; it comes with: pip install 'longtake[{extra}]', or pip install '.[{extra}]' in the folder of the sources"
+        )
 
 
 def plain(text: str) -> str:

@@ -71,7 +71,8 @@ def check_command(arguments: Sequence[str]) -> int:
     settings.output.write_text(content + "\n", encoding="utf-8")
     failed = ", ".join(answer["check"] for answer in answers if answer["status"] == "failed")
     verdict = f"failed: {failed}" if failed else "nothing failed"
-    print(content if settings.json else plain(f"{verdict}; {settings.output} has it all, for a bug report"))
+    told = f"{verdict}; written to {settings.output} (-o chooses another), with all of it, for a bug report"
+    print(content if settings.json else plain(told))
     return 1 if failed else 0
 
 
@@ -173,7 +174,11 @@ def _network(model: VideoModel, settings: CheckSettings, dtype: str) -> Answer:
     from longtake.models.hub.parity import parity
 
     found = parity(model, stock_class(settings.model, **settings.loading.told))
-    line = f"one call is {found.difference:.2g} standard deviations from {found.pipeline}'s, {MOST[dtype]:g} at most"
+    rounding = "" if dtype == "float32" else f", since {dtype} rounds"
+    line = (
+        f"one call is {found.difference:.2g} standard deviations from {found.pipeline}'s, "
+        f"{MOST[dtype]:g} at most{rounding}"
+    )
     return "ok" if found.difference <= MOST[dtype] else "failed", line, asdict(found)
 
 

@@ -24,7 +24,10 @@ STAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedSettings:
-    """Train the models of the package again: all of them, or one stage. What was interrupted continues."""
+    """Train the models of the package again: all of them, or one stage. What was interrupted continues.
+
+    The stages up to further took 4 hours on two processor cores, switches and fast 2 more on one (docs/models/ has what
+    every model took). All of them in little, to see them run: longtake train embedded all --runs try --minutes 30."""
 
     stage: Annotated[str | None, Setting(positional=True, metavar="all|package|STAGE")] = None
     """package fills a new FOLDER with the weights that are installed, for a stage to go on from. Stages build on each
