@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from longtake import rates
 from longtake.apps.cli import COMMANDS
+from longtake.apps.generate.display import Display
+from longtake.apps.generate.stopping import StoppedError
 from longtake.machine import Part
 from longtake.model import Timing
 from longtake.models import DEFAULT_MODEL, MODELS, model_spec, toy_spec
@@ -58,6 +61,25 @@ def test_kept_states_take_no_more_than_planned_and_a_redo_says_the_same_of_both(
     told = json.loads(longtake("redo", "x.mkv", "--from", "40", "--seed", "3", "--dry-run", "--json").out)
     assert told["kept_states"] == len(told["steering"]["states"])
     assert told["disk_by_part"]["kept states"] == 2 * max(sizes)
+
+
+def test_what_is_there_already_is_said(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = ("a red car", "--model", "toy", "--frames", "64", "-o", "x.mkv")
+    assert "there" not in longtake("plan", *video).out
+    with monkeypatch.context() as midway:
+        midway.setattr(Display, "show", stopped_at_32)
+        assert longtake("generate", *video).status == 130
+    assert "there    x.mkv is begun (32 frames), and would go on" in longtake("plan", *video).out
+    assert longtake("generate", *video).status == 0
+    assert "there    x.mkv is complete already (64 frames): nothing would be done" in longtake("plan", *video).out
+    other = longtake("plan", *video, "--seed", "3", "--json")
+    assert json.loads(other.out)["earlier"].endswith("of a run with other settings: seed was 0 and is now 3")
+    assert "made again from the start" in longtake("generate", *video, "--overwrite", "--dry-run").out
+
+
+def stopped_at_32(display: Display, frames: int, doing: str) -> None:
+    if frames == 32:
+        raise StoppedError(signal.SIGINT)
 
 
 def test_costs_are_said_by_part_and_a_frame_is_one_of_the_video(

@@ -15,7 +15,7 @@ from longtake.apps.generate.settings import video_settings
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import estimate, settled_offload
-from longtake.apps.plan.view import headline, plan_content, plan_lines, show_plan
+from longtake.apps.plan.view import headline, planned, show_plan
 from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import LongtakeError
 from longtake.machine import nothing_to_collect
@@ -40,8 +40,8 @@ def generate_command(arguments: Sequence[str]) -> int:
     settings = video_settings(arguments)
     job = make_job(settings, given(arguments))
     if settings.dry_run:
-        costs = estimate(job)
-        show_plan(job, plan_content(job, costs), plan_lines(job, costs), as_json=settings.json)
+        content, lines = planned(job, estimate(job))
+        show_plan(job, content, lines, as_json=settings.json)
         return 0
     job, steering, story = open_story(job, settings.prompts)
     outcome = run_job(job, steering, story)

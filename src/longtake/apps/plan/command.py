@@ -9,7 +9,7 @@ from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import VideoSettings, default_method
 from longtake.apps.plan.costs import Estimates, by_formula, estimate
 from longtake.apps.plan.forecast import LINKS, Forecast, Link, Machines, forecast, weak_forecast
-from longtake.apps.plan.view import plan_content, plan_lines, show_plan
+from longtake.apps.plan.view import planned, show_plan
 from longtake.apps.shown import duration, say, size
 from longtake.errors import InputError
 from longtake.model import Continuation, Infill
@@ -95,7 +95,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     is_simulated = simulated is not None and scaling.forward_ms is not None
     if simulated and is_simulated:
         costs = replace(costs, seconds=simulated["strong"][0]["seconds"], seconds_reason=None)
-    content, lines = plan_content(job, costs), plan_lines(job, costs, simulated=is_simulated)
+    content, lines = planned(job, costs, simulated=is_simulated)
     if simulated:
         content["scaling"] = simulated
         lines += scaling_lines(simulated)

@@ -11,7 +11,9 @@ from longtake.apps.plan.costs import Estimates
 from longtake.apps.shown import counted, duration, say, size
 from longtake.errors import plain
 from longtake.ranks.torchrun import launched
+from longtake.report import order_target
 from longtake.samplers import pieces_of
+from longtake.video.record import changed, read_record
 
 
 def plan_content(job: Job, costs: Estimates) -> dict[str, Any]:
@@ -34,6 +36,34 @@ def plan_content(job: Job, costs: Estimates) -> dict[str, Any]:
         **asdict(costs),
         "warnings": list(job.warnings),
     }
+
+
+def planned(job: Job, costs: Estimates, *, simulated: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Return `plan_content` and `plan_lines` of a video, and in both what is there of it already ("earlier")."""
+    earlier, (first, *lines) = _earlier(job), plan_lines(job, costs, simulated=simulated)
+    told = [] if earlier is None else [f"there    {earlier}"]
+    return {**plan_content(job, costs), "earlier": earlier}, [first, *told, *lines]
+
+
+def _earlier(job: Job) -> str | None:
+    """Return what a run has left where this video goes, in words; None for nothing. Whether the weights were the same
+    is not looked at."""
+    path = job.output.path
+    if job.output.overwrite:
+        return f"{path} would be made again from the start" if path.exists() else None
+    record = read_record(path)
+    if record is None:
+        return None
+    made = counted(record.next_frame, "frame")
+    # What is settled only when a model is loaded.
+    open_ones = {"model digest": job.order.digest is None, "device": job.order.device == "auto"}
+    open_ones["dtype"] = job.order.dtype == "auto"
+    settled = {name: record.settings.get(name) for name, is_open in open_ones.items() if is_open}
+    if changes := changed(record.settings, {**order_target(job.order, job.plan).settings, **settled}):
+        return f"{path} has {made} of a run with other settings: {', '.join(changes)}"
+    if record.finished:
+        return f"{path} is complete already ({made}): nothing would be done"
+    return f"{path} is begun ({made}), and would go on; work and cost here are of the whole video"
 
 
 def show_plan(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_json: bool) -> None:
