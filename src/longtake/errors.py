@@ -41,7 +41,8 @@ class MissingExtraError(LongtakeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package} is not installed; it comes with: pip install 'longtake[{extra}]', or pip install '.[{extra}]' in the folder of the sources"
+            f"{package} is not installed; it comes with: pip install 'longtake[{extra}]', or pip install '.[{extra}]' "
+            "where the sources are"
         )
 
 

@@ -50,8 +50,6 @@ MISTAKES = [
     (("generate", "a", "--lora", "x", "--lora", ""), "--lora is empty; give PATH[:SCALE], or leave it out"),
     (("generate", "a", *TOY, *TREE, "--sampler.before", ""), "--sampler.before is empty; give a value"),
     (("train", "adapt", "notes", "--base", ""), "--base is empty; give NAME|FOLDER, or leave it out"),
-    (("compare", "--samplers", ""), "--samplers is empty; give NAME,NAME, or leave it out"),
-    (("compare", "--prompts", ""), "there are no prompts; give --prompts a file with one a line"),
     (("report", ""), "FILE is empty; give a value"),
     (("serve", ""), "FOLDER is empty; give one"),
     (("extend", "", "--frames", "8"), "FILE is empty; give one"),

@@ -162,6 +162,8 @@ def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path)
     Path("taken").touch()
     for arguments, reason in (
         (TOYS[:-1] + ("endless",), "endless videos cannot be compared"),
+        (("compare", "--samplers", ""), "--samplers is empty; give NAME,NAME, or leave it out"),
+        (("compare", "--prompts", ""), "there are no prompts; give --prompts a file with one a line"),
         (TOYS[:-4] + TOYS[-2:], "there are no prompts"),
         ((*TOYS, "--seeds", "0"), "--seeds 0"),
         ((*TOYS, "--metrics", "drifd"), "did you mean 'drift'"),

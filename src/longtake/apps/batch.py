@@ -16,7 +16,6 @@ from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.shown import counted, duration, say
-from longtake.data.footage_files import MANIFEST
 from longtake.errors import InputError, OutputError
 from longtake.lazy import named
 from longtake.model import VideoModel
@@ -31,6 +30,7 @@ from longtake.samplers import SAMPLERS
 from longtake.samplers.planning import UNCONDITIONAL, checked_plan
 from longtake.typed import Setting
 from longtake.video.durable import write_all
+from longtake.video.files import MANIFEST_ENDING
 from longtake.video.record import changed, flat_settings
 
 _SAY_SECONDS = 10.0
@@ -213,7 +213,7 @@ class Manifest:
     def __init__(self, output: Path, *, overwrite: bool) -> None:
         """`output` stands for all of them: a.jsonl lists a-000000.mkv and so on. Raises OutputError where no list can
         be, and InputError for one that cannot be read."""
-        self.path = output.with_suffix(MANIFEST)
+        self.path = output.with_suffix(MANIFEST_ENDING)
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; choose another -o")
         if overwrite:

@@ -18,12 +18,18 @@ from longtake.data.footage import Footage, Frames, Recording, gathered
 from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
 from longtake.reading import check_file
-from longtake.video.files import PICTURE_ENDINGS, VIDEO_ENDINGS, find_videos, frame_file, picture_files, subfolders
+from longtake.video.files import (
+    MANIFEST_ENDING,
+    PICTURE_ENDINGS,
+    VIDEO_ENDINGS,
+    find_videos,
+    frame_file,
+    picture_files,
+    subfolders,
+)
 from longtake.video.pictures import picture_size, read_picture
 
 SPLITS = ("train", "test")
-MANIFEST = ".jsonl"
-"""Ending of the list that a batch keeps of its videos."""
 
 _SLOWER = 0.99
 
@@ -67,7 +73,7 @@ def video_folder(
     """
     if not root.exists():
         raise InputError(f"there is no folder {root}; give one that holds videos")
-    if root.suffix == MANIFEST:
+    if root.suffix == MANIFEST_ENDING:
         paths = _listed(root)
     else:
         paths = [root] if not root.is_dir() or _is_frames(root) else find_videos(root, _is_frames)

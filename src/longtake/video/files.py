@@ -15,6 +15,8 @@ VIDEO_ENDINGS = frozenset(
 """Endings of the files that are taken for videos."""
 PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
 """Endings of the files that are taken for pictures."""
+MANIFEST_ENDING = ".jsonl"
+"""Ending of the list that a batch keeps of its videos."""
 FRAME_FILE = re.compile(r"\d{6,}\.png")
 """What a frame is called in an output of PNG files."""
 RECORD_FILE = "state.json"
