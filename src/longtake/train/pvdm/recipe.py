@@ -53,7 +53,7 @@ AUTOENCODER_FIT = FitSettings(
     num_steps=8_000, learning_rate=8e-4, decay_steps=5_500, weight_decay=0.0, ema_decay=0.998, sample_minutes=4
 )
 DECODER_LOSS = AutoencoderLoss(
-    batch_size=2, weights=LossWeights(pixels=1.0, squares=4.0, edges=0.5), decoder_only=True, latent_noise=0.03
+    batch_size=2, weights=LossWeights(pixels=1.0, squares=4.0, edges=0.5), decoder_only=True, latent_noise=0.05
 )
 """Of more steps for the decoder alone, whose patches should not show."""
 DECODER_FIT = FitSettings(num_steps=8_000, learning_rate=5e-4, decay_steps=6_000, weight_decay=0.0, ema_decay=0.998)
