@@ -23,7 +23,7 @@ def test_one_except_clause_catches_them_all(kind: type[Exception]) -> None:
 def test_a_missing_package_names_the_pip_command() -> None:
     message = str(errors.MissingExtraError("tensorboard", "train"))
     assert message.startswith("tensorboard is not installed")
-    assert message.endswith("pip install 'longtake[train]', or pip install '.[train]' in the folder of the sources")
+    assert message.endswith("pip install 'longtake[train]', or pip install '.[train]' where the sources are")
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

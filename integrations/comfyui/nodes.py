@@ -21,6 +21,7 @@ from longtake import generate
 from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import DEFAULT_SAMPLER, VideoSettings, Weights
+from longtake.apps.plan.costs import estimate
 from longtake.apps.plan.view import plan_lines
 from longtake.errors import InputError
 from longtake.model import VideoModel
@@ -248,7 +249,7 @@ class PlanNode(io.ComfyNode):
     ) -> io.NodeOutput:
         """Return the plan as text, and show it."""
         job = asked_job(model, prompt, format, filename_prefix, timeline, sampler, given)
-        text = "\n".join([*plan_lines(job), *(f"warning: {warning}" for warning in job.warnings)])
+        text = "\n".join([*plan_lines(job, estimate(job)), *(f"warning: {warning}" for warning in job.warnings)])
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 
