@@ -114,12 +114,12 @@ class Journal:
         self._save(content)
         spans = [(start, stop or frames, text) for start, stop, text in self._order.prompts.spans(frames)]
         text = webvtt(spans, self._order.output.fps or self._plan.spec.fps)
-        if self._plan.spec.prompts == "window" and len(spans) > 1:
-            note = "NOTE All frames of a window share a prompt: it may hold up to half a window sooner or later."
-            text = text.replace("WEBVTT\n", f"WEBVTT\n\n{note}\n", 1)
+        notes = []
         if not complete:
-            note = f"NOTE The video is not complete: it ends at frame {frames}; the same command continues it."
-            text = text.replace("WEBVTT\n", f"WEBVTT\n\n{note}\n", 1)
+            notes.append(f"The video is not complete: it ends at frame {frames}; the same command continues it.")
+        if self._plan.spec.prompts == "window" and len(spans) > 1:
+            notes.append("All frames of a window share a prompt: it may hold up to half a window sooner or later.")
+        text = text.replace("WEBVTT\n", "WEBVTT\n" + "".join(f"\nNOTE {note}\n" for note in notes), 1)
         replace_durable(subtitle_path(self._output), text.encode())
         return content
 

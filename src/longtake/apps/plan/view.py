@@ -94,16 +94,14 @@ def _states(job: Job, costs: Estimates) -> list[str]:
     total, count = job.frames // job.output.segment, costs.kept_states
     if not count:
         return ["states   none are kept: a redo makes everything before its moment again"]
-    far = f"all {total} are" if count == total else f"{count} of {total}, dense near the end, {_are(count)}"
-    far = "1 is" if count == total == 1 else far
+    if count == total:
+        far = "1 is" if total == 1 else f"all {total} are"
+    else:
+        far = f"{count} of {total}, dense near the end, {'is' if count == 1 else 'are'}"
     return [
         f"states   {far} kept ({size(costs.disk_by_part['kept states'])} at most): a redo makes again what lies "
         "between its moment and the one before"
     ]
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def headline(job: Job) -> list[str]:
