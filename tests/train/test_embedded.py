@@ -137,19 +137,18 @@ def test_a_folder_that_begins_with_the_package_goes_on_with_its_weights(tmp_path
 def test_what_is_interrupted_while_a_folder_begins_with_the_package_leaves_no_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(runs: Runs) -> bool:
+    def interrupted(runs: Runs) -> None:
         raise KeyboardInterrupt
 
-    def take(runs: Runs) -> bool:
+    def take(runs: Runs) -> None:
         (runs.folder / "further" / "final").mkdir(parents=True)
-        return True
 
     monkeypatch.setattr(embedded, "take_package", take)
     monkeypatch.setattr(pvdm, "take_package", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embedded.begin(Runs(folder=tmp_path))
     assert not (tmp_path / "further").exists()
-    monkeypatch.setattr(pvdm, "take_package", lambda runs: True)
+    monkeypatch.setattr(pvdm, "take_package", lambda runs: None)
     assert embedded.begin(Runs(folder=tmp_path))
     assert (tmp_path / "further" / "final").is_dir() and not list((tmp_path / "package").iterdir())
 

@@ -16,7 +16,8 @@ from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.loop import FitSettings, fit, step_generator
 from longtake.train.fit.runs import Runs
 from longtake.train.sprites import recipe
-from longtake.train.sprites.autoencode import decoded_sheet
+from longtake.train.sprites import vae as vae_module
+from longtake.train.sprites.autoencode import decode, decoded_sheet, posterior, to_model
 from longtake.train.sprites.build import (
     SpriteSizes,
     build_scheduler,
@@ -249,10 +250,24 @@ def test_recipe_trains_all_levels_in_the_mixture() -> None:
     assert replace(mixture, levels=LevelMixture()) == uniform
 
 
+def test_latents_are_decoded_with_as_much_noise_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, decoded = VaeTask(build_vae(SIZES), VaeSettings(num_frames=32, batch_size=32)), list[torch.Tensor]()
+    monkeypatch.setattr(vae_module, "decode", lambda vae, latents: decoded.append(latents) or decode(vae, latents))
+    for latent_noise in (0.0, 3.0):
+        task.settings = replace(task.settings, latent_noise=latent_noise)
+        with torch.no_grad():
+            task.loss(step_generator(0, 0))
+    extra = decoded[1] - decoded[0]
+    with torch.no_grad():
+        spread = posterior(task.vae, to_model(task.frames)).std.mean()
+    # Of noise of the same draw that is hypot(spread, 3) wide in place of spread.
+    assert float(extra.std()) == pytest.approx(float(torch.hypot(spread, torch.tensor(3.0)) - spread), rel=0.05)
+
+
 @pytest.mark.slow
 def test_the_package_fills_a_folder_in_which_training_goes_on(tmp_path: Path) -> None:
     runs = Runs(folder=tmp_path)
-    assert take_package(runs)
+    take_package(runs)
     begun, packaged = (load_file(folder / UNET) for folder in (runs.final("further"), WEIGHTS / "sprites" / "unet"))
     assert all(torch.equal(begun[name], packaged[name].float()) for name in packaged)
     assert runs.captions.exists() and (runs.final("vae") / "config.json").exists()

@@ -64,6 +64,10 @@ class Runs:
             print(f"note: {folder} is not finished: step {told['step']} of {told['steps']}")
         return folder
 
+    def furthest(self, stage: str, further: str) -> Path:
+        """Return the folder that `further` left where there is one, else that of `stage`, with which it began."""
+        return self.final(further if (self.folder / further / "final").exists() else stage)
+
     def latents(self, stage: str) -> Path:
         """Return the folder of the latents that a stage has encoded. Raises InputError where there are none."""
         folder = self.folder / stage

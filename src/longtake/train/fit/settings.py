@@ -101,6 +101,8 @@ class ReconstructionLoss(Batches):
 
     decoder_only: Annotated[bool, Setting(option=False)] = False
     """Leave the encoder as it is, so that latents that were made with it stay valid."""
+    latent_noise: Annotated[float, Setting(option=False)] = 0.0
+    """Standard deviation of noise on the latents that are decoded: those of a diffusion model are not exact."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,12 +77,11 @@ UNET_FIT = FitSettings(
 )
 
 
-def take_package(runs: Runs) -> bool:
+def take_package(runs: Runs) -> None:
     """Fill a new folder with `pvdm-sprites` of the package: stage `pvdm-unet` goes on with its UNet."""
     shipped, begun = WEIGHTS / "pvdm-sprites", runs.folder / BASE / "pvdm-unet"
     _copy_network(shipped / "autoencoder", runs.folder / "pvdm-autoencoder" / "final", torch.float32)
     _copy_network(shipped / "unet", begun, torch.float32)
-    return True
 
 
 def draw_worlds(frames: int, num_clips: int, generator: Generator) -> Tensor:
@@ -145,8 +144,7 @@ def write_weights(runs: Runs, weights: Path) -> None:
     """Write `pvdm-sprites` into `weights`, in half precision; text encoder and tokenizer are those of `sprites`."""
     folder, costs = weights / "pvdm-sprites", dict[str, int]()
     folder.mkdir(parents=True)
-    better = (runs.folder / "pvdm-decoder" / "final").exists()
-    autoencoder = runs.final("pvdm-decoder" if better else "pvdm-autoencoder") / "autoencoder"
+    autoencoder = runs.furthest("pvdm-autoencoder", "pvdm-decoder") / "autoencoder"
     for place in (autoencoder, runs.final("pvdm-unet") / "unet"):
         costs |= count_flops(_copy_network(place, folder, torch.float16))
     words = list(VOCABULARY)

@@ -51,8 +51,6 @@ class AutoencoderLoss(ReconstructionLoss):
     batch_size: int = 8
     weights: Annotated[LossWeights, Setting(name="")] = LossWeights()
     """What each part of the loss counts."""
-    latent_noise: Annotated[float, Setting(option=False)] = 0.0
-    """Standard deviation of noise on the latents that are decoded: those of a diffusion model are not exact."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,8 +33,10 @@ LEVELS = LevelMixture(uniform=0.3, independent=0.1, diagonal=0.45, past=0.1, end
 _VAE_FIT = FitSettings(
     num_steps=5_000, learning_rate=1.5e-3, decay_steps=3_500, weight_decay=0.0, ema_decay=0.995, sample_minutes=2
 )
-_DECODER = VaeSettings(num_frames=16_000, seed=1_200_000, decoder_only=True)
-_DECODER_FIT = FitSettings(num_steps=3_500, learning_rate=1e-3, decay_steps=2_500, weight_decay=0.0, ema_decay=0.998)
+_DECODER = VaeSettings(num_frames=40_000, seed=1_200_000, decoder_only=True, latent_noise=0.2)
+_DECODER_FIT = FitSettings(
+    num_steps=24_000, learning_rate=1e-3, decay_steps=16_000, weight_decay=0.0, ema_decay=0.998, save_minutes=10
+)
 _PICTURES = CacheSettings(num_worlds=8_000, num_frames=4, frame_step=101, worlds_per_file=400)
 _CLIPS = CacheSettings(num_worlds=1_500, num_frames=48, first_seed=3_000_000)
 _IMAGES = DenoiserSettings(batch_size=32, num_frames=1, sample_steps=12)

@@ -87,7 +87,14 @@ def train_guided(
 def write_sharp(sizes: SpriteSizes, guidance: float, stage: str, runs: Runs) -> bool:
     """Assemble what `stage` left, a UNet, with the better decoder if there is one, in `weights/sprites-sharp`."""
     folder = runs.folder / "weights" / "sprites-sharp"
-    assemble(runs.final("text"), _best_vae(runs), runs.final(stage), _extras(guidance), folder, sizes.predicts)
+    assemble(
+        runs.final("text"),
+        runs.furthest("vae", "decoder"),
+        runs.final(stage),
+        _extras(guidance),
+        folder,
+        sizes.predicts,
+    )
     return True
 
 
@@ -103,12 +110,11 @@ def take_sprites(runs: Runs) -> bool:
     return True
 
 
-def take_package(runs: Runs) -> bool:
+def take_package(runs: Runs) -> None:
     """Fill a new folder with what the package holds, as if stage `further` had just ended: `fast` can follow."""
     _take_unet("sprites", "further", runs)
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     _take_text(runs)
-    return True
 
 
 def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
@@ -117,7 +123,7 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
     All but `sprites` hold only their denoisers; the loader takes everything else from `sprites`.
     """
     complete, extras = weights / "sprites", _extras(guidance)
-    assemble(runs.final("text"), _best_vae(runs), runs.final("further"), extras, complete)
+    assemble(runs.final("text"), runs.furthest("vae", "decoder"), runs.final("further"), extras, complete)
     assemble_sibling(runs.final("uniform"), {**extras, "clean_frames": False}, complete, weights / "sprites-uniform")
     assemble_sibling(runs.final("fast"), {**extras, "learnt_guidance": guidance}, complete, weights / "sprites-fast")
 
@@ -125,11 +131,6 @@ def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
 def trained_vae(runs: Runs) -> AutoencoderKL:
     """Return the picture autoencoder that all later stages take."""
     return runs.moved(AutoencoderKL.from_pretrained(runs.final("vae")))
-
-
-def _best_vae(runs: Runs) -> Path:
-    decoder = runs.folder / "decoder" / "final"
-    return decoder if decoder.exists() else runs.final("vae")
 
 
 def _extras(guidance: float) -> dict[str, Any]:

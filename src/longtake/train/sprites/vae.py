@@ -66,7 +66,8 @@ class VaeTask(Task):
         with nullcontext() if not self.settings.decoder_only else torch.no_grad():
             latents = posterior(self.vae, frames)
         noise = torch.randn(latents.mean.shape, generator=generator).to(self.vae.device)
-        decoded = decode(self.vae, latents.mean + latents.std * noise)
+        spread = torch.hypot(latents.std, latents.std.new_tensor(self.settings.latent_noise))
+        decoded = decode(self.vae, latents.mean + spread * noise)
         difference = decoded - frames
         square = difference.square().mean()
         error = difference.abs().mean() + self.settings.square_weight * square
