@@ -262,3 +262,33 @@ def test_a_job_that_torchrun_starts_again_ends_in_the_same_bytes(start: Callable
     assert len(job.ours) == 1
     alone(tmp_path, *MAKE, "120", "-o", "one.mkv")
     assert (tmp_path / "one.mkv").read_bytes() == (tmp_path / "x.mkv").read_bytes()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_share_the_videos_of_a_comparison_which_are_those_of_one(start: Callable, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red car\na green fish | a blue bird\n")
+    compare = ("compare", "--model", "toy", "--dtype", "float32", "--prompts", "prompts.txt", "--seeds", "2")
+    compare += ("--samplers", "fifo,chunked:steps=3", "--frames", "24", "--metrics", "drift")
+    job = start(2, *compare, "-o", "two")
+    assert job.end() == 0, job.err
+    assert job.err.count("2 processes, a video each at a time") == 1 and job.err.count("making   fifo") == 1
+    alone(tmp_path, *compare, "-o", "one")
+    names = sorted(path.name for path in (tmp_path / "one").glob("*") if path.suffix in (".mkv", ".vtt", ".jsonl"))
+    assert len(names) == 18
+    assert all((tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes() for name in names)
+    assert (tmp_path / "two" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_batch_of_two_processes_is_continued_by_one(start: Callable, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red car\na green fish\na blue bird\n")
+    batch = ("batch", "prompts.txt", "--model", "toy", "--sampler", "autoregressive", "--frames", "24", "--seeds", "3")
+    batch += ("--together", "2", "-o", "a.mkv")
+    alone(tmp_path, *batch)
+    whole = {path.name: path.read_bytes() for path in tmp_path.glob("a*.mkv")}
+    (tmp_path / "a.jsonl").write_text("".join((tmp_path / "a.jsonl").read_text().splitlines(keepends=True)[:3]))
+    job = start(2, *batch)
+    assert job.end() == 0, job.err
+    assert "6 videos made, 9 in a.jsonl" in job.err
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("a*.mkv")} == whole
+    alone(tmp_path, *batch)

@@ -4,10 +4,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from longtake._generate import generate
 from longtake.apps.arguments import parse_arguments
@@ -20,8 +20,8 @@ from longtake.errors import InputError, OutputError
 from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
-from longtake.models.hub.precision import choose_hardware
-from longtake.ranks.torchrun import launched
+from longtake.models.hub.precision import Hardware, choose_hardware
+from longtake.ranks.torchrun import check_same, launched
 from longtake.reading import check_file, read_file
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline
@@ -32,6 +32,9 @@ from longtake.typed import Setting
 from longtake.video.durable import write_all
 from longtake.video.files import MANIFEST_ENDING
 from longtake.video.record import changed, flat_settings
+
+if TYPE_CHECKING:
+    from longtake.ranks.world import World
 
 _SAY_SECONDS = 10.0
 
@@ -66,23 +69,31 @@ def batch_command(arguments: Sequence[str]) -> int:
     """Make the videos; return the exit status."""
     default = BatchSettings(method=default_method(arguments))
     settings = parse_arguments(BatchSettings, "batch", arguments, default=default)
-    if launched().size > 1:
-        raise InputError("a batch is made by one process; start several with an -o of their own, without torchrun")
-    first, orders = _orders(settings)
-    hardware = choose_hardware(first.order.device, first.order.dtype, first.spec.released)
-    first = settled(first, hardware)
-    for line in (f"device   {hardware.reason}", *(f"warning: {warning}" for warning in first.warnings)):
+    # Imports torch, which takes a second.
+    from longtake.ranks.rendezvous import joined_world
+
+    job, orders = _orders(settings)
+    first = launched().rank == 0
+    hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
+    job = settled(job, hardware)
+    for line in introduction(hardware, job.warnings) if first else ():
         say(line)
+    manifest: Manifest | None = None
     with stoppable() as stop:
-        manifest = Manifest(settings.output.path, overwrite=settings.output.overwrite)
         try:
-            told = first.order.loading.told
-            model = load_model(first.order.model, hardware.device, hardware.dtype, **told)
-            made = make_videos(model, orders, settings.together, manifest, stop)
+            with joined_world(hardware.device) as world:
+                if first:
+                    manifest = Manifest(settings.output.path, overwrite=settings.output.overwrite)
+                told = job.order.loading.told
+                model = load_model(job.order.model, hardware.device, hardware.dtype, **told)
+                made = make_videos(model, orders, settings.together, manifest, stop, world)
         except StoppedError as stopped:
-            there, total = len(manifest.lines), counted(len(orders), "video")
-            say(f"{stopped}: complete so far {there} of {total}; the same command continues")
+            if first:
+                there, total = len(manifest.lines) if manifest else 0, counted(len(orders), "video")
+                say(f"{stopped}: complete so far {there} of {total}; the same command continues")
             return stopped.status
+    if manifest is None:
+        return 0
     say(f"done     {counted(made, 'video')} made, {len(orders)} in {manifest.path}")
     if settings.json:
         print(json.dumps({"made": made, "videos": len(orders), "manifest": str(manifest.path)}))
@@ -151,27 +162,50 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:06d}{path.suffix}")
 
 
-def make_videos(model: VideoModel, orders: Sequence[Order], together: int, manifest: "Manifest", stop: Stop) -> int:
-    """Make those videos that are not complete, in order; return how many."""
+def introduction(hardware: Hardware, warnings: Iterable[str]) -> list[str]:
+    """Return what is said before videos are made."""
+    size = launched().size
+    shared = f", {size} processes, a video each at a time" if size > 1 else ""
+    return [f"device   {hardware.reason}{shared}", *(f"warning: {warning}" for warning in warnings)]
+
+
+def make_videos(
+    model: VideoModel,
+    orders: Sequence[Order],
+    together: int,
+    manifest: "Manifest | None",
+    stop: Stop,
+    world: "World",
+) -> int:
+    """Make those videos that are not complete, in order; return how many.
+
+    Of several processes each makes whole videos, as it would alone; the first one has the manifest.
+    """
     lines = [_line(model, order) | {"together": together} for order in orders]
-    todo = {number for number, line in enumerate(lines) if not manifest.has(number, line)}
+    check_same(world.all.say({"videos": len(lines)} | _settings(lines[0])))
+    todo: set[int] = set(world.all.say(manifest and manifest.lacking(lines))[0])
+    # Always the same videos share a call, complete ones too: the bytes are those of a batch that was never stopped.
+    groups = [range(start, min(start + together, len(orders))) for start in range(0, len(orders), together)]
+    groups = [group for group in groups if not todo.isdisjoint(group)]
     begin = said = time.monotonic()
-    count = 0
-    for start in range(0, len(orders), together):
-        # Always the same videos share a call, complete ones too: the bytes are those of a batch that was never stopped.
-        group = range(start, min(start + together, len(orders)))
-        if todo.isdisjoint(group):
+    for start in range(0, len(groups), world.size):
+        turn = groups[start : start + world.size]
+        for group in turn[world.rank : world.rank + 1]:
+            chunks = _chunks(model, [orders[number] for number in group])
+            for number in (number for number in group if number in todo):
+                order, made = orders[number], chunks[number - group.start]
+                generate(model, order.request, order.sampler, order.output, progress=lambda *_: stop.check(), made=made)
+        # Nobody goes on before all of the turn are on the list.
+        world.all.say("made")
+        if manifest is None:
             continue
-        chunks = _chunks(model, [orders[number] for number in group])
-        for number in (number for number in group if number in todo):
-            order, made = orders[number], chunks[number - start]
-            generate(model, order.request, order.sampler, order.output, progress=lambda *_: stop.check(), made=made)
+        for number in (number for group in turn for number in group if number in todo):
             manifest.add(number, lines[number])
-            count += 1
         if (now := time.monotonic()) - said >= _SAY_SECONDS:
-            said = now
-            say(f"{group.stop}/{counted(len(orders), 'video')}, {duration((now - begin) / count)} each")
-    return count
+            said, done = now, start + len(turn)
+            left = (now - begin) / done * (len(groups) - done)
+            say(f"{turn[-1].stop}/{counted(len(orders), 'video')}, about {duration(left)} left")
+    return len(todo)
 
 
 def _chunks(model: VideoModel, group: Sequence[Order]) -> Sequence[Sequence[Chunk] | None]:
@@ -234,6 +268,10 @@ class Manifest:
                 yield dict(json.loads(line))
             except (ValueError, TypeError):
                 raise InputError(f"{self.path}: line {number} is no line of a manifest; choose another -o") from None
+
+    def lacking(self, lines: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the numbers of the videos that are not complete. Raises InputError as `has` does."""
+        return [number for number, line in enumerate(lines) if not self.has(number, line)]
 
     def has(self, number: int, line: Mapping[str, Any]) -> bool:
         """Return whether a video is complete. Raises InputError where another one stands in its place."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.batch import Manifest, Seeds, make_videos, numbered, read_lines
+from longtake.apps.batch import Manifest, Seeds, introduction, make_videos, numbered, read_lines
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
 from longtake.apps.compare.report import Measuring, asked_metrics, check_library, command_line, facts, write_page
@@ -59,21 +59,21 @@ class CompareSettings(Measuring, Seeds, Weights):
 def compare_command(arguments: Sequence[str]) -> int:
     """Make, measure and show the videos; return the exit status."""
     settings = parse_arguments(CompareSettings, "compare", arguments)
-    if launched().size > 1:
-        raise InputError("a comparison is made by one process; leave torchrun out")
     check_library()
     metrics = asked_metrics(settings.metrics)
     runs, table, earlier = _planned(settings)
-    for run in runs:
+    first = launched().rank == 0
+    for run in runs if first else ():
         for warning in run.job.warnings:
             say(f"warning: {run.contender.label}: {warning}")
-    print_table(table.columns, table.rows)
+    if first:
+        print_table(table.columns, table.rows)
     # How long it takes is a guess that changes with every run of this machine.
     table = Table(columns=table.columns[:-1], rows=[row[:-1] for row in table.rows])
     if settings.dry_run:
         return 0
     status = _made(settings, runs)
-    if status:
+    if status or not first:
         return status
     page = _measured(settings, runs, table, metrics, earlier, arguments)
     write_page(settings.output / PAGE, rendered(page))
@@ -216,19 +216,29 @@ def _path(folder: Path, contender: Contender) -> Path:
 
 def _made(settings: CompareSettings, runs: Sequence[_Run]) -> int:
     """Make the videos that are not complete; return the exit status."""
-    manifests = [Manifest(_path(settings.output, run.contender), overwrite=settings.overwrite) for run in runs]
+    # Imports torch, which takes a second.
+    from longtake.ranks.rendezvous import joined_world
+
     hardware = choose_hardware(settings.device, settings.dtype, runs[0].job.spec.released)
-    say(f"device   {hardware.reason}")
+    first, manifests = launched().rank == 0, list[Manifest]()
+    for line in introduction(hardware, ()) if first else ():
+        say(line)
     job = settled(runs[0].job, hardware)
     with stoppable() as stop:
         try:
-            model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
-            for run, manifest in zip(runs, manifests, strict=True):
-                say(f"making   {run.contender.label}: {counted(len(run.orders), 'video')}")
-                make_videos(model, run.orders, 1, manifest, stop)
+            with joined_world(hardware.device) as world:
+                if first:
+                    paths = [_path(settings.output, run.contender) for run in runs]
+                    manifests = [Manifest(path, overwrite=settings.overwrite) for path in paths]
+                model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
+                for number, run in enumerate(runs):
+                    if first:
+                        say(f"making   {run.contender.label}: {counted(len(run.orders), 'video')}")
+                    make_videos(model, run.orders, 1, manifests[number] if first else None, stop, world)
         except StoppedError as stopped:
-            there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
-            say(f"{stopped}: complete so far {there} of {counted(total, 'video')}; the same command continues")
+            if first:
+                there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
+                say(f"{stopped}: complete so far {there} of {counted(total, 'video')}; the same command continues")
             return stopped.status
     return 0
 
