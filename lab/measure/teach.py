@@ -18,12 +18,13 @@ from PIL import Image
 
 from lab.common import HEADS, Frames, measured_model, share_right
 from lab.score.judge import real_clips, visible_clip
-from longtake.apps.batch import Manifest, make_videos, numbered
+from longtake.apps.batch import Manifest, Progress, Turns, make_videos, numbered
 from longtake.apps.generate.stopping import Stop
 from longtake.apps.shards import shards_command
 from longtake.data.sprites import Shot, SpriteWorld, caption, parse_caption, training_shots
 from longtake.metrics.judge import CLIP_FRAMES, Judge, JudgeNetwork
 from longtake.model import Continuation
+from longtake.ranks.world import ALONE
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.autoregressive.plan import Autoregressive
@@ -80,7 +81,8 @@ def make_clips(chosen: Settings) -> dict[str, object]:
         )
         for number, shot in enumerate(shots)
     ]
-    make_videos(model, orders, chosen.together, Manifest(path, overwrite=False), Stop())
+    making = Turns(model=model, progress=Progress(len(orders), "made", Stop()), world=ALONE)
+    make_videos(making, orders, Manifest(path, overwrite=False), chosen.together)
     if _held(shards) < len(orders):
         licence = ["--licence", "Apache-2.0", "--content", "frames"]
         shards_command([str(path.parent), "-o", str(shards), "--overwrite", *licence])

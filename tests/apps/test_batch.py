@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from longtake.apps.batch import Progress
+from longtake.apps.generate.stopping import Stop
 from longtake.video.read import read_frames
 
 PROMPTS = "a cat spins in the forest\n\na rocket flies up in the night sky\n"
@@ -149,3 +151,27 @@ def test_a_killed_batch_goes_on_to_the_same_files(longtake: Callable, here: Path
         process.wait()
     assert subprocess.run(command, env=os.environ, check=False, stderr=subprocess.DEVNULL).returncode == 0
     assert made(Path("other")) == whole
+
+
+def test_how_long_the_others_take_is_said_on_the_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    clock = [0.0]
+    monkeypatch.setattr("longtake.apps.batch.time.monotonic", lambda: clock[0])
+    progress = Progress(8, "made", Stop())
+    progress.skip(2)
+    clock[0] = 61.0
+    progress.on_the_way(0, 100)
+    clock[0] = 90.0
+    progress.on_the_way(50, 100)
+    clock[0] = 122.0
+    progress.on_the_way(50, 100)
+    for clock[0] in (244.0, 245.0, 488.0, 600.0, 700.0, 750.0):
+        progress.add()
+    assert capsys.readouterr().err.splitlines() == [
+        "2/8 videos and 0 of 100 frames made",
+        "2/8 videos and 50 of 100 frames made, about 22 min 22 s left",
+        "3/8 videos made, 4 min 4 s each, about 20 min 20 s left",
+        "5/8 videos made, 2 min 43 s each, about 8 min 8 s left",
+        "6/8 videos made, 2 min 30 s each, about 5 min 0 s left",
+        "7/8 videos made, 2 min 20 s each, about 2 min 20 s left",
+        "8/8 videos made, 2 min 5 s each",
+    ]

@@ -81,6 +81,12 @@ def test_every_sampler_makes_every_prompt_with_every_seed_and_the_page_needs_no_
     assert "a &lt;b&gt;car&lt;/b&gt;" in page and "<b>car" not in page and "alert(1)</script>" not in page
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page) and page.count("<video ") == 4
     assert "var(--c1)" in page and "no frames of 16 pixels or more" in page
+    # What a reader looks for first comes first, and a story once, whatever its seeds.
+    order = [page.index(f'id="{name}"') for name in ("results", "videos", "curves", "remarks", "origin")]
+    assert order == sorted(order) and page.index("2 seeds") < order[0] and page.index("longtake compare") > order[-1]
+    assert page.count("<h3>") == 1 and page.count("<summary>seed ") == 2
+    # What is to be known of all is said once.
+    assert page.count("no frames of 16 pixels or more") == 1 and "<dt>all</dt>" in page
 
 
 def test_nothing_that_was_written_is_lost(longtake: Callable, here: Path):

@@ -22,6 +22,7 @@ from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.torchrun import check_same, launched
+from longtake.rates import remember_run
 from longtake.reading import check_file, read_file
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline
@@ -36,7 +37,8 @@ from longtake.video.record import changed, flat_settings
 if TYPE_CHECKING:
     from longtake.ranks.world import World
 
-_SAY_SECONDS = 10.0
+_SAY_SECONDS, _SAY_WITHIN_SECONDS = 10.0, 60.0
+"""Between lines of how far it is: after a video, and on the way through one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,9 @@ def batch_command(arguments: Sequence[str]) -> int:
                     manifest = Manifest(settings.output.path, overwrite=settings.output.overwrite)
                 told = job.order.loading.told
                 model = load_model(job.order.model, hardware.device, hardware.dtype, **told)
-                made = make_videos(model, orders, settings.together, manifest, stop, world)
+                progress = Progress(len(orders), "made", stop)
+                making = Turns(model=model, progress=progress, world=world, hardware=hardware)
+                made = make_videos(making, orders, manifest, together=settings.together)
         except StoppedError as stopped:
             if first:
                 there, total = len(manifest.lines) if manifest else 0, counted(len(orders), "video")
@@ -162,6 +166,48 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:06d}{path.suffix}")
 
 
+class Progress:
+    """Says on the way how many of some videos are through, and about how long the others take."""
+
+    def __init__(self, total: int, what: str, stop: Stop) -> None:
+        """`what` is done with each: "made"."""
+        self._total, self._what, self._stop = total, what, stop
+        self._there, self._done = 0, 0
+        self._begin = self._said = time.monotonic()
+        self._first: int | None = None
+        """Frames of the video under way that were there before."""
+
+    def skip(self, count: int) -> None:
+        """Take note of videos that were through before."""
+        self._there += count
+
+    def add(self) -> None:
+        """Take note of one more."""
+        self._done += 1
+        self._first = None
+        if time.monotonic() - self._said >= _SAY_SECONDS:
+            self._say(self._done, "")
+
+    def on_the_way(self, frames: int, of: int) -> None:
+        """Take note of frames of the next one. Raises StoppedError where the end was asked for."""
+        self._stop.check()
+        self._first = frames if self._first is None else self._first
+        if time.monotonic() - self._said >= _SAY_WITHIN_SECONDS:
+            share = (frames - self._first) / max(of - self._first, 1)
+            self._say(self._done + min(share, 1.0), f" and {frames:,} of {counted(of, 'frame')}")
+
+    def _say(self, done: float, within: str) -> None:
+        if launched().rank:
+            return
+        self._said = now = time.monotonic()
+        each = (now - self._begin) / done if done else None
+        pace = "" if each is None or not self._done else f", {duration(each)} each"
+        left = "" if each is None else f", about {duration(each * (self._total - self._there - done))} left"
+        through = self._there + self._done
+        rest = left if through < self._total else ""
+        say(f"{through}/{counted(self._total, 'video')}{within} {self._what}{pace}{rest}")
+
+
 def introduction(hardware: Hardware, warnings: Iterable[str]) -> list[str]:
     """Return what is said before videos are made."""
     size = launched().size
@@ -169,42 +215,51 @@ def introduction(hardware: Hardware, warnings: Iterable[str]) -> list[str]:
     return [f"device   {hardware.reason}{shared}", *(f"warning: {warning}" for warning in warnings)]
 
 
-def make_videos(
-    model: VideoModel,
-    orders: Sequence[Order],
-    together: int,
-    manifest: "Manifest | None",
-    stop: Stop,
-    world: "World",
-) -> int:
-    """Make those videos that are not complete, in order; return how many.
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """What videos are made with, in turns of one for each process."""
 
-    Of several processes each makes whole videos, as it would alone; the first one has the manifest.
-    """
+    model: VideoModel
+    progress: Progress
+    world: "World"
+    hardware: Hardware | None = None
+    """Whose rate is kept, from which the next plan says how long it takes; of a process that is alone."""
+
+    def make(self, order: Order, made: Sequence[Chunk] | None) -> None:
+        """Make a video, or write what was made of it together with others."""
+        of = order.frames or 0
+
+        def note(frames: int, *_: object) -> None:
+            self.progress.on_the_way(frames, of)
+
+        result = generate(self.model, order.request, order.sampler, order.output, progress=note, made=made)
+        if self.hardware and made is None and self.world.size == 1:
+            remember_run(result, order.model, self.hardware)
+
+
+def make_videos(making: Turns, orders: Sequence[Order], manifest: "Manifest | None", together: int = 1) -> int:
+    """Make those videos that are not complete, in order; return how many. Of several processes each makes whole videos,
+    as it would alone; the first one has the manifest."""
+    model, world = making.model, making.world
     lines = [_line(model, order) | {"together": together} for order in orders]
-    check_same(world.all.say({"videos": len(lines)} | _settings(lines[0])))
+    check_same(world.all.say({"videos": len(lines), **_settings(lines[0])}))
     todo: set[int] = set(world.all.say(manifest and manifest.lacking(lines))[0])
+    making.progress.skip(len(orders) - len(todo))
     # Always the same videos share a call, complete ones too: the bytes are those of a batch that was never stopped.
     groups = [range(start, min(start + together, len(orders))) for start in range(0, len(orders), together)]
     groups = [group for group in groups if not todo.isdisjoint(group)]
-    begin = said = time.monotonic()
     for start in range(0, len(groups), world.size):
         turn = groups[start : start + world.size]
         for group in turn[world.rank : world.rank + 1]:
             chunks = _chunks(model, [orders[number] for number in group])
-            for number in (number for number in group if number in todo):
-                order, made = orders[number], chunks[number - group.start]
-                generate(model, order.request, order.sampler, order.output, progress=lambda *_: stop.check(), made=made)
+            for number in sorted(todo.intersection(group)):
+                making.make(orders[number], chunks[number - group.start])
         # Nobody goes on before all of the turn are on the list.
         world.all.say("made")
-        if manifest is None:
-            continue
         for number in (number for group in turn for number in group if number in todo):
-            manifest.add(number, lines[number])
-        if (now := time.monotonic()) - said >= _SAY_SECONDS:
-            said, done = now, start + len(turn)
-            left = (now - begin) / done * (len(groups) - done)
-            say(f"{turn[-1].stop}/{counted(len(orders), 'video')}, about {duration(left)} left")
+            if manifest:
+                manifest.add(number, lines[number])
+                making.progress.add()
     return len(todo)
 
 

@@ -29,6 +29,9 @@ class Metric(ABC):
     """How people read the entries of a figure that has several by name: a text with {} for the name."""
     bounds: ClassVar[Mapping[str, Bound]] = {}
     """Of figures by name, what is in order; what lies outside is flagged."""
+    ideals: ClassVar[Mapping[str, float]] = {}
+    """Of figures by name, what is best: a number, or infinity for as much (minus infinity: as little) as can be. Not of
+    those that say how little a video changes, in which a still picture would be best."""
 
     @classmethod
     def flags(cls, figures: Mapping[str, Any]) -> list[str]:

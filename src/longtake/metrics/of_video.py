@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -122,6 +123,10 @@ class State(OfVideo):
     bounds: ClassVar[Mapping[str, Bound]] = {
         name: bound for name, bound in BOUNDS.items() if name not in ("identity", "steps", "kept")
     }
+    ideals: ClassVar[Mapping[str, float]] = {
+        **dict.fromkeys(("outline", "margin", "object", "scene", "phase", "returned"), inf),
+        "speed": 1,
+    }
 
     prompts: Annotated[str | None, Setting(metavar="FILE|TEXT", unset="from the report beside it, if any")] = None
     """What was asked for, as in 'longtake generate --prompts'; without it, object, scene and steps stay open."""
@@ -160,6 +165,7 @@ class Prompts(_OfPrompts):
         "scene": Bound(0.95, None, _CARD),
         "motion": Bound(0.75, None, _CARD),
     }
+    ideals: ClassVar[Mapping[str, float]] = dict.fromkeys(("object", "scene", "motion", "all"), inf)
 
     start: int = 0
     """First frame that counts."""
@@ -187,6 +193,7 @@ class Drift(OfVideo):
         "longest_freeze": Bound(None, 1, _REAL),
         "loop_score": Bound(0.3, None, _REAL),
     }
+    ideals: ClassVar[Mapping[str, float]] = {"seam_ratio": 1, "longest_freeze": -inf}
 
     block: int = 64
     """Frames at the start that are compared with as many at the end."""
@@ -286,6 +293,8 @@ class Switches(_OfPrompts, _ByFeatures):
         "unfollowed": Bound(None, 0, "what was asked for"),
         "delay": Bound(None, 16, "one clip of the embedded model"),
     }
+    # A delay is of those changes alone that are followed.
+    ideals: ClassVar[Mapping[str, float]] = {"unfollowed": -inf}
 
     def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the delay of every change that is reached; None where the video does not follow."""

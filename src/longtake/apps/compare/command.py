@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.batch import Manifest, Seeds, introduction, make_videos, numbered, read_lines
+from longtake.apps.batch import Manifest, Progress, Seeds, Turns, introduction, make_videos, numbered, read_lines
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
 from longtake.apps.compare.report import Measuring, asked_metrics, check_library, command_line, facts, write_page
 from longtake.apps.generate.command import settled, weights_digest
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
-from longtake.apps.generate.stopping import StoppedError, stoppable
+from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.plan.costs import estimate
 from longtake.apps.shown import counted, duration, print_table, say
 from longtake.errors import InputError, OutputError
@@ -72,10 +72,18 @@ def compare_command(arguments: Sequence[str]) -> int:
     table = Table(columns=table.columns[:-1], rows=[row[:-1] for row in table.rows])
     if settings.dry_run:
         return 0
-    status = _made(settings, runs)
-    if status or not first:
-        return status
-    page = _measured(settings, runs, table, metrics, earlier, arguments)
+    manifests: list[Manifest] = []
+    with stoppable() as stop:
+        try:
+            _make(settings, runs, manifests, stop)
+            if not first:
+                return 0
+            page = _measured(settings, runs, table, metrics, earlier, arguments, stop)
+        except StoppedError as stopped:
+            if first:
+                there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
+                say(f"{stopped}: complete so far {there} of {counted(total, 'video')}; the same command continues")
+            return stopped.status
     write_page(settings.output / PAGE, rendered(page))
     if settings.json:
         print((settings.output / RESULTS).read_text(encoding="utf-8"))
@@ -150,15 +158,15 @@ def _plan_table(runs: Sequence[_Run], costs: Sequence[Budget], rate: float | Non
     """Return what the runs take, a row for each contender; `rate` is operations a second of this machine, if known."""
     rows = []
     for run, cost in zip(runs, costs, strict=True):
-        frames = (run.job.frames or 0) * len(run.orders)
+        frames, operations = (run.job.frames or 0) * len(run.orders), cost.operations
         rows.append(
             (
                 run.contender.label,
                 str(run.job.plan.num_levels),
                 f"{cost.forwards:.3g}",
-                "-" if cost.operations is None else f"{cost.operations / 1e9:.3g}",
+                "-" if operations is None else f"{operations / 1e9:.3g}",
                 str(len(run.orders)),
-                "unknown" if cost.operations is None or rate is None else duration(cost.operations * frames / rate),
+                "unknown" if operations is None or rate is None else f"about {duration(operations * frames / rate)}",
             )
         )
     return Table(columns=("sampler", "steps", "forwards/frame", "GFLOP/frame", "videos", "time"), rows=rows)
@@ -214,33 +222,27 @@ def _path(folder: Path, contender: Contender) -> Path:
     return folder / name if folder.is_dir() else folder.with_name(f"{folder.name}-{name}")
 
 
-def _made(settings: CompareSettings, runs: Sequence[_Run]) -> int:
-    """Make the videos that are not complete; return the exit status."""
+def _make(settings: CompareSettings, runs: Sequence[_Run], manifests: list[Manifest], stop: Stop) -> None:
+    """Make the videos that are not complete. Of several processes the first one has the `manifests`, one for each run,
+    which are opened once all have met."""
     # Imports torch, which takes a second.
     from longtake.ranks.rendezvous import joined_world
 
     hardware = choose_hardware(settings.device, settings.dtype, runs[0].job.spec.released)
-    first, manifests = launched().rank == 0, list[Manifest]()
+    first, progress = launched().rank == 0, Progress(sum(len(run.orders) for run in runs), "made", stop)
     for line in introduction(hardware, ()) if first else ():
         say(line)
     job = settled(runs[0].job, hardware)
-    with stoppable() as stop:
-        try:
-            with joined_world(hardware.device) as world:
-                if first:
-                    paths = [_path(settings.output, run.contender) for run in runs]
-                    manifests = [Manifest(path, overwrite=settings.overwrite) for path in paths]
-                model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
-                for number, run in enumerate(runs):
-                    if first:
-                        say(f"making   {run.contender.label}: {counted(len(run.orders), 'video')}")
-                    make_videos(model, run.orders, 1, manifests[number] if first else None, stop, world)
-        except StoppedError as stopped:
+    with joined_world(hardware.device) as world:
+        if first:
+            paths = [_path(settings.output, run.contender) for run in runs]
+            manifests += [Manifest(path, overwrite=settings.overwrite) for path in paths]
+        model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
+        making = Turns(model=model, progress=progress, world=world, hardware=hardware)
+        for number, run in enumerate(runs):
             if first:
-                there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
-                say(f"{stopped}: complete so far {there} of {counted(total, 'video')}; the same command continues")
-            return stopped.status
-    return 0
+                say(f"making   {run.contender.label}: {counted(len(run.orders), 'video')}")
+            make_videos(making, run.orders, manifests[number] if first else None)
 
 
 def _measured(
@@ -250,6 +252,7 @@ def _measured(
     metrics: Mapping[str, Any],
     rows: dict[str, Any],
     arguments: Sequence[str],
+    stop: Stop,
 ) -> Page:
     """Measure all videos, what was measured before and stands in `rows` excepted, and write the results."""
     from longtake.apps.compare.finished import as_json, look_into
@@ -261,11 +264,11 @@ def _measured(
         "facts": facts({"model": settings.model, "frames": str(settings.request.frames)}),
         "plan": [dict(zip(table.columns, row, strict=True)) for row in table.rows],
     }
+    progress = Progress(sum(len(run.orders) for run in runs), "measured", stop)
     for run in runs:
         say(f"reading  {run.contender.label}")
         for order in run.orders:
-            story = f"{_told(order.request.prompts)}, seed {order.request.seed}"
-            name = order.output.path.name
+            story, name = _told(order.request.prompts), order.output.path.name
             before = rows.get(name)
             video = look_into(order.output.path, metrics, label=run.contender.label, story=story, before=before)
             videos.append(video)
@@ -275,14 +278,26 @@ def _measured(
                 row["figures"] = {**before["figures"], **row["figures"]}
             rows[name] = row
             replace_durable(path, _lines(head, list(rows.values())).encode())
+            progress.add()
     return Page(
         title=f"{counted(len(runs), 'sampler')}, {counted(len(videos), 'video')} of {settings.request.frames} frames",
+        summary=_summary(settings, runs),
         command=head["command"],
         videos=videos,
         metrics=metrics,
         facts=head["facts"],
         plan=table,
     )
+
+
+def _summary(settings: CompareSettings, runs: Sequence[_Run]) -> str:
+    """Return what is compared, in a line."""
+    job, seeds = runs[0].job, settings.seeds
+    prompts = counted(len(runs[0].orders) // seeds, "prompt")
+    length = f"{duration((job.frames or 0) / job.fps)} each"
+    budget = "; steps by which all take the same operations, within 5 %" if settings.equal_budget else ""
+    labels = ", ".join(run.contender.label for run in runs)
+    return f"{labels} by {settings.model}: {prompts}, {counted(seeds, 'seed')}, {length}{budget}"
 
 
 def _lines(head: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> str:

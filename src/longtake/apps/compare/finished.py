@@ -69,7 +69,7 @@ class Finished:
     label: str
     """What is compared: a sampler, or the name of a file."""
     story: str
-    """What is shown side by side: videos of the same prompts and seed."""
+    """The prompts: videos of the same ones and of one seed are shown side by side."""
     seed: int | None
     order: Order | None
     """What was asked for, where a report beside the video says it."""
@@ -157,7 +157,7 @@ def look_into(
         try:
             figures[name] = _rounded(replace(metric, path=path).judged(_as_far_as_it_goes(path, scale, {}), order))
         except LongtakeError as reason:
-            reasons[name] = _why(reason)
+            reasons[name] = _why(reason, path)
     seed = order.request.seed if order else None
     return Finished(
         path=path, label=label, story=story, seed=seed, order=order, sha256=digest, looks=looks, figures=figures,
@@ -172,7 +172,7 @@ def as_json(video: Finished, content: Mapping[str, Any] | None) -> dict[str, Any
         "file": video.path.name,
         "sha256": video.sha256,
         "label": video.label,
-        "story": video.story,
+        "story": f"{video.story}, seed {video.seed}" if video.story else "",
         "seed": video.seed,
         "frames": video.looks.num_frames if video.looks else 0,
         "order": content,
@@ -210,9 +210,13 @@ def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
     return figures | ({"curves": curves} if curves else {})
 
 
-def _why(reason: LongtakeError) -> str:
-    """Return what an error says but for what to do about it, which would be another command."""
-    return str(reason).partition("; ")[0]
+def _why(reason: LongtakeError, path: Path) -> str:
+    """Return what an error says of a video, without its name and what to do about it, which would be another command:
+    what holds of several is said in the same words."""
+    said = str(reason).partition("; ")[0]
+    for name, word in ((report_path(path), "its report"), (path, "it")):
+        said = re.sub(rf"(?<!\S){re.escape(str(name))}(?=[\s:,]|$)", word, said)
+    return said
 
 
 def _digest(path: Path) -> str | None:
@@ -233,7 +237,7 @@ def _as_far_as_it_goes(path: Path, scale: int, reasons: dict[str, str]) -> Itera
     except InputError as reason:
         if not count:
             raise
-        reasons["video"] = f"it is read up to frame {count} only: {_why(reason)}"
+        reasons["video"] = f"it is read up to frame {count} only: {_why(reason, path)}"
 
 
 def _looks(path: Path, scale: int, fps: float, reasons: dict[str, str]) -> Looks | None:
@@ -251,7 +255,7 @@ def _looks(path: Path, scale: int, fps: float, reasons: dict[str, str]) -> Looks
                 copy.add(frame, times[count] if times is not None and count < len(times) else count / fps)
                 count += 1
     except LongtakeError as reason:
-        reasons["video"] = _why(reason)
+        reasons["video"] = _why(reason, path)
         return None
     if copy is None:
         reasons["video"] = "there is no frame in it"

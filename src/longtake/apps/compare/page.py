@@ -3,15 +3,16 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from longtake.apps.compare.figures import Cell, figure_rows
 from longtake.apps.compare.finished import Finished, metric_name, numbers
 from longtake.apps.shown import counted, duration
 from longtake.errors import plain
@@ -47,6 +48,8 @@ class Page:
     """What a page says."""
 
     title: str
+    summary: str
+    """What was compared, in a line."""
     command: str
     videos: Sequence[Finished]
     metrics: Mapping[str, OfVideo]
@@ -58,68 +61,101 @@ class Page:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cell:
-    text: str
-    flag: str = ""
-    """What is in order, where this is not."""
+class _Rows:
+    """Figures that belong together."""
+
+    name: str
+    about: str
+    rows: Sequence[tuple[str, Sequence[Cell | None]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Story:
+    """Videos that are shown side by side."""
+
+    title: str
+    seed: int | None
+    """None where it does not tell it from others."""
+    videos: Sequence[Finished]
+
+    @property
+    def played(self) -> list[Finished]:
+        """Return those that play in the page."""
+        return [video for video in self.videos if video.looks and video.looks.copy]
+
+    @property
+    def places(self) -> list[int]:
+        """Return the numbers of the frames that are shown, where they are the same of all; otherwise none."""
+        found = {tuple(video.looks.places) for video in self.videos if video.looks}
+        return list(found.pop()) if len(found) == 1 else []
 
 
 def rendered(page: Page) -> str:
     """Return the page as HTML. Whatever comes from outside is escaped."""
     from jinja2 import Environment
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
+
+    def broken(label: str) -> Markup:
+        """Return a label that may go on in the next line between its settings."""
+        return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:=_./])", plain(label)))
 
     labels = list(dict.fromkeys(video.label for video in page.videos))
     source = files("longtake.apps.compare").joinpath("assets/page.html").read_text(encoding="utf-8")
-    stories = dict.fromkeys(video.story for video in page.videos)
+    tables = _tables(page, labels)
+    cells = [cell for table in tables for _, row in table.rows for cell in row if cell]
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source).render(
         page=page,
         labels=[(label, number % COLOURS) for number, label in enumerate(labels)],
-        tables=_tables(page, labels),
+        plan=_plan(page.plan, labels) if page.plan else [],
+        tables=tables,
+        has_spread=any(cell.spread is not None for cell in cells),
+        has_flag=any(cell.bound for cell in cells),
         curves=[Markup(svg) for svg in _charts(page, labels)],
-        stories=[(story, [video for video in page.videos if video.story == story]) for story in stories],
+        stories=_stories(page),
         sheet=_sheet,
         played=lambda video: _uri("video/mp4", video.looks.copy),
-        about=_about,
-        remarks=[(video, _remarks(video)) for video in page.videos if _remarks(video)],
+        about=about,
+        broken=broken,
+        remarks=_remarks(page, labels),
         notes=_notes(page),
         settings=_settings(page, labels),
         points=MOST_POINTS,
         block=" or ".join(str(one.block) for one in page.metrics.values() if isinstance(one, Drift)),
-        several_seeds=len({video.seed for video in page.videos}) > 1,
         plain=plain,
     )  # fmt: skip
 
 
-def _tables(page: Page, labels: Sequence[str]) -> list[tuple[str, str, list[tuple[str, list[_Cell]]]]]:
-    """Return name, summary and rows of every metric; a row is the name of a figure, and a cell for every label."""
+def _plan(plan: Table, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the plan with a row for each of its columns, and a cell for every label."""
+    rows = {row[0]: row for row in plan.rows}
+    return [(name, [rows[label][number] for label in labels]) for number, name in enumerate(plan.columns) if number]
+
+
+def _tables(page: Page, labels: Sequence[str]) -> list[_Rows]:
+    """Return the figures of every metric that has some."""
     tables = []
     for name, metric in page.metrics.items():
-        found = [(video, numbers(video.figures[name], metric.spoken)) for video in page.videos if name in video.figures]
-        rows = dict.fromkeys(figure for _, each in found for figure in each)
-        cells = [(figure, [_cell(metric, figure, label, found) for label in labels]) for figure in rows]
-        if cells:
-            tables.append((name, METRICS[metric_name(name)].summary.partition(": ")[2], cells))
+        found = [
+            (video.label, video.seed, numbers(video.figures[name], metric.spoken))
+            for video in page.videos
+            if name in video.figures
+        ]
+        if rows := figure_rows(metric, labels, found):
+            tables.append(_Rows(name=name, about=METRICS[metric_name(name)].summary.partition(": ")[2], rows=rows))
     return tables
 
 
-def _cell(metric: OfVideo, figure: str, label: str, found: Sequence[tuple[Finished, Mapping[str, float]]]) -> _Cell:
-    """Return the mean of a figure over the videos of a label, with its spread over seeds."""
-    by_seed: dict[int | None, list[float]] = {}
-    for video, each in found:
-        if video.label == label and figure in each:
-            by_seed.setdefault(video.seed, []).append(each[figure])
-    if not by_seed:
-        return _Cell(text="-")
-    mean = fmean(value for values in by_seed.values() for value in values)
-    bound = metric.bounds.get(figure.replace(" ", "_"))
-    spread = stdev(map(fmean, by_seed.values())) if len(by_seed) > 1 else 0.0
-    flag = "" if bound is None or bound.holds(mean) else f"in order: {bound} ({bound.source})"
-    return _Cell(text=_shown(mean) + (f" \u00b1 {spread:.2g}" if spread else ""), flag=flag)
-
-
-def _shown(value: float) -> str:
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.3g}"
+def _stories(page: Page) -> list[tuple[str, list[_Story]]]:
+    """Return what is shown side by side: of every story, a group for each seed."""
+    found: dict[str, dict[int | None, list[Finished]]] = {}
+    for video in page.videos:
+        # Videos of any origin are one group, whatever their seeds.
+        seed = video.seed if video.story else None
+        found.setdefault(video.story, {}).setdefault(seed, []).append(video)
+    return [
+        (story, [_Story(title=story, seed=seed, videos=videos) for seed, videos in by_seed.items()])
+        for story, by_seed in found.items()
+    ]
 
 
 def _charts(page: Page, labels: Sequence[str]) -> list[str]:
@@ -157,7 +193,7 @@ def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _about(video: Finished) -> str:
+def about(video: Finished) -> str:
     """Return size and length in words."""
     looks = video.looks
     if looks is None:
@@ -166,7 +202,31 @@ def _about(video: Finished) -> str:
     return f"{counted(looks.num_frames, 'frame')}, {looks.width}x{looks.height}{length}"
 
 
-def _remarks(video: Finished) -> list[str]:
+def _remarks(page: Page, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return what is to be known of videos, and of which: those of all, then those of single ones."""
+    by_text: dict[str, list[Finished]] = {}
+    for video in page.videos:
+        for text in dict.fromkeys(_said(video)):
+            by_text.setdefault(text, []).append(video)
+    by_whom: dict[str, list[str]] = {}
+    for text, videos in sorted(by_text.items(), key=lambda item: -len(item[1])):
+        by_whom.setdefault(_who(videos, page, labels), []).append(text)
+    return list(by_whom.items())
+
+
+def _who(videos: Sequence[Finished], page: Page, labels: Sequence[str]) -> str:
+    """Return which of the videos these are, in words: by columns where they are all of these."""
+    if len(videos) == len(page.videos) > 1:
+        return "all"
+    names = []
+    for label in labels:
+        own = [video for video in videos if video.label == label]
+        are_all = len(own) == sum(video.label == label for video in page.videos)
+        names += [label] if own and are_all else [video.path.name for video in own]
+    return ", ".join(names)
+
+
+def _said(video: Finished) -> list[str]:
     """Return what is to be known of a video: what was not measured and why, flags, warnings, labels."""
     reasons: dict[str, list[str]] = {}
     for name, reason in video.reasons.items():

@@ -49,7 +49,7 @@ def report_command(arguments: Sequence[str]) -> int:
     settings.check_output()
     # These import av and the metrics.
     from longtake.apps.compare.finished import as_json, look_into
-    from longtake.apps.compare.page import Page, rendered
+    from longtake.apps.compare.page import Page, about, rendered
 
     metrics, videos = asked_metrics(settings.metrics), []
     for path, label in zip(settings.files, _labels(settings.files), strict=True):
@@ -58,8 +58,17 @@ def report_command(arguments: Sequence[str]) -> int:
     if not any(video.looks for video in videos):
         others = ", nor any other" if len(videos) > 1 else ""
         raise InputError(f"{videos[0].path} cannot be shown{others}: {videos[0].reasons['video']}")
-    title = videos[0].path.name if len(videos) == 1 else counted(len(videos), "video")
-    page = Page(title=title, command=command_line("report", arguments), videos=videos, metrics=metrics, facts=facts({}))
+    title, summary = counted(len(videos), "video"), ", ".join(video.label for video in videos)
+    if len(videos) == 1:
+        title, summary = videos[0].path.name, about(videos[0])
+    page = Page(
+        title=title,
+        summary=summary,
+        command=command_line("report", arguments),
+        videos=videos,
+        metrics=metrics,
+        facts=facts({}),
+    )
     write_page(settings.output, rendered(page))
     if settings.json:
         print(json.dumps([as_json(video, None) for video in videos], indent=2))

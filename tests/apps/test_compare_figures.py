@@ -1,0 +1,52 @@
+"""Tables of a page: what is best of a row, and what only seems so."""
+
+import pytest
+
+from longtake.apps.compare.figures import Found, figure_rows
+from longtake.apps.compare.finished import video_metrics
+
+DRIFT = video_metrics("drift")["drift"]
+PROMPTS = video_metrics("prompts")["prompts"]
+
+
+def videos(name: str, **columns: list[float]) -> list[Found]:
+    """Return a video of every column for each seed, with a figure of these values."""
+    return [(label, seed, {name: value}) for label, values in columns.items() for seed, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "columns", "best"),
+    [
+        (PROMPTS, "motion", {"a": [0.8, 0.82], "b": [0.95, 0.97], "c": [0.9, 0.9]}, "b"),
+        (DRIFT, "longest freeze", {"a": [0, 0], "b": [1, 1]}, "a"),
+        (DRIFT, "seam ratio", {"a": [0.5, 0.51], "b": [1.3, 1.31]}, "b"),
+        # Seeds scatter by more than columns differ.
+        (PROMPTS, "motion", {"a": [0.8, 1.0], "b": [0.9, 0.96]}, None),
+        # The runner-up is clear of it, and one that is worse in the mean is not.
+        (PROMPTS, "motion", {"a": [0.95, 0.95], "b": [0.9, 0.9], "c": [0.75, 0.99]}, None),
+        (PROMPTS, "motion", {"a": [1, 1], "b": [1, 1], "c": [0.8, 0.8]}, None),
+        (PROMPTS, "motion", {"a": [1], "b": [0.8]}, None),
+        (PROMPTS, "motion", {"a": [1, 1]}, None),
+        # Other videos.
+        (PROMPTS, "motion", {"a": [1, 1], "b": [0.8, 0.8, 0.8]}, None),
+        # All are out of order.
+        (PROMPTS, "motion", {"a": [0.3, 0.3], "b": [0.1, 0.1]}, None),
+        # A still picture would be best.
+        (DRIFT, "mean step", {"a": [1, 1], "b": [9, 9]}, None),
+        (DRIFT, "colour drift", {"a": [1, 1], "b": [9, 9]}, None),
+    ],
+)
+def test_best_is_what_seeds_do_not_explain(metric, name: str, columns: dict[str, list[float]], best: str | None):
+    ((found, cells),) = figure_rows(metric, list(columns), videos(name, **columns))
+    assert found == name and [cell.best for cell in cells if cell] == [label == best for label in columns]
+
+
+def test_nothing_is_best_of_a_row_that_lacks_a_column():
+    ((_, cells),) = figure_rows(PROMPTS, ["a", "b", "c"], videos("all", a=[1, 1], b=[0.5, 0.5]))
+    assert cells[2] is None and not any(cell.best for cell in cells if cell)
+
+
+def test_a_cell_has_the_mean_of_all_and_the_spread_of_seeds():
+    found: list[Found] = [("a", seed, {"mean step": value}) for seed, value in ((0, 1), (0, 3), (1, 4), (1, 4))]
+    ((_, cells),) = figure_rows(DRIFT, ["a"], found)
+    assert cells[0] and cells[0].text("+-") == "3 +- 1.4"
