@@ -1,12 +1,18 @@
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
+import numpy as np
 import pytest
 
+import longtake
 from longtake.errors import CheckpointError, InputError
-from longtake.typed import read_typed, to_json
+from longtake.lazy import named
+from longtake.metrics import METRICS
+from longtake.samplers import SAMPLERS, sampler_class
+from longtake.typed import Typed, read_typed, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +94,84 @@ def test_complete_asks_for_fields_with_a_default_too() -> None:
     with pytest.raises(InputError, match=r"grid\.columns is missing"):
         read_typed(Network, to_json(Network(name="n")) | {"grid": {"rows": 1}}, "n.json", complete=True)
     assert read_typed(Grid, {"rows": 1, "columns": 1}, "g.json", complete=True) == Grid(rows=1, columns=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen(Typed):
+    rows: int = 1
+    rate: float | None = None
+    name: str = "n"
+    file: Path | None = None
+    kind: Literal["plain", "gated"] = "plain"
+    fast: bool = False
+    widths: tuple[int, ...] = ()
+    span: tuple[int, float] | None = None
+    grid: Grid = Grid()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rows": "2"}, "Chosen: rows is '2', which it cannot be; it takes a whole number"),
+        ({"rows": True}, "rows is True, which it cannot be; it takes a whole number"),
+        ({"rows": 1.5}, "rows is 1.5, which it cannot be; it takes a whole number"),
+        ({"rows": None}, "rows is None, which it cannot be; it takes a whole number"),
+        ({"rate": "fast"}, "rate is 'fast', which it cannot be; it takes a number or None"),
+        ({"rate": True}, "rate is True, which it cannot be; it takes a number or None"),
+        ({"name": 3}, "name is 3, which it cannot be; it takes a text"),
+        ({"file": 3}, "file is 3, which it cannot be; it takes a path or None"),
+        ({"kind": "pla"}, "kind is 'pla', which it cannot be; it takes 'plain' or 'gated'"),
+        ({"fast": 1}, "fast is 1, which it cannot be; it takes True or False"),
+        ({"widths": "12"}, "widths is '12', which it cannot be; it takes a tuple, every item a whole number"),
+        ({"widths": (1, "2")}, "widths is (1, '2'), which it cannot be; it takes a tuple, every item a whole number"),
+        ({"span": (1,)}, "span is (1,), which it cannot be; it takes a tuple of a whole number, a number or None"),
+        ({"grid": Grid}, "which it cannot be; it takes a Grid"),
+        ({"name": list(range(50))}, "..., which it cannot be; it takes a text"),
+    ],
+)
+def test_code_that_gives_another_type_is_told_field_value_and_type(given: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Chosen(**given)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_means_the_same_is_taken_as_the_type_that_is_declared() -> None:
+    chosen = Chosen(
+        rows=np.int64(3),  # pyright: ignore[reportArgumentType]
+        rate=np.float32(0.5),  # pyright: ignore[reportArgumentType]
+        name=Path("a"),  # pyright: ignore[reportArgumentType]
+        file="b",  # pyright: ignore[reportArgumentType]
+        widths=[1, 2],  # pyright: ignore[reportArgumentType]
+    )
+    assert chosen == Chosen(rows=3, rate=0.5, name="a", file=Path("b"), widths=(1, 2))
+    assert [type(value) for value in (chosen.rows, chosen.rate, chosen.name)] == [int, float, str]
+    assert chosen == read_typed(Chosen, to_json(chosen), "c.json")
+
+
+def settings_of_commands() -> set[type]:
+    """Return the dataclasses whose fields are settings: those of commands, samplers and metrics, and all in them."""
+    found = {row.kind for row in METRICS.values()} | {sampler_class(name) for name in SAMPLERS}
+    found = {named(kind) if isinstance(kind, str) else kind for kind in found}
+    for file in (Path(longtake.__file__).parent / "apps").rglob("*.py"):
+        module = ".".join(file.relative_to(Path(longtake.__file__).parents[1]).with_suffix("").parts)
+        for name in re.findall(r"parse_arguments\(\s*(\w+Settings|\w+Command),", file.read_text(encoding="utf-8")):
+            found.add(named(f"{module}:{name}"))
+    waiting = list(found)
+    while waiting:
+        for hint in get_type_hints(waiting.pop()).values():
+            inner = {kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)} - found
+            found |= inner  # pyright: ignore[reportOperatorIssue]
+            waiting += inner
+    return found
+
+
+@pytest.mark.parametrize("kind", sorted(settings_of_commands(), key=str))
+def test_every_setting_refuses_what_it_does_not_declare(kind: type) -> None:
+    assert issubclass(kind, Typed)
+    # As its __init__ does, which beartype wraps in the tests.
+    value = object.__new__(kind)
+    for field in fields(kind):  # pyright: ignore[reportArgumentType]
+        object.__setattr__(value, field.name, object())
+    with pytest.raises(InputError, match="which it cannot be; it takes"):
+        value.__post_init__()

@@ -18,6 +18,7 @@ from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
 from longtake.samplers import run_plan
 from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor
+from longtake.typed import fitting
 from longtake.video.files import state_folder
 from longtake.video.output import Output
 
@@ -71,6 +72,8 @@ def generate(
     from longtake.video.sink import Sink
 
     begin, world = time.monotonic(), world or ALONE
+    _check_given(model, request, sampler)
+    fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
     if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):
@@ -113,8 +116,15 @@ def stream(model: VideoModel, request: Request, sampler: Sampler) -> Iterator[np
     from longtake.noise import seeded_noise
     from longtake.ranks.world import ALONE
 
+    _check_given(model, request, sampler)
     plan = checked_plan(model.spec, request, sampler)
     return (chunk.frames for chunk in run_plan(model, plan, seeded_noise(request.seed), ALONE) if len(chunk.frames))
+
+
+def _check_given(model: object, request: object, sampler: object) -> None:
+    fitting(model, VideoModel, "model", takes="a model, as load_model and from_pipe return one")
+    fitting(request, Request, "request", takes="a Request, such as Request(prompts='a red car')")
+    fitting(sampler, Sampler, "sampler", takes="a sampler with its settings, such as Fifo()")
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None) -> None:

@@ -13,6 +13,7 @@ from longtake.models import load_model
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers import DEFAULT_SAMPLER, sampler_class
+from longtake.typed import fitting
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +38,10 @@ class LongVideoPipeline:
     def __init__(self, model: VideoModel, sampler: Sampler | str = DEFAULT_SAMPLER) -> None:
         """Take a model, also one of `from_pipe`, and a sampler: its settings, or its name for the defaults.
 
-        Raises InputError for an unknown name.
+        Raises InputError for an unknown name, and for what is neither.
         """
-        self.model = model
+        self.model = fitting(model, VideoModel, "model", takes="a model, as load_model and from_pipe return one")
+        fitting(sampler, Sampler | str, "sampler", takes="the name of a sampler, or one with its settings: Fifo()")
         self.sampler = sampler_class(sampler)() if isinstance(sampler, str) else sampler
         self._interrupt = False
 
@@ -125,6 +127,11 @@ class LongVideoPipeline:
                     f"a list as {name} would be a batch; call once for every video, and give prompts that change over "
                     "time as a PromptTimeline"
                 )
+        fitting(prompt, str | PromptTimeline, "prompt")
+        fitting(num_frames, int | None, "num_frames")
+        fitting(num_inference_steps, int | None, "num_inference_steps")
+        fitting(guidance_scale, float | None, "guidance_scale")
+        fitting(negative_prompt, str | None, "negative_prompt")
         request = Request(
             prompts=prompt if isinstance(prompt, PromptTimeline) else PromptTimeline.constant(prompt),
             frames=num_frames,
@@ -137,9 +144,13 @@ class LongVideoPipeline:
 
 
 def _seed(generator: "torch.Generator | int | None") -> int:
-    if generator is None or isinstance(generator, int):
-        return generator or 0
-    return generator.initial_seed()
+    if generator is None:
+        return 0
+    import torch
+
+    if isinstance(generator, torch.Generator):
+        return generator.initial_seed()
+    return fitting(generator, int, "generator", takes="a torch.Generator, or a seed")
 
 
 def _as_type(frames: np.ndarray, output_type: OutputType) -> Any:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from longtake.errors import InputError
-from longtake.typed import Setting, number_or_endless
+from longtake.typed import Setting, Typed, number_or_endless, refused
 
 
 @dataclass(frozen=True)
-class PromptTimeline:
+class PromptTimeline(Typed):
     """Which prompt is meant when: `texts[i]` holds from frame `starts[i]` up to the next start (the last for ever)."""
 
     starts: tuple[int, ...]
@@ -17,6 +17,7 @@ class PromptTimeline:
 
     def __post_init__(self) -> None:
         """Raise InputError unless the first one starts at frame 0, starts rise, and each text says something."""
+        super().__post_init__()
         if not self.texts or len(self.texts) != len(self.starts):
             raise InputError("there is no prompt; write what the video should show")
         if self.starts[0] != 0:
@@ -49,7 +50,7 @@ class PromptTimeline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class Turn(Typed):
     """A change on the way: the first chunk that ends at `frame` or later is the last one before a new `seed` holds."""
 
     frame: int
@@ -61,7 +62,7 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(Typed):
     """A video that somebody wants."""
 
     prompts: Annotated[PromptTimeline, Setting(option=False)]
@@ -87,9 +88,9 @@ class Request:
         """Raise InputError for numbers that no video can have."""
         if isinstance(self.prompts, str):
             object.__setattr__(self, "prompts", PromptTimeline.constant(self.prompts))
-        if self.init is not None:
-            # A Path is taken, too.
-            object.__setattr__(self, "init", str(self.init))
+        if not isinstance(self.prompts, PromptTimeline):
+            raise refused(self.prompts, "prompts", "a text, or a PromptTimeline of several", "Request")
+        super().__post_init__()
         if self.frames is not None and self.frames < 1:
             raise InputError(f"{self.frames} frames cannot be made; ask for 1 or more, or for 'endless'")
         if self.steps is not None and self.steps < 1:

@@ -9,6 +9,7 @@ import numpy as np
 
 from longtake.model import VideoModel, VideoSpec
 from longtake.request import Guidance, Request
+from longtake.typed import Typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,7 @@ class Plan:
         return range(self.spec.num_frames, frames, self.spec.num_frames)
 
 
-class Sampler(ABC):
+class Sampler(Typed, ABC):
     """A method that makes long videos. Implementations are frozen keyword-only dataclasses: their fields are the
     settings. The loop that carries out its plans stands beside it in the table `samplers.SAMPLERS`."""
 

@@ -1,4 +1,5 @@
-"""A dataclass is the configuration: what JSON says of it is checked here, and what a command line shows of it is found.
+"""A dataclass is the configuration: what code and JSON give it is checked here, and what a command line shows of it is
+found.
 
 A field's default is the only default, and the string under it is its help; `Setting` adds what neither can say.
 """
@@ -7,12 +8,18 @@ import ast
 import functools
 import inspect
 import json
+import numbers
+import operator
+import os
 import textwrap
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from longtake.errors import InputError, LongtakeError, unknown_name
+from longtake.errors import InputError, LongtakeError, plain, unknown_name
+from longtake.words import an
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -59,6 +66,16 @@ Flag = Annotated[bool, Setting(switch=True)]
 """A switch that is off unless it is given."""
 
 _SHOWN = 60
+_NONE = object()
+"""What fits nowhere."""
+_WORDS: dict[Any, str] = {
+    bool: "True or False",
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    Path: "a path",
+    type(None): "None",
+}
 _TAKES = {
     "bool_type": "true or false",
     "dataclass_type": "an object",
@@ -79,6 +96,91 @@ _BOUNDS = {
     "less_than": "a number below {}",
     "less_than_equal": "{} at most",
 }
+
+
+class Typed:
+    """Base of dataclasses of settings, whose fields hold what they declare: what a type checker would refuse, they do,
+    too."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError, with field and value, for one of another type; see `fitting`."""
+        for field, kind in _kinds(type(self)).items():
+            value = getattr(self, field)
+            if (fitted := fitting(value, kind, field, type(self).__name__)) is not value:
+                object.__setattr__(self, field, fitted)
+
+
+@functools.cache
+def _kinds(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+
+
+def fitting(value: Any, kind: Any, name: str, where: str = "", takes: str = "") -> Any:
+    """Return what was given for a field or an argument as its type has it.
+
+    Taken are a text as a path and a path as a text, a list as a tuple, and numbers of other libraries; True is no
+    number, and a text is none. Raises InputError for all else, of the `name` in `where`, with what it `takes` if its
+    type does not say so in words.
+    """
+    fitted = _fitted(value, kind)
+    if fitted is _NONE:
+        raise refused(value, name, takes or _words(kind), where)
+    return fitted
+
+
+def refused(value: object, name: str, takes: str, where: str = "") -> InputError:
+    """Return the error for what a field or an argument cannot be, with what it takes instead."""
+    shown = plain(" ".join(repr(value).split()))
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    return InputError(f"{where}{': ' * bool(where)}{name} is {shown}, which it cannot be; it takes {takes}")
+
+
+def _fitted(value: Any, kind: Any) -> Any:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return next((found for each in parts if (found := _fitted(value, each)) is not _NONE), _NONE)
+    if origin is Literal:
+        return value if isinstance(value, str) and value in parts else _NONE
+    if origin is tuple:
+        return _fitted_tuple(value, parts)
+    if kind in (int, float) and not isinstance(value, bool):
+        if isinstance(value, numbers.Integral):
+            return value if isinstance(value, int) else int(value)
+        is_number = kind is float and isinstance(value, numbers.Real)
+        return _NONE if not is_number else value if isinstance(value, float) else float(value)
+    if kind is str and isinstance(value, os.PathLike):
+        return str(value)
+    if kind is Path and isinstance(value, str | os.PathLike):
+        return value if isinstance(value, Path) else Path(value)
+    is_one = kind is Any or isinstance(value, origin or kind)
+    return value if is_one and not (kind in (int, float) and isinstance(value, bool)) else _NONE
+
+
+def _fitted_tuple(value: Any, parts: tuple[Any, ...]) -> Any:
+    """Return a tuple or a list as a tuple of such items: any number of one kind, or one of each."""
+    if not isinstance(value, tuple | list):
+        return _NONE
+    kinds = [parts[0]] * len(value) if parts[1:] == (...,) else parts
+    if len(kinds) != len(value):
+        return _NONE
+    items = tuple(map(_fitted, value, kinds))
+    same = isinstance(value, tuple) and all(map(operator.is_, items, value))
+    return _NONE if _NONE in items else value if same else items
+
+
+def _words(kind: Any) -> str:
+    """Return what a type takes, for people to read."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_words, parts))
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin is tuple and parts[1:] == (...,):
+        return f"a tuple, every item {_words(parts[0])}"
+    if origin is tuple:
+        return f"a tuple of {', '.join(map(_words, parts))}"
+    return _WORDS.get(kind) or an(kind.__name__)
 
 
 def read_typed(

@@ -23,13 +23,13 @@ from tyro.constructors import (
 from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
 from longtake.reading import refuse_device
-from longtake.typed import Flag, Setting, declared, field_docs
+from longtake.typed import Flag, Setting, Typed, declared, field_docs
 
 Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(Typed):
     """How a command answers; its settings extend this."""
 
     json: Flag = False

@@ -15,7 +15,7 @@ from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
-from longtake.apps.shown import counted, duration, say
+from longtake.apps.shown import duration, say
 from longtake.errors import InputError, OutputError
 from longtake.lazy import named
 from longtake.model import VideoModel
@@ -29,10 +29,11 @@ from longtake.request import PromptTimeline
 from longtake.sampler import Chunk
 from longtake.samplers import SAMPLERS
 from longtake.samplers.planning import UNCONDITIONAL, checked_plan
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 from longtake.video.durable import write_all
 from longtake.video.files import MANIFEST_ENDING
 from longtake.video.record import changed, flat_settings
+from longtake.words import counted
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -42,7 +43,7 @@ _SAY_SECONDS, _SAY_WITHIN_SECONDS = 10.0, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seeds:
+class Seeds(Typed):
     """How many videos are made of a prompt; settings of what makes several extend this."""
 
     seeds: int = 1
@@ -51,6 +52,7 @@ class Seeds:
 
     def __post_init__(self) -> None:
         """Raise InputError for none."""
+        super().__post_init__()
         if self.seeds < 1:
             raise InputError(f"--seeds {self.seeds} makes no video; use 1 or more")
 

@@ -12,7 +12,7 @@ from longtake.apps.generate.job import checked_job
 from longtake.apps.generate.stopping import stoppable
 from longtake.apps.plan.costs import estimate
 from longtake.apps.plan.view import plan_content
-from longtake.apps.shown import counted, say
+from longtake.apps.shown import say
 from longtake.errors import InputError, MissingExtraError, OutputError
 from longtake.models import model_spec
 from longtake.ranks.torchrun import launched
@@ -21,11 +21,12 @@ from longtake.serve.job import VideoJob
 from longtake.serve.queue import Queue
 from longtake.serve.settings import Access, Computing, Quota
 from longtake.serve.supervisor import Supervisor
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
+from longtake.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(Typed):
     """Make videos for whoever asks by HTTP, one after the other, in FOLDER. The same command goes on after any
     interruption, where it was."""
 

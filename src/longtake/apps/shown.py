@@ -112,11 +112,6 @@ def print_folded(line: str, indent: int = 0) -> None:
     )
 
 
-def counted(number: int, noun: str) -> str:
-    """Return how many of something there are: 1 frame, 1,200 frames."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def size(count: float) -> str:
     """Return bytes in words: 1.5 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):

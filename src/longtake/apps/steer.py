@@ -11,7 +11,7 @@ from longtake.apps.generate.command import run_job
 from longtake.apps.generate.job import Job, checked_job
 from longtake.apps.plan.costs import estimate
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
-from longtake.apps.shown import counted, say, size
+from longtake.apps.shown import say, size
 from longtake.errors import InputError
 from longtake.models import DEFAULT_MODEL, canonical, model_spec
 from longtake.ranks.torchrun import launched
@@ -21,6 +21,7 @@ from longtake.samplers import DEFAULT_SAMPLER, pieces_of, sampler_class
 from longtake.steer.plan import Steering, plan_extension, plan_redo
 from longtake.steer.video import find_video
 from longtake.typed import Flag, Setting
+from longtake.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from longtake.errors import InputError
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 
 if TYPE_CHECKING:
     from longtake.data.footage import Footage
@@ -20,7 +20,7 @@ SPRITES = "sprites"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FootageSettings:
+class FootageSettings(Typed):
     """Which recordings, to train on or to score against."""
 
     layout: Annotated[Layout, Setting(metavar="videos|ucf101|sky")] = "videos"
@@ -38,11 +38,6 @@ class FootageSettings:
     """Frames of every sprite world."""
     hold_out: Annotated[int | None, Setting(metavar="INT", unset="none")] = None
     """Hold every n-th recording back: training shows it in its pictures, and evaluation scores against it alone."""
-
-    def __post_init__(self) -> None:
-        """Take a str for the folder, too."""
-        if self.folder is not None:
-            object.__setattr__(self, "folder", Path(self.folder))
 
     def of(self, data: str | None) -> "FootageSettings":
         """Return the same for a folder of videos, or for the word sprites.

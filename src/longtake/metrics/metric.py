@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from longtake.typed import Typed
+
 
 class Bound(NamedTuple):
     """Between which numbers a figure is in order, both included; None for no limit."""
@@ -22,7 +24,7 @@ class Bound(NamedTuple):
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 
-class Metric(ABC):
+class Metric(Typed, ABC):
     """A way to score videos. Implementations are frozen keyword-only dataclasses: their fields are the options."""
 
     spoken: ClassVar[Mapping[str, str]] = {}

@@ -50,10 +50,6 @@ class OfVideo(Metric):
     scale: Annotated[int | None, Setting(metavar="INT", unset="from the report beside it, or 1")] = None
     """The enlargement to undo."""
 
-    def __post_init__(self) -> None:
-        """Take a str for the path, too."""
-        object.__setattr__(self, "path", Path(self.path))
-
     @abstractmethod
     def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the figures of consecutive frames, uint8 (n, height, width, 3), from the first one on, at the size at

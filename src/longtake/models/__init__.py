@@ -16,7 +16,10 @@ from longtake.models.hub.configs import Configs, read_configs, with_tokenizer
 from longtake.models.hub.family import Family, ModelEntry, Offer
 from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, is_path, read_index, with_transformer
 from longtake.models.hub.loading import DENOISERS, Loading, taught
+from longtake.models.hub.precision import asked_place
 from longtake.models.tiling import tiled
+from longtake.typed import fitting
+from longtake.words import an
 
 if TYPE_CHECKING:
     import torch
@@ -204,7 +207,7 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
     if entry and not entry.folder:
         _check_unused(name, loading)
         return named(entry.spec)()
-    settings = _here(name, Loading(**loading))
+    settings = _here(name, Loading.of(loading))
     configs, family = configs_of(name, settings)
     return taught(spec_of(configs, family, settings), *(lora.guidance for lora in settings.loras))
 
@@ -226,10 +229,10 @@ def load_model(
 
     `dtype` is float32 unless given. Only safetensors are read, from the local disk.
     """
-    import torch
-
-    settings = _here(name, Loading(**loading))
-    model = _loaded(name, device, dtype or torch.float32, settings)
+    name = fitting(name, str, "name", "load_model", "the name of a model, its folder or its hub id")
+    device, dtype = asked_place(device, dtype)
+    settings = _here(name, Loading.of(loading))
+    model = _loaded(name, device, dtype, settings)
     model.origin, model.loading = canonical(name), settings.told
     return model
 
@@ -302,7 +305,7 @@ def from_pipe(pipe: Any, **extras: Any) -> VideoModel:
     for part in parts:
         if isinstance(network := getattr(pipe, part), Module):
             check_weights(network, f"the {part} of this pipeline")
-    family = _row(name, parts, f"this pipeline is a {name}", lambda part: getattr(getattr(pipe, part), "config", {}))
+    family = _row(name, parts, f"this pipeline is {an(name)}", lambda part: getattr(getattr(pipe, part), "config", {}))
     configs = live_configs(pipe, family, extras)
     loading = Loading(vae_tiling=family.tiles and getattr(pipe.vae, "use_tiling", False))
     model = named(f"{family.room}.model:wrap")(pipe, spec_of(configs, family, loading), configs)
@@ -333,7 +336,7 @@ def family_of(found: Found) -> Family:
         raise CheckpointError(f"{found.folder / INDEX}: _class_name cannot be {said!r}; fetch the model again")
     parts = {part: str(entry[1]) for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
     parts = {part: kind for part, kind in parts.items() if kind != "None"}
-    return _row(said, parts, f"{found.folder} is a {said}", partial(config_of, found))
+    return _row(said, parts, f"{found.folder} is {an(said)}", partial(config_of, found))
 
 
 def spec_of(configs: Configs, family: Family, loading: Loading | None = None) -> VideoSpec:

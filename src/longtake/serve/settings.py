@@ -10,7 +10,7 @@ from longtake.errors import InputError, unknown_name
 from longtake.models import MODELS
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import DeviceSettings, DtypeChoice
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 from longtake.video.output import read_bytes
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -19,7 +19,7 @@ MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quota:
+class Quota(Typed):
     """What a server takes, and where it says no."""
 
     max_frames: Annotated[int, Setting(metavar="FRAMES")] = 100_000
@@ -33,6 +33,7 @@ class Quota:
 
     def __post_init__(self) -> None:
         """Raise InputError for what would take nothing."""
+        super().__post_init__()
         for name in ("max_frames", "max_queue", "max_deaths"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
@@ -40,7 +41,7 @@ class Quota:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Access:
+class Access(Typed):
     """Who may ask, and for how much at once."""
 
     host: str = "127.0.0.1"
@@ -55,6 +56,7 @@ class Access:
     def __post_init__(self) -> None:
         """Raise InputError for a port that is none, for a server without a token that others could reach, and for a
         token that no header can hold."""
+        super().__post_init__()
         if not 0 <= self.port < 1 << 16:
             raise InputError(f"--port {self.port} is none; give 1 to 65535, or 0 for any that is free")
         if self.host not in LOCAL and not self.secret:
@@ -91,6 +93,7 @@ class Computing(DeviceSettings):
     def __post_init__(self) -> None:
         """Raise InputError for a server that would make nothing, or fill the machine with processes, and for two models
         that a request would call the same."""
+        super().__post_init__()
         if len(self.offered) < len(MODELS) + len(self.models):
             names = [*MODELS, *(Path(model).name for model in self.models)]
             twice = next(name for name in names if names.count(name) > 1)

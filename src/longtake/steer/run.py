@@ -16,6 +16,7 @@ from longtake.sampler import Plan
 from longtake.samplers import pieces_of
 from longtake.steer.plan import Prompts, Steering, plan_extension, plan_redo, spliced
 from longtake.steer.video import note_path, notes, order_settings
+from longtake.typed import fitting
 from longtake.video import durable
 from longtake.video.durable import Lock
 from longtake.video.files import state_folder
@@ -33,6 +34,8 @@ def extend(
 ) -> Result:
     """Make a video longer by so many frames, itself or as a new one; a run of N frames becomes the one of N + M, byte
     for byte. The same call after an interruption goes on. See `plan_extension`; `model` may be loaded already."""
+    file, output = _checked(file, prompts, output, model)
+    frames = fitting(frames, int, "frames")
     return carried_out(plan_extension(file, frames, prompts, output), model, progress)
 
 
@@ -49,7 +52,16 @@ def redo(
 ) -> Result:
     """Make a video otherwise from a frame on, itself or as a branch that shares what comes before. The same call after
     an interruption goes on. See `plan_redo`; `model` may be loaded already."""
+    file, output = _checked(file, prompts, output, model)
+    frame, seed = fitting(frame, int, "frame"), fitting(seed, int | None, "seed")
     return carried_out(plan_redo(file, frame, prompts, seed, output, keep_queue=keep_queue), model, progress)
+
+
+def _checked(file: object, prompts: object, output: object, model: object) -> tuple[Path, Path | None]:
+    """Return both paths. Raises InputError for arguments of another type."""
+    fitting(prompts, Prompts | None, "prompts")
+    fitting(model, VideoModel | None, "model", takes="a model, as load_model and from_pipe return one, or None")
+    return fitting(file, Path, "file"), fitting(output, Path | None, "output")
 
 
 def carried_out(steering: Steering, model: VideoModel | None = None, progress: Progress | None = None) -> Result:

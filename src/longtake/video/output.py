@@ -10,7 +10,7 @@ from typing import Annotated
 
 from longtake.errors import InputError, OutputError
 from longtake.reading import refuse_device
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
 from longtake.video.formats import FORMATS, Format
@@ -37,7 +37,7 @@ def read_bytes(text: str, option: str = "--keep-states") -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(Typed):
     """Where the video goes, and in which form."""
 
     path: Annotated[Path, Setting(name="output", short="-o", metavar="PATH")] = Path("out.mp4")
@@ -65,10 +65,7 @@ class Output:
 
     def __post_init__(self) -> None:
         """Raise InputError for a rate that no video has, OutputError for a pipe."""
-        # Either may be given as a str or as a Path.
-        object.__setattr__(self, "path", Path(self.path))
-        if self.audio is not None:
-            object.__setattr__(self, "audio", str(self.audio))
+        super().__post_init__()
         if self.fps is not None and not self.fps > 0:
             raise InputError(f"{self.fps:g} frames per second is no rate; give a number above 0")
         if str(self.path) == "-":

@@ -280,7 +280,7 @@ def test_missing_tensors_are_not_made_up(copy: Path) -> None:
     tensors = load_file(copy / WEIGHTS)
     del tensors["conv_in.weight"]
     save_file(tensors, copy / WEIGHTS)
-    with pytest.raises(CheckpointError, match="lacks 1 tensors, such as conv_in.weight"):
+    with pytest.raises(CheckpointError, match="lacks 1 tensor, such as conv_in.weight"):
         load_model(str(copy), "cpu", torch.float32)
 
 

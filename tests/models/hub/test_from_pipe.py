@@ -67,7 +67,7 @@ def test_the_pipeline_stays_as_it_was_prepared(folder: Path) -> None:
 def test_what_cannot_be_run_is_refused_by_name(folder: Path) -> None:
     pipe = prepared(folder)
     wrong: list[tuple[Any, dict[str, Any], str]] = [
-        (object(), {}, "an object is no pipeline of diffusers"),
+        (object(), {}, "pipe is <object object at .*>, which it cannot be; it takes a prepared DiffusionPipeline"),
         (DDIMPipeline(pipe.unet, pipe.scheduler), {}, "is a DDIMPipeline, which makes no videos"),
         (pipe, {"speed": 3}, "there is no field 'speed'"),
         (pipe, {"learnt_guidance": 1}, "^from_pipe of .*: learnt_guidance is 1, which it cannot be; .* above 1$"),

@@ -157,7 +157,7 @@ def test_bfloat16(nuwa: Path) -> None:
         ("unet/config.json", {"surprise": 1}, "no field 'surprise'"),
         ("unet/config.json", {"image": None}, "no config of a MaskTemporalUnet"),
         ("unet/config.json", {"image": {}}, "sample_size is missing"),
-        ("unet/config.json", {"_class_name": "Other"}, "is a Other"),
+        ("unet/config.json", {"_class_name": "Other"}, "is an Other"),
         ("unet/config.json", {"image": {"sample_size": 8, "in_channels": 3}}, "made for other latents"),
         ("longtake.json", {"clean_frames": True}, "clean_frames has no effect"),
         ("longtake.json", {"shared": "../../tiny"}, "leads out of the folder"),

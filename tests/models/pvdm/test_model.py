@@ -154,7 +154,7 @@ def test_what_decides_the_result_changes_the_digest(plain: Path, tmp_path: Path)
         ("unet", {"text_width": 16}, "go together"),
         ("unet", {"grid": None}, "grid is null"),
         ("autoencoder", {"compat": 1}, "compat is 1, .* true or false"),
-        ("autoencoder", {"_class_name": "Other"}, "is a Other"),
+        ("autoencoder", {"_class_name": "Other"}, "is an Other"),
     ],
 )
 def test_configs_that_do_not_fit(part, changes, reason, plain: Path, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_tensors_that_are_not_the_networks_are_named(plain: Path, tmp_path: Path
     changed, said = {
         "whole numbers": ({name: tensor.to(torch.int8)}, f"{WEIGHTS}: {name} is stored as I8, where"),
         "another shape": ({name: tensor[None].clone()}, rf"{WEIGHTS}: {name} has the shape \[1, "),
-        "missing": ({}, f"unet lacks 1 tensors, such as {name}; fetch"),
+        "missing": ({}, f"unet lacks 1 tensor, such as {name}; fetch"),
         "too much": ({name: tensor, "a.b": tensor.clone()}, "unet holds a.b, which its network does not have; fetch"),
     }[case]
     save_file(tensors | changed, file)

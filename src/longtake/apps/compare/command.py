@@ -17,7 +17,7 @@ from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.plan.costs import estimate
-from longtake.apps.shown import counted, duration, print_table, say
+from longtake.apps.shown import duration, print_table, say
 from longtake.errors import InputError, OutputError
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
@@ -31,6 +31,7 @@ from longtake.steer.video import order_settings
 from longtake.typed import Flag, Setting
 from longtake.video.output import Output
 from longtake.video.record import check_settings, read_record
+from longtake.words import counted
 
 RESULTS, PAGE = "results.json", "report.html"
 _UNREAD = PromptTimeline.constant("what --prompts says")

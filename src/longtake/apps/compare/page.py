@@ -14,12 +14,13 @@ from PIL import Image
 
 from longtake.apps.compare.figures import Cell, figure_rows
 from longtake.apps.compare.finished import Finished, metric_name, numbers
-from longtake.apps.shown import counted, duration
+from longtake.apps.shown import duration
 from longtake.errors import plain
 from longtake.metrics import METRICS
 from longtake.metrics.consistency import MOST_POINTS
 from longtake.metrics.of_video import Drift, OfVideo
 from longtake.report import order_content
+from longtake.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from longtake import __version__
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
-from longtake.apps.shown import counted, say, size
+from longtake.apps.shown import say, size
 from longtake.errors import CheckpointError, InputError, MissingExtraError
 from longtake.machine import processor
 from longtake.typed import Setting
+from longtake.words import counted
 
 if TYPE_CHECKING:
     from longtake.metrics.of_video import OfVideo

@@ -16,7 +16,7 @@ from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import estimate, settled_offload
 from longtake.apps.plan.view import headline, planned, show_plan
-from longtake.apps.shown import counted, duration, say, size
+from longtake.apps.shown import duration, say, size
 from longtake.errors import LongtakeError
 from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
@@ -30,6 +30,7 @@ from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
 from longtake.steer.video import find_video
 from longtake.video.record import differing, read_record
+from longtake.words import counted
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World

@@ -16,7 +16,7 @@ from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler, TaskSampler
 from longtake.samplers import DEFAULT_SAMPLER, PRESETS, preset_settings, sampler_class, start_work
 from longtake.tasks.task import Executor
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, Typed
 from longtake.video.output import Output
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _UNREAD = PromptTimeline.constant("what PROMPT or --prompts says")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workers:
+class Workers(Typed):
     """Who does the tasks of nuwa-xl; this decides no frame."""
 
     executor: Annotated[ExecutorName | None, Setting(metavar="NAME", unset="ranks under torchrun, else inline")] = None

@@ -15,7 +15,7 @@ from longtake.errors import InputError
 from longtake.model import Continuation, Infill
 from longtake.models import MODELS, configs_of
 from longtake.rates import remembered_rate
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, Typed
 
 AGREES = 0.1
 """How far what the plan says of a part may be from what is counted, as a share of that."""
@@ -23,7 +23,7 @@ LinkName = Literal["nvlink", "pcie", "ethernet", "ethernet100"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingSettings:
+class ScalingSettings(Typed):
     """Work out time, memory and traffic on many processes; simulated, nothing is run."""
 
     ranks: Annotated[int | None, Setting(metavar="N", unset="none")] = None
@@ -72,7 +72,7 @@ class ScalingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanSettings:
+class PlanSettings(Typed):
     """Say what making a video takes: windows, forwards, memory, disk, time."""
 
     video: Annotated[VideoSettings, Setting(name="")]

@@ -16,7 +16,7 @@ from longtake.models import configs_of, load_model, model_spec
 from longtake.models.hub.loading import Loading
 from longtake.train.adapt.settings import AdaptSettings
 from longtake.train.fit.settings import FitSettings
-from longtake.typed import Setting, to_json
+from longtake.typed import Setting, Typed, to_json
 
 if TYPE_CHECKING:
     from longtake.data.episodes import Episodes
@@ -26,7 +26,7 @@ _WORLDS, _CLIPS = 1_000, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptCommand:
+class AdaptCommand(Typed):
     """Train a LoRA for a model, on videos with captions. The same command continues an interrupted run."""
 
     data: Annotated[str | None, Setting(positional=True, metavar="FOLDER|sprites")] = None

@@ -13,7 +13,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.train.session import Session, check_output, check_session, exit_status
 from longtake.errors import InputError, unknown_name
 from longtake.models.hub.precision import choose_hardware
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 
 STAGES = (
     *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further"),
@@ -23,7 +23,7 @@ STAGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedSettings:
+class EmbeddedSettings(Typed):
     """Train the models of the package again: all of them, or one stage. What was interrupted continues.
 
     The stages up to further took 4 hours on two processor cores, switches and fast 2 more on one (docs/models/ has what

@@ -14,7 +14,7 @@ from longtake.models.hub.files import digest
 from longtake.train.fit.settings import FitSettings
 from longtake.train.nuwa_xl.settings import MtdSettings, NuwaXlRun
 from longtake.train.nuwa_xl.start import chosen_network, chosen_size, read_start
-from longtake.typed import Flag, Setting, to_json
+from longtake.typed import Flag, Setting, Typed, to_json
 
 if TYPE_CHECKING:
     from longtake.data.episodes import Episodes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NuwaXlSettings:
+class NuwaXlSettings(Typed):
     """Train NUWA-XL's diffusion on long videos with captions. The same command continues an interrupted run."""
 
     data: Annotated[Path | None, Setting(positional=True, metavar="FOLDER")] = None

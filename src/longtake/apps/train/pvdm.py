@@ -13,7 +13,7 @@ from longtake.models.hub.files import digest
 from longtake.models.pvdm.config import AutoencoderConfig, UnetConfig
 from longtake.models.pvdm.spec import part_name, read_config
 from longtake.train.pvdm.settings import EFFICIENTNET_PACKAGE, AutoencoderRun, DiffusionRun
-from longtake.typed import Flag, Setting, to_json
+from longtake.typed import Flag, Setting, Typed, to_json
 
 if TYPE_CHECKING:
     from longtake.data.footage import Footage
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recordings:
+class Recordings(Typed):
     """What to learn from."""
 
     data: Annotated[str | None, Setting(positional=True, metavar="FOLDER|sprites")] = None
@@ -46,7 +46,7 @@ class Recordings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PvdmAutoencoderSettings:
+class PvdmAutoencoderSettings(Typed):
     """Train PVDM's first stage, the autoencoder. The same command continues an interrupted run."""
 
     recordings: Annotated[Recordings, Setting(name="")] = Recordings()
@@ -59,7 +59,7 @@ class PvdmAutoencoderSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PvdmSettings:
+class PvdmSettings(Typed):
     """Train PVDM's second stage, the diffusion model. The same command continues an interrupted run."""
 
     recordings: Annotated[Recordings, Setting(name="")] = Recordings()

@@ -11,6 +11,7 @@ from longtake.model import PerFrameNoise, Timing, VideoSpec
 from longtake.models.hub.configs import Configs, Count, TextEncoder
 from longtake.models.hub.family import Offer
 from longtake.models.image_spec import Halvings, NoiseLevels
+from longtake.words import an
 
 FIRST_PIECE, PIECE = 3, 2
 """Latents that the decoder takes together, at the start of a stream and later."""
@@ -80,7 +81,7 @@ def spec(configs: Configs) -> VideoSpec:
     configs.check_window(extras.num_frames, timing)
     levels, text = configs.parts["scheduler"], configs.parts["text_encoder"]
     if (kind := levels.config.get("_class_name")) not in SCHEDULERS:
-        raise InputError(f"{levels.where} is a {kind}; longtake runs CogVideoX with a {' or a '.join(SCHEDULERS)}")
+        raise InputError(f"{levels.where} is {an(kind)}; CogVideoX runs with {' or '.join(map(an, SCHEDULERS))}")
     cells, inner = height * width // stride**2, network.num_attention_heads * network.attention_head_dim
     tokens = network.max_text_seq_length + extras.num_frames * cells // network.patch_size**2
     remembered = remembered_numbers(vae, cells)

@@ -30,6 +30,7 @@ from longtake.models.hub.files import (
 )
 from longtake.models.hub.find import INDEX, Found, read_index
 from longtake.typed import read_typed
+from longtake.words import an
 
 EXTRAS = "longtake.json"
 ALWAYS = ("fps", "guidance", "learnt_guidance", "forward_flops", "decode_flops", "shared")
@@ -297,7 +298,8 @@ def _check_classes(places: list[Path], family: Family) -> set[str]:
             found = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
             is_own = number == 0 or not (places[0] / part).is_dir()
             if is_own and found != supported and not (found is None and part in family.optional):
-                raise InputError(f"{place} has a {found} as {part}; longtake runs folders with a {supported} there")
+                has = "no" if found is None else f"{an(found)} as"
+                raise InputError(f"{place} has {has} {part}; longtake runs folders with {an(supported)} there")
     return named
 
 
@@ -316,7 +318,7 @@ def _part(found: Found, family: Family, name: str, place: Path) -> Part:
     content = read_json(config)
     if content.get("_class_name", supported) != supported:
         shown = content["_class_name"]
-        raise InputError(f"{place} is a {shown}; longtake runs folders with a {supported} there")
+        raise InputError(f"{place} is {an(shown)}; longtake runs folders with {an(supported)} there")
     _check_counts(content, str(config))
 
     file = found.file if name == "transformer" else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from longtake.errors import CheckpointError, InputError, LongtakeError
 from longtake.models.hub.files import read_json, tensor_shapes
+from longtake.words import counted
 
 INDEX = "model_index.json"
 HUB_ID = re.compile(r"(?!\.)[\w.-]+/[\w.-]+")
@@ -163,7 +164,7 @@ def _single_file(file: Path) -> LongtakeError:
             _check_transformer(file)
         except InputError as other:
             return other
-        return InputError(f"{file} is a single file of {len(tensor_shapes(file))} tensors; {BASE}")
+        return InputError(f"{file} is a single file of {counted(len(tensor_shapes(file)), 'tensor')}; {BASE}")
     if file.suffix in (".bin", ".ckpt", ".pt", ".pth"):
         return InputError(f"{file} holds pickled weights, which can run code; see longtake convert --help, or {WANTED}")
     return InputError(f"{file} is a file; {WANTED}")

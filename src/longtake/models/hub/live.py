@@ -14,6 +14,8 @@ from transformers import PretrainedConfig
 from longtake.errors import InputError
 from longtake.models.hub.configs import Configs, Part
 from longtake.models.hub.family import Family
+from longtake.typed import refused
+from longtake.words import an
 
 SAMPLED = 1024
 """Numbers of a tensor that count for a digest."""
@@ -44,7 +46,7 @@ class LiveConfigs(Configs):
 def part_classes(pipe: Any) -> dict[str, str]:
     """Return the class of every part of a pipeline. Raises InputError for what is none."""
     if not isinstance(pipe, DiffusionPipeline):
-        raise InputError(f"an {type(pipe).__name__} is no pipeline of diffusers; give a prepared DiffusionPipeline")
+        raise refused(pipe, "pipe", "a prepared DiffusionPipeline of diffusers", "from_pipe")
     return {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
 
 
@@ -77,16 +79,16 @@ def live_configs(pipe: Any, family: Family, extras: Mapping[str, Any]) -> Config
             continue
         supported, found = family.networks.get(name), type(component).__name__
         if component is None or (supported is not None and found != supported):
-            wanted = supported or "one"
+            has = "no" if component is None else f"{an(found)} as"
             raise InputError(
-                f"this pipeline has {'no' if component is None else f'a {found} as'} {name}; "
-                f"longtake runs a {type(pipe).__name__} with {wanted} there"
+                f"this pipeline has {has} {name}; longtake runs {an(type(pipe).__name__)} with "
+                f"{an(supported) if supported else 'one'} there"
             )
         parts[name] = _part(name, component)
         if supported is not None:
             networks[name] = component
     index = json.loads(json.dumps(dict(pipe.config), default=str)) | {"_class_name": type(pipe).__name__}
-    where = f"a {type(pipe).__name__} in memory"
+    where = f"{an(type(pipe).__name__)} in memory"
     return LiveConfigs(name=_name(pipe), where=where, index=index, parts=parts, extras=extras, networks=networks)
 
 

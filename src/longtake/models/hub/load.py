@@ -30,6 +30,7 @@ from longtake.models.hub.files import read_json, variant, weight_files
 from longtake.models.hub.loading import DENOISERS, Offload
 from longtake.models.hub.offload import HOST, rests_on_host
 from longtake.schedule import Prediction, Table
+from longtake.words import counted
 
 # What turns a scheduler's config into noise levels; the rest of it concerns the library's own sampling loop.
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
@@ -238,7 +239,7 @@ def _frozen(module: nn.Module, place: Path, missing: Any) -> Any:
 def _check_whole(place: Path, missing: Collection[str]) -> None:
     if missing:
         some = sorted(missing)[0]
-        raise CheckpointError(f"{place} lacks {len(missing)} tensors, such as {some}; fetch the model again")
+        raise CheckpointError(f"{place} lacks {counted(len(missing), 'tensor')}, such as {some}; fetch the model again")
 
 
 def check_weights(network: nn.Module, place: Path | str) -> None:

@@ -5,17 +5,18 @@ import hashlib
 import importlib.util
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.model import VideoSpec
 from longtake.models.hub.configs import Configs, Count
 from longtake.models.hub.family import Family
 from longtake.models.hub.files import tensor_shapes, told_in
 from longtake.request import Guidance, GuidanceByLevel
-from longtake.typed import Flag, Setting, read_typed
+from longtake.typed import Flag, Setting, Typed, read_typed
 
 Offload = Literal["none", "text", "model", "group"]
 Quantise = Literal["fp8", "int8"]
@@ -63,7 +64,7 @@ class _Told:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loading:
+class Loading(Typed):
     """Which weights of a model are taken, and where they lie."""
 
     revision: Annotated[str | None, Setting(metavar="NAME", unset="main")] = None
@@ -105,6 +106,14 @@ class Loading:
     """What leaves the GPU's memory between its calls: none, the text encoder, all parts but the one that computes, or
     (group) the text encoder and the blocks of the network, which come in one after the other. No frame changes; model
     takes time at every change from network to decoder, group at every call. auto takes the first that fits."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Loading":
+        """Return the settings that keywords of `load_model` are. Raises InputError, with the nearest, for none."""
+        known = {"device", "dtype", *(entry.name for entry in fields(cls))}
+        if others := sorted(given.keys() - known):
+            raise unknown_name("keyword of load_model", others[0], known)
+        return cls(**given)
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from longtake.errors import InputError
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed, fitting, refused
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ DeviceChoice = Annotated[str, Setting(metavar="auto|cpu|cuda[:N]|mps|xpu", read=
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceSettings:
+class DeviceSettings(Typed):
     """Where to compute; settings of what runs a network extend this."""
 
     device: DeviceChoice = "auto"
@@ -59,6 +59,26 @@ def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/
         if name in flags:
             return "bfloat16", f"this processor computes it natively ({name})"
     return "float32", "this processor has no instructions for bfloat16"
+
+
+def asked_place(device: object, dtype: object) -> "tuple[torch.device, torch.dtype]":
+    """Return the device and the format that code asks for; float32 where it gives none.
+
+    Raises InputError for what torch has no device or format of, and for a GPU that is not there.
+    """
+    import torch
+
+    dtype = torch.float32 if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        example = dtype if isinstance(dtype, str) and dtype in get_args(Dtype) else "bfloat16"
+        raise refused(dtype, "dtype", f"a format of torch with floating point, such as torch.{example}")
+    try:
+        found = device if isinstance(device, torch.device) else torch.device(fitting(device, str, "device"))
+    except (InputError, RuntimeError):
+        raise refused(device, "device", "a device of torch, such as 'cpu', 'cuda' or 'cuda:1'") from None
+    if DEVICES.fullmatch(str(found)):
+        choose_hardware(str(found), "float32")
+    return found, dtype
 
 
 @dataclass(frozen=True, kw_only=True)

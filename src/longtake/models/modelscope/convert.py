@@ -14,6 +14,8 @@ from longtake.models.hub.convert import copy_part, link, new_folder, read_pickle
 from longtake.models.hub.files import part_shapes, read_json, weight_files
 from longtake.models.hub.find import INDEX
 from longtake.models.modelscope.spec import FPS_EMBEDDING
+from longtake.typed import Typed
+from longtake.words import an
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +36,7 @@ RESNET = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assembly:
+class Assembly(Typed):
     """What goes into the folder, beside the weights."""
 
     told_fps: float = 28.0
@@ -50,6 +52,7 @@ class Assembly:
 
     def __post_init__(self) -> None:
         """Raise InputError for rates and a guidance that cannot be."""
+        super().__post_init__()
         if self.told_fps <= 0 or self.fps <= 0 or self.guidance < 0:
             raise InputError("--told-fps and --fps must be above 0, --guidance 0 or more")
 
@@ -63,7 +66,7 @@ def assemble(source: Path, parts: Path, output: Path, settings: Assembly) -> Non
     """
     found = read_json(parts / INDEX).get("_class_name")
     if found != FAMILY.pipeline:
-        raise InputError(f"{parts} is a {found}; the other parts are those of a {FAMILY.pipeline}")
+        raise InputError(f"{parts} is {an(found)}; the other parts are those of {an(FAMILY.pipeline)}")
     places = part_folders(parts, FAMILY)
     folder = _unet_folder(source)
     config = read_json((folder or places["unet"]) / "config.json")
@@ -87,7 +90,7 @@ def _unet_folder(source: Path) -> Path | None:
         if (folder / "config.json").is_file():
             found = read_json(folder / "config.json").get("_class_name")
             if found != FAMILY.networks["unet"]:
-                raise InputError(f"{folder} holds a {found}; give a folder with a {FAMILY.networks['unet']}")
+                raise InputError(f"{folder} holds {an(found)}; give a folder with {an(FAMILY.networks['unet'])}")
             return folder
     raise InputError(f"{source} is no folder of a UNet in the hub layout, and no checkpoint; check the path")
 

@@ -20,6 +20,7 @@ from diffusers.models.unets.unet_2d_blocks import (
 from torch import Tensor, nn
 
 from longtake.errors import InputError
+from longtake.words import an
 
 WITH_TEXT = (CrossAttnDownBlock2D, UNetMidBlock2DCrossAttn, CrossAttnUpBlock2D)
 PLAIN: dict[str, Any] = {
@@ -68,7 +69,7 @@ def check_image_unet(unet: UNet2DConditionModel) -> None:
     for block in _stages(unet):
         if not isinstance(block, kinds):
             known = ", ".join(kind.__name__ for kind in kinds)
-            raise InputError(f"an image UNet with a {type(block).__name__} cannot be run; known blocks: {known}")
+            raise InputError(f"an image UNet with {an(type(block).__name__)} cannot be run; known blocks: {known}")
 
 
 def blocks(unet: UNet2DConditionModel) -> list[Block]:

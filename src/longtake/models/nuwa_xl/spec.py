@@ -18,7 +18,7 @@ from longtake.models.hub.configs import Configs, Count, place_of
 from longtake.models.hub.family import Offer
 from longtake.models.hub.files import read_json
 from longtake.models.image_spec import Denoiser, ImageAutoencoder, image_spec
-from longtake.typed import read_typed
+from longtake.typed import Typed, read_typed
 
 PIPELINE, UNET, T_KLVAE = "NuwaXlPipeline", "MaskTemporalUnet", "TemporalAutoencoder"
 OVER_TIME = "vae_over_time"
@@ -38,7 +38,7 @@ OFFERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class MtdConfig:
+class MtdConfig(Typed):
     """What mask temporal diffusion adds to an image UNet."""
 
     frames: int = 16
@@ -54,6 +54,7 @@ class MtdConfig:
 
     def __post_init__(self) -> None:
         """Raise InputError for sizes that no network can have."""
+        super().__post_init__()
         if self.frames < 3:
             raise InputError(f"a clip of {self.frames} frames has nothing between its ends; use 3 or more")
         if self.condition_channels < 1:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from longtake.errors import InputError
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class Grid(Typed):
     """A clip as cells, one a frame and patch of the picture."""
 
     frames: int = 16
@@ -34,7 +34,7 @@ class Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Typed):
     """What the autoencoder is made of."""
 
     grid: Annotated[Grid, Setting(option=False)] = Grid()
@@ -61,6 +61,7 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         """Raise InputError for sizes that no network can have."""
+        super().__post_init__()
         counts = {name: value for name, value in vars(self).items() if type(value) is int}
         _check_counts(counts | vars(self.grid))
         if self.width % 8:
@@ -68,7 +69,7 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnetConfig:
+class UnetConfig(Typed):
     """What the UNet over the planes is made of: PVDM-L; `channels=128` is the width of PVDM-S."""
 
     grid: Annotated[Grid, Setting(option=False)] = Grid()
@@ -94,6 +95,7 @@ class UnetConfig:
 
     def __post_init__(self) -> None:
         """Raise InputError for sizes that no network can have."""
+        super().__post_init__()
         counts = {name: value for name, value in vars(self).items() if type(value) is int}
         _check_counts(counts | vars(self.grid) | {"multipliers": min(self.multipliers, default=0)})
         if len(self.attention) != len(self.multipliers):

@@ -149,6 +149,7 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
 
     def __post_init__(self) -> None:
         """Read the stories that are files, so that what was asked for does not change with them."""
+        super().__post_init__()
         object.__setattr__(self, "before", tuple(source_text(told, _BEFORE) for told in self.before))
 
     def plan(self, request: Request, spec: VideoSpec) -> NuwaXlPlan:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from longtake.errors import InputError
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 
 Precision = Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings:
+class FitSettings(Typed):
     """How long, how fast and how carefully to train."""
 
     num_steps: Annotated[int, Setting(name="steps")]
@@ -50,6 +50,7 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         """Raise InputError for values that no run can have."""
+        super().__post_init__()
         least = {
             "num_steps": 1,
             "parts": 1,
@@ -83,7 +84,7 @@ class FitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batches:
+class Batches(Typed):
     """How much a step sees."""
 
     batch_size: int
@@ -91,6 +92,7 @@ class Batches:
 
     def __post_init__(self) -> None:
         """Raise InputError for a batch without clips."""
+        super().__post_init__()
         if self.batch_size < 1:
             raise InputError(f"a batch of {self.batch_size} clips trains nothing; use 1 or more")
 

@@ -7,7 +7,7 @@ from longtake.errors import InputError
 from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.train.fit.settings import DiffusionLoss, FitSettings
 from longtake.train.nuwa_xl.start import Start
-from longtake.typed import Setting
+from longtake.typed import Setting, Typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class MtdSettings(DiffusionLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NuwaXlRun:
+class NuwaXlRun(Typed):
     """Mask temporal diffusion on episodes: which network, from which start, at which side of the frames in pixels."""
 
     network: MtdConfig
@@ -67,5 +67,6 @@ class NuwaXlRun:
 
     def __post_init__(self) -> None:
         """Raise InputError for steps that cannot be."""
+        super().__post_init__()
         if self.t_klvae_steps < 0:
             raise InputError(f"t_klvae_steps cannot be {self.t_klvae_steps}; use 0 or more")

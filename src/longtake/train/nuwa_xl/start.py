@@ -13,6 +13,7 @@ from longtake.models import FAMILIES, MODELS, TEXT_TO_VIDEO
 from longtake.models.hub.configs import part_folders, read_extras
 from longtake.models.hub.files import read_json
 from longtake.models.nuwa_xl.spec import OVER_TIME, PIPELINE, MtdConfig, read_unet_config
+from longtake.words import an
 
 VIDEO = FAMILIES["TextToVideoSDPipeline"]
 STABLE_DIFFUSION = replace(
@@ -51,7 +52,7 @@ def read_start(name: str) -> Start:
         raise unknown_name("model to start from", name, [known for known, row in MODELS.items() if row.folder])
     pipeline = read_json(folder / "model_index.json").get("_class_name")
     if pipeline not in STARTS:
-        raise InputError(f"{folder} is a {pipeline}; training can start from a {', '.join(STARTS)}")
+        raise InputError(f"{folder} is {an(pipeline)}; training can start from {', '.join(map(an, STARTS))}")
     parts = part_folders(folder, STARTS[pipeline])
     prediction = read_json(parts["scheduler"] / "scheduler_config.json").get("prediction_type", "epsilon")
     if prediction not in ("v_prediction", "epsilon"):

