@@ -1,6 +1,8 @@
 """Command lines into settings: a dataclass is the configuration, its defaults and its field docstrings the help."""
 
+import ast
 import contextlib
+import difflib
 import functools
 import io
 import re
@@ -64,16 +66,23 @@ class OneFile(Answer):
 # tyro frames its messages with these characters, or with their ASCII stand-ins.
 _RULE = re.compile("[-\u2500]{8,}")
 _FRAME = "\u2502|\u256d\u256e\u256f\u2570+ "
-_PLAIN = (
+_PLAIN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"Error parsing (\S+): (empty; give .*)"), r"\1 is \2"),
     (
-        re.compile(r"Error parsing (\S+): (?:no type matching .* instantiated from|Could not find .*:) \[''\].*"),
-        r"\1 is empty; give a value, or leave it out",
+        re.compile(
+            r"Error parsing (\S+): (?:no type matching .* instantiated from|Could not find .*:) "
+            r"""\[((?:'[^']*'|"[^"]*"|, )*)\].*"""
+        ),
+        lambda found: _unfit(found[1], ast.literal_eval(f"[{found[2]}]")),
     ),
     (re.compile(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)"), r"\1 \2 is no whole number"),
     (re.compile(r"Error parsing (\S+): could not convert string to float: (.*)"), r"\1 \2 is no number"),
-    (re.compile(r"Error parsing (\S+): no type matching .* instantiated from \['(.*?)'\].*"), r"\1 '\2' is no number"),
     (re.compile(r"Missing value for argument '(\S+)'.*"), r"\1 needs a value"),
+    (
+        re.compile(r"invalid choice (.*) for argument '(\S+)'\. Expected one of \((.*)\)"),
+        lambda found: _no_choice(found[2], found[1], re.findall(r"'(.*?)'", found[3])),
+    ),
+    (re.compile(r"Missing from [^:]*: (.*) \(required\)"), lambda found: _missing(found[1].split(" (required) "))),
 )
 _TEXTS, _PATHS = (str, str | None), (Path, Path | None)
 # In the left column of the help alone: its sentences speak of options of other commands, too.
@@ -266,6 +275,31 @@ def _first_box(text: str) -> str:
     return message
 
 
+def _unfit(option: str, words: Sequence[str]) -> str:
+    if "" in words:
+        return f"{option} is empty; give {'a value, or leave it out' if option.startswith('-') else 'one'}"
+    if len(words) == 1:
+        return f"{option} {words[0]!r} is no number"
+    return f"{option} cannot be {' '.join(words)!r}"
+
+
+def _no_choice(option: str, word: str, choices: Sequence[str]) -> str:
+    # tyro counts among them what stands for a value that is not given.
+    known = [choice for choice in choices if choice != "None"]
+    nearest = difflib.get_close_matches(ast.literal_eval(word), known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{option} cannot be {word}; {hint}known: {', '.join(sorted(known))}"
+
+
+def _missing(told: Sequence[str]) -> str:
+    """Return what is missing, of which tyro tells the name, what stands for the value, and the help."""
+    parted = [re.match(r"((?:-\S+(?:, -\S+)* )?\S+) ?(.*)", text) for text in told]
+    names = [found[1] for found in parted if found]
+    helps = [found[2].rstrip(".") for found in parted if found and found[2]]
+    give = f"; give {helps[0][:1].lower()}{helps[0][1:]}" if len(told) == len(helps) == 1 else ""
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing{give}"
+
+
 def _by_its_place(rest: Sequence[str], settings: type, program: str) -> InputError | None:
     """Return the error for what is given by its name where it has none; None where there is no such thing."""
     for name, hint in get_type_hints(settings, include_extras=True).items():
@@ -282,9 +316,12 @@ def _unknown(rest: Sequence[str], known: set[str], program: str) -> InputError:
     if option is None:
         return InputError(f"{rest[0]!r} is one word too many; put a text of several words in quotes")
     name = option.split("=")[0]
-    prefix = name[: name.rfind(".") + 1]
+    prefix, last = name[: name.rfind(".") + 1], name.lstrip("-").rpartition(".")[2]
+    elsewhere = sorted(other for other in known if other.lstrip("-").rpartition(".")[2] == last)
     members = {other.removeprefix(prefix) for other in known if prefix and other.startswith(prefix)}
-    if members:
+    if elsewhere:
+        problem = f"there is no option {name!r}; did you mean {elsewhere[0]!r}?"
+    elif members:
         problem = str(unknown_name(f"{prefix.strip('-.')} setting", name.removeprefix(prefix), members))
     else:
         # All options of a command would fill the screen: the nearest, or the way to the list.

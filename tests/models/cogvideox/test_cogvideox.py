@@ -228,7 +228,7 @@ REFUSED = {
     "another scheduler": (
         "scheduler",
         {"_class_name": "DDIMScheduler"},
-        "runs CogVideoX with a CogVideoXDDIMScheduler",
+        "CogVideoX runs with a CogVideoXDDIMScheduler",
     ),
     "known frames as channels": ("transformer", {"in_channels": 8}, "in_channels 8 .* do not fit the 4 channels"),
     "a size": ("transformer", {"sample_height": 5}, "40 x 48 does not fit; both must be multiples of 16"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, chain
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import PerFrameNoise, VideoModel, VideoSpec
@@ -20,6 +20,7 @@ from longtake.sampler import Plan
 from longtake.samplers.keyframes import Anchored, given_places
 from longtake.samplers.planning import Batched, Pieces, latent_start, one_branch
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Workload, fetched
+from longtake.typed import Setting
 
 MOST_PARTITIONS = 10_000
 Compat = Literal["off", "videocrafter2", "opensora"]
@@ -202,8 +203,8 @@ class Fifo(Batched, Anchored):
     frames_per_level: int = 1
     """Neighbouring frames that share a level, k: T = f n / k steps and k frames an iteration. Above 1 is beyond the
     paper."""
-    guided_windows: int | None = None
-    """Apply guidance only to this many of the noisiest windows. Beyond the paper; by default to all."""
+    guided_windows: Annotated[int | None, Setting(metavar="INT", unset="all")] = None
+    """Apply guidance only to this many of the noisiest windows. Beyond the paper."""
     plain_partitions: int = 0
     """Leave lookahead out of this many of the cleanest partitions. Beyond the paper."""
     short_warmup: bool = False
