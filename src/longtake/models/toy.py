@@ -44,7 +44,7 @@ def colour(prompt: str) -> Float[Tensor, "3"]:
 class Toy(CleanFrames, TemporalHooks):
     """The analytic model, with every capability."""
 
-    def __init__(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
         self.spec = TOY
         self.digest = "toy-1"
         self.device, self.dtype = torch.device(device), dtype
