@@ -1,6 +1,7 @@
 """All models of the package, trained from nothing at tiny sizes: every stage, by time, interrupted and gone on with."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from longtake.train.nuwa_xl.data import StretchSettings
 from longtake.train.nuwa_xl.settings import MtdSettings
 from longtake.train.pvdm import recipe as pvdm
 from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
+from longtake.train.sprites import cache
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
 from longtake.train.sprites.text import TextSettings
@@ -137,20 +139,41 @@ def test_a_folder_that_begins_with_the_package_goes_on_with_its_weights(tmp_path
 def test_what_is_interrupted_while_a_folder_begins_with_the_package_leaves_no_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(runs: Runs) -> None:
+    def interrupted(runs: Runs) -> bool:
         raise KeyboardInterrupt
 
     def take(runs: Runs) -> None:
         (runs.folder / "further" / "final").mkdir(parents=True)
 
-    monkeypatch.setattr(embedded, "take_package", take)
-    monkeypatch.setattr(pvdm, "take_package", interrupted)
+    monkeypatch.setattr(pvdm, "take_package", take)
+    monkeypatch.setattr(embedded, "take_package", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embedded.begin(Runs(folder=tmp_path))
     assert not (tmp_path / "further").exists()
-    monkeypatch.setattr(pvdm, "take_package", lambda runs: None)
+    monkeypatch.setattr(embedded, "take_package", lambda runs: True)
     assert embedded.begin(Runs(folder=tmp_path))
     assert (tmp_path / "further" / "final").is_dir() and not list((tmp_path / "package").iterdir())
+
+
+def test_a_signal_ends_what_a_folder_begins_with_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit, asked = Limit(minutes=1e-9), []
+
+    def captions(shot: object, num_variants: int) -> list[str]:
+        asked.append(shot)
+        limit.signal = signal.SIGTERM if len(asked) == 2 else None
+        return ["a cat"]
+
+    monkeypatch.setattr(cache, "captions_of", captions)
+    assert not embedded.begin(Runs(folder=tmp_path, limit=limit))
+    assert len(asked) == 2 and [path.name for path in tmp_path.iterdir()] == ["package"]
+    assert not list((tmp_path / "package").iterdir())
+    said = capsys.readouterr().out
+    assert f"package: its weights are copied to {tmp_path}" in said and "captions: 92,160, of 1,440 shots" in said
+    limit.signal = None
+    monkeypatch.setattr(cache, "training_shots", lambda: asked[:1])
+    assert embedded.begin(Runs(folder=tmp_path, limit=limit)) and (tmp_path / "captions.safetensors").exists()
 
 
 def test_a_stage_without_latents_says_which_command_makes_them(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ with.
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from longtake.errors import InputError, OutputError
@@ -26,29 +27,33 @@ def begin(runs: Runs) -> bool:
     begun = sorted(name for name in STAGES if (runs.folder / name).exists())
     if begun:
         raise OutputError(f"{runs.folder} has a stage {begun[0]} already; name a new folder by --runs")
-    _in_place(runs.folder / "package", runs.folder, lambda new: _take(replace(runs, folder=new)))
-    return True
+    print(f"package: its weights are copied to {runs.folder}", flush=True)
+    return _in_place(runs.folder / "package", runs.folder, lambda new: _take(replace(runs, folder=new)))
 
 
-def _take(runs: Runs) -> None:
-    take_package(runs)
+def _take(runs: Runs) -> bool:
     pvdm.take_package(runs)
+    return take_package(runs)
 
 
 def export(runs: Runs) -> bool:
     """Write the five model folders into `weights/`, as the package holds them, in place of earlier ones."""
 
-    def write(new: Path) -> None:
-        write_weights(sprites.GUIDANCE, runs, new)
-        nuwa_xl.write_weights(runs, new)
-        pvdm.write_weights(runs, new)
+    def write(new: Path) -> bool:
+        writers = (partial(write_weights, sprites.GUIDANCE), nuwa_xl.write_weights, pvdm.write_weights)
+        for each in writers:
+            if runs.limit.signalled():
+                return False
+            each(runs, new)
+        return True
 
-    _in_place(runs.folder / "weights", runs.folder / "weights", write)
-    return True
+    print(f"weights: the models are written to {runs.folder / 'weights'}", flush=True)
+    return _in_place(runs.folder / "weights", runs.folder / "weights", write)
 
 
-def _in_place(stage: Path, folder: Path, write: Callable[[Path], None]) -> None:
-    """Put into a folder what `write` writes into a new one, once all of it is there, in place of what has its names.
+def _in_place(stage: Path, folder: Path, write: Callable[[Path], bool]) -> bool:
+    """Put into a folder what `write` writes into a new one, once all of it is there, in place of what has its names;
+    return whether all of it is.
 
     What was interrupted leaves nothing but the new folder, inside that of the stage.
     """
@@ -57,16 +62,20 @@ def _in_place(stage: Path, folder: Path, write: Callable[[Path], None]) -> None:
     new.mkdir(parents=True)
     try:
         with quiet_libraries():
-            write(new)
+            done = write(new)
     except InputError:
         shutil.rmtree(new)
         raise
+    if not done:
+        shutil.rmtree(new)
+        return False
     for made in sorted(new.iterdir()):
         there = folder / made.name
         if there.is_dir():
             shutil.rmtree(there)
         made.replace(there)
     new.rmdir()
+    return True
 
 
 STAGES = {

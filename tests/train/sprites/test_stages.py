@@ -267,7 +267,7 @@ def test_latents_are_decoded_with_as_much_noise_as_is_said(monkeypatch: pytest.M
 @pytest.mark.slow
 def test_the_package_fills_a_folder_in_which_training_goes_on(tmp_path: Path) -> None:
     runs = Runs(folder=tmp_path)
-    take_package(runs)
+    assert take_package(runs)
     begun, packaged = (load_file(folder / UNET) for folder in (runs.final("further"), WEIGHTS / "sprites" / "unet"))
     assert all(torch.equal(begun[name], packaged[name].float()) for name in packaged)
     assert runs.captions.exists() and (runs.final("vae") / "config.json").exists()

@@ -1,5 +1,6 @@
 """Latents of many sprite worlds and embeddings of all captions, computed once: the data of the denoiser."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from longtake.train.sprites.text import captions_of, tokens_of
 from longtake.typed import Typed
 
 FRAMES_AT_ONCE = 48
+_TOLD_SECONDS = 10
+"""Seconds after which it is said again how far the captions are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +89,30 @@ def encode_pictures(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 64 64"])
 
 
 @torch.no_grad()
-def embed_captions(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, num_variants: int, path: Path) -> None:
-    """Write `table` (shots, variants, tokens, width), float16, and `empty` (tokens, width) for no prompt."""
+def embed_captions(
+    encoder: CLIPTextModel, tokenizer: CLIPTokenizer, num_variants: int, path: Path, stop: Stop = never
+) -> bool:
+    """Write `table` (shots, variants, tokens, width), float16, and `empty` (tokens, width) for no prompt.
+
+    `stop(number)` is asked before every shot; returns whether the file is written.
+    """
 
     def states(captions: list[str]) -> Float[Tensor, "captions tokens width"]:
         return encoder(tokens_of(tokenizer, captions)).last_hidden_state.half()
 
-    table = torch.stack([states(captions_of(shot, num_variants)) for shot in training_shots()])
-    save_file({"table": table, "empty": states([""])[0]}, path)
+    shots, table, told = training_shots(), [], time.monotonic()
+    print(
+        f"captions: {len(shots) * num_variants:,}, of {len(shots):,} shots, are embedded into {path.name}", flush=True
+    )
+    for number, shot in enumerate(shots):
+        if stop(number):
+            return False
+        table.append(states(captions_of(shot, num_variants)))
+        if time.monotonic() - told > _TOLD_SECONDS:
+            print(f"captions: {number + 1:,} of {len(shots):,} shots", flush=True)
+            told = time.monotonic()
+    save_file({"table": torch.stack(table), "empty": states([""])[0]}, path)
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,8 +49,7 @@ def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, ru
     tokenizer = train_tokenizer(grammar_corpus(), settings.max_tokens)
     encoder = build_text_encoder(sizes, len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
     done = runs.fit("text", TextTask(runs.moved(encoder), tokenizer, settings), loop)
-    _embed_text(settings, runs)
-    return done
+    return _embed_text(settings, runs) and done
 
 
 def encode_videos(settings: CacheSettings, name: str, runs: Runs) -> bool:
@@ -106,15 +105,14 @@ def take_base(base: Path, runs: Runs) -> None:
 def take_sprites(runs: Runs) -> bool:
     """Fill the stages `sprites` and `text` with the UNet and the text encoder of the package, which belong together."""
     _take_unet("sprites", "sprites", runs)
-    _take_text(runs)
-    return True
+    return _take_text(runs)
 
 
-def take_package(runs: Runs) -> None:
+def take_package(runs: Runs) -> bool:
     """Fill a new folder with what the package holds, as if stage `further` had just ended: `fast` can follow."""
     _take_unet("sprites", "further", runs)
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
-    _take_text(runs)
+    return _take_text(runs)
 
 
 def write_weights(guidance: float, runs: Runs, weights: Path) -> None:
@@ -143,14 +141,16 @@ def _take_unet(model: str, stage: str, runs: Runs) -> None:
     unet.float().save_pretrained(runs.folder / stage / "final")
 
 
-def _take_text(runs: Runs) -> None:
+def _take_text(runs: Runs) -> bool:
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(WEIGHTS / "sprites" / part, runs.folder / "text" / "final" / part, dirs_exist_ok=True)
-    _embed_text(TextSettings(), runs)
+    return _embed_text(TextSettings(), runs)
 
 
-def _embed_text(settings: TextSettings, runs: Runs) -> None:
+def _embed_text(settings: TextSettings, runs: Runs) -> bool:
+    """Embed all training captions, whatever the time; return whether no signal ended it."""
     place = runs.final("text")
     tokenizer = CLIPTokenizer.from_pretrained(place / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(place / "text_encoder")
-    embed_captions(encoder, tokenizer, settings.num_variants, runs.captions_file)
+    stop = runs.limit.signalled
+    return embed_captions(encoder, tokenizer, settings.num_variants, runs.captions_file, stop)
