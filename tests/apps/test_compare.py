@@ -25,7 +25,7 @@ pytest.importorskip("matplotlib", reason="it comes with the extra report")
 
 from longtake.apps.compare.contenders import Contender, budget, equalised, read_contenders
 from longtake.apps.compare.finished import as_json, look_into, numbers, video_metrics
-from longtake.apps.compare.page import drawn
+from longtake.apps.compare.page import COLOURS, _dashes, drawn
 from longtake.errors import InputError
 from longtake.models import MODELS
 from longtake.models.toy_spec import TOY
@@ -179,11 +179,13 @@ def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path)
         (("report",), "which videos is missing"),
         (("report", "none.mkv"), "there is no none.mkv"),
         (("report", "p.txt"), "cannot be shown"),
-        (("report", "p.txt", "p.txt"), "there twice"),
+        (("report", "p.txt", "p.txt"), "p.txt is there twice; name"),
+        (("report", "p.txt", "../" + Path.cwd().name + "/p.txt"), "is there twice, as p.txt"),
+        (("report", "p.txt", "none.mkv"), "there is no none.mkv"),
     ):
         ran = longtake(*arguments)
         assert ran.status == 2 and reason in ran.err and "Traceback" not in ran.err, ran.err
-    assert not Path("made").exists() and not list(Path("compared").glob("*.mkv"))
+    assert "reading" not in ran.err and not Path("made").exists() and not list(Path("compared").glob("*.mkv"))
 
 
 def test_a_plan_alone_touches_nothing(longtake: Callable, here: Path):
@@ -346,6 +348,11 @@ def test_a_chart_has_the_colours_of_the_page_and_no_more_than_was_measured():
     assert svg.startswith("<svg") and "a &lt;title&gt;" in svg
     assert "var(--c0)" in svg and "var(--c1)" in svg and "var(--c2)" not in svg and "currentColor" in svg
     assert svg == drawn("a <title>", curves)
+
+
+def test_lines_of_one_colour_have_other_dashes():
+    looks = [(number % COLOURS, _dashes(number)) for number in range(4 * COLOURS)]
+    assert len(set(looks)) == len(looks)
 
 
 @pytest.mark.slow

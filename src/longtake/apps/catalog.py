@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
 from longtake.apps.shown import print_folded, print_table
-from longtake.errors import InputError, LongtakeError, OutputError
+from longtake.errors import InputError, LongtakeError, OutputError, plain
 from longtake.model import VideoModel
 from longtake.models import DEFAULT_MODEL, MODELS, model_spec, offers
 from longtake.models.hub.family import Offer
@@ -192,5 +192,5 @@ def sprites_command(arguments: Sequence[str]) -> int:
     if settings.json:
         print(json.dumps({"file": str(path), "width": sheet.width, "height": sheet.height}))
     else:
-        print(f"{path}: {sheet.width}x{sheet.height}")
+        print(plain(f"written to {path} (-o chooses another): {sheet.width}x{sheet.height}"))
     return 0

@@ -136,12 +136,7 @@ def look_into(
 
     Raises InputError for a file that is not there; what is wrong inside is said in what is returned.
     """
-    if not path.exists():
-        raise InputError(f"there is no {path}; give a video file or a folder of numbered PNG files")
-    try:
-        check_file(path)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; leave it out") from None
+    check_there(path)
     reasons: dict[str, str] = {}
     order, scale = _order(path, reasons)
     digest = _digest(path)
@@ -163,6 +158,16 @@ def look_into(
         path=path, label=label, story=story, seed=seed, order=order, sha256=digest, looks=looks, figures=figures,
         reasons=reasons,
     )  # fmt: skip
+
+
+def check_there(path: Path) -> None:
+    """Raise InputError for a video that is not there, or is a pipe or a device."""
+    if not path.exists():
+        raise InputError(f"there is no {path}; give a video file or a folder of numbered PNG files")
+    try:
+        check_file(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; leave it out") from None
 
 
 def as_json(video: Finished, content: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def rendered(page: Page) -> str:
     from markupsafe import Markup, escape
 
     def broken(label: str) -> Markup:
-        """Return a label that may go on in the next line between its settings."""
-        return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:=_./])", plain(label)))
+        """Return a label that may go on in the next line between its settings, and before a suffix."""
+        return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:=_/])|(?=\.\w+$)", plain(label)))
 
     labels = list(dict.fromkeys(video.label for video in page.videos))
     source = files("longtake.apps.compare").joinpath("assets/page.html").read_text(encoding="utf-8")
@@ -106,11 +106,11 @@ def rendered(page: Page) -> str:
     cells = [cell for table in tables for _, row in table.rows for cell in row if cell]
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source).render(
         page=page,
-        labels=[(label, number % COLOURS) for number, label in enumerate(labels)],
+        labels=[(label, number % COLOURS, _dashes(number)) for number, label in enumerate(labels)],
         plan=_plan(page.plan, labels) if page.plan else [],
         tables=tables,
         has_spread=any(cell.spread is not None for cell in cells),
-        has_flag=any(cell.bound for cell in cells),
+        bounds=_bounds(tables),
         curves=[Markup(svg) for svg in _charts(page, labels)],
         stories=_stories(page),
         sheet=_sheet,
@@ -144,6 +144,16 @@ def _tables(page: Page, labels: Sequence[str]) -> list[_Rows]:
         if rows := figure_rows(metric, labels, found):
             tables.append(_Rows(name=name, about=METRICS[metric_name(name)].summary.partition(": ")[2], rows=rows))
     return tables
+
+
+def _bounds(tables: Sequence[_Rows]) -> list[str]:
+    """Return within what the figures would be in order that are not, by where the bounds come from."""
+    found: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for figure, cells in table.rows:
+            for bound in (cell.bound for cell in cells if cell and cell.bound):
+                found.setdefault(bound.source, {})[f"{table.name}: {figure} {bound}"] = None
+    return [f"{', '.join(figures)} ({source})" for source, figures in found.items()]
 
 
 def _stories(page: Page) -> list[tuple[str, list[_Story]]]:
@@ -318,13 +328,18 @@ def drawn(title: str, curves: Mapping[str, Sequence[Curves]]) -> str:
 
 
 def _draw(axes: "Axes", number: int, frames: np.ndarray, rows: np.ndarray) -> None:
-    colour, dashes, mean = _placeholder(number), _DASHES[number % len(_DASHES)], _mean(rows)
+    colour, dashes, mean = _placeholder(number), _DASHES[_dashes(number)], _mean(rows)
     # A single point is no line.
     marker = "o" if np.isfinite(mean).sum() == 1 else None
     axes.plot(frames, mean, color=colour, linestyle=dashes, linewidth=1.4, marker=marker)
     if len(rows) > 1:
         least, most = (pick(np.where(np.isfinite(rows), rows, mean), axis=0) for pick in (np.min, np.max))
         axes.fill_between(frames, least, most, color=colour, alpha=0.12, linewidth=0)
+
+
+def _dashes(number: int) -> int:
+    """Return which dashes a label has: others than the one of the same colour."""
+    return (number + number // COLOURS) % len(_DASHES)
 
 
 def _mean(rows: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:

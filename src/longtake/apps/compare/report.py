@@ -58,7 +58,10 @@ def report_command(arguments: Sequence[str]) -> int:
         videos.append(look_into(path, metrics, label=label, story=""))
     if not any(video.looks for video in videos):
         others = ", nor any other" if len(videos) > 1 else ""
-        raise InputError(f"{videos[0].path} cannot be shown{others}: {videos[0].reasons['video']}")
+        raise InputError(
+            f"{videos[0].path} cannot be shown{others}: {videos[0].reasons['video']}; give files that play, or folders "
+            "of numbered PNG files"
+        )
     title, summary = counted(len(videos), "video"), ", ".join(video.label for video in videos)
     if len(videos) == 1:
         title, summary = videos[0].path.name, about(videos[0])
@@ -77,15 +80,20 @@ def report_command(arguments: Sequence[str]) -> int:
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each, which tells it from the others."""
+    """Return a name for each, which tells it from the others. Raises InputError for a file that is not there, and for
+    one that is there twice, under whatever path."""
+    # Imports av.
+    from longtake.apps.compare.finished import check_there
+
+    for path in paths:
+        check_there(path)
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if (first := seen.setdefault(path.resolve(), path)) is not path:
+            same = "" if str(first) == str(path) else f", as {first}"
+            raise InputError(f"{path} is there twice{same}; name every video once")
     counts = Counter(path.name for path in paths)
-    names = [path.name if counts[path.name] == 1 else str(path) for path in paths]
-    again = Counter[str]()
-    for name in names:
-        again[name] += 1
-    if len(again) < len(names):
-        raise InputError(f"{max(names, key=lambda name: again[name])} is there twice; name every video once")
-    return names
+    return [path.name if counts[path.name] == 1 else str(path) for path in paths]
 
 
 def asked_metrics(names: str | None) -> "dict[str, OfVideo]":
