@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lab.common import machine, measured_model, median_seconds, seconds
+from lab.measure.asleep import Asleep, ForkedProcesses, started
 from lab.measure.processes import on_ranks
 from longtake.model import Infill, VideoModel, VideoSpec
 from longtake.noise import seeded_noise
@@ -32,7 +33,6 @@ from longtake.samplers.autoregressive.plan import Autoregressive
 from longtake.samplers.nuwa_xl.loop import Tree
 from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
 from longtake.samplers.planning import DEFAULT_STEPS
-from longtake.tasks.processes import Processes
 from longtake.tasks.rounds import Rounds
 from longtake.tasks.stores import MemoryStore
 from longtake.tasks.task import Executor, Task, run_tasks
@@ -61,21 +61,6 @@ class Simulated(Executor):
         """Do nothing: there are no workers."""
 
 
-@dataclass(frozen=True)
-class Asleep:
-    """Work as it is for a process whose device does it: it takes time, and none of this machine's processor."""
-
-    seconds: float
-    """Of a call."""
-    shape: tuple[int, ...]
-    """Of a result."""
-
-    def __call__(self, tasks: Sequence[Task], given: Tensor | None) -> Tensor:
-        """Return nothing but zeros, after a call each."""
-        time.sleep(self.seconds * len(tasks))
-        return torch.zeros(len(tasks), *self.shape)
-
-
 PROMPT = "a rocket flies up through the night sky"
 LENGTHS = (256, 1024, 3376)
 BATCHES = (1, 2, 5, 15)
@@ -96,7 +81,7 @@ class Settings:
     steps: int = 4  # denoising steps where whole videos are measured
     frames: int = 226  # length of the video that processes share
     processes: tuple[int, ...] = (1, 2)  # how many share it
-    asleep: tuple[int, ...] = (8, 16)  # how many real workers there are whose calls sleep; 69 take gigabytes
+    asleep: tuple[int, ...] = (8, 16, 32, 64, 69)  # how many real workers there are whose calls sleep
     call: float = 4.0  # seconds of a call that sleeps
 
 
@@ -213,7 +198,7 @@ def asleep(model: Infill, counts: Sequence[int], call: float, frames: int = 1024
     start, ends = Asleep(call, (channels, length, height, width)), torch.zeros(1, channels, 2, height, width)
     report: dict[str, Any] = {"frames": frames, "seconds a call": call, "in_a_row": row * call}
     for count in counts:
-        with Processes(partial(_started, start), count) as executor:
+        with ForkedProcesses(partial(started, start), count) as executor:
             for number in range(count):
                 executor.submit([Task(order=(), name=(number,), key=str(number), parent=None)], None)
             for _ in range(count):
@@ -225,10 +210,6 @@ def asleep(model: Infill, counts: Sequence[int], call: float, frames: int = 1024
         simulated = rounds(model, frames, count) * call
         report[f"{count} workers"] = {"seconds": taken, "simulated": simulated, "gain": 1 - taken / (row * call)}
     return report
-
-
-def _started(work: Asleep, number: int) -> Asleep:
-    return work
 
 
 def _times(calls: float, row: float, seconds: float, paper_seconds: float) -> dict[str, float]:

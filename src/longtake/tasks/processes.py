@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ class _Worker:
 
 class Processes(Executor):
     """So many processes, which start at once and are told the tasks one by one."""
+
+    child: ClassVar[type[Child]] = Child
+    """How a process begins."""
 
     def __init__(self, start: Callable[[int], Work], workers: int) -> None:
         """`start` makes the work of the process of a number; it travels to the process, so it must be picklable.
@@ -101,7 +105,7 @@ class Processes(Executor):
         return self._workers[worker.number]
 
     def _started(self, number: int) -> _Worker:
-        return _Worker(number=number, process=Child(_serve, self._start, number, self.slots))
+        return _Worker(number=number, process=self.child(_serve, self._start, number, self.slots))
 
 
 def num_units(device: str) -> int:
