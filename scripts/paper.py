@@ -41,7 +41,7 @@ TABLES = [
     *_lab("fifo", 1, "score bars --parts speed"),
     *_lab("fifo", 15, "measure fifo --parts options", "measure state-bytes"),
     *_lab("fifo", 60, "ablate fifo --clips 2 --model sprites", "ablate fifo --clips 2 --model sprites-uniform"),
-    *_lab("nuwa_xl", 2, "measure nuwa-xl --parts counts"),
+    *_lab("nuwa_xl", 3, "measure nuwa-xl --parts counts", "measure nuwa-xl --parts asleep"),
     *_lab("nuwa_xl", 3, "measure nuwa-xl --parts workers", "measure nuwa-xl --parts first"),
     *_lab("nuwa_xl", 3, "measure nuwa-xl --parts batches --steps 2", "measure nuwa-xl --parts processes"),
     *_lab("nuwa_xl", 300, "ablate nuwa-xl conditions --seeds 2", "ablate nuwa-xl autoencoder --seeds 2"),
