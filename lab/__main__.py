@@ -24,6 +24,7 @@ SCRIPTS = {
     "score pvdm": "lab.score.pvdm:score",
     "score pvdm-planes": "lab.score.pvdm_planes:draw",
     "score nuwa-xl": "lab.score.nuwa_xl:score",
+    "score nuwa-xl-lengths": "lab.score.nuwa_xl_lengths:score",
     "score video-infinity": "lab.score.video_infinity:score",
     "score scenes": "lab.score.video_infinity_scenes:score",
     "score stand-in": "lab.score.stand_in:score",

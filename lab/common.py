@@ -35,10 +35,11 @@ HEADS = ("object", "scene", "motion")
 """What the judge reads."""
 
 
-def measured_model(name: str, kind: type[Kind]) -> tuple[Kind, dict[str, object]]:
-    """Load a model where and in which number format `auto` chooses; return it with the head of its report."""
+def measured_model(name: str, kind: type[Kind], window: int | None = None) -> tuple[Kind, dict[str, object]]:
+    """Load a model where and in which number format `auto` chooses, with its own window unless one is given; return it
+    with the head of its report."""
     hardware = choose_hardware("auto", "auto")
-    model = load_model(name, hardware.device, hardware.dtype)
+    model = load_model(name, hardware.device, hardware.dtype, **({} if window is None else {"window": window}))
     if not isinstance(model, kind):
         raise InputError(f"the model {name} is no {kind.__name__}, which is measured here; name another --model")
     chosen = {"dtype": hardware.dtype_name, "dtype_because": hardware.reason}

@@ -193,7 +193,7 @@ def filled(model: OfTree, prompt: str, stride: int, first: Tensor, last: Tensor,
 def story(number: int, frames: int) -> SpriteWorld:
     """Return a world that was never trained on, with changes of scene, each shot of a triple that was."""
     world = random_world(_STORIES + number, num_shots=2 + frames // _SHOT_FRAMES[0], shot_frames=_SHOT_FRAMES)
-    return SpriteWorld(world.seed, {start: shot for start, shot in world.timeline.items() if start < frames - 60})
+    return SpriteWorld(world.seed, {at: shot for at, shot in world.timeline.items() if not at or at < frames - 60})
 
 
 def request(model: VideoModel, number: int, way: str, frames: int, steps: int) -> Request:
@@ -215,7 +215,7 @@ def shown(path: Path) -> Frames:
     return np.concatenate(list(read_frames(path, scale=_SCALE)))
 
 
-def stories_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
+def stories_part(model: VideoModel, chosen: Settings) -> dict[str, Any]:
     """Make the videos that are not there yet, and return what the judge reads in each, and how each moves."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
     report: dict[str, object] = {"changes": [len(world.timeline) - 1 for world in stories]}
@@ -276,7 +276,7 @@ def _real_change(world: SpriteWorld, frames: int) -> float:
     return float(np.mean([changes(_twin(world, twin).frames(0, frames)).mean() for twin in range(_TWINS)]))
 
 
-def blocks_part(model: VideoModel, chosen: Settings) -> dict[str, object]:
+def blocks_part(model: VideoModel, chosen: Settings) -> dict[str, Any]:
     """Return the distances of every way's videos, and of as many real ones, from real ones of the same stories."""
     stories = [story(number, chosen.frames) for number in chosen.stories]
     networks = stand_in_features(), stand_in_looks()
