@@ -3,9 +3,9 @@
 Reconstruction: PSNR of clips of worlds that were never trained on, scene by scene, and what is read in them. Clips:
 what the sprite judge reads in a first clip and in the one that follows it, half of the captions about (object, scene,
 motion) triples that were never trained on. Continuation: the clip that follows a real one, beside one that was made to
-follow another world's clip, against what truly comes next. Distance: how far the clips are from real ones, for each of
-the UNets of `--snapshots` (files of weights, early ones first), and for noise. All on sprite worlds; the network behind
-the distance is a stand-in.
+follow another world's clip, against what truly comes next. Distance: how far first clips are from real ones and what is
+read in them, for the model and for each of the UNets of `--snapshots` (files of weights), beside decoded noise.
+All on sprite worlds; the network behind the distance is a stand-in.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,12 +29,14 @@ from longtake.model import Known
 from longtake.models.pvdm.model import PvdmModel
 from longtake.noise import seeded_noise
 from longtake.request import PromptTimeline, Request
-from longtake.samplers.autoregressive.loop import Setting, prepare, sample
+from longtake.samplers.autoregressive.loop import Setting, prepare, sample, sample_together
 from longtake.samplers.autoregressive.plan import Autoregressive
 
 FIRST_SEED = 5_800_000
 """Worlds from here on were never trained on."""
 _START = 40
+_TOGETHER = 16
+"""Clips in a call of the network, for which each takes half as long as alone."""
 Part = Literal["reconstruction", "clips", "continuation", "distance"]
 
 
@@ -126,8 +128,9 @@ def continuation_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
     }
 
 
-def distance_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
-    """Return the Frechet distance to real clips of noise, of each snapshot's clips and of other real clips."""
+def distance_part(model: PvdmModel, chosen: Settings) -> dict[str, object]:
+    """Return the Frechet distance to real clips of noise, of the model's clips and each snapshot's, with what the judge
+    reads in these, and of other real clips."""
     network = stand_in_features()
     shots = chosen_shots(2 * chosen.distances, seed=15)[0]
     real, other = (
@@ -136,14 +139,26 @@ def distance_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
     )
     target = gaussian(network.read(real))
     noise = (torch.randn(len(shots), *model.spec.latent_shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
-    report = {"decoded noise": frechet_distance(target, gaussian(network.read(_all_shown(model, noise))))}
+
+    def distance(clips: Frames) -> float:
+        return frechet_distance(target, gaussian(network.read(clips)))
+
+    def made() -> dict[str, object]:
+        settings = [prepared(model, caption(shot), chosen.steps, 5000 + i) for i, shot in enumerate(shots)]
+        batches = [settings[at : at + _TOGETHER] for at in range(0, len(settings), _TOGETHER)]
+        latents = torch.cat([sample_together(batch, 0, None) for batch in batches])
+        clips, judge = _all_shown(model, latents), Judge.load()
+        read = share_right([(judge.read(clip), shot) for clip, shot in zip(clips, shots, strict=True)])
+        return {"distance": distance(clips), **read}
+
+    report: dict[str, object] = {"count": len(shots), "steps": chosen.steps}
+    report |= {"decoded noise": distance(_all_shown(model, noise)), "model": made()}
     own = {name: tensor.clone() for name, tensor in model.pipeline.unet.state_dict().items()}
     for path in chosen.snapshots:
         model.pipeline.unet.load_state_dict(load_file(path))
-        made = [sample(prepared(model, caption(s), chosen.steps, 5000 + i), 0, None) for i, s in enumerate(shots)]
-        report[str(path)] = frechet_distance(target, gaussian(network.read(_all_shown(model, made))))
+        report[str(path)] = made()
     model.pipeline.unet.load_state_dict(own)
-    return report | {"real clips": frechet_distance(target, gaussian(network.read(other)))}
+    return report | {"real clips": distance(other)}
 
 
 def _all_shown(model: PvdmModel, latents: Iterable[Tensor]) -> Frames:
