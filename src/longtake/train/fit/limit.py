@@ -30,7 +30,7 @@ class Limit:
 
     def after_one(self, number: int) -> bool:
         """Whether to end before this file of what a later stage needs: for want of time not before the first."""
-        return self(number) if number else self.signalled()
+        return self(number) if number else self.signal is not None or (self._within is not None and self._within(0))
 
     def signalled(self, number: int = 0) -> bool:
         """Whether a signal asks for the end, before this of what is counted; the time does not."""
