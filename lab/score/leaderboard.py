@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from lab.score.ranking import MATRIX, Verdict, verdicts
+from longtake.apps.compare.figures import Cell, figure_rows
 from longtake.apps.compare.finished import numbers, video_metrics
 from longtake.metrics import METRICS
 
@@ -18,8 +18,8 @@ HEAD = """# Leaderboard
 Made by `python -m lab score leaderboard` of the files in [results](results), which `longtake compare` wrote
 ([how](../compare.md)); another file there is another table. Means over the videos of a column, with the standard
 deviation of the means of single seeds where there are several; **!** is out of order by the
-[bounds](../metrics.md#over-long-time). The worlds of the embedded model are toys, and few videos are an indication:
-nothing here ranks methods on film."""
+[bounds](../metrics.md#over-long-time), and **bold** what is best [beyond the spread](../compare.md#what-is-measured).
+The worlds of the embedded model are toys, and few videos are an indication: nothing here ranks methods on film."""
 _SAID = """Real sprite worlds of the same stories, and what was made of them so that an honest figure ranks it last.
 By which figure each has to, and below what, is a matrix that was frozen before any of these scores were taken
 ([ranking.py](../../lab/score/ranking.py)): below real worlds, or below every sampler of the table above as well. What
@@ -37,9 +37,9 @@ other; of a camera that cuts, turns or comes closer; of depth, of text, of sound
 three names. A sprite is one of 16 drawings, and an inverse renderer knows all of them: a method that is honest about
 shapes here may still melt a hand. The videos have 64 x 64 pixels and 8 frames a second. The network is small and has
 seen nothing else, so that what is hard for it need not be what is hard for a model of film. `similarity` and
-`switches` look through the judge of these worlds, which was trained on them. 256 frames are half a minute: what
-happens at minute ten they do not show. Three stories with three seeds are few, and every sampler has settings that
-were not searched."""
+`switches` look through the judge of these worlds, which was trained on them. 256 frames are half a minute, 4,096
+eight and a half: what happens at minute ten they do not show. Three stories with three seeds are few, and every
+sampler has settings that were not searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Settings:
 def page(chosen: Settings) -> str:
     """Return the page: a table of each file, and of those of controls who ranks last."""
     parts = [HEAD]
-    for file in sorted(chosen.results.glob("*.json"), key=lambda file: file.stem):
+    for file in sorted(chosen.results.glob("*.json"), key=_place):
         results, name = _read(file), file.stem.removesuffix(_CONTROLS)
         told = "\n".join(table(results))
         if name == file.stem:
@@ -62,6 +62,13 @@ def page(chosen: Settings) -> str:
             found = list(verdicts(results["videos"], _read(made)["videos"] if made.exists() else []))
             parts += [f"## Controls of {name}\n\n{_SAID}\n\n{told}", "\n".join(ranks(found))]
     return "\n\n".join([*parts, FILM])
+
+
+def _place(file: Path) -> tuple[str, int, str]:
+    """Return where a table stands: comparisons of one kind by their frames, controls below theirs."""
+    name = file.stem.removesuffix(_CONTROLS)
+    kind, _, frames = name.rpartition("-")
+    return (kind, int(frames), file.stem) if frames.isdecimal() else (name, 0, file.stem)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -106,25 +113,20 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"| | {' | '.join(f'`{label}`' for label in labels)} |"
     yield "|" + " --- |" * (len(labels) + 1)
-    # Real worlds and controls are drawn, not planned.
-    for name in list(results["plan"][0])[1:] if results["plan"] else ():
-        yield f"| {name} | {' | '.join(row[name] for row in results['plan'])} |"
-    for metric, kind in video_metrics(",".join(name for name in METRICS if name in videos[0]["figures"])).items():
-        rows = [(video, numbers(video["figures"].get(metric, {}), kind.spoken)) for video in videos]
-        for figure in dict.fromkeys(name for _, found in rows for name in found):
-            bound = kind.bounds.get(figure.replace(" ", "_"))
-            cells = [_cell([(v["seed"], found[figure]) for v, found in rows if v["label"] == label and figure in found],
-                           bound) for label in labels]  # fmt: skip
-            yield f"| {metric}: {figure} | {' | '.join(cells)} |"
+    # Real worlds and controls are drawn, not planned. What was compared first stands first among the videos.
+    plan = {row["sampler"]: row for row in results["plan"]}
+    for name in list(results["plan"][0])[1:] if plan else ():
+        yield f"| {name} | {' | '.join(plan[label][name] for label in labels)} |"
+    measured = [name for name in METRICS if any(name in video["figures"] for video in videos)]
+    for metric, kind in video_metrics(",".join(measured)).items():
+        found = [(one["label"], one["seed"], numbers(one["figures"].get(metric, {}), kind.spoken)) for one in videos]
+        for figure, cells in figure_rows(kind, labels, found):
+            yield f"| {metric}: {figure} | {' | '.join(_told(cell, is_best=bool(plan)) for cell in cells)} |"
 
 
-def _cell(values: Sequence[tuple[int, float]], bound: Any) -> str:
-    if not values:
+def _told(cell: Cell | None, *, is_best: bool) -> str:
+    """Return a cell as text; of controls, which are spoilt each in its way, none is the best."""
+    if cell is None:
         return "-"
-    by_seed: dict[int, list[float]] = {}
-    for seed, value in values:
-        by_seed.setdefault(seed, []).append(value)
-    mean = fmean(value for _, value in values)
-    # What is below four digits is rounding.
-    spread = f" +- {round(stdev(map(fmean, by_seed.values())), 4):.2g}" if len(by_seed) > 1 else ""
-    return f"{mean:.3g}{spread}{'' if bound is None or bound.holds(mean) else ' **!**'}"
+    text = cell.text("+-")
+    return f"{text} **!**" if cell.bound else f"**{text}**" if cell.best and is_best else text

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 pytest.importorskip("matplotlib", reason="it comes with the extra report")
 
 from longtake.apps.compare.contenders import Contender, budget, equalised, read_contenders
-from longtake.apps.compare.finished import as_json, look_into, numbers, video_metrics
-from longtake.apps.compare.page import COLOURS, _dashes, drawn
+from longtake.apps.compare.finished import as_json, look_into, video_metrics
 from longtake.errors import InputError
 from longtake.models import MODELS
 from longtake.models.toy_spec import TOY
@@ -328,31 +327,6 @@ def test_a_file_that_ends_before_the_length_that_it_says_is_cut_off(tmp_path: Pa
     path.write_bytes(whole[: int(len(whole) * share)])
     reasons = look_into(path, {}, label="a", story="").reasons
     assert ("it is cut off: of the 4." in reasons.get("length", "")) == (share < 1)
-
-
-def test_numbers_are_those_that_a_table_can_show():
-    figures = {
-        "num_frames": 3,
-        "step_ratio": 1.5,
-        "lags": {1: 0.5, 4: None},
-        "flags": ["x"],
-        "curves": {"a": [1.0]},
-        "b": None,
-    }
-    assert numbers(figures, {"lags": "similar after {}"}) == {"step ratio": 1.5, "similar after 1": 0.5}
-
-
-def test_a_chart_has_the_colours_of_the_page_and_no_more_than_was_measured():
-    curves = {"one": [[(10, [0.0, 1.0])]], "two": [[(20, [1.0, 2.0, 3.0]), (10, [2.0])], [(20, [4.0])]], "three": []}
-    svg = drawn("a <title>", curves)
-    assert svg.startswith("<svg") and "a &lt;title&gt;" in svg
-    assert "var(--c0)" in svg and "var(--c1)" in svg and "var(--c2)" not in svg and "currentColor" in svg
-    assert svg == drawn("a <title>", curves)
-
-
-def test_lines_of_one_colour_have_other_dashes():
-    looks = [(number % COLOURS, _dashes(number)) for number in range(4 * COLOURS)]
-    assert len(set(looks)) == len(looks)
 
 
 @pytest.mark.slow

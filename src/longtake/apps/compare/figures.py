@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from longtake.metrics.metric import Bound
 from longtake.metrics.of_video import OfVideo
 
+_MOST_ENTRIES = 8
 Found = tuple[str, int | None, Mapping[str, float]]
 """Of a video: its column, its seed, and its numbers by the names that people read."""
 
@@ -34,8 +35,16 @@ class Cell:
 
 
 def figure_rows(metric: OfVideo, labels: Sequence[str], found: Sequence[Found]) -> list[tuple[str, list[Cell | None]]]:
-    """Return a row for every figure: its name, and a cell for each of the columns `labels`, None where it has none."""
+    """Return a row for every figure: its name, and a cell for each of the columns `labels`, None where it has none.
+
+    Of a figure with more than eight entries, such as the delays of a long story, there is no row for each.
+    """
     names = dict.fromkeys(name for _, _, numbers in found for name in numbers)
+    for spoken in metric.spoken.values():
+        begin, _, end = spoken.partition("{}")
+        entries = [name for name in names if name.startswith(begin) and name.endswith(end) and name != begin + end]
+        if len(entries) > _MOST_ENTRIES:
+            names = {name: None for name in names if name not in entries}
     return [(name, _row(metric, name, labels, found)) for name in names]
 
 

@@ -1,9 +1,10 @@
-"""Tables of a page: what is best of a row, and what only seems so."""
+"""What a page says: tables, with what is best of a row and what only seems so, and charts."""
 
 import pytest
 
 from longtake.apps.compare.figures import Found, figure_rows
-from longtake.apps.compare.finished import video_metrics
+from longtake.apps.compare.finished import numbers, video_metrics
+from longtake.apps.compare.page import COLOURS, _dashes, drawn
 
 DRIFT = video_metrics("drift")["drift"]
 PROMPTS = video_metrics("prompts")["prompts"]
@@ -46,7 +47,38 @@ def test_nothing_is_best_of_a_row_that_lacks_a_column():
     assert cells[2] is None and not any(cell.best for cell in cells if cell)
 
 
+@pytest.mark.parametrize(("changes", "rows"), [(8, 9), (9, 1)])
+def test_the_delays_of_a_long_story_have_no_row_each(changes: int, rows: int):
+    numbers = {"delay": 1.0} | {f"delay at frame {64 * number}": 1.0 for number in range(changes)}
+    assert len(figure_rows(video_metrics("switches")["switches"], ["a"], [("a", 0, numbers)])) == rows
+
+
 def test_a_cell_has_the_mean_of_all_and_the_spread_of_seeds():
     found: list[Found] = [("a", seed, {"mean step": value}) for seed, value in ((0, 1), (0, 3), (1, 4), (1, 4))]
     ((_, cells),) = figure_rows(DRIFT, ["a"], found)
     assert cells[0] and cells[0].text("+-") == "3 +- 1.4"
+
+
+def test_numbers_are_those_that_a_table_can_show():
+    figures = {
+        "num_frames": 3,
+        "step_ratio": 1.5,
+        "lags": {1: 0.5, 4: None},
+        "flags": ["x"],
+        "curves": {"a": [1.0]},
+        "b": None,
+    }
+    assert numbers(figures, {"lags": "similar after {}"}) == {"step ratio": 1.5, "similar after 1": 0.5}
+
+
+def test_a_chart_has_the_colours_of_the_page_and_no_more_than_was_measured():
+    curves = {"one": [[(10, [0.0, 1.0])]], "two": [[(20, [1.0, 2.0, 3.0]), (10, [2.0])], [(20, [4.0])]], "three": []}
+    svg = drawn("a <title>", curves)
+    assert svg.startswith("<svg") and "a &lt;title&gt;" in svg
+    assert "var(--c0)" in svg and "var(--c1)" in svg and "var(--c2)" not in svg and "currentColor" in svg
+    assert svg == drawn("a <title>", curves)
+
+
+def test_lines_of_one_colour_have_other_dashes():
+    looks = [(number % COLOURS, _dashes(number)) for number in range(4 * COLOURS)]
+    assert len(set(looks)) == len(looks)
