@@ -353,7 +353,7 @@ def test_ten_minutes_take_little_memory_and_are_shown_without_playing(longtake: 
     assert ran.status == 0, ran.err
     (video,) = json.loads(ran.out)
     assert video["frames"] == 4800 and video["figures"]["drift"]["loop_period"] == 16
-    assert "too long or too large to play" in Path("report.html").read_text()
+    assert "Too long or too large to play" in Path("report.html").read_text()
 
 
 def test_a_model_that_lacks_something_is_said_before_anything_is_made(longtake: Callable, here: Path):

@@ -1,10 +1,12 @@
 """What a page says: tables, with what is best of a row and what only seems so, and charts."""
 
+from pathlib import Path
+
 import pytest
 
 from longtake.apps.compare.figures import Found, figure_rows
-from longtake.apps.compare.finished import numbers, video_metrics
-from longtake.apps.compare.page import COLOURS, _dashes, drawn
+from longtake.apps.compare.finished import Finished, Looks, numbers, video_metrics
+from longtake.apps.compare.page import COLOURS, Page, _dashes, _stories, drawn
 
 DRIFT = video_metrics("drift")["drift"]
 PROMPTS = video_metrics("prompts")["prompts"]
@@ -57,6 +59,31 @@ def test_a_cell_has_the_mean_of_all_and_the_spread_of_seeds():
     found: list[Found] = [("a", seed, {"mean step": value}) for seed, value in ((0, 1), (0, 3), (1, 4), (1, 4))]
     ((_, cells),) = figure_rows(DRIFT, ["a"], found)
     assert cells[0] and cells[0].text("+-") == "3 +- 1.4"
+
+
+@pytest.mark.parametrize(
+    ("size", "played"), [(1, "a0 b0 A0 B0 a1 b1 A1 B1"), (3, "a0 b0 A0 B0 a1 b1"), (4, "a0 b0 A0 B0"), (9, "a0 b0")]
+)
+def test_stories_play_as_a_whole_as_long_as_there_is_room(monkeypatch: pytest.MonkeyPatch, size: int, played: str):
+    monkeypatch.setattr("longtake.apps.compare.page._MOST_PLAYED", 18)
+    videos = [finished(label, story, seed, size) for label in "ab" for seed in (0, 1) for story in "sS"]
+    shown = [video.path.name for _, groups in stories_of(videos) for group in groups for video in group.played]
+    assert sorted(shown) == sorted(played.split())
+    mixed = [finished(label, "", seed, size) for label, seed in (("a", 3), ("b", None), ("c", 1))]
+    ((_, (group,)),) = stories_of(mixed)
+    assert len(group.played) == min(3, 18 // size) and len(group.unplayed) == 3 - len(group.played)
+
+
+def finished(label: str, story: str, seed: int | None, size: int) -> Finished:
+    """Return a video whose copy has so many bytes."""
+    name = f"{label.upper() if story == 'S' else label}{seed}"
+    looks = Looks(num_frames=1, width=1, height=1, seconds=1, places=[0], pictures=[], copy=b"x" * size)
+    return Finished(path=Path(name), label=label, story=story, seed=seed, order=None, sha256=None, looks=looks)
+
+
+def stories_of(videos: list[Finished]):
+    """Return what is shown side by side."""
+    return _stories(Page(title="", summary="", command="", videos=videos, metrics={}, facts={}))
 
 
 def test_numbers_are_those_that_a_table_can_show():

@@ -31,7 +31,7 @@ Frames = NDArray[np.uint8]
 
 SHOWN = 12
 """Frames of a video that a page shows as pictures."""
-LONGEST, LARGEST = 4096, 3_000_000
+LONGEST, LARGEST = 4096, 6_000_000
 """Frames, and bytes, of a copy that is small enough to play in a page."""
 _COUNTS = ("num frames", "cuts", "clips", "switches")
 """Figures that say how much was asked for, not how a video is."""

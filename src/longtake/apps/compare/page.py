@@ -32,6 +32,8 @@ COLOURS = 8
 _POINTS = 128
 _INK, _GRID = "#0a0b0c", "#0d0e0f"
 _DASHES = ("-", "--", "-.", ":")
+_MOST_PLAYED = 40_000_000
+"""Bytes of all copies that play in a page; browsers open no page of any size."""
 Curves = Sequence[tuple[int, Sequence[float]]]
 """Of some videos: how many frames they have, and values that are evenly spaced over these."""
 
@@ -74,15 +76,16 @@ class _Rows:
 class _Story:
     """Videos that are shown side by side."""
 
-    title: str
     seed: int | None
     """None where it does not tell it from others."""
     videos: Sequence[Finished]
+    played: Sequence[Finished]
+    """Those that play in the page."""
 
     @property
-    def played(self) -> list[Finished]:
-        """Return those that play in the page."""
-        return [video for video in self.videos if video.looks and video.looks.copy]
+    def unplayed(self) -> list[Finished]:
+        """Return those that are there as pictures alone."""
+        return [video for video in self.videos if video.looks and video not in self.played]
 
     @property
     def places(self) -> list[int]:
@@ -163,10 +166,34 @@ def _stories(page: Page) -> list[tuple[str, list[_Story]]]:
         # Videos of any origin are one group, whatever their seeds.
         seed = video.seed if video.story else None
         found.setdefault(video.story, {}).setdefault(seed, []).append(video)
+    played = _played(page.videos)
     return [
-        (story, [_Story(title=story, seed=seed, videos=videos) for seed, videos in by_seed.items()])
+        (
+            story,
+            [
+                _Story(seed=seed, videos=videos, played=[video for video in videos if video in played])
+                for seed, videos in by_seed.items()
+            ],
+        )
         for story, by_seed in found.items()
     ]
+
+
+def _played(videos: Sequence[Finished]) -> list[Finished]:
+    """Return which videos play, so many as fit into a page: those of one story and seed together or not at all, first
+    seeds first."""
+    sets: dict[object, list[Finished]] = {}
+    for video in videos:
+        if video.looks and video.looks.copy:
+            sets.setdefault((video.seed, video.story) if video.story else video.path, []).append(video)
+    played, left = [], _MOST_PLAYED
+    seeds = list(dict.fromkeys(video.seed for video in videos))
+    for each in sorted(sets.values(), key=lambda each: seeds.index(each[0].seed) if each[0].story else 0):
+        size = sum(len(video.looks.copy) for video in each if video.looks and video.looks.copy)
+        if size <= left:
+            played += each
+            left -= size
+    return played
 
 
 def _charts(page: Page, labels: Sequence[str]) -> list[str]:
