@@ -1,12 +1,13 @@
 """What a page says: tables, with what is best of a row and what only seems so, and charts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from longtake.apps.compare.figures import Found, figure_rows
 from longtake.apps.compare.finished import Finished, Looks, numbers, video_metrics
-from longtake.apps.compare.page import COLOURS, Page, _dashes, _stories, drawn
+from longtake.apps.compare.page import COLOURS, Page, _dashes, _stories, drawn, rendered
 
 DRIFT = video_metrics("drift")["drift"]
 PROMPTS = video_metrics("prompts")["prompts"]
@@ -72,6 +73,24 @@ def test_stories_play_as_a_whole_as_long_as_there_is_room(monkeypatch: pytest.Mo
     mixed = [finished(label, "", seed, size) for label, seed in (("a", 3), ("b", None), ("c", 1))]
     ((_, (group,)),) = stories_of(mixed)
     assert len(group.played) == min(3, 18 // size) and len(group.unplayed) == 3 - len(group.played)
+
+
+def test_a_page_says_in_its_text_what_is_marked_and_why():
+    figures = {"a": {"longest_freeze": 0}, "<b>": {"longest_freeze": 9}}
+    videos = [
+        replace(finished(label, "a story", seed, 1), looks=None, figures={"drift": each}, reasons={"video": "gone"})
+        for label, each in figures.items()
+        for seed in (0, 1)
+    ]
+    page = Page(title="", summary="", command="", videos=videos, metrics={"drift": DRIFT}, facts={})
+    html = rendered(page)
+    assert "marked !</span>: drift: longest freeze at most 1 (what real sprite worlds of" in html
+    assert (
+        '<td class="best">0 \u00b1 0</td>' in html and "9 \u00b1 0 !</td>" in html and html.count('class="best">') == 2
+    )
+    assert "<dt>all</dt><dd>video: gone</dd>" in html and "<b>" not in html
+    alone = rendered(replace(page, videos=videos[::2]))
+    assert 'class="best">' not in alone and "\u00b1" not in alone
 
 
 def finished(label: str, story: str, seed: int | None, size: int) -> Finished:
