@@ -49,7 +49,7 @@ def score(chosen: Settings) -> dict[str, Any]:
         settings = nuwa_xl.Settings(
             steps=chosen.steps,
             stories=chosen.stories,
-            ways=(*chosen.ways, *(chosen.levels if frames == max(chosen.frames) else ())),
+            ways=tuple(dict.fromkeys(chosen.ways + (chosen.levels if frames == max(chosen.frames) else ()))),
             frames=frames,
             pooled=frames // CLIP_FRAMES,
             folder=chosen.folder / f"{chosen.model}-{model.spec.num_frames}-{frames}",
