@@ -36,6 +36,21 @@ def refuse_device(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {NO_FILE}; choose another -o")
 
 
+def refuse_unwritable(path: Path, folder: Path) -> None:
+    """Raise OutputError for an output in a folder where no file can be made; it is tried, with one without a name."""
+    # What may be written, os.access says, and not what can be: root may in /proc, and on a disk that is full.
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except PermissionError:
+        reason = f"no permission to write in {folder}"
+    except OSError as error:
+        reason = f"no file can be made in {folder} ({error.strerror}); choose another -o"
+    raise OutputError(f"cannot write {path}: {reason}")
+
+
 def read_file(path: str | Path) -> bytes:
     """Return the content of a file. Raises OSError as `check_file` and for what cannot be read."""
     check_file(path)

@@ -47,7 +47,9 @@ def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callab
     again = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", *TOY)
     assert again.status == 0 and "0 videos made, 4 in made/a.jsonl" in again.err and made(here) == before
     other = longtake("batch", "prompts.txt", "--seeds", "2", "--seed", "5", "--guidance", "2", *TOY)
-    assert other.status == 2 and "video 0: guidance was null and is now 2.0; give" in other.err and made(here) == before
+    assert (
+        other.status == 2 and "begun with other settings: guidance was 1.0 and is" in other.err and made(here) == before
+    )
 
 
 def test_words_that_the_model_does_not_know_are_said_of_every_prompt(longtake: Callable, here: Path):

@@ -65,13 +65,14 @@ def test_a_finished_run_is_found_before_weights_are_loaded(
     ran = longtake(*make, "--json")
     assert (ran.status, ran.err) == (0, "x.mkv is already complete (8 frames); nothing to do\n")
     assert json.loads(ran.out)["complete"] and written() == before
-    # What differs is for the run itself to say.
-    assert "weights are loaded" in longtake(*make, "--seed", "3").err
+    # So is one that differs.
+    assert "x.mkv was begun with other settings: seed was 0 and is now 3;" in longtake(*make, "--seed", "3").err
+    assert "weights are loaded" in longtake(*make, "--seed", "3", "--overwrite").err
     weights = next((folder / "unet").glob("*.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert "weights are loaded" in longtake(*make).err
+    assert "x.mkv was begun with other settings: the weights of the model are others;" in longtake(*make).err
     content[-1] ^= 1
     weights.write_bytes(content)
     assert "already complete" in longtake(*make).err

@@ -1,8 +1,8 @@
 """Which outputs are refused before any work."""
 
-import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,9 +104,19 @@ def test_overwrite_takes_a_foreign_file_but_never_a_folder_with_other_files(tmp_
 
 
 def test_missing_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(OutputError, match="no permission to write in"):
         check_output(tmp_path / "a.mp4")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder where even root can make no file")
+def test_a_folder_where_no_file_can_be_made_is_refused() -> None:
+    for path in ("/proc/a.mp4", "/proc/frames/"):
+        with pytest.raises(OutputError, match=r"no file can be made in /proc \(.*\); choose another -o"):
+            check_output(path)
 
 
 def test_rates_are_exact_or_refused() -> None:

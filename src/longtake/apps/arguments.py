@@ -24,7 +24,7 @@ from tyro.constructors import (
 
 from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
-from longtake.reading import refuse_device
+from longtake.reading import refuse_device, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
 
 Settings = TypeVar("Settings")
@@ -61,6 +61,7 @@ class OneFile(Answer):
             raise OutputError(f"cannot write {path}: the folder {folder} does not exist; create it first")
         if path.exists() and not self.overwrite:
             raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
+        refuse_unwritable(path, folder)
 
 
 # tyro frames its messages with these characters, or with their ASCII stand-ins.

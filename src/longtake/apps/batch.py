@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from longtake._generate import generate
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.generate.command import settled
+from longtake.apps.generate.command import check_begun, settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, default_method
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
@@ -80,6 +80,7 @@ def batch_command(arguments: Sequence[str]) -> int:
     first = launched().rank == 0
     hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released)
     job = settled(job, hardware)
+    check_begun(job, hardware)
     for line in introduction(hardware, job.warnings) if first else ():
         say(line)
     manifest: Manifest | None = None

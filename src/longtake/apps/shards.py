@@ -16,7 +16,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
 from longtake.errors import InputError, OutputError, plain
 from longtake.metrics.of_video import SMALLEST, Drift
-from longtake.reading import read_file
+from longtake.reading import read_file, refuse_unwritable
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
@@ -108,6 +108,7 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
         raise OutputError(f"{output} is there; choose another name, or --overwrite its shards")
     if not output.absolute().parent.is_dir():
         raise OutputError(f"the folder {output.absolute().parent} does not exist; create it first")
+    refuse_unwritable(output, output if output.exists() else output.absolute().parent)
     found: dict[Path, Order | None] = {}
     for path in sorted(folder.rglob("*.json")):
         content = _content(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import refuse_device
+from longtake.reading import refuse_device, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
@@ -222,8 +222,8 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Format:
     state = state_folder(path)
     if state.exists() and not state.is_dir():
         raise OutputError(f"cannot write {path}: {state} is a file, but it must be a folder; move it away")
-    if state.is_dir() and not os.access(state, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {path}: no permission to write in {state}")
+    if state.is_dir():
+        refuse_unwritable(path, state)
     return format
 
 
@@ -233,8 +233,7 @@ def _check_parent(path: Path) -> None:
         raise OutputError(f"cannot write {path}: the folder {parent} does not exist; create it first")
     if not parent.is_dir():
         raise OutputError(f"cannot write {path}: {parent} is a file, not a folder")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {path}: no permission to write in {parent}")
+    refuse_unwritable(path, parent)
 
 
 def _check_file(path: Path, *, overwrite: bool) -> None:
@@ -255,8 +254,7 @@ def _check_folder(path: Path, *, overwrite: bool) -> None:
     refuse_device(path)
     if not path.is_dir():
         raise OutputError(f"cannot write PNG files to {path}: it is a file, but its name means a folder")
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {path}: no permission to write in this folder")
+    refuse_unwritable(path, path)
     names = [entry.name for entry in path.iterdir() if is_ours(entry.name)]
     foreign = next((name for name in names if not FRAME_FILE.fullmatch(name)), None)
     if foreign is not None:

@@ -29,6 +29,7 @@ from longtake.report import Order, order_target, report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
 from longtake.steer.video import find_video
+from longtake.video.output import Target, earlier_run
 from longtake.video.record import differing, read_record
 from longtake.words import counted
 
@@ -84,8 +85,10 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
     settled_by = "as in the report" if job.order.digest else "as asked"
     hardware = choose_hardware(job.order.device, job.order.dtype, job.spec.released, settled_by)
     job = settled(job, hardware)
-    if (steering is None or steering.under_way) and (complete := _complete(job, hardware)):
-        return complete
+    if steering is None or steering.under_way:
+        if complete := _complete(job, hardware):
+            return complete
+        check_begun(job, hardware)
     for line in _introduction(job, hardware) if first else ():
         say(line)
     run = None
@@ -128,8 +131,7 @@ def _complete(job: Job, hardware: Hardware) -> Outcome | None:
         if video is None or not video.is_complete:
             return None
         digest = weights_digest(order)
-        asked = replace(order, digest=digest, device=hardware.device.partition(":")[0], dtype=hardware.dtype_name)
-        others = differing(video.record.settings, order_target(asked, job.plan).settings)
+        others = differing(video.record.settings, _target(job, hardware, digest).settings)
         if others or order.digest not in (None, digest) or not video.is_as_written(video.record.mark, complete=True):
             return None
     except LongtakeError:
@@ -138,6 +140,23 @@ def _complete(job: Job, hardware: Hardware) -> Outcome | None:
     frames = video.record.next_frame
     report = json.loads(read_file(report_path(path)))
     return Outcome(status=0, line=_nothing_to_do(path, frames), report=report)
+
+
+def check_begun(job: Job, hardware: Hardware) -> None:
+    """Check what an earlier call has left where a video goes, before weights are loaded. Raises as `earlier_run`."""
+    if launched().size > 1:
+        return
+    record = read_record(job.output.path)
+    if record is not None and not job.output.overwrite:
+        # What a model made by code is made of is not known before.
+        digest = weights_digest(job.order) or record.settings.get("model digest")
+        earlier_run(_target(job, hardware, digest))
+
+
+def _target(job: Job, hardware: Hardware, digest: Any) -> Target:
+    """Return what a run is going to write, with the weights of this digest here."""
+    device = hardware.device.partition(":")[0]
+    return order_target(replace(job.order, digest=digest, device=device, dtype=hardware.dtype_name), job.plan)
 
 
 def weights_digest(order: Order) -> str | None:

@@ -61,8 +61,8 @@ def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/
     return "float32", "this processor has no instructions for bfloat16"
 
 
-def asked_place(device: object, dtype: object) -> "tuple[torch.device, torch.dtype]":
-    """Return the device and the format that code asks for; float32 where it gives none.
+def asked_place(device: object, dtype: object) -> "tuple[str, torch.dtype]":
+    """Return the name of the device and the format that code asks for; float32 where it gives none.
 
     Raises InputError for what torch has no device or format of, and for a GPU that is not there.
     """
@@ -73,11 +73,11 @@ def asked_place(device: object, dtype: object) -> "tuple[torch.device, torch.dty
         example = dtype if isinstance(dtype, str) and dtype in get_args(Dtype) else "bfloat16"
         raise refused(dtype, "dtype", f"a format of torch with floating point, such as torch.{example}")
     try:
-        found = device if isinstance(device, torch.device) else torch.device(fitting(device, str, "device"))
+        found = str(device if isinstance(device, torch.device) else torch.device(fitting(device, str, "device")))
     except (InputError, RuntimeError):
         raise refused(device, "device", "a device of torch, such as 'cpu', 'cuda' or 'cuda:1'") from None
-    if DEVICES.fullmatch(str(found)):
-        choose_hardware(str(found), "float32")
+    if is_device(found):
+        choose_hardware(found, "float32")
     return found, dtype
 
 
