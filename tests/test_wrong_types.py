@@ -15,6 +15,7 @@ CALLS = {
     "load_model('toy', dtype=torch.int64)": "dtype is torch.int64, which it cannot be",
     "load_model('toy', device='gpu')": "device is 'gpu', which it cannot be; it takes a device of torch, such as 'cpu'",
     "load_model('toy', device=None)": "device is None, which it cannot be",
+    "load_model('sprites', device='xpu')": "no device of the kind xpu that torch can use (is_available() is false)",
     "load_model('sprites', window='8')": "Loading: window is '8', which it cannot be; it takes a whole number or None",
     "load_model('sprites', lora='a.safetensors')": "Loading: lora is 'a.safetensors', which it cannot be",
     "load_model('sprites', torch_dtype=None)": "no keyword of load_model 'torch_dtype'; did you mean 'dtype'?",

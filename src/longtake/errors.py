@@ -12,6 +12,10 @@ class LongtakeError(Exception):
     """Base of every error that longtake raises on purpose; the command line prints it as one line, exit status 2."""
 
 
+class LongtakeWarning(UserWarning):
+    """Something that longtake takes, and that its user should know; the command line prints it as one line."""
+
+
 class InputError(LongtakeError):
     """A setting, a prompt or a name that cannot be used."""
 

@@ -4,12 +4,15 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from longtake import __version__
 from longtake.apps.generate.stopping import StoppedError
-from longtake.errors import InputError, LongtakeError, plain, unknown_name
+from longtake.errors import InputError, LongtakeError, LongtakeWarning, plain, unknown_name
 from longtake.lazy import named
 from longtake.machine import sleep_while_waiting
 from longtake.metrics import METRICS
@@ -85,6 +88,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sleep_while_waiting()
+    warnings.showwarning = partial(_show_warning, warnings.showwarning)
     sys.exit(_status(sys.argv[1:]))
 
 
@@ -109,6 +113,14 @@ def _status(arguments: Sequence[str]) -> int:
         # A fault of ours, for the report of which everything is needed.
         _say(traceback.format_exc().rstrip())
         return 1
+
+
+def _show_warning(otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print what `warnings.warn` was given: ours as a line, of a job that of the first process."""
+    if not issubclass(category, LongtakeWarning):
+        otherwise(message, category, *where)
+    elif launched().rank == 0:
+        print(plain(f"warning: {message}"), file=sys.stderr)
 
 
 def _complain(problem: str) -> int:

@@ -16,7 +16,7 @@ from longtake.models.hub.configs import Configs, read_configs, with_tokenizer
 from longtake.models.hub.family import Family, ModelEntry, Offer
 from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, is_path, read_index, with_transformer
 from longtake.models.hub.loading import DENOISERS, Loading, taught
-from longtake.models.hub.precision import asked_place
+from longtake.models.hub.precision import asked_place, check_there
 from longtake.models.tiling import tiled
 from longtake.typed import fitting
 from longtake.words import an
@@ -258,6 +258,7 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
     spec = taught(spec_of(configs, family, loading), *(lora.guidance for lora in loras))
     changes = read_changes(loras, configs, family)
     quantised = loading.quantised(configs, family)
+    check_there(str(device))
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, quantised, loading.wrap)
     if loading.vae_tiling and family.whole:
         tile_whole(pipeline)

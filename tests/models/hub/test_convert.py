@@ -63,6 +63,7 @@ def test_the_refusal_names_the_command_that_helps(run, folder, tmp_path) -> None
     assert run("plan", "a car", "--model", str(tmp_path / "model"), "--sampler", "chunked")[0] == 0
 
 
+@pytest.mark.filterwarnings("ignore::longtake.errors.LongtakeWarning")
 def test_weights_and_settings_stay_what_they_are(folder, tmp_path) -> None:
     to_safetensors(str(pickled(folder, tmp_path / "bin")), tmp_path / "model")
     assert not list((tmp_path / "model").rglob("*.bin*"))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longtake.errors import CheckpointError, InputError, LongtakeError, NonFiniteError
+from longtake.errors import CheckpointError, InputError, LongtakeError, LongtakeWarning, NonFiniteError
 from longtake.model import Continuation, Infill, PerFrameNoise, TemporalHooks
 from longtake.models import from_pipe, load_model, model_spec
 from longtake.models.hub import files as hub_files
@@ -285,6 +285,30 @@ def test_missing_tensors_are_not_made_up(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [WEIGHTS, "text_encoder/model.safetensors"])
+def test_a_tensor_too_much_is_left_out_with_a_warning(copy: Path, part: str) -> None:
+    digest = load_model(str(copy)).digest
+    tensors = load_file(copy / part)
+    save_file(tensors | {"extra.weight": torch.zeros(3)}, copy / part, metadata={"format": "pt"})
+    said = r"holds 1 tensor, such as extra\.weight, that a network of its config\.json does not have"
+    with pytest.warns(LongtakeWarning, match=rf"^{(copy / part).parent} {said}"):
+        assert load_model(str(copy)).digest != digest
+
+
+def test_weights_of_8_bits_are_taken_with_a_warning_and_with_scales_not(copy: Path) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    short = tensors | {"conv_in.weight": tensors["conv_in.weight"].to(torch.float8_e4m3fn)}
+    save_file(short, copy / WEIGHTS, metadata={"format": "pt"})
+    said = (
+        rf"unet: of its {len(tensors)} tensors 1 are no more exact than 8 bits: conv_in.weight, for one, stored as F8"
+    )
+    with pytest.warns(LongtakeWarning, match=said):
+        load_model(str(copy))
+    save_file(short | {"conv_in.scale_weight": torch.ones(())}, copy / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"F8_E4M3 beside a scale \(conv_in.scale_weight\) that its network has"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize("part", [WEIGHTS, "text_encoder/model.safetensors"])
 def test_a_tensor_that_no_shard_has_is_named(copy: Path, part: str) -> None:
     file = copy / part
     tensors = load_file(file)
@@ -301,6 +325,14 @@ def test_a_tensor_that_no_shard_has_is_named(copy: Path, part: str) -> None:
             read()
 
 
+ONE = '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
+
+def stored(header: str) -> bytes:
+    """Return a safetensors file of this header and one number."""
+    return len(header).to_bytes(8, "little") + header.encode() + bytes(4)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -308,6 +340,11 @@ def test_a_tensor_that_no_shard_has_is_named(copy: Path, part: str) -> None:
         (b"\x02\0\0\0\0\0\0\0[]", "its header lists no tensors"),
         (b'\x0a\0\0\0\0\0\0\0{"a":null}', "its header lists no tensors"),
         (b'\x0d\0\0\0\0\0\0\0{"a":{"b":7}}', "its header lists no tensors"),
+        (stored('{"__metadata__":{"a":3},' + ONE + "}"), "its __metadata__ is not texts by their names"),
+        (stored('{"__metadata__":[3],' + ONE + "}"), "its __metadata__ is not texts by their names"),
+        (stored("{" + ONE + "," + ONE + "}"), "its header names a twice"),
+        (stored("{" + ONE.replace("F32", "F99") + "}"), "Error while deserializing header: .*F99.*"),
+        (stored("{" + ONE.replace("F32", "F16") + "}"), "Error while deserializing header: .*"),
     ],
 )
 def test_what_is_wrong_with_a_header_is_said_in_words(tmp_path: Path, content: bytes, reason: str) -> None:

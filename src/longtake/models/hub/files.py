@@ -15,6 +15,7 @@ from longtake.errors import CheckpointError
 from longtake.reading import NO_FILE, check_file
 
 MAX_HEADER_BYTES = 100_000_000
+_SHOWN = 200
 KINDS = (".safetensors", ".json", ".txt")
 """Files that decide what a model makes."""
 CACHED_FROM_BYTES = 64_000_000
@@ -117,21 +118,28 @@ def part_shapes(folder: Path, stem: str, wanted: str | None = None) -> dict[str,
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the tensors of a safetensors file, from its header. Raises CheckpointError for a damaged one."""
+    # Needs no torch.
+    from safetensors import SafetensorError, safe_open
+
     try:
         header, size = _header(file)
+        told = header.get("__metadata__", {})
+        if not isinstance(told, dict) or not all(isinstance(text, str) for text in told.values()):
+            raise ValueError("its __metadata__ is not texts by their names")
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
         if not all(type(side) is int and side >= 0 for shape in shapes.values() for side in shape):
             raise ValueError("its shapes are no numbers")
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         if 8 + size + max(ends, default=0) != file.stat().st_size:
             raise ValueError("it is shorter or longer than its header says")
-        return shapes
+        with safe_open(file, "np"):
+            return shapes
     except OSError as error:
         reason = error.strerror
     except (TypeError, AttributeError, LookupError, RecursionError):
         reason = "its header lists no tensors"
-    except ValueError as error:
-        reason = str(error)
+    except (ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:_SHOWN]
     raise CheckpointError(f"{file} is not a whole safetensors file ({reason}); fetch the model again")
 
 
@@ -154,10 +162,20 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
         (size,) = struct.unpack("<Q", begin)
         if size > min(MAX_HEADER_BYTES, file.stat().st_size):
             raise ValueError("its header is longer than the file")
-        header = json.loads(stream.read(size))
+        header = json.loads(stream.read(size), object_pairs_hook=_each_once)
     if not isinstance(header, dict):
         raise ValueError("its header lists no tensors")
     return header, size
+
+
+def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            # Which of them holds, JSON does not say.
+            raise ValueError(f"its header names {name} twice")
+        found[name] = value
+    return found
 
 
 def gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:

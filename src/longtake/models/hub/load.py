@@ -21,7 +21,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from longtake.arrays import check_finite
-from longtake.errors import CheckpointError, InputError, LongtakeError
+from longtake.errors import CheckpointError, InputError, LongtakeError, LongtakeWarning
 from longtake.models.hooks import join_sides
 from longtake.models.hub.blank import check_stored, class_named, made_of_config
 from longtake.models.hub.configs import Configs, Part, stem
@@ -99,6 +99,7 @@ def library_part(kind: Any, place: Path, part: str, dtype: torch.dtype, wanted: 
             low_cpu_mem_usage=is_accelerate_available(),
             output_loading_info=True,
         )
+    _warn_unused(place, report["unexpected_keys"])
     return _frozen(module, place, report["missing_keys"])
 
 
@@ -142,6 +143,7 @@ def text_encoder(kind: Any, place: Path, dtype: torch.dtype, wanted: str | None 
             variant=variant(place, stem("text_encoder"), wanted),
             output_loading_info=True,
         )
+    _warn_unused(place, report["unexpected_keys"])
     return _frozen(module, place, report["missing_keys"])
 
 
@@ -169,7 +171,9 @@ def _partly_float32(kind: Any, place: Path, part: str, dtype: torch.dtype, wante
     """Load a network of which diffusers keeps some layers in float32, which it does with accelerate only."""
     with one_line_errors(place), quiet_libraries():
         network = kind.from_config(kind.load_config(place, local_files_only=True))
-        missing, _ = network.load_state_dict(_tensors(place, part, wanted), strict=False)
+        missing, others = network.load_state_dict(_tensors(place, part, wanted), strict=False)
+    ignored = kind._keys_to_ignore_on_load_unexpected or ()
+    _warn_unused(place, [name for name in others if not any(re.search(pattern, name) for pattern in ignored)])
     _cast(network, kind, dtype)
     return _frozen(network, place, missing)
 
@@ -240,6 +244,19 @@ def _check_whole(place: Path, missing: Collection[str]) -> None:
     if missing:
         some = sorted(missing)[0]
         raise CheckpointError(f"{place} lacks {counted(len(missing), 'tensor')}, such as {some}; fetch the model again")
+
+
+def _warn_unused(place: Path, names: Collection[str]) -> None:
+    """Warn of tensors that a network of the libraries has no place for. They warn of them, too, and leave them out:
+    earlier versions stored some that are made by now, and the files of a whole may be given for a part of it."""
+    if names:
+        held = f"{place} holds {counted(len(names), 'tensor')}, such as {min(names)}"
+        warnings.warn(
+            f"{held}, that a network of its config.json does not have and does without; if videos look wrong, fetch "
+            "the model again",
+            LongtakeWarning,
+            stacklevel=2,
+        )
 
 
 def check_weights(network: nn.Module, place: Path | str) -> None:

@@ -64,7 +64,7 @@ def auto_dtype(device: str, released: Dtype = "float16", cpuinfo: Path = Path("/
 def asked_place(device: object, dtype: object) -> "tuple[str, torch.dtype]":
     """Return the name of the device and the format that code asks for; float32 where it gives none.
 
-    Raises InputError for what torch has no device or format of, and for a GPU that is not there.
+    Raises InputError for what torch has no device or format of.
     """
     import torch
 
@@ -76,9 +76,13 @@ def asked_place(device: object, dtype: object) -> "tuple[str, torch.dtype]":
         found = str(device if isinstance(device, torch.device) else torch.device(fitting(device, str, "device")))
     except (InputError, RuntimeError):
         raise refused(device, "device", "a device of torch, such as 'cpu', 'cuda' or 'cuda:1'") from None
-    if is_device(found):
-        choose_hardware(found, "float32")
     return found, dtype
+
+
+def check_there(device: str) -> None:
+    """Raise InputError for a GPU that is not there."""
+    if is_device(device):
+        choose_hardware(device, "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
