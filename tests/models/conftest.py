@@ -79,3 +79,8 @@ def videocrafter2_unet(folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     tensors |= {f"fps_embedding.{name}": tensor for name, tensor in embedding.items()}
     save_file(tensors, unet / "diffusion_pytorch_model.safetensors")
     return unet
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
