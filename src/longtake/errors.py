@@ -1,11 +1,7 @@
 """Errors that a user can cause, each one line: what happened, why, and what to do."""
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
-
-_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-"""Classes of signs that turn the direction of the text after them."""
 
 
 class LongtakeError(Exception):
@@ -48,18 +44,6 @@ class MissingExtraError(LongtakeError):
             f"{package} is not installed; it comes with: pip install 'longtake[{extra}]', or pip install '.[{extra}]' "
             "where the sources are"
         )
-
-
-def plain(text: str) -> str:
-    """Return text from outside as one line for a terminal: what would move its cursor, or turn its text, is escaped.
-
-    A line break is \\n, a terminal's escape \\x1b; letters and signs of every language stay.
-    """
-    return "".join(sign.encode("unicode_escape").decode() if _moves(sign) else sign for sign in text)
-
-
-def _moves(sign: str) -> bool:
-    return unicodedata.category(sign) in ("Cc", "Zl", "Zp", "Cs") or unicodedata.bidirectional(sign) in _TURNS
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from longtake.errors import NonFiniteError, plain
+from longtake.errors import NonFiniteError
 from longtake.machine import peak_memory, processor
 from longtake.reading import read_file
 from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content, report_path, subtitle_path
@@ -20,6 +20,7 @@ from longtake.samplers.planning import plan_warnings
 from longtake.video.durable import replace_durable
 from longtake.video.encoding import exact_rate, without_controls
 from longtake.video.record import read_record
+from longtake.words import plain
 
 if TYPE_CHECKING:
     from longtake.video.sink import Sink

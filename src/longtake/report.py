@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Predicate
 
-from longtake.errors import CheckpointError, InputError, OutputError, plain, unknown_name
+from longtake.errors import CheckpointError, InputError, OutputError, unknown_name
 from longtake.model import VideoModel
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import is_device
@@ -21,6 +21,7 @@ from longtake.video.durable import replace_durable
 from longtake.video.files import report_path
 from longtake.video.output import Output, Target, make_target
 from longtake.video.record import read_record
+from longtake.words import plain
 
 LAYOUT = 1
 _RUN = ("longtake", "complete", "frames", "run", "plan", "environment", "quality", "warnings")

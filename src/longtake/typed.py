@@ -18,8 +18,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from longtake.errors import InputError, LongtakeError, plain, unknown_name
-from longtake.words import an
+from longtake.errors import InputError, LongtakeError, unknown_name
+from longtake.words import an, plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from longtake.apps.arguments import Answer, OneFile, parse_arguments
 from longtake.apps.shown import print_folded, print_table
-from longtake.errors import InputError, LongtakeError, OutputError, plain
+from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
 from longtake.models import DEFAULT_MODEL, MODELS, model_spec, offers
 from longtake.models.hub.family import Offer
 from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, sampler_class, samplers_of
 from longtake.typed import Flag, Setting
+from longtake.words import plain
 
 NEEDS = (
     "What a sampler needs a model to do, beside making clips: PerFrameNoise, to take a noise level for every frame; "

@@ -17,7 +17,7 @@ from longtake.apps.generate.job import Job, checked_loading
 from longtake.apps.generate.settings import Weights
 from longtake.apps.plan.costs import estimate
 from longtake.apps.shown import duration, size
-from longtake.errors import CapabilityError, InputError, LongtakeError, plain
+from longtake.errors import CapabilityError, InputError, LongtakeError
 from longtake.machine import peak_memory, processor
 from longtake.model import VideoModel, VideoSpec
 from longtake.models import canonical, load_model, model_spec, stock_class
@@ -29,6 +29,7 @@ from longtake.samplers.chunked.plan import Chunked
 from longtake.samplers.planning import checked_plan
 from longtake.typed import Setting
 from longtake.video.formats import FORMATS
+from longtake.words import plain
 
 MOST = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
 """How far x0 of one call may be from the stock pipeline's, in its standard deviations, by number format."""

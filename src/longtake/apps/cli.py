@@ -12,11 +12,12 @@ from typing import Any
 
 from longtake import __version__
 from longtake.apps.generate.stopping import StoppedError
-from longtake.errors import InputError, LongtakeError, LongtakeWarning, plain, unknown_name
+from longtake.errors import InputError, LongtakeError, LongtakeWarning, unknown_name
 from longtake.lazy import named
 from longtake.machine import sleep_while_waiting
 from longtake.metrics import METRICS
 from longtake.ranks.torchrun import Launch, launched
+from longtake.words import plain
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from PIL import Image
 from longtake import __version__
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
-from longtake.errors import InputError, OutputError, plain
+from longtake.errors import InputError, OutputError
 from longtake.metrics.of_video import SMALLEST, Drift
 from longtake.reading import read_file, refuse_unwritable
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
 from longtake.video.output import read_bytes
-from longtake.words import counted
+from longtake.words import counted, plain
 
 
 @dataclass(frozen=True, kw_only=True)

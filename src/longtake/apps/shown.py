@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longtake.errors import plain
+from longtake.words import plain
 
 _GAP = 2
 """Columns of the terminal between those of a table."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.errors import CapabilityError, InputError, plain
+from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, Timing, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
+from longtake.words import plain
 
 UNCONDITIONAL = PromptTimeline.constant("unconditional")
 """What the report says of a model that reads no text, where no prompt was given."""

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longtake.errors import plain
 from longtake.serve.settings import LOCAL, Access
+from longtake.words import plain
 
 OPEN = ("/", "/health", "/favicon.ico")
 """Paths that need no token: nothing of a video is there."""

@@ -10,10 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from longtake.errors import LongtakeError, OutputError, plain
+from longtake.errors import LongtakeError, OutputError
 from longtake.request import PromptTimeline
 from longtake.serve.job import STATUSES, VERBS, Job, Problem
 from longtake.typed import read_typed, to_json
+from longtake.words import plain
 
 DATABASE = "queue.sqlite"
 _COLUMNS = {

@@ -10,12 +10,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Self
 
-from longtake.errors import OutputError, plain
+from longtake.errors import OutputError
 from longtake.serve.queue import Queue
 from longtake.serve.settings import Computing
 from longtake.serve.worker import work
 from longtake.tasks.child import Child
 from longtake.video.durable import Lock
+from longtake.words import plain
 
 _LOOK_SECONDS = 0.5
 # One that dies at once would start again and again.

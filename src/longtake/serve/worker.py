@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from longtake._generate import generate
-from longtake.errors import CapabilityError, InputError, LongtakeError, OutputError, plain
+from longtake.errors import CapabilityError, InputError, LongtakeError, OutputError
 from longtake.machine import memory_now
 from longtake.model import VideoModel
 from longtake.models import model_spec
@@ -34,6 +34,7 @@ from longtake.steer.video import find_video
 from longtake.video.durable import Lock, failed_write
 from longtake.video.files import state_folder
 from longtake.video.record import read_record
+from longtake.words import plain
 
 IDLE_SECONDS = 0.05
 TELL_SECONDS = 0.1

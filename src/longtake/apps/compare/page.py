@@ -15,12 +15,11 @@ from PIL import Image
 from longtake.apps.compare.figures import Cell, figure_rows
 from longtake.apps.compare.finished import Finished, metric_name, numbers
 from longtake.apps.shown import duration
-from longtake.errors import plain
 from longtake.metrics import METRICS
 from longtake.metrics.consistency import MOST_POINTS
 from longtake.metrics.of_video import Drift, OfVideo
 from longtake.report import order_content
-from longtake.words import counted
+from longtake.words import counted, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

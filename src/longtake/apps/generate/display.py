@@ -10,10 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from longtake.apps.shown import duration, say, size
-from longtake.errors import plain
 from longtake.machine import memory_now
 from longtake.request import PromptTimeline
-from longtake.words import counted
+from longtake.words import counted, plain
 
 # Long enough to even out chunks, short enough to follow a machine that changes its pace.
 PACE_SECONDS = 30.0

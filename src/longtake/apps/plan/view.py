@@ -9,12 +9,11 @@ from typing import Any
 from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import Estimates
 from longtake.apps.shown import duration, say, size
-from longtake.errors import plain
 from longtake.ranks.torchrun import launched
 from longtake.report import order_target
 from longtake.samplers import pieces_of
 from longtake.video.record import changed, read_record
-from longtake.words import counted
+from longtake.words import counted, plain
 
 
 def plan_content(job: Job, costs: Estimates) -> dict[str, Any]:
