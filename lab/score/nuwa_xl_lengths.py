@@ -52,7 +52,7 @@ def score(chosen: Settings) -> dict[str, Any]:
             ways=tuple(dict.fromkeys(chosen.ways + (chosen.levels if frames == max(chosen.frames) else ()))),
             frames=frames,
             pooled=frames // CLIP_FRAMES,
-            folder=chosen.folder / f"{chosen.model}-{model.spec.num_frames}-{frames}",
+            folder=chosen.folder / f"{chosen.model}-{model.spec.num_frames}-{chosen.steps}-{frames}",
         )
         settings.folder.mkdir(parents=True, exist_ok=True)
         made, apart = nuwa_xl.stories_part(model, settings), nuwa_xl.blocks_part(model, settings)
