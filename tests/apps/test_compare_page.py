@@ -93,6 +93,20 @@ def test_a_page_says_in_its_text_what_is_marked_and_why():
     assert 'class="best">' not in alone and "\u00b1" not in alone
 
 
+def test_a_remark_on_many_videos_says_of_how_many():
+    videos = [
+        replace(finished(label, story, seed, 1), looks=None, reasons={} if story == "s" else {"video": "gone"})
+        for label in "ab"
+        for story in "sS"
+        for seed in range(5)
+    ]
+    page = Page(title="", summary="", command="", videos=videos, metrics={}, facts={})
+    assert "<dt>10 of 20 videos</dt><dd>video: gone</dd>" in rendered(page)
+    assert "<dt>A0, A1, A2, A3, B0, B1, B2, B3</dt>" in rendered(
+        replace(page, videos=[v for v in videos if v.seed != 4])
+    )
+
+
 def finished(label: str, story: str, seed: int | None, size: int) -> Finished:
     """Return a video whose copy has so many bytes."""
     name = f"{label.upper() if story == 'S' else label}{seed}"

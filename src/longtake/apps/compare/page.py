@@ -31,6 +31,8 @@ COLOURS = 8
 _POINTS = 128
 _INK, _GRID = "#0a0b0c", "#0d0e0f"
 _DASHES = ("-", "--", "-.", ":")
+_MOST_NAMED = 8
+"""Files that a remark names; of more it says how many."""
 _MOST_PLAYED = 40_000_000
 """Bytes of all copies that play in a page; browsers open no page of any size."""
 Curves = Sequence[tuple[int, Sequence[float]]]
@@ -260,7 +262,7 @@ def _who(videos: Sequence[Finished], page: Page, labels: Sequence[str]) -> str:
         own = [video for video in videos if video.label == label]
         are_all = len(own) == sum(video.label == label for video in page.videos)
         names += [label] if own and are_all else [video.path.name for video in own]
-    return ", ".join(names)
+    return ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(videos)} of {counted(len(page.videos), 'video')}"
 
 
 def _said(video: Finished) -> list[str]:
