@@ -72,5 +72,4 @@ def _row(videos: list[dict[str, Any]], apart: dict[str, Any]) -> dict[str, Any]:
         "evaluations": [video["evaluations"] for video in videos],
     }
     spread = {name: [float(np.mean(row)), min(row), max(row)] for name, row in read.items() if row}
-    distances = {"Avg-FID": apart["avg_fid"], "B-FVD-16": apart["block_fvd"], "B-KVD-16": float(np.mean(apart["kvd"]))}
-    return {**distances, **spread}
+    return {"Avg-FID": apart["avg_fid"], "B-FVD-16": apart["block_fvd"], **spread}
