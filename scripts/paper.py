@@ -46,6 +46,12 @@ TABLES = [
     *_lab("nuwa_xl", 3, "measure nuwa-xl --parts batches --steps 2", "measure nuwa-xl --parts processes"),
     *_lab("nuwa_xl", 300, "ablate nuwa-xl conditions --seeds 2", "ablate nuwa-xl autoencoder --seeds 2"),
     *_lab("nuwa_xl", 60, "score nuwa-xl --parts stories --ways tree tree-2 tree-1 --stories 0"),
+    *_lab(
+        "nuwa_xl",
+        10,
+        "score nuwa-xl-lengths --steps 10 --levels tree --stories 0 1",
+        "score nuwa-xl --model sprites-fast --parts stories --steps 10 --frames 1024 --ways tree-1 tree-2 tree",
+    ),
     Table(
         "video_infinity",
         "torchrun --nproc-per-node 2 -m lab score video-infinity --frames 128 512 1024 --videos 1",
@@ -55,6 +61,7 @@ TABLES = [
     *_lab("video_infinity", 30, "score scenes --span 32 --blend 16 --steps 20"),
     *_lab("pvdm", 5, "measure pvdm --parts speed activations", "measure pvdm --parts sampling"),
     *_lab("pvdm", 10, "measure pvdm --parts training"),
+    *_lab("pvdm", 15, *(f"score pvdm --parts distance --distances 64 --steps {steps}" for steps in (20, 100, 400))),
     *_lab("scaling", 5, "measure scaling --parts link", "measure scaling --parts attention"),
     *_lab("scaling", 10, "measure scaling --parts longer", "measure scaling --parts fifo"),
     *_lab("scaling", 1, "measure scaling --parts tables"),
