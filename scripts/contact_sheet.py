@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from longtake.errors import InputError, LongtakeError
+from longtake.video.output import refuse_inputs
 from longtake.video.read import read_frames
 
 
@@ -59,6 +60,7 @@ if __name__ == "__main__":
     parser.add_argument("--scale", type=int, default=1)
     given = parser.parse_args()
     try:
+        refuse_inputs(given.sheet, given.videos, "name")
         contact_sheet(given.videos, given.every, given.columns, given.scale).save(given.sheet, optimize=True)
     except (LongtakeError, OSError, ValueError) as error:
         # Of a sheet that Pillow cannot write it says why.

@@ -36,6 +36,7 @@ def test_a_short_video_makes_a_sheet_as_wide_as_its_pictures(folder: Path) -> No
         (("none", "sheet.png"), "there is no none"),
         (("video", "sheet.png", "--scale", "5"), "scale 5 does not divide"),
         (("video", "sheet.png", "--every", "0"), "--every 0 cannot be"),
+        (("video", "video/000000.png"), "video/000000.png: it belongs to video, which is read"),
         (("video", "gone/sheet.png"), "gone/sheet.png"),
     ],
 )

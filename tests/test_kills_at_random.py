@@ -17,7 +17,6 @@ import torch
 
 from longtake._generate import generate
 from longtake.models.toy import Toy
-from longtake.report import report_path, subtitle_path
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Sampler
 from longtake.samplers.autoregressive.plan import Autoregressive
@@ -27,6 +26,7 @@ from longtake.samplers.fifo.plan import Fifo
 from longtake.samplers.freenoise.plan import FreeNoise
 from longtake.samplers.nuwa_xl.plan import NuwaXl
 from longtake.samplers.video_infinity.plan import VideoInfinity
+from longtake.video.files import report_path, subtitle_path
 from longtake.video.formats import FORMATS
 from longtake.video.output import Output
 

@@ -34,10 +34,9 @@ from longtake.apps.cli import main
 from longtake.errors import InputError, LongtakeError, unknown_name
 from longtake.model import VideoSpec
 from longtake.models import load_model, model_spec
-from longtake.report import subtitle_path
 from longtake.sampler import Chunk
 from longtake.samplers import SAMPLERS, samplers_of
-from longtake.video.files import subfolders
+from longtake.video.files import subfolders, subtitle_path
 from longtake.video.output import Output
 from longtake.video.read import read_frames
 from longtake.video.record import read_record

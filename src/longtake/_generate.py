@@ -20,7 +20,7 @@ from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor
 from longtake.typed import fitting
 from longtake.video.files import state_folder
-from longtake.video.output import Output
+from longtake.video.output import Output, refuse_inputs
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -74,6 +74,7 @@ def generate(
     begin, world = time.monotonic(), world or ALONE
     _check_given(model, request, sampler)
     fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
+    refuse_inputs(output.path, [request.init, output.audio])
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
     if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):

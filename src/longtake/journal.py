@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from longtake.errors import NonFiniteError
 from longtake.machine import peak_memory, processor
 from longtake.reading import read_file
-from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content, report_path, subtitle_path
+from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content
 from longtake.sampler import Plan
 from longtake.samplers.planning import plan_warnings
 from longtake.video.durable import replace_durable
 from longtake.video.encoding import exact_rate, without_controls
+from longtake.video.files import report_path, subtitle_path
 from longtake.video.record import read_record
 from longtake.words import plain
 
@@ -56,7 +57,7 @@ class Journal:
 
     def __init__(self, order: Order, plan: Plan, ranks: int, progress: Progress | None) -> None:
         """`progress` is told of it; by default a line on standard error is. Raises as `check_sidecars` does."""
-        check_sidecars(order.output.path, overwrite=order.output.overwrite, prompts_file=None)
+        check_sidecars(order.output.path, overwrite=order.output.overwrite)
         self._order, self._plan, self._output, self._ranks = order, plan, order.output.path, ranks
         self._progress = progress or Lines(order.frames)
         self.earlier: Mapping[str, Any] = {}

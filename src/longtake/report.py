@@ -18,7 +18,7 @@ from longtake.samplers import SAMPLERS, pieces_of, sampler_class
 from longtake.samplers.keyframes import init_digest
 from longtake.typed import read_typed, to_json
 from longtake.video.durable import replace_durable
-from longtake.video.files import report_path
+from longtake.video.files import report_path, subtitle_path
 from longtake.video.output import Output, Target, make_target
 from longtake.video.record import read_record
 from longtake.words import plain
@@ -118,12 +118,7 @@ class _Report:
     output: _File
 
 
-def subtitle_path(output: Path) -> Path:
-    """Return where the subtitles lie that say which prompt was meant when."""
-    return output.with_suffix(".vtt")
-
-
-def check_sidecars(output: Path, *, overwrite: bool, prompts_file: str | None) -> None:
+def check_sidecars(output: Path, *, overwrite: bool) -> None:
     """Raise OutputError where the report or the subtitles would replace a file that is not this output's.
 
     Of a run that is under way, what lies there is its own unless it says otherwise: a report may be lost or damaged.
@@ -132,8 +127,6 @@ def check_sidecars(output: Path, *, overwrite: bool, prompts_file: str | None) -
     for path in (report_path(output), subtitle_path(output)):
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
-        if prompts_file is not None and path.exists() and Path(prompts_file).resolve() == path.resolve():
-            raise OutputError(f"{path} holds the prompts; the report of {output} would replace it; choose another -o")
         if path.exists() and owner not in (None, "", output.name) and output.with_name(owner).exists():
             raise OutputError(
                 f"{path} is of {output.with_name(owner)}, and would be of {output} as well; choose another name for -o"

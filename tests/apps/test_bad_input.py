@@ -87,8 +87,23 @@ MISTAKES = [
     (("generate", "a", *TOY, "--told-fps", "0"), "no network can be told of 0.0"),
     (("generate", "a", *TOY, "--prompts", "a | b"), "both a prompt and --prompts"),
     (("generate", *TOY, "--prompts", "a || b"), "line 1, column 4"),
-    (("generate", *TOY, "--prompts", "notes.json", "-o", "notes.mp4", "--overwrite"), "holds the prompts"),
-    (("generate", "a", *TOY, "--init", "a.mp4", "-o", "./a.mp4", "--overwrite"), "begins with a.mp4, which it would"),
+    (
+        ("generate", *TOY, "--prompts", "notes.json", "-o", "notes.mp4", "--overwrite"),
+        "it is read and would be",
+    ),
+    (
+        ("generate", "a", *TOY, "--init", "notes.mp4", "-o", "./notes.mp4", "--overwrite"),
+        "it is read and would be",
+    ),
+    (
+        ("generate", "a", *TOY, "--audio", "notes.mp4", "-o", "notes.mp4", "--overwrite"),
+        "it is read and would be",
+    ),
+    (
+        ("evaluate", "state", "notes.mp4", "--track", "./notes.mp4"),
+        "it is read and would be replaced; choose",
+    ),
+    (("evaluate", "state", "notes.mp4", "--track", "notes.json"), "it belongs to notes.mp4, which is read"),
     (("generate", "--from", "nothing.json"), "cannot read nothing.json"),
     (("generate", "--from", "notes.txt"), "not JSON"),
     (("generate", "--from", "notes.json"), "no report"),

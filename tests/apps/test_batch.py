@@ -124,6 +124,7 @@ def test_a_manifest_is_scored(longtake: Callable, here: Path):
 
 def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path):
     Path("empty.txt").touch()
+    Path("p.jsonl").write_text(PROMPTS)
     for arguments, reason in (
         ((), "what to make is missing"),
         (("4",), "this model reads text"),
@@ -136,6 +137,9 @@ def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path)
         ran = longtake("batch", *arguments, "-o", "made/a.mkv")
         assert ran.status == 2 and reason in ran.err and len(ran.err.splitlines()) == 1, ran.err
     assert not any(here.iterdir())
+    replacing = longtake("batch", "p.jsonl", *TOY[:-1], "p.mkv", "--overwrite")
+    assert replacing.status == 2 and "p.jsonl: it is read and would be replaced" in replacing.err
+    assert Path("p.jsonl").read_text() == PROMPTS
 
 
 @pytest.mark.slow

@@ -68,6 +68,14 @@ def test_what_is_wrong_fails(longtake: Callable[..., Any], wan: Path, monkeypatc
     assert lines[2].startswith("network  failed   one call is") and lines[3].startswith("decoder  failed   pieces are")
 
 
+def test_no_file_of_the_model_is_replaced_by_the_answer(longtake: Callable[..., Any], wan: Path) -> None:
+    file = wan / "model_index.json"
+    before = file.read_bytes()
+    said = longtake("check", str(wan), *FLOAT32, "-o", str(file), "--overwrite")
+    assert said.status == 2 and "it is read and would be replaced; choose another -o" in said.err
+    assert file.read_bytes() == before
+
+
 def test_a_folder_that_does_not_load_is_an_answer_and_one_that_is_none_a_mistake(
     longtake: Callable[..., Any], wan: Path, tmp_path: Path
 ) -> None:

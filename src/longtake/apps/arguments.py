@@ -26,6 +26,7 @@ from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
 from longtake.reading import refuse_device, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
+from longtake.video.output import refuse_inputs
 
 Settings = TypeVar("Settings")
 
@@ -51,9 +52,11 @@ class OneFile(Answer):
     overwrite: Flag = False
     """Replace a file that is there."""
 
-    def check_output(self) -> None:
-        """Raise OutputError for a file that cannot be written, and for one that is there and is not to be replaced."""
+    def check_output(self, *inputs: str | Path) -> None:
+        """Raise OutputError for a file that cannot be written, for one that is there and is not to be replaced, and
+        for one of the `inputs`, or what belongs to a video among them."""
         path, folder = self.output, self.output.absolute().parent
+        refuse_inputs(path, inputs)
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
         refuse_device(path)

@@ -32,6 +32,7 @@ from longtake.samplers.planning import UNCONDITIONAL, checked_plan
 from longtake.typed import Setting, Typed
 from longtake.video.durable import write_all
 from longtake.video.files import MANIFEST_ENDING
+from longtake.video.output import refuse_inputs
 from longtake.video.record import changed, flat_settings
 from longtake.words import counted
 
@@ -127,6 +128,7 @@ def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
         )
         for number, (prompt, seed) in enumerate(asked)
     ]
+    refuse_inputs(manifest_path(settings.output.path), [settings.what])
     return checked_job(orders[0], spec, prompts_file=settings.what, others=orders[1:]), orders
 
 
@@ -167,6 +169,11 @@ def read_lines(file: str) -> list[str]:
 def numbered(path: Path, number: int) -> Path:
     """Return where the video of a number goes: a-000000.mkv of a.mkv."""
     return path.with_name(f"{path.stem}-{number:06d}{path.suffix}")
+
+
+def manifest_path(output: Path) -> Path:
+    """Return where the list of the videos lies for which `output` stands: a.jsonl for a.mkv."""
+    return output.with_suffix(MANIFEST_ENDING)
 
 
 class Progress:
@@ -305,7 +312,7 @@ class Manifest:
     def __init__(self, output: Path, *, overwrite: bool) -> None:
         """`output` stands for all of them: a.jsonl lists a-000000.mkv and so on. Raises OutputError where no list can
         be, and InputError for one that cannot be read."""
-        self.path = output.with_suffix(MANIFEST_ENDING)
+        self.path = manifest_path(output)
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; choose another -o")
         if overwrite:

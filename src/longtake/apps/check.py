@@ -61,7 +61,7 @@ def check_command(arguments: Sequence[str]) -> int:
     _check(settings)
     checked_loading(settings.loading, settings.device, Chunked())
     spec = model_spec(settings.model, **settings.loading.told)
-    settings.check_output()
+    settings.check_output(*_read(settings))
     hardware = choose_hardware(settings.device, settings.dtype, spec.released)
     answers = []
     for name, (status, line, figures) in _answers(settings, spec, hardware):
@@ -75,6 +75,15 @@ def check_command(arguments: Sequence[str]) -> int:
     told = f"{verdict}; written to {settings.output} (-o chooses another), with all of it, for a bug report"
     print(content if settings.json else plain(told))
     return 1 if failed else 0
+
+
+def _read(settings: CheckSettings) -> list[Path]:
+    """Return the files that a model may be read from, where they are named by their path."""
+    places = [Path(place).expanduser() for place in (settings.model, settings.loading.base) if place]
+    places += [lora.file for lora in settings.loading.loras]
+    files = [file for place in places for file in (place.rglob("*") if place.is_dir() else [place])]
+    # Who checks a model from within its folder leaves the answer there.
+    return [file for file in files if file.name != CheckSettings.output.name]
 
 
 def _check(settings: CheckSettings) -> None:

@@ -24,6 +24,7 @@ from longtake.report import Order, read_order, report_path
 from longtake.request import PromptTimeline
 from longtake.samplers.planning import checked_plan
 from longtake.typed import Setting
+from longtake.video.output import refuse_inputs
 
 if TYPE_CHECKING:
     from longtake.metrics.consistency import Consistency
@@ -130,6 +131,13 @@ class State(OfVideo):
     """First frame that is not read any more."""
     track: Annotated[Path | None, Setting(metavar="FILE", unset="none")] = None
     """Write the state of every frame there, as JSON."""
+
+    def order(self) -> Order | None:
+        """Return what the report beside it says was asked for. Raises OutputError where the states would replace it, or
+        the video."""
+        if self.track is not None:
+            refuse_inputs(self.track, [self.path, self.prompts], "--track")
+        return super().order()
 
     def figures(self, frames: Iterator[Frames], order: Order | None) -> dict[str, Any]:
         """Return the figures over all frames."""

@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 
 from longtake import __version__
 from longtake.errors import LongtakeError
-from longtake.report import report_path, subtitle_path
 from longtake.serve import schema, sent, view
 from longtake.serve.body import read_content
 from longtake.serve.guard import FAULT, ApiError, Guard, told
@@ -29,6 +28,7 @@ from longtake.serve.realtime import session
 from longtake.serve.service import Planner, Service
 from longtake.serve.settings import Access
 from longtake.serve.stream import Growth
+from longtake.video.files import report_path, subtitle_path
 
 PAGE = Path(__file__).parent / "page"
 Id = Annotated[str, "the id of a video"]

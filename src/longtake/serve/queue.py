@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtake.errors import InputError, OutputError
-from longtake.report import Order, report_path, subtitle_path
+from longtake.report import Order
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError, check_words, foreseen, rests
 from longtake.serve.job import OPEN, STATUSES, Asked, Job, Problem, Status, VideoJob, new_id, order_of
@@ -21,7 +21,7 @@ from longtake.serve.rows import Rows, read_job
 from longtake.serve.settings import Computing, Quota
 from longtake.steer.plan import spliced
 from longtake.typed import to_json
-from longtake.video.files import state_folder
+from longtake.video.files import report_path, state_folder, subtitle_path
 
 UPLOADS = "uploads"
 _RETRY_SECONDS = 60.0

@@ -276,7 +276,7 @@ def _checked(
     if check_output(path) != output_format(video.path):
         example = output_format(video.path).example(path.with_suffix(""))
         raise OutputError(f"a branch shares the bytes of {video.path} and has its form; give -o {example}")
-    check_sidecars(path, overwrite=False, prompts_file=None)
+    check_sidecars(path, overwrite=False)
     record = read_record(path)
     if record is not None:
         check_settings(path, record, order_settings(order))

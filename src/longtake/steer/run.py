@@ -10,7 +10,7 @@ from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
-from longtake.report import Order, order_target, subtitle_path, write_order
+from longtake.report import Order, order_target, write_order
 from longtake.request import PromptTimeline
 from longtake.sampler import Plan
 from longtake.samplers import pieces_of
@@ -19,7 +19,7 @@ from longtake.steer.video import note_path, notes, order_settings
 from longtake.typed import fitting
 from longtake.video import durable
 from longtake.video.durable import Lock
-from longtake.video.files import state_folder
+from longtake.video.files import state_folder, subtitle_path
 from longtake.video.kept import check_state, go_on_from, link
 
 

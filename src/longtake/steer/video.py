@@ -10,10 +10,10 @@ from longtake.lazy import named
 from longtake.model import VideoSpec
 from longtake.models import model_spec
 from longtake.reading import read_file
-from longtake.report import Order, belongs, order_target, read_order, report_path, subtitle_path
+from longtake.report import Order, belongs, order_target, read_order
 from longtake.sampler import Plan
 from longtake.samplers.planning import checked_plan
-from longtake.video.files import state_folder
+from longtake.video.files import report_path, state_folder, subtitle_path
 from longtake.video.kept import Kept, usable_states
 from longtake.video.record import Record, check_length, check_settings, differing, read_record
 

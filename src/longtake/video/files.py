@@ -35,6 +35,11 @@ def report_path(output: Path) -> Path:
     return output.with_suffix(".json")
 
 
+def subtitle_path(output: Path) -> Path:
+    """Return where the subtitles lie that say which prompt was meant when."""
+    return output.with_suffix(".vtt")
+
+
 def frame_file(folder: Path, frame: int) -> Path:
     """Return the path of one frame in a folder of PNG files."""
     return folder / f"{frame:06d}.png"

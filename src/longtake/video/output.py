@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,16 @@ from longtake.errors import InputError, OutputError
 from longtake.reading import refuse_device, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
-from longtake.video.files import FRAME_FILE, RECORD_FILE, is_ours, state_folder
+from longtake.video.files import (
+    FRAME_FILE,
+    PICTURE_ENDINGS,
+    RECORD_FILE,
+    VIDEO_ENDINGS,
+    is_ours,
+    report_path,
+    state_folder,
+    subtitle_path,
+)
 from longtake.video.formats import FORMATS, Format
 from longtake.video.record import Record, check_length, check_settings, flat_settings, read_record
 
@@ -225,6 +234,35 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Format:
     if state.is_dir():
         refuse_unwritable(path, state)
     return format
+
+
+def refuse_inputs(output: Path, inputs: Iterable[str | Path | None], option: str = "-o") -> None:
+    """Raise OutputError for an output that is one of the inputs of its command, or belongs to a video among them, which
+    it would replace; what is not there, as a text of prompts, is left out. Whoever asks to overwrite means the output
+    of a command before."""
+    real = Path(os.path.realpath(output))
+    for one in (Path(one) for one in inputs if one is not None and os.path.exists(one)):
+        place = Path(os.path.realpath(one))
+        if place == real or (real.exists() and real.samefile(place)):
+            what = "is read" if str(one) == str(output) else f"is {one}, which is read"
+        elif _is_of_video(real, place):
+            what = f"belongs to {one}, which is read"
+        else:
+            continue
+        raise OutputError(f"cannot write {output}: it {what} and would be replaced; choose another {option}")
+
+
+def _is_of_video(path: Path, video: Path) -> bool:
+    """Whether a path is that of a file that belongs to a video, or to a folder of frames."""
+    if video.is_dir():
+        if path.parent == video and path.suffix.lower() in PICTURE_ENDINGS:
+            return True
+    elif video.suffix.lower() not in VIDEO_ENDINGS:
+        return False
+    # The root has no name, and nothing beside it.
+    return bool(video.name) and (
+        path in (report_path(video), subtitle_path(video)) or path.is_relative_to(state_folder(video))
+    )
 
 
 def _check_parent(path: Path) -> None:

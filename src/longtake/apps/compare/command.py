@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from longtake.apps.arguments import parse_arguments
-from longtake.apps.batch import Manifest, Progress, Seeds, Turns, introduction, make_videos, numbered, read_lines
+from longtake.apps.batch import (
+    Manifest,
+    Progress,
+    Seeds,
+    Turns,
+    introduction,
+    make_videos,
+    manifest_path,
+    numbered,
+    read_lines,
+)
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
 from longtake.apps.compare.report import Measuring, asked_metrics, check_library, command_line, facts, write_page
@@ -29,7 +39,7 @@ from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
 from longtake.steer.video import order_settings
 from longtake.typed import Flag, Setting
-from longtake.video.output import Output
+from longtake.video.output import Output, refuse_inputs
 from longtake.video.record import check_settings, read_record
 from longtake.words import counted
 
@@ -114,6 +124,9 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, An
     lines = read_lines(settings.prompts)
     stories = [parse_several(line, request.frames, spec.fps) or PromptTimeline.constant(line) for line in lines]
     contenders = read_contenders(settings.samplers)
+    lists = [manifest_path(settings.output / f"{one.name}.mkv") for one in contenders]
+    for path in (settings.output / PAGE, settings.output / RESULTS, *lists):
+        refuse_inputs(path, [settings.prompts])
     first = replace(request, prompts=stories[0])
     if settings.equal_budget:
         contenders = equalised(contenders, first, spec)

@@ -47,7 +47,7 @@ def report_command(arguments: Sequence[str]) -> int:
     if not settings.files:
         raise InputError("which videos is missing; give files, or folders of numbered PNG files")
     check_library()
-    settings.check_output()
+    settings.check_output(*settings.files)
     # These import av and the metrics.
     from longtake.apps.compare.finished import as_json, look_into
     from longtake.apps.compare.page import Page, about, rendered

@@ -1,9 +1,9 @@
 """What a command line asks for, checked from end to end before anything heavy is loaded or any file is touched."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from longtake.apps.generate.settings import Making, VideoSettings, Workers
 from longtake.errors import InputError, LongtakeError
@@ -18,8 +18,9 @@ from longtake.sampler import Plan, Sampler
 from longtake.samplers import samplers_of
 from longtake.samplers.keyframes import init_digest
 from longtake.samplers.planning import UNCONDITIONAL, LackingError, checked_plan, one_branch, plan_warnings
+from longtake.video.files import report_path, subtitle_path
 from longtake.video.formats import Format
-from longtake.video.output import Output
+from longtake.video.output import Output, refuse_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +157,8 @@ def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
 def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others: Sequence[Order] = ()) -> Job:
     """Check what is asked for against the model and the disk; raises as `make_job` does. It warns of the prompts of
     `others`, too."""
-    output, init = order.output, order.request.init
-    if init is not None and Path(init).resolve() == output.path.resolve():
-        raise InputError(f"the video begins with {init}, which it would replace; give another -o")
+    output = order.output
+    refuse_inputs(output.path, [order.request.init, output.audio])
     try:
         plan = checked_plan(spec, order.request, order.sampler, output.part)
     except LackingError as error:
@@ -168,7 +168,10 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others:
     target = order_target(order, plan)
     if order.audio not in (None, target.settings.get("audio")):
         raise InputError(f"{output.audio} holds another sound than the run had; bring that back")
-    check_sidecars(output.path, overwrite=output.overwrite, prompts_file=prompts_file)
+    for path in (each.output.path for each in (order, *others)):
+        for file in (path, report_path(path), subtitle_path(path)):
+            refuse_inputs(file, [prompts_file] if os.path.isfile(prompts_file or "") else [])
+    check_sidecars(output.path, overwrite=output.overwrite)
     texts = [text for other in others for text in other.request.prompts.texts]
     warnings = (*plan_warnings(plan, texts), *target.notes)
     return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)
