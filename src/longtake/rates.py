@@ -8,6 +8,7 @@ from pathlib import Path
 from longtake._generate import Result
 from longtake.machine import processor
 from longtake.models.hub.precision import Hardware
+from longtake.reading import parse_json
 from longtake.sampler import Plan
 
 # Over fewer frames than this, overhead drowns the rate.
@@ -77,7 +78,7 @@ def _key(model: str, device: str, dtype: str) -> str:
 
 def _rates() -> dict[str, object]:
     try:
-        rates = json.loads(_path().read_bytes())
-    except (OSError, ValueError, RecursionError):
+        rates = parse_json(_path().read_bytes())
+    except (OSError, ValueError):
         return {}
     return rates if isinstance(rates, dict) else {}

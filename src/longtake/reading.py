@@ -6,9 +6,11 @@ read.
 """
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from longtake.errors import InputError, OutputError
 
@@ -49,6 +51,14 @@ def refuse_unwritable(path: Path, folder: Path) -> None:
     except OSError as error:
         reason = f"no file can be made in {folder} ({error.strerror}); choose another -o"
     raise OutputError(f"cannot write {path}: {reason}")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON from outside says. Raises ValueError for what is none, or is nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def read_file(path: str | Path) -> bytes:

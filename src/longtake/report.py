@@ -11,7 +11,7 @@ from longtake.errors import CheckpointError, InputError, OutputError, unknown_na
 from longtake.model import VideoModel
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import is_device
-from longtake.reading import read_file
+from longtake.reading import parse_json, read_file
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, pieces_of, sampler_class
@@ -146,8 +146,8 @@ def belongs(output: Path) -> bool:
 def _owner(output: Path) -> str | None:
     """Return the name of the output whose report lies there; None for no report or a damaged one, "" for other JSON."""
     try:
-        content = json.loads(read_file(report_path(output)))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(read_file(report_path(output)))
+    except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
         return ""
@@ -244,10 +244,10 @@ def read_order(path: str) -> Order:
     Raises InputError where the file holds anything unexpected.
     """
     try:
-        content = json.loads(read_file(path))
+        content = parse_json(read_file(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InputError(f"{path} is no report of a run: it is not JSON; give the .json beside a video") from None
     if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
         raise InputError(f"{path} is no report of a longtake run that this version can read")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from longtake.errors import InputError, LongtakeError, unknown_name
+from longtake.reading import parse_json
 from longtake.words import an, plain
 
 if TYPE_CHECKING:
@@ -226,8 +227,8 @@ def to_json(value: object) -> Any:
 def read_word(text: str) -> Any:
     """Return the value that a word says as JSON; the word itself where it is none."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return text
 
 

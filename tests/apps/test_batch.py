@@ -75,6 +75,28 @@ def test_what_is_lost_is_made_again_with_the_same_bytes(longtake: Callable, here
     assert made(here) == before
 
 
+@pytest.mark.parametrize("line", ["{}, mine", "3", "[" * 100_000, '{"a":' * 2_000 + "1" + "}" * 2_000])
+def test_a_line_that_no_batch_wrote_is_refused_and_kept(longtake: Callable, here: Path, line: str):
+    (here / "a.jsonl").write_text(line + "\n")
+    ran = longtake("batch", "prompts.txt", *TOY)
+    told = "made/a.jsonl: line 1 is no line of a manifest; choose another -o, or --overwrite it\n"
+    assert ran.status == 2 and ran.err.endswith(told) and "Traceback" not in ran.err
+    assert (here / "a.jsonl").read_text() == line + "\n"
+
+
+def test_a_list_that_leads_to_no_folder_is_refused(longtake: Callable, here: Path):
+    (here / "a.jsonl").symlink_to("gone/a.jsonl")
+    ran = longtake("batch", "prompts.txt", *TOY)
+    assert ran.status == 2 and "a.jsonl: it is a link into " in ran.err and "gone, which is not there" in ran.err
+
+
+def test_a_list_with_more_videos_says_so(longtake: Callable, here: Path):
+    assert longtake("batch", "prompts.txt", *TOY).status == 0
+    Path("prompts.txt").write_text(PROMPTS.split("\n")[0])
+    ran = longtake("batch", "prompts.txt", *TOY)
+    assert ran.status == 0 and "0 videos made, 1 of the 2 in made/a.jsonl" in ran.err
+
+
 def test_how_the_model_is_loaded_is_heeded_and_kept(longtake: Callable, here: Path):
     Path("prompts.txt").write_text("a cat spins in the\u2028 forest\n", encoding="utf-8")
     ran = longtake("batch", "prompts.txt", "--quantize", "fp8", *FAST)

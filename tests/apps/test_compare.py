@@ -107,8 +107,12 @@ def test_nothing_that_was_written_is_lost(longtake: Callable, here: Path):
     assert results.read_bytes() == before and (here / "report.html").read_bytes() == page
     assert longtake(*fifo, "--metrics", "similarity").status == 0
     assert json.loads(results.read_bytes())["videos"][0]["figures"].keys() == {"switches", "similarity"}
-    results.write_text('{"notes": "of mine"}')
-    assert "is of no comparison" in longtake(*fifo).err and "of mine" in results.read_text()
+    lacking = '{"videos": [{"file": "fifo-000000.mkv"}]}', '{"videos": [{"file": "zz.mkv"}]}'
+    for content in ('{"notes": "of mine"}', '{"videos": {}}', "[" * 100_000, *lacking):
+        results.write_text(content)
+        ran = longtake(*fifo)
+        assert ran.status == 2 and "is of no comparison; choose another -o" in ran.err and ran.err.count("\n") == 1
+        assert results.read_text() == content
 
 
 @pytest.mark.slow
@@ -175,6 +179,8 @@ def test_mistakes_are_one_line_and_touch_nothing(longtake: Callable, here: Path)
         ((*TOYS, "--metrics", "drifd"), "did you mean 'drift'"),
         ((*TOYS, "--steps", "4", "--equal-budget"), "--steps has no effect beside --equal-budget"),
         ((*TOYS, "-o", "taken"), "it is a file"),
+        ((*TOYS, "-o", "taken/x/y"), "taken is a file, not a folder"),
+        ((*TOYS, "-o", "/proc/x"), "cannot write /proc/x: no file can be made in /proc ("),
         ((*TOYS[:3], "--samplers", "fifo,nuwa-xl:depth=99", *TOYS[5:]), "depth"),
         (("report",), "which videos is missing"),
         (("report", "none.mkv"), "there is no none.mkv"),

@@ -23,7 +23,7 @@ from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.torchrun import check_same, launched
 from longtake.rates import remember_run
-from longtake.reading import check_file, read_file
+from longtake.reading import check_file, parse_json, read_file
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline
 from longtake.sampler import Chunk
@@ -98,11 +98,15 @@ def batch_command(arguments: Sequence[str]) -> int:
         except StoppedError as stopped:
             if first:
                 there, total = len(manifest.lines) if manifest else 0, counted(len(orders), "video")
+                there = min(there, len(orders))
                 say(f"{stopped}: complete so far {there} of {total}; the same command continues")
             return stopped.status
     if manifest is None:
         return 0
-    say(f"done     {counted(made, 'video')} made, {len(orders)} in {manifest.path}")
+    listed, asked = len(manifest.lines), len(orders)
+    # A list of before may have more: of prompts that are not asked for now.
+    among = f"{asked} in" if asked == listed else f"{asked} of the {listed} in"
+    say(f"done     {counted(made, 'video')} made, {among} {manifest.path}")
     if settings.json:
         print(json.dumps({"made": made, "videos": len(orders), "manifest": str(manifest.path)}))
     return 0
@@ -315,6 +319,11 @@ class Manifest:
         self.path = manifest_path(output)
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; choose another -o")
+        if not (folder := Path(os.path.realpath(self.path)).parent).is_dir():
+            raise OutputError(
+                f"cannot write {self.path}: it is a link into {folder}, which is not there; remove it, or choose "
+                "another -o"
+            )
         if overwrite:
             self.path.unlink(missing_ok=True)
         self.lines = list(self._read()) if self.path.exists() else []
@@ -330,9 +339,14 @@ class Manifest:
             os.truncate(self.path, len(whole))
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                yield dict(json.loads(line))
-            except (ValueError, TypeError):
-                raise InputError(f"{self.path}: line {number} is no line of a manifest; choose another -o") from None
+                found = dict(parse_json(line))
+                # What is nested deeper than this comes to is no line, either.
+                _settings(found)
+            except (ValueError, TypeError, RecursionError):
+                raise InputError(
+                    f"{self.path}: line {number} is no line of a manifest; choose another -o, or --overwrite it"
+                ) from None
+            yield found
 
     def lacking(self, lines: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the numbers of the videos that are not complete. Raises InputError as `has` does."""

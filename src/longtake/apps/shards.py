@@ -16,7 +16,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
 from longtake.errors import InputError, OutputError
 from longtake.metrics.of_video import SMALLEST, Drift
-from longtake.reading import read_file, refuse_unwritable
+from longtake.reading import parse_json, read_file, refuse_unwritable
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
@@ -121,8 +121,8 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
 def _content(path: Path) -> dict[str, Any]:
     """Return the report of a run; nothing for another file."""
     try:
-        content = json.loads(read_file(path))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(read_file(path))
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) and content.get("longtake") == LAYOUT else {}
 

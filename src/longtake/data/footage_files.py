@@ -3,7 +3,6 @@
 Video files are opened by a function that is passed in (`longtake.video.read.open_video`).
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from longtake.data.footage import Footage, Frames, Recording, gathered
 from longtake.data.sprites import FPS, random_world
 from longtake.errors import InputError, unknown_name
-from longtake.reading import check_file
+from longtake.reading import check_file, parse_json
 from longtake.video.files import (
     MANIFEST_ENDING,
     PICTURE_ENDINGS,
@@ -220,7 +219,7 @@ def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]
 def _listed(manifest: Path) -> list[Path]:
     try:
         check_file(manifest)
-        names = [json.loads(line)["file"] for line in manifest.read_text(encoding="utf-8").splitlines()]
+        names = [parse_json(line)["file"] for line in manifest.read_text(encoding="utf-8").splitlines()]
         return [manifest.with_name(name) for name in names]
     except OSError as error:
         raise InputError(f"cannot read {manifest}: {error.strerror}; give the manifest of a batch") from None

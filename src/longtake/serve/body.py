@@ -3,7 +3,6 @@
 import base64
 import binascii
 import io
-import json
 import re
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps
 from starlette.datastructures import FormData, UploadFile
 
 from longtake.errors import InputError
+from longtake.reading import parse_json
 from longtake.serve.guard import ApiError
 
 MOST_JSON, MOST_TEXT = 1 << 24, 1 << 20
@@ -38,8 +38,8 @@ async def read_content(request: Request) -> tuple[dict[str, Any], bytes | None]:
         if len(body) > MOST_JSON:
             raise ApiError(413, f"JSON may have {MOST_JSON} bytes; send a form", "request_too_large")
     try:
-        content = json.loads(bytes(body))
-    except (ValueError, RecursionError):
+        content = parse_json(bytes(body))
+    except ValueError:
         raise InputError("the request is no JSON") from None
     if not isinstance(content, dict):
         raise InputError("the request is no JSON object")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longtake.errors import InputError, unknown_name
 from longtake.prompts import read_prompts
+from longtake.reading import parse_json
 from longtake.request import PromptTimeline
 from longtake.samplers import sampler_class
 from longtake.serve.job import FILES, ExtendJob, Job, RedoJob, VideoJob
@@ -197,8 +198,8 @@ def told_prompts(prompt: str | None, prompts: Prompts | None, frames: int | None
 def _own(text: str) -> PromptTimeline | None:
     """Return prompts in the spelling in which a video tells them: [{start, text}], in frames; None for others."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = parse_json(text)
+    except ValueError:
         return None
     if not isinstance(content, list) or not content:
         return None

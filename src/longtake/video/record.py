@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longtake.errors import CheckpointError, InputError, OutputError
-from longtake.reading import read_file
+from longtake.reading import parse_json, read_file
 from longtake.typed import read_typed
 from longtake.video import durable, files
 
@@ -89,7 +89,7 @@ def read_record(path: str | Path) -> Record | None:
     """
     file = files.state_folder(path) / files.RECORD_FILE
     try:
-        content = json.loads(read_file(file))
+        content = parse_json(read_file(file))
         if content["layout"] not in (1, LAYOUT) or content["sha256"] != _digest(content["record"]):
             raise ValueError("checksum")
         record = read_typed(Record, content["record"], "")

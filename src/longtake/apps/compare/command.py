@@ -3,7 +3,7 @@ and put on one page."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,11 +34,11 @@ from longtake.models.hub.precision import choose_hardware
 from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
 from longtake.rates import remembered_rate
-from longtake.reading import read_file
+from longtake.reading import read_file, refuse_unwritable
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
 from longtake.steer.video import order_settings
-from longtake.typed import Flag, Setting
+from longtake.typed import Flag, Setting, read_typed
 from longtake.video.output import Output, refuse_inputs
 from longtake.video.record import check_settings, read_record
 from longtake.words import counted
@@ -109,6 +109,32 @@ class _Run:
     job: Job
     """The first of them, checked from end to end."""
     orders: list[Order]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """What `as_json` has left of a video."""
+
+    longtake: str
+    file: str
+    sha256: str | None
+    label: str
+    story: str
+    seed: int | None
+    frames: int
+    order: dict[str, Any] | None
+    figures: dict[str, dict[str, Any]]
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Results:
+    """What a comparison has left."""
+
+    command: str
+    facts: dict[str, str]
+    plan: list[dict[str, str]]
+    videos: list[_Row]
 
 
 def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, Any]]:
@@ -195,6 +221,10 @@ def _told(prompts: PromptTimeline) -> str:
 def _prepare(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write to {folder}: it is a file; give -o a folder")
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot write {folder}: {there} is a file, not a folder")
+    refuse_unwritable(folder, there)
     page, results = folder / PAGE, folder / RESULTS
     if page.exists() and not results.exists() and not overwrite:
         raise OutputError(f"{page} exists and is of no comparison; choose another -o, or --overwrite it")
@@ -218,11 +248,11 @@ def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
     if not results.exists():
         return {}
     try:
-        known = {video["file"]: video for video in json.loads(read_file(results))["videos"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        known = {video.file: asdict(video) for video in read_typed(_Results, read_file(results), "").videos}
+    except (OSError, InputError):
         raise OutputError(f"{results} exists and is of no comparison; choose another -o, or --overwrite it") from None
     if missing := [video for name, video in known.items() if name not in orders]:
-        labels = ", ".join(dict.fromkeys(str(video["label"]) for video in missing))
+        labels = ", ".join(dict.fromkeys(video["label"] for video in missing))
         raise OutputError(
             f"{results} has {counted(len(missing), 'video')} ({labels}) that this comparison would leave out; name "
             "those samplers, seeds and prompts too, choose another -o, or --overwrite it"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake.errors import CheckpointError
-from longtake.reading import NO_FILE, check_file
+from longtake.reading import NO_FILE, check_file, parse_json
 
 MAX_HEADER_BYTES = 100_000_000
 _SHOWN = 200
@@ -26,10 +26,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file. Raises CheckpointError where it is missing, no JSON or no object."""
     check_plain(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); a model folder must hold it") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the model again") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object; fetch the model again")
@@ -229,7 +229,7 @@ def _cache() -> Path:
 
 def _remembered() -> dict[str, str]:
     try:
-        content = json.loads(_cache().read_text(encoding="utf-8"))
+        content = parse_json(_cache().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
