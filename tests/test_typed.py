@@ -2,7 +2,7 @@ import json
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from longtake.errors import CheckpointError, InputError
 from longtake.lazy import named
 from longtake.metrics import METRICS
 from longtake.samplers import SAMPLERS, sampler_class
-from longtake.typed import Typed, read_typed, to_json
+from longtake.typed import Setting, Typed, read_typed, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +107,18 @@ class Chosen(Typed):
     widths: tuple[int, ...] = ()
     span: tuple[int, float] | None = None
     grid: Grid = Grid()
+    place: Annotated[str | None, Setting(metavar="FOLDER|ID")] = None
+    files: Annotated[tuple[str, ...], Setting(metavar="FILE ...")] = ()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"name": Path("a")}, "which it cannot be; it takes a text"),
+        ({"files": "a"}, "files is 'a', which it cannot be; it takes a tuple, every item a text: files=['a']"),
+        ({"widths": np.array([0.5])}, "which it cannot be; it takes a tuple, every item a whole number"),
+        ({"widths": np.int64(3)}, "which it cannot be; it takes a tuple, every item a whole number"),
+        ({"rows": np.True_}, "which it cannot be; it takes a whole number"),
         ({"rows": "2"}, "Chosen: rows is '2', which it cannot be; it takes a whole number"),
         ({"rows": True}, "rows is True, which it cannot be; it takes a whole number"),
         ({"rows": 1.5}, "rows is 1.5, which it cannot be; it takes a whole number"),
@@ -140,12 +147,19 @@ def test_what_means_the_same_is_taken_as_the_type_that_is_declared() -> None:
     chosen = Chosen(
         rows=np.int64(3),  # pyright: ignore[reportArgumentType]
         rate=np.float32(0.5),  # pyright: ignore[reportArgumentType]
-        name=Path("a"),  # pyright: ignore[reportArgumentType]
+        place=Path("a"),  # pyright: ignore[reportArgumentType]
+        files=[Path("c"), "d"],  # pyright: ignore[reportArgumentType]
+        fast=np.True_,  # pyright: ignore[reportArgumentType]
+        span=np.array([1, 2]),  # pyright: ignore[reportArgumentType]
         file="b",  # pyright: ignore[reportArgumentType]
-        widths=[1, 2],  # pyright: ignore[reportArgumentType]
+        widths=range(1, 3),  # pyright: ignore[reportArgumentType]
     )
-    assert chosen == Chosen(rows=3, rate=0.5, name="a", file=Path("b"), widths=(1, 2))
-    assert [type(value) for value in (chosen.rows, chosen.rate, chosen.name)] == [int, float, str]
+    assert chosen == Chosen(
+        rows=3, rate=0.5, place="a", files=("c", "d"), fast=True, span=(1, 2), file=Path("b"), widths=(1, 2)
+    )
+    taken = (chosen.rows, chosen.rate, chosen.place, chosen.fast, *(chosen.span or ()))
+    assert [type(value) for value in taken] == [int, float, str, bool, int, int]
+    assert Chosen(widths=[1, 2]).widths == (1, 2)  # pyright: ignore[reportArgumentType]
     assert chosen == read_typed(Chosen, to_json(chosen), "c.json")
 
 

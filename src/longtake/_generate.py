@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longtake.errors import InputError
-from longtake.journal import Journal, Progress
+from longtake.journal import Journal, Progress, check_progress
 from longtake.model import VideoModel
 from longtake.ranks.torchrun import check_same
 from longtake.report import Order, order_target, run_settings
@@ -67,13 +67,17 @@ def generate(
     """
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
-    from longtake.ranks.world import ALONE
+    from longtake.ranks.world import ALONE, World
     from longtake.tasks.stores import kept_results
     from longtake.video.sink import Sink
 
     begin, world = time.monotonic(), world or ALONE
     _check_given(model, request, sampler)
     fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
+    fitting(world, World, "world", takes="a World, as joined_world gives one")
+    fitting(executor, Executor | None, "executor", takes="an Executor, or None")
+    fitting(made, Sequence | None, "made", takes="a list of chunks, or None")
+    check_progress(progress)
     refuse_inputs(output.path, [request.init, output.audio])
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)

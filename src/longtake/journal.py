@@ -17,6 +17,7 @@ from longtake.reading import read_file
 from longtake.report import LAYOUT, Order, belongs, check_sidecars, order_content
 from longtake.sampler import Plan
 from longtake.samplers.planning import plan_warnings
+from longtake.typed import fitting
 from longtake.video.durable import replace_durable
 from longtake.video.encoding import exact_rate, without_controls
 from longtake.video.files import report_path, subtitle_path
@@ -34,6 +35,12 @@ SMALLEST_MEASURED = 16
 Progress = Callable[[int, tuple[str, ...], str], None]
 """Told before the first chunk and after every one: frames so far, new warnings, and what goes on while no frames come
 (or nothing)."""
+
+
+def check_progress(progress: object) -> None:
+    """Raise InputError for what is told of no progress, before there is some."""
+    takes = "a function that is called with frames, warnings and what goes on, or None"
+    fitting(progress, Callable | None, "progress", takes=takes)
 
 
 class Lines:

@@ -91,6 +91,12 @@ class LongVideoPipeline:
         """
         if output_type not in ("np", "pil", "pt"):
             raise InputError(f"output_type cannot be {output_type!r}; use 'np', 'pil' or 'pt'")
+        if num_frames is None:
+            raise InputError(
+                "num_frames None never ends, and a call returns it as a whole; use stream, or say how many"
+            )
+        function = "a function that is called with the pipeline, the number of the chunk, 0 and its frames, or None"
+        fitting(callback_on_step_end, Callable | None, "callback_on_step_end", takes=function)
         self._interrupt, chunks = False, []
         asked = {
             "num_frames": num_frames,

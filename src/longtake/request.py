@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from longtake.errors import InputError
-from longtake.typed import Setting, Typed, number_or_endless, refused
+from longtake.typed import Setting, Typed, fitting, number_or_endless, refused
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class PromptTimeline(Typed):
     @classmethod
     def constant(cls, text: str) -> "PromptTimeline":
         """Return the timeline of one prompt."""
+        fitting(text, str, "text")
         return cls((0,), (text,))
 
     def at(self, frame: int) -> int:
         """Return the index into `texts` of the prompt meant at `frame`; frames before 0 count as 0."""
-        return bisect.bisect_right(self.starts, max(frame, 0)) - 1
+        return bisect.bisect_right(self.starts, max(fitting(frame, int, "frame"), 0)) - 1
 
     def after(self, frame: int) -> "PromptTimeline":
         """Return the same timeline in the numbers that frames have counted from `frame`."""
@@ -45,6 +46,7 @@ class PromptTimeline(Typed):
 
     def spans(self, frames: int | None) -> list[tuple[int, int | None, str]]:
         """Return (start, stop, text) for every prompt that is reached within `frames` (None: endless)."""
+        frames = fitting(frames, int | None, "frames")
         reached = [start for start in self.starts if frames is None or start < frames]
         return list(zip(reached, [*reached[1:], frames], self.texts, strict=False))
 

@@ -11,6 +11,8 @@ import json
 import numbers
 import operator
 import os
+import re
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +55,11 @@ class Setting:
     """Off unless it is given, without a value."""
     option: bool = True
     """Whether it can be given there at all."""
+
+    @property
+    def names_file(self) -> bool:
+        """Whether a text is the name of a file or a folder, or may be one, for which code may give a Path."""
+        return re.search("FILE|FOLDER|PATH", self.metavar or "") is not None
 
 
 def number_or_endless(text: str) -> int | None:
@@ -113,20 +120,23 @@ class Typed:
 
 @functools.cache
 def _kinds(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in fields(kind)}  # pyright: ignore[reportArgumentType]
 
 
 def fitting(value: Any, kind: Any, name: str, where: str = "", takes: str = "") -> Any:
     """Return what was given for a field or an argument as its type has it.
 
-    Taken are a text as a path and a path as a text, a list as a tuple, and numbers of other libraries; True is no
-    number, and a text is none. Raises InputError for all else, of the `name` in `where`, with what it `takes` if its
-    type does not say so in words.
+    Taken are a text as a path, a path as a text that names a file, a list, a range or an array as a tuple, and numbers
+    and truth values of other libraries; True is no number, and a text is none. Raises InputError for all else, of the
+    `name` in `where`, with what it `takes` if its type does not say so in words.
     """
     fitted = _fitted(value, kind)
     if fitted is _NONE:
-        raise refused(value, name, takes or _words(kind), where)
+        takes = takes or _words(kind)
+        if isinstance(value, str) and _fitted((value,), kind) is not _NONE:
+            takes += f": {name}={[value]}"
+        raise refused(value, name, takes, where)
     return fitted
 
 
@@ -137,42 +147,57 @@ def refused(value: object, name: str, takes: str, where: str = "") -> InputError
     return InputError(f"{where}{': ' * bool(where)}{name} is {shown}, which it cannot be; it takes {takes}")
 
 
-def _fitted(value: Any, kind: Any) -> Any:
+def _fitted(value: Any, kind: Any, *, named: bool = False) -> Any:
+    """Return a value as its type has it, _NONE where it is none; `named`: whether a text is the name of a file."""
     origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _fitted(value, parts[0], named=named or declared(kind)[1].names_file)
     if origin in (Union, types.UnionType):
-        return next((found for each in parts if (found := _fitted(value, each)) is not _NONE), _NONE)
+        return next((found for each in parts if (found := _fitted(value, each, named=named)) is not _NONE), _NONE)
     if origin is Literal:
         return value if isinstance(value, str) and value in parts else _NONE
     if origin is tuple:
-        return _fitted_tuple(value, parts)
+        return _fitted_tuple(value, parts, named=named)
     if kind in (int, float) and not isinstance(value, bool):
         if isinstance(value, numbers.Integral):
             return value if isinstance(value, int) else int(value)
         is_number = kind is float and isinstance(value, numbers.Real)
         return _NONE if not is_number else value if isinstance(value, float) else float(value)
     if kind is str and isinstance(value, os.PathLike):
-        return str(value)
+        return str(value) if named else _NONE
+    if kind is bool and _is_of_numpy(value, "bool_"):
+        return bool(value)
     if kind is Path and isinstance(value, str | os.PathLike):
         return value if isinstance(value, Path) else Path(value)
     is_one = kind is Any or isinstance(value, origin or kind)
     return value if is_one and not (kind in (int, float) and isinstance(value, bool)) else _NONE
 
 
-def _fitted_tuple(value: Any, parts: tuple[Any, ...]) -> Any:
-    """Return a tuple or a list as a tuple of such items: any number of one kind, or one of each."""
-    if not isinstance(value, tuple | list):
+def _fitted_tuple(value: Any, parts: tuple[Any, ...], *, named: bool) -> Any:
+    """Return a tuple, or what is like one, as a tuple of such items: any number of one kind, or one of each."""
+    if _is_of_numpy(value, "ndarray"):
+        value = value.tolist()
+    if not isinstance(value, tuple | list | range):
         return _NONE
     kinds = [parts[0]] * len(value) if parts[1:] == (...,) else parts
     if len(kinds) != len(value):
         return _NONE
-    items = tuple(map(_fitted, value, kinds))
+    items = tuple(_fitted(item, kind, named=named) for item, kind in zip(value, kinds, strict=True))
     same = isinstance(value, tuple) and all(map(operator.is_, items, value))
     return _NONE if _NONE in items else value if same else items
+
+
+def _is_of_numpy(value: object, name: str) -> bool:
+    """Whether a value is of a type of numpy, which nobody has who has not imported it."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, getattr(numpy, name))
 
 
 def _words(kind: Any) -> str:
     """Return what a type takes, for people to read."""
     origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _words(parts[0])
     if origin in (Union, types.UnionType):
         return " or ".join(map(_words, parts))
     if origin is Literal:

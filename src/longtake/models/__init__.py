@@ -6,7 +6,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
@@ -18,7 +18,7 @@ from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, i
 from longtake.models.hub.loading import DENOISERS, Loading, taught
 from longtake.models.hub.precision import asked_place, check_there
 from longtake.models.tiling import tiled
-from longtake.typed import fitting
+from longtake.typed import Setting, fitting
 from longtake.words import an
 
 if TYPE_CHECKING:
@@ -229,7 +229,8 @@ def load_model(
 
     `dtype` is float32 unless given. Only safetensors are read, from the local disk.
     """
-    name = fitting(name, str, "name", "load_model", "the name of a model, its folder or its hub id")
+    kind = Annotated[str, Setting(metavar="NAME|FOLDER|ID")]
+    name = fitting(name, kind, "name", "load_model", "the name of a model, its folder or its hub id")
     device, dtype = asked_place(device, dtype)
     settings = _here(name, Loading.of(loading))
     model = _loaded(name, device, dtype, settings)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.model import VideoSpec
@@ -16,11 +17,12 @@ from longtake.samplers import pieces_of
 from longtake.samplers.nuwa_xl.plan import NuwaXl, NuwaXlPlan
 from longtake.samplers.planning import Pieces, checked_plan
 from longtake.steer.video import Video, find_video, note_path, order_settings
+from longtake.typed import Setting
 from longtake.video.kept import Kept
 from longtake.video.output import check_output, output_format
 from longtake.video.record import check_length, check_settings, read_record
 
-Prompts = str | PromptTimeline
+Prompts = Annotated[str, Setting(metavar="FILE|TEXT")] | PromptTimeline
 """A prompt, several in any spelling of `--prompts`, or a file with some; frame 0 is the first that they are for."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from longtake._generate import Result, generate
 from longtake.errors import CheckpointError
-from longtake.journal import Progress
+from longtake.journal import Progress, check_progress
 from longtake.lazy import named
 from longtake.model import VideoModel
 from longtake.models import load_model, model_spec
@@ -34,7 +34,7 @@ def extend(
 ) -> Result:
     """Make a video longer by so many frames, itself or as a new one; a run of N frames becomes the one of N + M, byte
     for byte. The same call after an interruption goes on. See `plan_extension`; `model` may be loaded already."""
-    file, output = _checked(file, prompts, output, model)
+    file, output, prompts = _checked(file, prompts, output, model, progress)
     frames = fitting(frames, int, "frames")
     return carried_out(plan_extension(file, frames, prompts, output), model, progress)
 
@@ -52,16 +52,20 @@ def redo(
 ) -> Result:
     """Make a video otherwise from a frame on, itself or as a branch that shares what comes before. The same call after
     an interruption goes on. See `plan_redo`; `model` may be loaded already."""
-    file, output = _checked(file, prompts, output, model)
+    file, output, prompts = _checked(file, prompts, output, model, progress)
     frame, seed = fitting(frame, int, "frame"), fitting(seed, int | None, "seed")
+    keep_queue = fitting(keep_queue, bool, "keep_queue")
     return carried_out(plan_redo(file, frame, prompts, seed, output, keep_queue=keep_queue), model, progress)
 
 
-def _checked(file: object, prompts: object, output: object, model: object) -> tuple[Path, Path | None]:
-    """Return both paths. Raises InputError for arguments of another type."""
-    fitting(prompts, Prompts | None, "prompts")
+def _checked(
+    file: object, prompts: object, output: object, model: object, progress: object
+) -> tuple[Path, Path | None, Prompts | None]:
+    """Return both paths, and the prompts. Raises InputError for arguments of another type."""
+    check_progress(progress)
     fitting(model, VideoModel | None, "model", takes="a model, as load_model and from_pipe return one, or None")
-    return fitting(file, Path, "file"), fitting(output, Path | None, "output")
+    told = fitting(prompts, Prompts | None, "prompts")
+    return fitting(file, Path, "file"), fitting(output, Path | None, "output"), told
 
 
 def carried_out(steering: Steering, model: VideoModel | None = None, progress: Progress | None = None) -> Result:

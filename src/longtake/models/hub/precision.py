@@ -76,6 +76,8 @@ def asked_place(device: object, dtype: object) -> "tuple[str, torch.dtype]":
         found = str(device if isinstance(device, torch.device) else torch.device(fitting(device, str, "device")))
     except (InputError, RuntimeError):
         raise refused(device, "device", "a device of torch, such as 'cpu', 'cuda' or 'cuda:1'") from None
+    if not is_device(found.removesuffix(":0")):
+        raise refused(device, "device", "a device that longtake knows: cpu, cuda, cuda:1, mps, xpu")
     return found, dtype
 
 
