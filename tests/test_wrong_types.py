@@ -28,6 +28,8 @@ CALLS = {
     "stream(model, request, Fifo(partitions='2'))": "Fifo: partitions is '2', which it cannot be; it takes a whole num",
     "stream(model, Request(prompts=None), Fifo())": "Request: prompts is None, which it cannot be; it takes a text, or",
     "load_model('toy', torch.device('meta'))": "device is device(type='meta'), which it cannot be; it takes a device",
+    "Output(path='')": "the path of the output is empty; give PATH, or leave it out",
+    "Output(keep_states=-1)": "--keep-states -1 is no size; write bytes, or 500MB or 2GB",
     "generate(model, request, Fifo(), Output(), 3)": "world is 3, which it cannot be; it takes a World, as",
     "generate(model, request, Fifo(), Output(), progress=3)": "progress is 3, which it cannot be; it takes a function",
     "generate(model, request, Fifo(), Output(), made=3)": "made is 3, which it cannot be; it takes a list of",

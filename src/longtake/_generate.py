@@ -12,6 +12,7 @@ from longtake.errors import InputError
 from longtake.journal import Journal, Progress, check_progress
 from longtake.model import VideoModel
 from longtake.ranks.torchrun import check_same
+from longtake.reading import refuse_name
 from longtake.report import Order, order_target, run_settings
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
@@ -20,7 +21,7 @@ from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor
 from longtake.typed import fitting
 from longtake.video.files import state_folder
-from longtake.video.output import Output, refuse_inputs
+from longtake.video.output import Output, check_output, refuse_inputs
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -78,7 +79,10 @@ def generate(
     fitting(executor, Executor | None, "executor", takes="an Executor, or None")
     fitting(made, Sequence | None, "made", takes="a list of chunks, or None")
     check_progress(progress)
+    refuse_name(output.path)
     refuse_inputs(output.path, [request.init, output.audio])
+    if not world.rank:
+        check_output(output.path, overwrite=output.overwrite)
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
     if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):

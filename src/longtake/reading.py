@@ -14,6 +14,9 @@ from typing import Any
 
 from longtake.errors import InputError, OutputError
 
+_SHOWN = 60
+_LONGEST = ".state"
+"""The longest that a run adds to the name of its output."""
 NO_FILE = "it is a pipe or a device, not a file"
 
 
@@ -30,6 +33,18 @@ def check_is_file(path: Path, option: str, what: str = "one, or leave it out") -
         return
     reason = f"{path} is a folder" if path.is_dir() else f"{path} is a pipe or a device, not a file"
     raise InputError(f"{reason if path.exists() else f'there is no file {path}'}; {option} takes {what}")
+
+
+def refuse_name(path: Path) -> None:
+    """Raise OutputError for an output whose name no file can have."""
+    try:
+        os.lstat(f"{path}{_LONGEST}")
+    except ValueError:
+        raise OutputError(f"cannot write {str(path)!r}: no name has such a character; choose another -o") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            shown = f"{str(path)[:_SHOWN]}..."
+            raise OutputError(f"cannot write {shown}: the name is too long; choose a shorter -o") from None
 
 
 def refuse_device(path: Path) -> None:

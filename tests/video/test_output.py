@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from longtake._generate import generate
 from longtake.errors import InputError, LongtakeError, OutputError
+from longtake.models.toy import Toy
+from longtake.request import Request
+from longtake.samplers.fifo.plan import Fifo
 from longtake.video.encoding import exact_rate
 from longtake.video.formats import FORMATS
 from longtake.video.output import Output, Target, check_output, earlier_run, make_target
@@ -33,6 +37,36 @@ def test_a_row_of_the_table_is_all_that_a_format_needs(tmp_path: Path, monkeypat
         check_output(tmp_path / "a.gif")
     Sink(target(tmp_path / "a.nut", {})).__exit__(None, None, None)
     assert (tmp_path / "a.nut").is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        (".", "cannot write to .: this path has no name of its own"),
+        ("/", "cannot write to /: this path has no name of its own"),
+        ("x" * 300 + ".mp4", "xxx...: the name is too long; choose a shorter -o"),
+        ("x" * 248 + ".mp4", "xxx...: the name is too long"),
+        ("a\0b.mp4", "cannot write 'a\\x00b.mp4': no name has such a character"),
+        ("file.txt/x.mp4", "file.txt is a file, not a folder"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused_by_the_api_as_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file.txt").touch()
+    with pytest.raises(OutputError) as caught:
+        generate(Toy(), Request(prompts="a", frames=4), Fifo(), Output(path=Path(path)))
+    assert problem in str(caught.value) and "\n" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_what_the_video_begins_with_is_not_replaced(tmp_path: Path) -> None:
+    path = foreign_file(tmp_path)
+    request = Request(prompts="a", frames=4, init=str(path))
+    with pytest.raises(OutputError, match="it is read and would be replaced"):
+        generate(Toy(), request, Fifo(), Output(path=path, overwrite=True))
+    assert path.read_bytes() == b"holiday"
 
 
 def foreign_file(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from tyro.constructors import (
 
 from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
-from longtake.reading import refuse_device, refuse_unwritable
+from longtake.reading import refuse_device, refuse_name, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
 from longtake.video.output import refuse_inputs
 
@@ -56,6 +56,7 @@ class OneFile(Answer):
         """Raise OutputError for a file that cannot be written, for one that is there and is not to be replaced, and
         for one of the `inputs`, or what belongs to a video among them."""
         path, folder = self.output, self.output.absolute().parent
+        refuse_name(path)
         refuse_inputs(path, inputs)
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")

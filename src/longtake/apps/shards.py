@@ -16,7 +16,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
 from longtake.errors import InputError, OutputError
 from longtake.metrics.of_video import SMALLEST, Drift
-from longtake.reading import parse_json, read_file, refuse_unwritable
+from longtake.reading import parse_json, read_file, refuse_name, refuse_unwritable
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
@@ -104,6 +104,7 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
         raise InputError("there is no folder of videos" if folder is None else f"{folder} is no folder; give one")
     if not settings.licence.strip():
         raise InputError("there is no licence; say with --licence what the clips may be used under, such as Apache-2.0")
+    refuse_name(output)
     if output.exists() and (not output.is_dir() or (list(output.glob("shard-*.tar")) and not settings.overwrite)):
         raise OutputError(f"{output} is there; choose another name, or --overwrite its shards")
     if not output.absolute().parent.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import refuse_device, refuse_unwritable
+from longtake.reading import refuse_device, refuse_name, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
 from longtake.video.files import (
@@ -73,8 +73,13 @@ class Output(Typed):
     """Make only these frames of the video, exactly as they are in the whole of it; nuwa-xl only."""
 
     def __post_init__(self) -> None:
-        """Raise InputError for a rate that no video has, OutputError for a pipe."""
+        """Raise InputError for numbers that no video has, OutputError for a path without a name, and for a pipe."""
+        if self.path == "":
+            raise InputError("the path of the output is empty; give PATH, or leave it out")
         super().__post_init__()
+        if self.keep_states < 0:
+            raise InputError(f"--keep-states {self.keep_states} is no size; write bytes, or 500MB or 2GB")
+        check_named(self.path)
         if self.fps is not None and not self.fps > 0:
             raise InputError(f"{self.fps:g} frames per second is no rate; give a number above 0")
         if str(self.path) == "-":
@@ -219,10 +224,9 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Format:
     a folder where a file is meant and the other way round, a file or folder that belongs to no longtake run (a file is
     fine with `overwrite`, a folder that holds anything but numbered PNG files never is).
     """
+    check_named(Path(path))
+    refuse_name(Path(path))
     format, path = output_format(path), Path(path)
-    if path.name in ("", ".."):
-        # The state, the report and the subtitles lie beside the output under its name.
-        raise OutputError(f"cannot write to {path}: this path has no name of its own; write the folder's name")
     _check_parent(path)
     if format.ending:
         _check_file(path, overwrite=overwrite)
@@ -234,6 +238,12 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Format:
     if state.is_dir():
         refuse_unwritable(path, state)
     return format
+
+
+def check_named(path: Path) -> None:
+    """Raise OutputError for a path without a name, under which state, report and subtitles lie beside the output."""
+    if path.name in ("", ".."):
+        raise OutputError(f"cannot write to {path}: this path has no name of its own; write the folder's name")
 
 
 def refuse_inputs(output: Path, inputs: Iterable[str | Path | None], option: str = "-o") -> None:

@@ -12,6 +12,7 @@ from longtake.models import MODELS, canonical, model_spec
 from longtake.models.hub.loading import Loading
 from longtake.prompts import parse_prompts, refuse_timeline
 from longtake.ranks.torchrun import launched
+from longtake.reading import refuse_name
 from longtake.report import Order, check_sidecars, order_target, read_order
 from longtake.request import PromptTimeline, num_branches
 from longtake.sampler import Plan, Sampler
@@ -158,6 +159,7 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others:
     """Check what is asked for against the model and the disk; raises as `make_job` does. It warns of the prompts of
     `others`, too."""
     output = order.output
+    refuse_name(output.path)
     refuse_inputs(output.path, [order.request.init, output.audio])
     try:
         plan = checked_plan(spec, order.request, order.sampler, output.part)
