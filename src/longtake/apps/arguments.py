@@ -6,7 +6,7 @@ import difflib
 import functools
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -102,6 +102,7 @@ def parse_arguments(
     Raises InputError, with the nearest name for an unknown option, for what it cannot take.
     """
     program = f"longtake {command}"
+    _refuse_values(arguments, dict(_switches(settings, default)))
     with in_one_line(program):
         parsed, rest = _parsed(settings, program, arguments, default, return_unknown_args=True)
     if rest:
@@ -303,6 +304,31 @@ def _missing(told: Sequence[str]) -> str:
     helps = [found[2].rstrip(".") for found in parted if found and found[2]]
     give = f"; give {helps[0][:1].lower()}{helps[0][1:]}" if len(told) == len(helps) == 1 else ""
     return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing{give}"
+
+
+def _refuse_values(arguments: Sequence[str], switches: Mapping[str, str]) -> None:
+    """Raise InputError for a switch with a value, which would be taken for the next argument."""
+    for word in arguments:
+        option, equals, _ = word.partition("=")
+        option = option.replace("_", "-")
+        if equals and option in switches:
+            raise InputError(f"{option} takes no value; write {option}{switches[option]}")
+
+
+def _switches(kind: Any, default: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the options of settings that take no value, with what else to write than the option alone."""
+    for field in fields(kind):
+        inner, setting = declared(get_type_hints(kind, include_extras=True)[field.name])
+        name = field.name.replace("_", "-") if setting.name is None else setting.name
+        value = getattr(default, field.name) if isinstance(default, kind) else _default(field)
+        if is_dataclass(value) or is_dataclass(inner):
+            deeper = prefix if setting.boxed or not name else f"{prefix}{name}."
+            yield from _switches(type(value) if is_dataclass(value) else inner, value, deeper)
+        elif inner is bool and setting.switch:
+            yield f"--{prefix}{name}", ", or leave it out"
+        elif inner is bool and setting.option:
+            on, off = f"--{prefix}{name}", f"--{prefix}no-{name}"
+            yield from ((on, f", or {off}"), (off, f", or {on}"))
 
 
 def _by_its_place(rest: Sequence[str], settings: type, program: str) -> InputError | None:
