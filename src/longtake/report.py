@@ -9,6 +9,7 @@ from annotated_types import Predicate
 
 from longtake.errors import CheckpointError, InputError, OutputError, unknown_name
 from longtake.model import VideoModel
+from longtake.models import MODELS, configs_of
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import is_device
 from longtake.reading import parse_json, read_file
@@ -61,13 +62,24 @@ class Order:
             output=output,
         )
 
-    def check_weights(self, model: VideoModel) -> None:
-        """Raise CheckpointError for a model of other weights than the video must be made with."""
-        if self.digest not in (None, model.digest):
+    def check_weights(self, digest: str | None) -> None:
+        """Raise CheckpointError for a model of other weights than the video must be made with; of unknown ones not."""
+        if None not in (self.digest, digest) and self.digest != digest:
             raise CheckpointError(
-                f"the video was made with other weights of {self.model}: {self.digest}, here {model.digest}; get those "
+                f"the video was made with other weights of {self.model}: {self.digest}, here {digest}; get those "
                 "weights back, or make the video anew: another -o, and its settings in place of its report"
             )
+
+    def check_files(self) -> None:
+        """Raise as `check_weights` does, for the files of its model, before it is loaded."""
+        if self.digest is not None:
+            self.check_weights(self.digest_here())
+
+    def digest_here(self) -> str | None:
+        """Return what tells the weights that are here from others, by their files; None for a model made by code."""
+        if self.model in MODELS and not MODELS[self.model].folder:
+            return None
+        return self.loading.digest(configs_of(self.model, self.loading)[0].digest())
 
     @property
     def frames(self) -> int | None:

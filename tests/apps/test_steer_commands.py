@@ -96,6 +96,22 @@ def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> N
     assert again.status == 0 and "already complete" in again.err
 
 
+@pytest.mark.parametrize(
+    "steer", [("extend", "a.mkv", "--frames", "8"), ("redo", "a.mkv", "--from", "8", "--seed", "3")]
+)
+def test_other_weights_are_refused_before_they_are_loaded(
+    longtake: Tool, monkeypatch: pytest.MonkeyPatch, steer: tuple[str, ...]
+) -> None:
+    embedded = ("--model", "sprites-fast", "--sampler", "autoregressive", "--frames", "24", "-o", "a.mkv")
+    assert longtake("generate", "a red car", *embedded).status == 0
+    before = Path("a.mkv").read_bytes()
+    monkeypatch.setattr("longtake.models.hub.configs.Configs.digest", lambda configs: "0" * 64)
+    monkeypatch.setattr("longtake.apps.generate.command.load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    ran = longtake(*steer)
+    assert ran.status == 2 and "made with other weights of sprites-fast: " in ran.err and "device" not in ran.err
+    assert Path("a.mkv").read_bytes() == before
+
+
 def test_a_video_of_other_origin_goes_on_from_its_last_frames(longtake: Tool) -> None:
     longtake(*MAKE, "a red car")
     Path("a.mkv").rename("film.mkv")

@@ -31,6 +31,13 @@ def steady(num_frames: int, fps: float) -> FakeVideo:
     return FakeVideo(num_frames, fps, np.arange(num_frames) / fps)
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, "{}", "3", "no JSON"])
+def test_a_list_that_no_batch_wrote_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match="is no manifest of 'longtake batch': a line names no file"):
+        video_folder(tmp_path / "a.jsonl", size=8, min_frames=1, open_video=open_video)
+
+
 def touched(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

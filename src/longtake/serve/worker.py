@@ -83,8 +83,9 @@ class Worker:
         CheckpointError for other weights than the order names."""
         spec = model_spec(order.model, **order.loading.told)
         hardware = choose_hardware(order.device, order.dtype, spec.released)
+        order.check_files()
         model = self._kept.get(order.model, hardware, order.loading)
-        order.check_weights(model)
+        order.check_weights(model.digest)
         return model, hardware
 
     def _do(self, job: Job) -> None:

@@ -74,8 +74,9 @@ def carried_out(steering: Steering, model: VideoModel | None = None, progress: P
     if model is None:
         spec = steering.video.spec if steering.video else model_spec(order.model, **order.loading.told)
         hardware = choose_hardware(order.device, order.dtype, spec.released)
+        order.check_files()
         model = load_model(order.model, hardware.device, hardware.dtype, **order.loading.told)
-    order.check_weights(model)
+    order.check_weights(model.digest)
     begin(steering)
     return generate(model, order.request, order.sampler, order.output, progress=progress)
 

@@ -22,7 +22,7 @@ from longtake.apps.batch import (
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
 from longtake.apps.compare.report import Measuring, asked_metrics, check_library, command_line, facts, write_page
-from longtake.apps.generate.command import settled, weights_digest
+from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, checked_job, ordered
 from longtake.apps.generate.settings import Making, Weights
 from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
@@ -244,7 +244,7 @@ def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
         if (record := read_record(order.output.path)) is not None:
             # The machine is not known yet; the run itself looks at it.
             same = {name: record.settings.get(name) for name in ("device", "dtype")}
-            digest = digest or weights_digest(order) or str(record.settings.get("model digest"))
+            digest = digest or order.digest_here() or str(record.settings.get("model digest"))
             check_settings(order.output.path, record, {**order_settings(order), **same, "model digest": digest})
     if not results.exists():
         return {}

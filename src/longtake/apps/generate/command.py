@@ -20,12 +20,12 @@ from longtake.apps.shown import duration, say, size
 from longtake.errors import LongtakeError
 from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
-from longtake.models import MODELS, configs_of, load_model
+from longtake.models import load_model
 from longtake.models.hub.precision import Hardware, choose_hardware, free_memory
 from longtake.ranks.torchrun import launched
 from longtake.rates import remember_run
 from longtake.reading import read_file
-from longtake.report import Order, order_target, report_path
+from longtake.report import order_target, report_path
 from longtake.steer.plan import Steering
 from longtake.steer.run import EditedError, Story, begin
 from longtake.steer.video import find_video
@@ -89,6 +89,7 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
         if complete := _complete(job, hardware):
             return complete
         check_begun(job, hardware)
+    job.order.check_files()
     for line in _introduction(job, hardware) if first else ():
         say(line)
     run = None
@@ -97,7 +98,7 @@ def _run_job(job: Job, steering: Steering | None, story: StoryFile | None, loade
             with joined_world(hardware.device, job.split_guidance) as world:
                 model = load_model(job.order.model, hardware.device, hardware.dtype, **job.order.loading.told)
                 loaded()
-                job.order.check_weights(model)
+                job.order.check_weights(model.digest)
                 if steering:
                     begin(steering)
                 if not first:
@@ -124,13 +125,15 @@ def _complete(job: Job, hardware: Hardware) -> Outcome | None:
     """Return the end of a run that an earlier call has finished, which no weights are loaded for; None for any other,
     and where that cannot be told without them."""
     order, path = job.order, job.output.path
-    if launched().size > 1 or job.output.overwrite or _is_code(order.model):
+    if launched().size > 1 or job.output.overwrite:
         return None
     try:
         video = find_video(path)
         if video is None or not video.is_complete:
             return None
-        digest = weights_digest(order)
+        digest = order.digest_here()
+        if digest is None:
+            return None
         others = differing(video.record.settings, _target(job, hardware, digest).settings)
         if others or order.digest not in (None, digest) or not video.is_as_written(video.record.mark, complete=True):
             return None
@@ -149,7 +152,7 @@ def check_begun(job: Job, hardware: Hardware) -> None:
     record = read_record(job.output.path)
     if record is not None and not job.output.overwrite:
         # What a model made by code is made of is not known before.
-        digest = weights_digest(job.order) or record.settings.get("model digest")
+        digest = job.order.digest_here() or record.settings.get("model digest")
         earlier_run(_target(job, hardware, digest))
 
 
@@ -157,17 +160,6 @@ def _target(job: Job, hardware: Hardware, digest: Any) -> Target:
     """Return what a run is going to write, with the weights of this digest here."""
     device = hardware.device.partition(":")[0]
     return order_target(replace(job.order, digest=digest, device=device, dtype=hardware.dtype_name), job.plan)
-
-
-def weights_digest(order: Order) -> str | None:
-    """Return what tells the weights of an order from others, by their files; None for a model made by code."""
-    if _is_code(order.model):
-        return None
-    return order.loading.digest(configs_of(order.model, order.loading)[0].digest())
-
-
-def _is_code(model: str) -> bool:
-    return model in MODELS and not MODELS[model].folder
 
 
 def _nothing_to_do(path: Path, frames: int) -> str:
