@@ -149,21 +149,21 @@ def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTim
         if settings.seeds > 1:
             raise InputError(f"--seeds has no effect beside a number: {what} videos have a seed each; leave it out")
         return [(UNCONDITIONAL, seed + number) for number in range(int(what))]
-    prompts = [PromptTimeline.constant(text) for text in read_lines(what)]
+    lines = read_lines(what, "a file with a prompt a line, or a number of videos")
+    prompts = [PromptTimeline.constant(text) for text in lines]
     return [(prompt, seed + number) for number in range(settings.seeds) for prompt in prompts]
 
 
-def read_lines(file: str) -> list[str]:
-    """Return the lines of a file that are not empty. Raises InputError for one that cannot be read, or has none."""
+def read_lines(file: str, instead: str) -> list[str]:
+    """Return the lines of a file that are not empty. Raises InputError for one that cannot be read, which says what to
+    give `instead`, or has none."""
     try:
         # At line ends alone: a prompt may hold what str.splitlines takes for one, such as U+2028.
         check_file(file)
         lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
-        raise InputError(
-            f"cannot read {file!r} ({why}); give a file with a prompt a line, or a number of videos"
-        ) from None
+        raise InputError(f"cannot read {file!r} ({why}); give {instead}") from None
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise InputError(f"{file} holds no prompts; write one a line")

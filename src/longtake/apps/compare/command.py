@@ -147,7 +147,7 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, An
         raise InputError("--steps has no effect beside --equal-budget, which chooses them; leave one of them out")
     if not settings.prompts:
         raise InputError("there are no prompts; give --prompts a file with one a line")
-    lines = read_lines(settings.prompts)
+    lines = read_lines(settings.prompts, "--prompts a file with a prompt a line")
     stories = [parse_several(line, request.frames, spec.fps) or PromptTimeline.constant(line) for line in lines]
     contenders = read_contenders(settings.samplers)
     lists = [manifest_path(settings.output / f"{one.name}.mkv") for one in contenders]
