@@ -70,11 +70,19 @@ TABLES = [
     *_lab("leaderboard", 1, "score leaderboard"),
     Table(
         "compare",
-        "longtake compare --model sprites "
-        "--samplers fifo:lookahead=false,chunked,autoregressive,video-infinity,nuwa-xl "
-        "--prompts prompts.txt --frames 128 --seeds 1 --equal-budget -o compared",
-        60,
-        needs="prompts.txt, which the page makes",
+        "torchrun --nproc-per-node 2 -m longtake compare "
+        "--samplers fifo,video-infinity,chunked,freenoise,nuwa-xl,autoregressive "
+        "--prompts stories.txt --frames 256 --seeds 3 --equal-budget -o compared",
+        40,
+        needs="stories.txt, which the page makes",
+    ),
+    Table(
+        "compare",
+        "longtake compare "
+        "--samplers fifo,video-infinity,chunked,freenoise,nuwa-xl,autoregressive "
+        "--prompts s1024.txt --frames 1024 --seeds 1 --equal-budget -o compared-1024",
+        18,
+        needs="s1024.txt, which the page makes",
     ),
     Table(
         "beside",

@@ -113,3 +113,11 @@ def test_memory_does_not_grow_with_the_length():
         return size
 
     assert peak(1500) < 1.1 * peak(300)
+
+
+def test_the_start_ends_where_the_story_asks_for_something_else():
+    story = np.concatenate([np.full((24, 16, 16, 3), 40, np.uint8), np.full((72, 16, 16, 3), 100, np.uint8)])
+    figures = consistency([story], cuts=[24])
+    away = np.linalg.norm([60] * 3)
+    assert figures.curves["distance of the mean colour from the start"] == pytest.approx([0] * 24 + [away] * 72)
+    assert consistency([np.concatenate([story, story[24:]])], cuts=[24]).colour_drift is None

@@ -172,14 +172,14 @@ def consistency(
 
     `chunks` are consecutive frames, uint8 (n, height, width, 3), at least 16 pixels high and wide; `seams` are the
     numbers of the frames that start a new piece of work, `cuts` of those at which the story asks for something else;
-    the first and the last `block` frames are compared.
+    the first `block` frames, or what there is of them before a cut, and the last are compared.
     """
     seam_frames, cut_frames = frozenset(seams), frozenset(cuts) - {0}
     first, loops, looks, changes = _Block(), _Loops(), Curve(), Curve()
     # The last block is the sum of the last eight parts; a part is an eighth of a block.
     parts: deque[_Block] = deque([_Block()], maxlen=9)
     steps = {False: [0.0, 0], True: [0.0, 0]}
-    freeze = longest = num_frames = 0
+    freeze = longest = num_frames = counted = 0
     previous = None
     for frame in (frame.astype(np.float32) for chunk in chunks for frame in chunk):
         is_cut = num_frames in cut_frames
@@ -192,19 +192,19 @@ def consistency(
             longest = max(longest, freeze)
             changes.add(step)
         if is_cut:
-            freeze = 0
+            freeze, counted = 0, counted + 1
             loops.forget()
         seen = looks_of(frame)
         looks.add(seen)
-        if num_frames < block:
+        # What another prompt asks for is no start.
+        if num_frames < block and not counted:
             first.add(seen, step)
         if parts[-1].frames >= max(block // 8, 1):
             parts.append(_Block())
         parts[-1].add(seen, step)
         loops.add(frame)
         previous, num_frames = frame, num_frames + 1
-    counted = sum(1 for cut in cut_frames if cut < num_frames)
-    are_comparable = num_frames >= 2 * block and not any(block <= cut <= num_frames - block for cut in cut_frames)
+    are_comparable = num_frames >= 2 * block and not any(cut <= num_frames - block for cut in cut_frames)
     curves = _curves(first, looks, changes)
     last = _last(parts, block) if are_comparable else None
     return _figures(first, last, loops, steps, longest, num_frames, counted, curves)
