@@ -12,7 +12,6 @@ from longtake.errors import InputError
 from longtake.journal import Journal, Progress, check_progress
 from longtake.model import VideoModel
 from longtake.ranks.torchrun import check_same
-from longtake.reading import refuse_name
 from longtake.report import Order, order_target, run_settings
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
@@ -21,7 +20,7 @@ from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor
 from longtake.typed import fitting
 from longtake.video.files import state_folder
-from longtake.video.output import Output, check_output, refuse_inputs
+from longtake.video.output import Output, check_output
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -68,21 +67,15 @@ def generate(
     """
     # These import torch, which a plan must not wait for.
     from longtake.noise import seeded_noise
-    from longtake.ranks.world import ALONE, World
+    from longtake.ranks.world import ALONE
     from longtake.tasks.stores import kept_results
     from longtake.video.sink import Sink
 
     begin, world = time.monotonic(), world or ALONE
     _check_given(model, request, sampler)
-    fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
-    fitting(world, World, "world", takes="a World, as joined_world gives one")
-    fitting(executor, Executor | None, "executor", takes="an Executor, or None")
-    fitting(made, Sequence | None, "made", takes="a list of chunks, or None")
-    check_progress(progress)
-    refuse_name(output.path)
-    refuse_inputs(output.path, [request.init, output.audio])
+    _check_writing(output, world, progress, executor, made)
     if not world.rank:
-        check_output(output.path, overwrite=output.overwrite)
+        check_output(output.path, overwrite=output.overwrite, inputs=[request.init, output.audio])
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
     if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):
@@ -134,6 +127,16 @@ def _check_given(model: object, request: object, sampler: object) -> None:
     fitting(model, VideoModel, "model", takes="a model, as load_model and from_pipe return one")
     fitting(request, Request, "request", takes="a Request, such as Request(prompts='a red car')")
     fitting(sampler, Sampler, "sampler", takes="a sampler with its settings, such as Fifo()")
+
+
+def _check_writing(output: object, world: object, progress: object, executor: object, made: object) -> None:
+    from longtake.ranks.world import World
+
+    fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
+    fitting(world, World, "world", takes="a World, as joined_world gives one")
+    fitting(executor, Executor | None, "executor", takes="an Executor, or None")
+    fitting(made, Sequence | None, "made", takes="a list of chunks, or None")
+    check_progress(progress)
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None) -> None:

@@ -18,7 +18,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -264,34 +263,6 @@ def test_videos_of_any_origin_are_on_one_page(longtake: Callable):
     alone = longtake("report", "one.mkv", "-o", "one.html")
     assert alone.status == 0 and "<svg" not in Path("one.html").read_text()
     assert "broken.mp4 cannot be shown: cannot read" in longtake("report", "broken.mp4", "-o", "none.html").err
-
-
-@pytest.mark.parametrize(
-    "output",
-    ["one.mkv", "../here/one.mkv", "link.mkv", "one.json", "one.vtt", "one.mkv.state/state.json", "f/000000.png"],
-)
-def test_a_page_never_takes_the_place_of_what_it_shows(longtake: Callable, output: str):
-    written(Path("one.mkv"), grey(99))
-    Path("link.mkv").symlink_to("one.mkv")
-    Path("f").mkdir()
-    Image.fromarray(grey(9)[0]).save("f/000000.png")
-    Path("one.mkv.state").mkdir()
-    for name in ("one.json", "one.mkv.state/state.json"):
-        Path(name).write_text("{}")
-    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    ran = longtake("report", "one.mkv", "f", "-o", output, "--overwrite")
-    assert ran.status == 2 and ran.err.count("\n") == 1
-    assert re.search(r"(is|belongs to) .*read and would be replaced; choose another -o", ran.err), ran.err
-    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
-
-
-def test_a_comparison_never_takes_the_place_of_its_prompts(longtake: Callable, here: Path):
-    here.mkdir()
-    for name in ("results.json", "report.html", "fifo.jsonl"):
-        (here / name).write_text(PROMPTS)
-        ran = longtake(*TOYS[:6], str(here / name), *TOYS[7:], "-o", str(here), "--overwrite")
-        assert ran.status == 2 and f"{name}: it is read and would be replaced" in ran.err, ran.err
-        assert (here / name).read_text() == PROMPTS
 
 
 class Mean(nn.Module):

@@ -13,7 +13,7 @@ import pytest
 from longtake._generate import generate
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.models.toy import Toy
-from longtake.request import Request
+from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
 from longtake.video.encoding import exact_rate
 from longtake.video.formats import FORMATS
@@ -56,14 +56,14 @@ def test_a_path_that_cannot_be_is_refused_by_the_api_as_by_the_command_line(
     monkeypatch.chdir(tmp_path)
     Path("file.txt").touch()
     with pytest.raises(OutputError) as caught:
-        generate(Toy(), Request(prompts="a", frames=4), Fifo(), Output(path=Path(path)))
+        generate(Toy(), Request(prompts=PromptTimeline.constant("a"), frames=4), Fifo(), Output(path=Path(path)))
     assert problem in str(caught.value) and "\n" not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
 
 
 def test_what_the_video_begins_with_is_not_replaced(tmp_path: Path) -> None:
     path = foreign_file(tmp_path)
-    request = Request(prompts="a", frames=4, init=str(path))
+    request = Request(prompts=PromptTimeline.constant("a"), frames=4, init=str(path))
     with pytest.raises(OutputError, match="it is read and would be replaced"):
         generate(Toy(), request, Fifo(), Output(path=path, overwrite=True))
     assert path.read_bytes() == b"holiday"

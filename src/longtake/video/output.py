@@ -217,15 +217,17 @@ def output_format(path: str | Path) -> Format:
     raise OutputError(f"cannot write {path}: unknown ending {ending!r}; use {', '.join(others)} or {last}")
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> Format:
+def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Format:
     """Return in which format a video would be written at `path`, or raise before any work is done. Touches nothing.
 
-    Raises OutputError for: an unknown ending, a path without a name (".", ".."), a missing or unwritable parent,
-    a folder where a file is meant and the other way round, a file or folder that belongs to no longtake run (a file is
-    fine with `overwrite`, a folder that holds anything but numbered PNG files never is).
+    Raises OutputError for: one of the `inputs` (see `refuse_inputs`), an unknown ending, a path without a name (".",
+    "..") or with one that is too long, a missing or unwritable parent, a folder where a file is meant and the other way
+    round, a file or folder that belongs to no longtake run (a file is fine with `overwrite`, a folder that holds
+    anything but numbered PNG files never is).
     """
     check_named(Path(path))
     refuse_name(Path(path))
+    refuse_inputs(Path(path), inputs)
     format, path = output_format(path), Path(path)
     _check_parent(path)
     if format.ending:
