@@ -73,9 +73,7 @@ def generate(
 
     begin, world = time.monotonic(), world or ALONE
     _check_given(model, request, sampler)
-    _check_writing(output, world, progress, executor, made)
-    if not world.rank:
-        check_output(output.path, overwrite=output.overwrite, inputs=[request.init, output.audio])
+    _check_writing(output, world, request.init, progress, executor, made)
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
     if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):
@@ -129,7 +127,9 @@ def _check_given(model: object, request: object, sampler: object) -> None:
     fitting(sampler, Sampler, "sampler", takes="a sampler with its settings, such as Fifo()")
 
 
-def _check_writing(output: object, world: object, progress: object, executor: object, made: object) -> None:
+def _check_writing(
+    output: Output, world: "World", init: str | None, progress: object, executor: object, made: object
+) -> None:
     from longtake.ranks.world import World
 
     fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
@@ -137,6 +137,8 @@ def _check_writing(output: object, world: object, progress: object, executor: ob
     fitting(executor, Executor | None, "executor", takes="an Executor, or None")
     fitting(made, Sequence | None, "made", takes="a list of chunks, or None")
     check_progress(progress)
+    if not world.rank:
+        check_output(output.path, overwrite=output.overwrite, inputs=[init, output.audio])
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None) -> None:
