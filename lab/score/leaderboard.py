@@ -23,7 +23,8 @@ The worlds of the embedded model are toys, and few videos are an indication: not
 _SAID = """Real sprite worlds of the same stories, and what was made of them so that an honest figure ranks it last.
 By which figure each has to, and below what, is a matrix that was frozen before any of these scores were taken
 ([ranking.py](../../lab/score/ranking.py)): below real worlds, or below every sampler of the table above as well. What
-is not caught is said here and not tuned away. The spread is one of stories: each has a seed of its own."""
+is not caught is said here and not tuned away. The spread is one of stories: each has a seed of its own. Where only
+real worlds count the nearest sampler is "-", and "none yet" where no sampler has been measured by a figure."""
 FILM = """## What this toy world can and cannot say about film
 
 It can say, because the truth of every frame is known, whether a method holds the object, the scene and the motion
