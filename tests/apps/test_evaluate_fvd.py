@@ -97,7 +97,7 @@ MISTAKES = [
     (("--real", "bad", "--fake", "bad", "--network", "none.pt"), "there is no file none.pt"),
     (("--real", "bad", "--fake", "bad", "--network", "bad/a.mp4"), "cannot be loaded as TorchScript"),
     (("--real", "bad", "--fake", "bad", "--device", "cpu"), "--device has no effect"),
-    (("--real", "bad"), "Missing"),
+    (("--real", "bad"), "--fake DIR is missing; give the videos"),
 ]
 
 

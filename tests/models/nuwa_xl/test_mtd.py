@@ -112,7 +112,7 @@ def test_the_images_of_a_video_unet() -> None:
     ("changes", "reason"),
     [
         ({"class_embed_type": "timestep"}, "whose class_embed_type is 'timestep'"),
-        ({"down_block_types": ("CrossAttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D")}, "with a AttnDownBlock2D"),
+        ({"down_block_types": ("CrossAttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D")}, "with an AttnDownBlock2D"),
     ],
 )
 def test_unets_of_another_kind(changes: dict[str, object], reason: str) -> None:
