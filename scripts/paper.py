@@ -86,13 +86,13 @@ TABLES = [
     ),
     Table(
         "beside",
-        "PYTHONPATH=. python scripts/beside.py --fifo FIFO --frames 16 --partitions 1 --repeats 1",
+        "PYTHONPATH=. python scripts/beside.py --fifo FIFO --frames 16 --partitions 1 --repeats 3",
         10,
         needs="a checkout of FIFO-Diffusion",
     ),
     Table(
         "beside",
-        "PYTHONPATH=. python scripts/beside.py --video-infinity VIDEO_INFINITY --frames 48 --repeats 3",
+        "PYTHONPATH=. python scripts/beside.py --video-infinity VIDEO_INFINITY --frames 48 --repeats 5",
         10,
         needs="a checkout of Video-Infinity",
     ),
