@@ -170,9 +170,10 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others:
     target = order_target(order, plan)
     if order.audio not in (None, target.settings.get("audio")):
         raise InputError(f"{output.audio} holds another sound than the run had; bring that back")
-    for path in (each.output.path for each in (order, *others)):
-        for file in (path, report_path(path), subtitle_path(path)):
-            refuse_inputs(file, [prompts_file] if os.path.isfile(prompts_file or "") else [])
+    if prompts_file is not None and os.path.isfile(prompts_file):
+        for path in (each.output.path for each in (order, *others)):
+            for file in (path, report_path(path), subtitle_path(path)):
+                refuse_inputs(file, [prompts_file])
     check_sidecars(output.path, overwrite=output.overwrite)
     texts = [text for other in others for text in other.request.prompts.texts]
     warnings = (*plan_warnings(plan, texts), *target.notes)
