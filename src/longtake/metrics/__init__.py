@@ -23,9 +23,7 @@ METRICS: dict[str, Row] = {
     "drift": Row("longtake.metrics.of_video:Drift", "score a video: does it change as it goes on?"),
     "similarity": Row("longtake.metrics.of_video:Similarity", "score a video: does it stay like its start?"),
     "switches": Row("longtake.metrics.of_video:Switches", "score a video: how soon does it follow its prompts?"),
-    "vbench": Row(
-        "longtake.metrics.vbench:VBench", "score a video: VBench's dimensions, most by given networks"
-    ),
+    "vbench": Row("longtake.metrics.vbench:VBench", "score a video: VBench's dimensions, most by given networks"),
     "state": Row("longtake.metrics.of_video:State", "score sprite worlds: shapes, identity, steps", slow=True),
     "fvd": Row("longtake.metrics.of_sets:Fvd", "score a folder of videos against real ones"),
     "reconstruction": Row("longtake.metrics.of_sets:Reconstruction", "score an autoencoder: PSNR, SSIM, LPIPS, R-FVD"),
