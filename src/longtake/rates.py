@@ -20,7 +20,7 @@ def work(plan: Plan) -> int | None:
     spec = plan.spec
     if plan.forwards is None or plan.decoded is None or spec.forward_flops is None:
         return None
-    return round(plan.forwards * _forward(plan, spec.forward_flops)) + plan.decoded * (spec.decode_flops or 0)
+    return round(plan.forwards * spec.forward_flops) + plan.decoded * (spec.decode_flops or 0)
 
 
 def work_per_frame(plan: Plan) -> float | None:
@@ -29,12 +29,7 @@ def work_per_frame(plan: Plan) -> float | None:
     if spec.forward_flops is None:
         return None
     decoding = (spec.decode_flops or 0) / spec.timing.stride
-    return plan.forwards_per_frame * _forward(plan, spec.forward_flops) + decoding
-
-
-def _forward(plan: Plan, window_flops: int) -> float:
-    """Return the operations of one evaluation, given those for a window of the model's own length."""
-    return window_flops * plan.window_frames / plan.spec.num_frames
+    return plan.forwards_per_frame * spec.forward_flops + decoding
 
 
 def remembered_rate(model: str, device: str, dtype: str) -> float | None:

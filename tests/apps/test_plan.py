@@ -37,6 +37,16 @@ def test_guidance_doubles_the_forwards(longtake: Callable) -> None:
     assert guided == 2 * plain
 
 
+@pytest.mark.parametrize("sampler", ["video-infinity", "freenoise"])
+def test_what_sees_the_whole_video_at_once_counts_as_many_windows_as_that_is_long(
+    longtake: Callable, sampler: str
+) -> None:
+    asked = "a red car", "--model", "toy", "--sampler", sampler, "--frames", "50", "--steps", "3", "--guidance", "1"
+    content = json.loads(longtake("plan", *asked, "--json").out)
+    assert content["forwards"] == 3 * 50 / 8 and content["mean_forwards_per_frame"] == 3 / 8
+    assert "19 forwards in" in longtake("plan", *asked).out
+
+
 def test_dry_run_is_the_plan(longtake: Callable) -> None:
     assert longtake("generate", *PLAN[1:], "--dry-run").out == longtake(*PLAN).out
 

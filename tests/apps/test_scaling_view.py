@@ -40,6 +40,8 @@ def test_the_text_says_that_it_is_simulated(longtake: Callable) -> None:
 
 def test_the_cost_is_that_of_one_process_of_the_tables(longtake: Callable) -> None:
     rates.remember_rate("toy", "cpu", "float32", 1e6)
+    clips = json.loads(longtake(*CLIPS, "--forward-ms", "100", "--json").out)
+    assert clips["seconds"] == pytest.approx(clips["forwards"] * 0.1)
     asked = *FIFO, "--forward-ms", "100", "--dtype", "float32"
     content = json.loads(longtake(*asked, "--json").out)
     alone = content["scaling"]["strong"][0]["seconds"]

@@ -143,13 +143,15 @@ def test_the_plan_counts_what_the_run_does(name, frames, monkeypatch):
     model, sampler, plan = planned(name, frames=frames, steps=few(name))
     denoised, decoded = [], []
     denoise, decode = model.denoise, model.decode
-    monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
+    monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(x.shape) or denoise(x, *rest))
     monkeypatch.setattr(model, "decode", lambda z, state, last: decoded.append(z.shape[1]) or decode(z, state, last))
     for _ in run_plan(model, plan, seeded_noise(5), ALONE, None):
         pass
-    assert sum(denoised) == plan.forwards
+    # In windows of the model's own length, however long a piece each sampler gives to the network.
+    assert sum(shape[0] * shape[2] for shape in denoised) == plan.forwards * model.spec.num_frames
+    assert {shape[2] for shape in denoised} == {plan.window_frames}
     assert sum(decoded) == plan.decoded
-    assert max(denoised) <= plan.window_batch
+    assert max(shape[0] for shape in denoised) <= plan.window_batch
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -260,9 +262,9 @@ def test_guidance_by_level_shows_and_is_counted(name, monkeypatch):
         model.spec = replace(model.spec, guidance=guidance)
         plan = sampler_class(name)().plan(Request(prompts=PROMPTS, frames=20, seed=5, steps=few(name)), model.spec)
         denoise = model.denoise
-        monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(len(x)) or denoise(x, *rest))
+        monkeypatch.setattr(model, "denoise", lambda x, *rest: denoised.append(x.shape) or denoise(x, *rest))
         made = np.concatenate([chunk.frames for chunk in run_plan(model, plan, seeded_noise(5), ALONE, None)])
-        assert sum(denoised) == plan.forwards
+        assert sum(shape[0] * shape[2] for shape in denoised) == plan.forwards * model.spec.num_frames
         return made
 
     plain = video(2.0)

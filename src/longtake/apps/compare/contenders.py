@@ -74,7 +74,7 @@ class Budget:
     """What a video of a contender takes."""
 
     forwards: float
-    """Evaluations of the network per frame of the video, of windows of the model's own length."""
+    """Those of its plan, per frame of the video."""
     operations: float | None
     """Floating-point operations per frame of the video, decoding among them; None for models that do not say."""
 
@@ -88,9 +88,9 @@ def budget(contender: Contender, request: Request, spec: VideoSpec) -> Budget:
     """Count what a video takes. Raises as `checked_plan` does."""
     plan = checked_plan(spec, contender.request(request), contender.sampler)
     assert request.frames is not None and plan.forwards is not None
-    operations, windows = work(plan), plan.forwards * plan.window_frames / spec.num_frames
+    operations = work(plan)
     return Budget(
-        forwards=windows / request.frames, operations=None if operations is None else operations / request.frames
+        forwards=plan.forwards / request.frames, operations=None if operations is None else operations / request.frames
     )
 
 

@@ -218,7 +218,8 @@ def _traffic(job: Job, offload: Offload, host: Mapping[str, int]) -> int | None:
     if offload == "model":
         moved = sum(host[part] for part in ("network", "decoder", "decoder's memory"))
         return text + 2 * plan.tasks // plan.window_batch * moved
-    return text + (plan.forwards // plan.window_batch * host["network"] if offload == "group" else 0)
+    calls = plan.forwards * job.spec.num_frames / (plan.window_frames * plan.window_batch)
+    return text + (round(calls) * host["network"] if offload == "group" else 0)
 
 
 def _prompts(job: Job) -> int:

@@ -1,6 +1,7 @@
 """A plan as JSON and as text."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -117,7 +118,7 @@ def headline(job: Job) -> list[str]:
     else:
         shown = f"{round(mean, 3):g}"
         each = f"{shown} per frame" if shown == further else f"{shown} per frame, {further} in the long run"
-        work = f"{counted(plan.forwards, 'forward')} in {counted(plan.tasks, 'window')} ({each})"
+        work = f"{counted(math.ceil(plan.forwards), 'forward')} in {counted(plan.tasks, 'window')} ({each})"
     return [
         f"video    {length}, {width}x{height}{joined}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",

@@ -141,7 +141,7 @@ class ContextWindows(Batched, Joint):
             window_frames=window,
         )
         counts = plan.counts()
-        forwards = sum(counts) * num_branches(plan.guidance)
+        forwards = sum(counts) * num_branches(plan.guidance) * window / spec.num_frames
         return replace(
             plan,
             forwards=forwards,

@@ -79,7 +79,7 @@ class FreeNoise(Joint):
             )
         steps = chosen_steps(request, spec)
         guidance = spec.guidance if request.guidance is None else request.guidance
-        forwards = steps * num_branches(guidance)
+        forwards = steps * num_branches(guidance) * total / spec.num_frames
         return FreeNoisePlan(
             request=request,
             spec=spec,

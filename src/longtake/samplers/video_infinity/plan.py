@@ -91,7 +91,7 @@ class VideoInfinity(Joint):
         clips = split_evenly(total, self._num_clips(total, spec))
         steps = chosen_steps(request, spec)
         guidance = spec.guidance if request.guidance is None else request.guidance
-        forwards = steps * num_branches(guidance)
+        forwards = steps * num_branches(guidance) * total / spec.num_frames
         far = released_global_frames(clips, self.top_k) if self.compat else spread_frames(total, self.top_k)
         return VideoInfinityPlan(
             request=request,
