@@ -191,6 +191,22 @@ def test_values_that_make_no_video_are_refused(tmp_path: Path, change: dict[str,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        *(({"fps": fps}, "cannot be stored") for fps in (0.0, -8.0, float("inf"), float("nan"), 3.14159265)),
+        ({"scale": 0}, "scale 0 is below 1"),
+        ({"scale": 10**9}, "scale 1000000000 makes more of one pixel"),
+        ({"crf": -1}, "crf -1 is outside"),
+        ({"segment": 10_001}, "segment 10001 is outside"),
+        ({"keep_states": -1}, "is no size"),
+    ],
+)
+def test_an_output_that_no_video_can_have_is_refused_when_it_is_made(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Output(**given)
+
+
 def test_odd_sizes_are_fine_without_colour_subsampling(tmp_path: Path) -> None:
     target(tmp_path / "a.mkv", {"size": (63, 63)})
     target(tmp_path / "a.mp4", {"size": (63, 63), "scale": 2})

@@ -16,7 +16,7 @@ from longtake.request import PromptTimeline
 from longtake.samplers import sampler_class
 from longtake.serve.job import FILES, ExtendJob, Job, RedoJob, VideoJob
 from longtake.typed import read_word
-from longtake.video.encoding import read_rate
+from longtake.video.encoding import exact_rate, read_rate
 
 SETTING = "sampler."
 """What the names of a sampler's own settings begin with."""
@@ -144,8 +144,8 @@ def wanted(body: Create, own_fps: float, upload: str | None) -> VideoJob:
     Raises InputError for prompts, lengths, rates and settings that cannot be.
     """
     fps = None if body.fps is None else read_rate(str(body.fps))
-    if fps is not None and not 0 < fps <= 1000:
-        raise InputError(f"--fps {fps:g} is no rate; give a number above 0 and up to 1000")
+    if fps is not None:
+        exact_rate(fps)
     frames = _frames(body.num_frames, body.seconds, fps or own_fps) or VideoJob.frames
     prompts = told_prompts(body.prompt, body.prompts, frames, fps or own_fps)
     if prompts is None:

@@ -58,22 +58,29 @@ class Encoding:
     """The file whose sound lies beside the frames."""
 
     def __post_init__(self) -> None:
-        if self.scale < 1:
-            raise InputError(f"scale {self.scale} is below 1; frames can only be enlarged by a whole number")
+        check_form(self.scale, self.crf, self.segment)
         if max(self.stored_size) > LARGEST_SIDE:
             raise InputError(
                 f"scale {self.scale} makes {self.stored_size[1]}x{self.stored_size[0]} pixels; "
                 f"a video may have up to {LARGEST_SIDE} a side"
             )
-        if not 0 <= self.crf <= 51:
-            raise InputError(f"crf {self.crf} is outside 0 to 51; 18 looks clean, larger is smaller and coarser")
-        if not 1 <= self.segment <= 10_000:
-            raise InputError(f"segment {self.segment} is outside 1 to 10000 frames")
 
     @property
     def stored_size(self) -> tuple[int, int]:
         """Height and width in the file, in pixels."""
         return self.height * self.scale, self.width * self.scale
+
+
+def check_form(scale: int, crf: int, segment: int) -> None:
+    """Raise InputError for what no video of any size can have; see `Encoding`."""
+    if scale < 1:
+        raise InputError(f"scale {scale} is below 1; frames can only be enlarged by a whole number")
+    if scale > LARGEST_SIDE:
+        raise InputError(f"scale {scale} makes more of one pixel than a video may have a side, {LARGEST_SIDE}")
+    if not 0 <= crf <= 51:
+        raise InputError(f"crf {crf} is outside 0 to 51; 18 looks clean, larger is smaller and coarser")
+    if not 1 <= segment <= 10_000:
+        raise InputError(f"segment {segment} is outside 1 to 10000 frames")
 
 
 def without_controls(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 from longtake.errors import InputError, OutputError
 from longtake.reading import refuse_device, refuse_name, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
-from longtake.video.encoding import Encoding, check_even, exact_rate, read_rate
+from longtake.video.encoding import Encoding, check_even, check_form, exact_rate, read_rate
 from longtake.video.files import (
     FRAME_FILE,
     PICTURE_ENDINGS,
@@ -80,8 +80,9 @@ class Output(Typed):
         if self.keep_states < 0:
             raise InputError(f"--keep-states {self.keep_states} is no size; write bytes, or 500MB or 2GB")
         check_named(self.path)
-        if self.fps is not None and not self.fps > 0:
-            raise InputError(f"{self.fps:g} frames per second is no rate; give a number above 0")
+        check_form(self.scale, self.crf, self.segment)
+        if self.fps is not None:
+            exact_rate(self.fps)
         if str(self.path) == "-":
             raise OutputError(
                 "cannot write the video to standard output: a run goes on in its file after an interruption; "
