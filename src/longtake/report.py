@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Predicate
 
-from longtake.errors import CheckpointError, InputError, OutputError, unknown_name
+from longtake.errors import CheckpointError, InputError, LongtakeError, OutputError, unknown_name
 from longtake.model import VideoModel
 from longtake.models import MODELS, configs_of
 from longtake.models.hub.loading import Loading
@@ -269,7 +269,7 @@ def read_order(path: str) -> Order:
 def _order(content: dict[str, Any], where: str) -> Order:
     made = read_typed(_Report, {name: value for name, value in content.items() if name not in _RUN}, where)
     name = made.sampler.pop("name", None)
-    if name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS:
         raise InputError(f"{where}: {unknown_name('sampler', str(name), SAMPLERS)}")
     init = read_typed(_Given, made.request.pop("init", {"file": None, "sha256": None}), f"{where}: init")
     made.request["init"] = init.file
@@ -283,17 +283,24 @@ def _order(content: dict[str, Any], where: str) -> Order:
         device=made.device,
         dtype=made.dtype,
         audio=made.output.audio and made.output.audio.sha256,
-        output=Output(
-            path=Path(made.output.file),
-            fps=made.output.fps,
-            crf=made.output.crf,
-            scale=made.output.scale,
-            segment=made.output.segment,
-            keep_states=made.output.keep_states,
-            part=made.output.range,
-            audio=made.output.audio and made.output.audio.file,
-        ),
+        output=_output(made.output, where),
     )
+
+
+def _output(made: _File, where: str) -> Output:
+    try:
+        return Output(
+            path=Path(made.file),
+            fps=made.fps,
+            crf=made.crf,
+            scale=made.scale,
+            segment=made.segment,
+            keep_states=made.keep_states,
+            part=made.range,
+            audio=made.audio and made.audio.file,
+        )
+    except LongtakeError as error:
+        raise InputError(f"{where}: output: {error}") from None
 
 
 def _request(content: dict[str, Any], where: str) -> Request:

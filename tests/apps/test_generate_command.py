@@ -125,6 +125,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         (("device",), "tpu", "device is"),
         (("output", "crf"), 1.5, "crf is"),
         (("output", "crf"), None, "crf is null"),
+        (("output", "scale"), -1, "output: scale -1 is below 1"),
+        (("sampler", "name"), [], "there is no sampler '[]'"),
         (("model",), None, "model is null"),
     ],
 )

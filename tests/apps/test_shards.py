@@ -12,6 +12,7 @@ import pytest
 from longtake import Output, PromptTimeline, Request, generate, load_model
 from longtake.apps.shards import shards_command
 from longtake.errors import InputError, OutputError
+from longtake.journal import LAYOUT
 from longtake.metrics.consistency import consistency
 from longtake.metrics.of_video import Drift
 from longtake.samplers.chunked.plan import Chunked
@@ -33,6 +34,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # As if the toy's frames had enough pixels to be measured.
     changed(folder / "one.v2/clip.json", lambda report: report["output"].update(scale=1))
     (folder / "other.json").write_text('{"longtake": "of another program"}')
+    for number, output in enumerate(([], {}, {"file": ""}, {"file": "../two.mp4"}, {"file": 3})):
+        (folder / f"odd-{number}.json").write_text(json.dumps({"longtake": LAYOUT, "complete": True, "output": output}))
     return folder
 
 

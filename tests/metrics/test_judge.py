@@ -41,6 +41,11 @@ def test_damaged_or_foreign_weights_are_refused(tmp_path: Path):
         Judge.load(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes((ASSETS / "judge.safetensors").read_bytes())
     (tmp_path / "b.json").write_text(json.dumps(config | {"object": ["horse"]}))
+    for number, content in enumerate(("[]", "3", "[" * 100_000, '{"object": 3}')):
+        (tmp_path / f"{number}.safetensors").write_bytes((ASSETS / "judge.safetensors").read_bytes())
+        (tmp_path / f"{number}.json").write_text(content)
+        with pytest.raises(CheckpointError, match="cannot be read|other names"):
+            Judge.load(tmp_path / f"{number}.safetensors")
     with pytest.raises(CheckpointError, match="other names"):
         Judge.load(tmp_path / "b.safetensors")
 

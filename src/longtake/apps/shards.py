@@ -113,9 +113,14 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
     found: dict[Path, Order | None] = {}
     for path in sorted(folder.rglob("*.json")):
         content = _content(path)
-        video = path.with_name(str(content.get("output", {}).get("file", ""))) if content else path
-        if content and video != path and video.exists() and belongs(video):
-            found[video] = read_order(str(path)) if content.get("complete") is True else None
+        output = content.get("output")
+        name = output.get("file") if isinstance(output, dict) else None
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            continue
+        video = path.with_name(name)
+        if video != path and video.exists() and belongs(video):
+            order = read_order(str(path))
+            found[video] = order if content.get("complete") is True and order.frames is not None else None
     return found
 
 

@@ -96,7 +96,11 @@ def ucf101(
     lists = [folder / name for folder in (root, root.absolute().parent) if (folder / name).is_file()]
     if not lists:
         raise InputError(f"there is no {name} in {root} or beside it; UCF-101 offers these lists for download")
-    lines = sorted(line.split()[0] for line in lists[0].read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        told = lists[0].read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{lists[0]} is no list of videos: it is no UTF-8; UCF-101 offers it for download") from None
+    lines = sorted(line.split()[0] for line in told.splitlines() if line.strip())
     named = [(line, root / line, line.split("/")[0]) for line in lines]
     looked_for = f"the {len(named)} videos of {lists[0]} in {root}"
     return gathered(_opened(named, open_video, fps), size=size, min_frames=min_frames, looked_for=looked_for)

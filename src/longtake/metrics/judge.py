@@ -3,7 +3,6 @@
 It was trained on ground truth alone (longtake.train.judge) and is frozen: no generated video ever reached it.
 """
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES
 from longtake.errors import CheckpointError
+from longtake.reading import parse_json, read_file
 
 CLIP_FRAMES = 16
 _NUM_LAGS = 8
@@ -137,7 +137,7 @@ class Judge:
         """The judge of this package, or the one at `path` (.safetensors); CheckpointError where that is damaged."""
         source = path if path is not None else Path(str(files("longtake.metrics").joinpath("assets/judge.safetensors")))
         try:
-            config = json.loads(source.with_suffix(".json").read_text())
+            config = parse_json(read_file(source.with_suffix(".json")))
             weights = load_file(source)
             network = JudgeNetwork()
             # The counters of the normalisation layers are of no use after training, and not stored.
@@ -145,7 +145,8 @@ class Judge:
             network.load_state_dict(counters | {name: value.float() for name, value in weights.items()})
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"the judge {source} cannot be read ({error}); train one anew") from error
-        if any(tuple(config.get(head, ())) != names for head, names in HEADS.items()):
+        known = config if isinstance(config, dict) else {}
+        if any(known.get(head) != list(names) for head, names in HEADS.items()):
             raise CheckpointError(f"the judge {source} knows other names than the sprite worlds; train one anew")
         return cls(network)
 

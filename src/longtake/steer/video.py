@@ -41,7 +41,7 @@ class Video:
         if not (self.record.finished and belongs(self.path) and subtitle_path(self.path).exists()):
             return False
         report = json.loads(read_file(report_path(self.path)))
-        return report["complete"] and read_order(str(report_path(self.path))).request == self.order.request
+        return report.get("complete") is True and read_order(str(report_path(self.path))).request == self.order.request
 
     def states(self, most: int | None) -> list[Kept]:
         """Return the states from which it can go on, up to so many frames, in order."""

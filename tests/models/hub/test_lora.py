@@ -90,6 +90,14 @@ def test_what_is_no_lora_of_this_model_is_one_line(wan_folder, folder, latte_fol
             "endless.safetensors: .*not finite.*fetch the LoRA again",
         ),
         str(saved(tmp_path / "own.safetensors", part, wide, patterned)): (wan_folder, "scale of its own"),
+        str(saved(tmp_path / "list.safetensors", part, wide, {"lora_adapter_metadata": "[]"})): (
+            wan_folder,
+            "its adapter is no JSON object",
+        ),
+        str(saved(tmp_path / "alpha.safetensors", part, wide, {"lora_adapter_metadata": '{"lora_alpha": "x"}'})): (
+            wan_folder,
+            "alpha is 'x', which is no number",
+        ),
     }
     for lora, (model, message) in cases.items():
         with pytest.raises(LongtakeError, match=message) as caught:

@@ -115,7 +115,7 @@ def _snapshot(place: Path, revision: str, name: str) -> Path:
     reference = place / "refs" / revision
     if ".." in reference.parts:
         raise InputError(f"revision {revision!r} leads out of the cache; give a branch, a tag or a commit")
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    commit = reference.read_text(encoding="utf-8", errors="replace").strip() if reference.is_file() else revision
     folder = place / SNAPSHOTS / commit
     if not re.fullmatch(r"[\w.-]+", commit) or not folder.is_dir():
         known = sorted(path.name for path in (place / SNAPSHOTS).iterdir())

@@ -27,6 +27,7 @@ from longtake.models.hub.configs import Configs
 from longtake.models.hub.family import Family
 from longtake.models.hub.load import blank_network, one_line_errors
 from longtake.models.hub.loading import LORA_FILE, TOLD, Lora
+from longtake.reading import parse_json
 
 NAMES = re.compile(r"(?P<module>.+)\.(?P<kind>lora_A|lora_B|lora\.down|lora\.up)\.weight")
 DOWN = ("lora_A", "lora.down")
@@ -190,7 +191,9 @@ def _read(file: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, floa
     convert = lora_reader(family)
     with one_line_errors(file):
         with safe_open(file, framework="pt") as opened:
-            said = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            said = parse_json((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            if not isinstance(said, dict):
+                raise ValueError("what it says of its adapter is no JSON object")
         tensors = load_file(file)
     check_finite(tensors, str(file), "no video can come of it: fetch the LoRA again")
     try:
@@ -202,4 +205,6 @@ def _read(file: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, floa
     whole = [value for name, value in said.items() if name.rpartition(".")[2] == "lora_alpha"]
     if any(said.get(name) for name in said if name.rpartition(".")[2] in ("alpha_pattern", "use_rslora", "use_dora")):
         raise InputError(f"{file} is a LoRA with a scale of its own for some layers, which longtake does not fuse")
+    if whole and not isinstance(whole[0], int | float):
+        raise InputError(f"{file} says that its alpha is {whole[0]!r}, which is no number; fetch the LoRA again")
     return named, ({"": float(whole[0])} if whole else {}) | alphas

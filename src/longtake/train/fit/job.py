@@ -18,15 +18,15 @@ from torch import nn
 
 from longtake import __version__
 from longtake.data.footage import Footage
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import InputError
 from longtake.machine import peak_memory
 from longtake.ranks.world import World
 from longtake.train.fit.latents import Share, check_made_of
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit
+from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import AdversarialPhase, Scalars, Task
-from longtake.typed import read_typed
 from longtake.video.durable import Lock, replace_durable
 
 DEFAULT_FPS = 25.0
@@ -176,7 +176,7 @@ def begin_record(folder: Path, stage: str, settings: Mapping[str, Any], facts: M
     `settings` must be the same but for steps, the size of a batch, and what changes no weight. Raises InputError for
     other differences, and for the folder of another stage.
     """
-    earlier = _read(folder / RECORD)
+    earlier = read_noted(dict[str, Any], folder / RECORD, "delete it to let the run go on") or {}
     changes: list[str] = []
     if earlier and earlier.get("stage") != stage:
         raise InputError(f"{folder} is a run of {earlier.get('stage')}; choose another folder for {stage}")
@@ -217,12 +217,3 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
         for key, inner in settings.items()
         for name, value in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return read_typed(dict[str, Any], path.read_bytes(), str(path), error=CheckpointError)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; delete it to let the run go on") from None

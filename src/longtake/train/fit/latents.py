@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.errors import CheckpointError, InputError
-from longtake.typed import read_typed
+from longtake.train.fit.record import read_noted
 
 Encode = Callable[[], dict[str, Tensor] | None]
 """Computes the tensors of a file; None where it was stopped."""
@@ -84,10 +84,11 @@ def read_latents(folder: Path, names: Iterable[str], files: str = "*") -> dict[s
 
 
 def check_made_of(folder: Path, told: dict[str, Any]) -> None:
-    """Note down what latents are made of. Raises InputError where those that are there are of something else."""
+    """Note down what latents are made of. Raises InputError where those that are there are of something else,
+    CheckpointError where the note is damaged."""
     path = folder / "made_of.json"
-    before = read_typed(dict[str, Any], path.read_bytes(), str(path)) if path.is_file() else told
-    for name in (name for name in told if before.get(name) != told[name]):
+    before = read_noted(dict[str, Any], path, f"delete {folder}, whose latents are then made again")
+    for name in (name for name in told if before is not None and before.get(name) != told[name]):
         raise InputError(f"the latents in {folder} were made with other {name} than those of now; delete that folder")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(told), encoding="utf-8")

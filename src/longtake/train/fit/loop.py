@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,13 +20,37 @@ from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, NonFiniteError
 from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
 from longtake.train.fit.optimiser import Ema, Optimiser, Turn
+from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import FitSettings, learning_rate
 from longtake.train.fit.task import AdversarialPhase, Learning, Scalars, Task
 
 _ADVICE = "try a smaller learning rate, or bf16 in place of fp16"
-RECORD = "training.json"
-"""In final/: how many of the steps its model has seen."""
+_RECORD = "training.json"
 _TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The content of final/training.json: how many of the steps its model has seen."""
+
+    step: int
+    steps: int
+
+
+def read_trained(final: Path) -> Trained | None:
+    """Return what a model's folder says of its training; None where it says nothing. Raises CheckpointError where what
+    it says is damaged."""
+    return read_noted(Trained, final / _RECORD, "delete it: it only says how far the model beside it was trained")
+
+
+def _kept(final: Path) -> str:
+    """Return what lies there after a run was broken off, in words."""
+    try:
+        trained = read_trained(final)
+    except CheckpointError:
+        # What broke the run off is told, not this.
+        return "is damaged"
+    return "is not there" if trained is None else f"holds the model of step {trained.step}"
 
 
 def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
@@ -99,11 +124,7 @@ class _Run:
         try:
             self._steps(stop)
         except BaseException:
-            held = self.folder / "final" / RECORD
-            kept = (
-                f"holds the model of step {json.loads(held.read_text())['step']}" if held.exists() else "is not there"
-            )
-            self._say(f"broken off after step {self.step}; final/ {kept}")
+            self._say(f"broken off after step {self.step}; final/ {_kept(self.folder / 'final')}")
             raise
         return self._finish()
 
@@ -233,7 +254,8 @@ class _Run:
         with new_folder(self.folder / "final.new", f"the model of step {self.step}") as new:
             with self.ema.applied(), torch.no_grad():
                 self.write_model(new)
-            (new / RECORD).write_text(json.dumps({"step": self.step, "steps": self.settings.num_steps}) + "\n")
+            trained = Trained(step=self.step, steps=self.settings.num_steps)
+            (new / _RECORD).write_text(json.dumps(asdict(trained)) + "\n")
         shutil.rmtree(final, ignore_errors=True)
         os.rename(new, final)
 

@@ -5,7 +5,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,8 @@ from torch import nn
 
 from longtake.errors import InputError
 from longtake.train.fit.limit import ENDLESS, Limit
-from longtake.train.fit.loop import RECORD, fit
+from longtake.train.fit.loop import fit, read_trained
+from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import Batches, FitSettings
 from longtake.train.fit.task import Task
 from longtake.video.durable import Lock, replace_durable
@@ -54,14 +55,14 @@ class Runs:
         return network
 
     def final(self, stage: str) -> Path:
-        """Return the folder that a stage left. Raises InputError where it has not begun."""
+        """Return the folder that a stage left. Raises InputError where it has not begun, CheckpointError where its
+        training.json is damaged."""
         folder = self.folder / stage / "final"
         if not folder.exists():
             raise self._lacks(folder, stage)
-        record = folder / RECORD
-        told = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {"step": 0, "steps": 0}
-        if told["step"] < told["steps"] < _MORE * 1_000:
-            print(f"note: {folder} is not finished: step {told['step']} of {told['steps']}")
+        trained = read_trained(folder)
+        if trained is not None and trained.step < trained.steps < _MORE * 1_000:
+            print(f"note: {folder} is not finished: step {trained.step} of {trained.steps}")
         return folder
 
     def furthest(self, stage: str, further: str) -> Path:
@@ -90,6 +91,14 @@ class Runs:
     def _lacks(self, what: Path, stage: str, reason: str = "does not exist") -> InputError:
         command = f"longtake train embedded {stage} --runs {shlex.quote(str(self.folder))}"
         return InputError(f"{what} {reason}; {stage} must come first: {command}")
+
+
+@dataclass(kw_only=True)
+class _Told:
+    """The content of stages.json."""
+
+    done: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,22 +158,22 @@ def run_stages(stages: Mapping[str, Stage], runs: Runs, minutes: float | None) -
 
     With `minutes`, each trains for its share of them, whatever its steps, and ends with a model; what it leaves of its
     time goes to the others. Else each trains for its steps. The same call goes on with the stage that was interrupted,
-    and with the time that is left.
+    and with the time that is left. Raises CheckpointError where stages.json, which says so, is damaged.
     """
     record = runs.folder / "stages.json"
-    told: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {"done": [], "seconds": 0.0}
+    told = read_noted(_Told, record, "delete it to go through all stages again, each from where it stands") or _Told()
     for name, stage in stages.items():
-        if name in told["done"]:
+        if name in told.done:
             continue
-        left = [other.share for key, other in stages.items() if key not in told["done"]]
-        part = None if minutes is None else max(minutes - told["seconds"] / 60, 0.0) * stage.share / sum(left)
+        left = [other.share for key, other in stages.items() if key not in told.done]
+        part = None if minutes is None else max(minutes - told.seconds / 60, 0.0) * stage.share / sum(left)
         limit = Limit(part, within=runs.limit)
         print(f"stage {name}" + ("" if part is None else f", {part:.1f} minutes"), flush=True)
         done = run_stage(name, stage, replace(runs, limit=limit))
-        told["seconds"] += limit.seconds()
+        told.seconds += limit.seconds()
         if done or (limit.ends and not runs.limit(0)):
-            told["done"].append(name)
-        replace_durable(record, (json.dumps(told) + "\n").encode())
-        if name not in told["done"]:
+            told.done.append(name)
+        replace_durable(record, (json.dumps(asdict(told)) + "\n").encode())
+        if name not in told.done:
             return False
     return True

@@ -12,6 +12,7 @@ from torch.nn.functional import pixel_shuffle
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from longtake.models.hub.files import read_json
 from longtake.models.modelscope.spec import cell_side
 from longtake.train.sprites.build import Predicted, build_scheduler
 
@@ -49,7 +50,7 @@ def assemble_sibling(unet: Path, extras: Extras, complete: Path, folder: Path) -
     """Write `folder` with a denoiser only; everything else is taken from `complete`, the folder beside it."""
     UNet3DConditionModel.from_pretrained(unet).half().save_pretrained(folder / "unet")
     shutil.copyfile(complete / "model_index.json", folder / "model_index.json")
-    costs = json.loads((complete / "longtake.json").read_text())
+    costs = read_json(complete / "longtake.json")
     _write(folder / "longtake.json", {**costs, **extras, "shared": f"../{complete.name}"})
     forget_places(folder)
 
