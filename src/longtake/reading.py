@@ -53,6 +53,20 @@ def refuse_device(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {NO_FILE}; choose another -o")
 
 
+def folder_above(path: Path) -> Path:
+    """Return the nearest folder above an output that is there. Raises OutputError where that is a file."""
+    there = next(each for each in path.absolute().parents if each.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot write {path}: {there} is a file, not a folder; choose another place")
+    return there
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Raise OutputError for an output whose folder is not there."""
+    if folder_above(path) != path.absolute().parent:
+        raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
+
+
 def refuse_unwritable(path: Path, folder: Path) -> None:
     """Raise OutputError for an output in a folder where no file can be made; it is tried, with one without a name."""
     # What may be written, os.access says, and not what can be: root may in /proc, and on a disk that is full.

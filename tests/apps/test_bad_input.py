@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from longtake.models import WEIGHTS
+
 TOY = ("--model", "toy")
 TREE = ("--sampler", "nuwa-xl")
 MISTAKES = [
@@ -85,7 +87,7 @@ MISTAKES = [
     (("generate", "a", *TOY, "-o", "notes.mkv"), "notes.json exists"),
     (("generate", "a", *TOY, "-o", "x.mkv", "--crf", "3"), "--crf has no effect"),
     (("generate", "a", *TOY, "--crf", "99"), "outside 0 to 51"),
-    (("generate", "a", *TOY, "--fps", "0"), "no rate"),
+    (("generate", "a", *TOY, "--fps", "0"), "fps 0.0 cannot be stored; give a rate of 1/1001 to 1000"),
     (("generate", "a", *TOY, "--fps", "1e-9"), "fps 1e-09 cannot be stored; give a rate of 1/1001 to 1000"),
     (("generate", "a", *TOY, "--guidance", "-3"), "--guidance -3 is out of range; use 0 to 100"),
     (("generate", "a", *TOY, "--scale", "0"), "below 1"),
@@ -178,6 +180,34 @@ def test_a_mistake_is_one_line_and_touches_nothing(
     assert ran.err.startswith("longtake: ") and ran.err.count("\n") == 1
     assert ran.out == ""
     assert contents(Path()) == before
+
+
+@pytest.mark.parametrize("output", ["notes/x", "notes/new/x.mkv"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "a", *TOY, "-o"),
+        ("generate", "a", *TOY, "--dry-run", "-o"),
+        ("batch", "notes.txt", *TOY, "-o"),
+        ("compare", *TOY, "--samplers", "fifo", "--prompts", "notes.txt", "--frames", "16", "-o"),
+        ("report", "notes.mp4", "-o"),
+        ("check", "toy", "-o"),
+        ("convert", "pvdm", "notes", "-o"),
+        ("convert", "safetensors", str(WEIGHTS / "sprites"), "-o"),
+        ("data", "sprites", "--preview", "-o"),
+        ("data", "shards", ".", "--licence", "MIT", "-o"),
+        ("train", "embedded", "vae", "--runs"),
+        ("train", "judge", "-o"),
+        ("train", "pvdm-autoencoder", "sprites", "--perceptual", "none", "-o"),
+        ("serve",),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_an_output_below_a_file_is_refused_as_such(longtake: Callable, arguments: tuple[str, ...], output: str) -> None:
+    write_notes(Path())
+    ran = longtake(*arguments, output + ".png" * ("--preview" in arguments))
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{Path('notes').absolute()} is a file, not a folder; choose another place\n" in ran.err
 
 
 def test_no_mistake_loads_torch_or_a_model(tmp_path: Path, light: Callable) -> None:

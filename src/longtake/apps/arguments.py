@@ -24,7 +24,7 @@ from tyro.constructors import (
 
 from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
-from longtake.reading import refuse_device, refuse_name, refuse_unwritable
+from longtake.reading import refuse_device, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
 from longtake.video.output import refuse_inputs
 
@@ -55,17 +55,16 @@ class OneFile(Answer):
     def check_output(self, *inputs: str | Path) -> None:
         """Raise OutputError for a file that cannot be written, for one that is there and is not to be replaced, and
         for one of the `inputs`, or what belongs to a video among them."""
-        path, folder = self.output, self.output.absolute().parent
+        path = self.output
         refuse_name(path)
         refuse_inputs(path, inputs)
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
         refuse_device(path)
-        if not folder.is_dir():
-            raise OutputError(f"cannot write {path}: the folder {folder} does not exist; create it first")
+        refuse_no_folder(path)
         if path.exists() and not self.overwrite:
             raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
-        refuse_unwritable(path, folder)
+        refuse_unwritable(path, path.absolute().parent)
 
 
 # tyro frames its messages with these characters, or with their ASCII stand-ins.

@@ -16,7 +16,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
 from longtake.errors import InputError, OutputError
 from longtake.metrics.of_video import SMALLEST, Drift
-from longtake.reading import parse_json, read_file, refuse_name, refuse_unwritable
+from longtake.reading import parse_json, read_file, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
@@ -107,8 +107,7 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
     refuse_name(output)
     if output.exists() and (not output.is_dir() or (list(output.glob("shard-*.tar")) and not settings.overwrite)):
         raise OutputError(f"{output} is there; choose another name, or --overwrite its shards")
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"the folder {output.absolute().parent} does not exist; create it first")
+    refuse_no_folder(output)
     refuse_unwritable(output, output if output.exists() else output.absolute().parent)
     found: dict[Path, Order | None] = {}
     for path in sorted(folder.rglob("*.json")):

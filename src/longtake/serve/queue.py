@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtake.errors import InputError, OutputError
+from longtake.reading import folder_above
 from longtake.report import Order
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError, check_words, foreseen, rests
@@ -62,6 +63,9 @@ class Queue:
         """Open the queue of a folder, or begin one. Not `careful`, changes need not survive a power cut. Raises
         OutputError where it cannot be written, or is of another version."""
         self.folder, self.quota, self.computing = Path(folder).absolute(), quota or Quota(), computing or Computing()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"cannot make a queue in {folder}: it is a file; give a folder")
+        folder_above(Path(folder))
         try:
             self.uploads.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import refuse_device, refuse_name, refuse_unwritable
+from longtake.reading import refuse_device, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, check_form, exact_rate, read_rate
 from longtake.video.files import (
@@ -230,7 +230,8 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     refuse_name(Path(path))
     refuse_inputs(Path(path), inputs)
     format, path = output_format(path), Path(path)
-    _check_parent(path)
+    refuse_no_folder(path)
+    refuse_unwritable(path, path.absolute().parent)
     if format.ending:
         _check_file(path, overwrite=overwrite)
     else:
@@ -276,15 +277,6 @@ def _is_of_video(path: Path, video: Path) -> bool:
     return bool(video.name) and (
         path in (report_path(video), subtitle_path(video)) or path.is_relative_to(state_folder(video))
     )
-
-
-def _check_parent(path: Path) -> None:
-    parent = path.absolute().parent
-    if not parent.exists():
-        raise OutputError(f"cannot write {path}: the folder {parent} does not exist; create it first")
-    if not parent.is_dir():
-        raise OutputError(f"cannot write {path}: {parent} is a file, not a folder")
-    refuse_unwritable(path, parent)
 
 
 def _check_file(path: Path, *, overwrite: bool) -> None:

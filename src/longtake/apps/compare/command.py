@@ -34,7 +34,7 @@ from longtake.models.hub.precision import choose_hardware
 from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
 from longtake.rates import remembered_rate
-from longtake.reading import read_file, refuse_name, refuse_unwritable
+from longtake.reading import folder_above, read_file, refuse_name, refuse_unwritable
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
 from longtake.steer.video import order_settings
@@ -222,10 +222,7 @@ def _prepare(folder: Path, *, overwrite: bool) -> None:
     refuse_name(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write to {folder}: it is a file; give -o a folder")
-    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-    if not there.is_dir():
-        raise OutputError(f"cannot write {folder}: {there} is a file, not a folder")
-    refuse_unwritable(folder, there)
+    refuse_unwritable(folder, folder if folder.exists() else folder_above(folder))
     page, results = folder / PAGE, folder / RESULTS
     if page.exists() and not results.exists() and not overwrite:
         raise OutputError(f"{page} exists and is of no comparison; choose another -o, or --overwrite it")

@@ -19,6 +19,7 @@ from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.load import count_flops, save_index, save_network
 from longtake.models.pvdm.spec import NETWORKS, PIPELINE, part_name, read_config
 from longtake.models.pvdm.unet import PvdmUnet
+from longtake.reading import refuse_no_folder
 
 HEADS = 8
 """Of the released UNets; no tensor says it."""
@@ -93,10 +94,11 @@ def convert_checkpoints(sources: Sequence[Path], output: Path, fps: float | None
 
     An autoencoder and a UNet, in any order, in one call or two; `fps` are frames per second of the model's videos.
     Raises CheckpointError for files that cannot be read, InputError for anything else than a PVDM network, OutputError
-    for a part that is there already.
+    for a part that is there already, and where no folder can be.
     """
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {output}: the folder {output.absolute().parent} does not exist")
+    refuse_no_folder(output)
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"cannot write to {output}: it is a file, but a folder is meant; choose another one")
     if output.exists() and read_json(output / "model_index.json").get("_class_name") != PIPELINE:
         raise OutputError(f"{output} holds another model; choose another name, or remove it")
     contents = {source: _read(source) for source in sources}
