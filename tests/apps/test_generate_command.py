@@ -73,6 +73,8 @@ def test_a_finished_run_is_found_before_weights_are_loaded(
     content[-1] ^= 1
     weights.write_bytes(content)
     assert "x.mkv was begun with other settings: the weights of the model are others;" in longtake(*make).err
+    planned = json.loads(longtake(*make, "--dry-run", "--json").out)["earlier"]
+    assert planned.endswith("this one would be refused: the weights of the model are others")
     content[-1] ^= 1
     weights.write_bytes(content)
     assert "already complete" in longtake(*make).err

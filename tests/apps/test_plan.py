@@ -83,7 +83,9 @@ def test_what_is_there_already_is_said(longtake: Callable, monkeypatch: pytest.M
     assert longtake("generate", *video).status == 0
     assert "there    x.mkv is complete already (64 frames): nothing would be done" in longtake("plan", *video).out
     other = longtake("plan", *video, "--seed", "3", "--json")
-    assert json.loads(other.out)["earlier"].endswith("of a run with other settings: seed was 0 and is now 3")
+    assert json.loads(other.out)["earlier"].endswith(
+        "of a run with other settings, so that this one would be refused: seed was 0 and is now 3"
+    )
     assert "made again from the start" in longtake("generate", *video, "--overwrite", "--dry-run").out
 
 

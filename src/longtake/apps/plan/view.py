@@ -47,8 +47,7 @@ def planned(job: Job, costs: Estimates, *, simulated: bool = False) -> tuple[dic
 
 
 def _earlier(job: Job) -> str | None:
-    """Return what a run has left where this video goes, in words; None for nothing. Whether the weights were the same
-    is not looked at."""
+    """Return what a run has left where this video goes, in words; None for nothing."""
     path = job.output.path
     if job.output.overwrite:
         return f"{path} would be made again from the start" if path.exists() else None
@@ -56,12 +55,14 @@ def _earlier(job: Job) -> str | None:
     if record is None:
         return None
     made = counted(record.next_frame, "frame")
-    # What is settled only when a model is loaded.
-    open_ones = {"model digest": job.order.digest is None, "device": job.order.device == "auto"}
-    open_ones["dtype"] = job.order.dtype == "auto"
+    # What is settled only when a model is loaded, or what a model made by code is made of.
+    open_ones = {"device": job.order.device == "auto", "dtype": job.order.dtype == "auto"}
     settled = {name: record.settings.get(name) for name, is_open in open_ones.items() if is_open}
+    settled["model digest"] = job.order.digest_here() or record.settings.get("model digest")
     if changes := changed(record.settings, {**order_target(job.order, job.plan).settings, **settled}):
-        return f"{path} has {made} of a run with other settings: {', '.join(changes)}"
+        return (
+            f"{path} has {made} of a run with other settings, so that this one would be refused: {', '.join(changes)}"
+        )
     if record.finished:
         return f"{path} is complete already ({made}): nothing would be done"
     return f"{path} is begun ({made}), and would go on; work and cost here are of the whole video"
