@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from longtake.apps.batch import Progress
-from longtake.apps.generate.stopping import Stop
+from longtake.apps.generate.stopping import Stop, StoppedError
 from longtake.video.read import read_frames
 
 PROMPTS = "a cat spins in the forest\n\na rocket flies up in the night sky\n"
@@ -30,6 +30,39 @@ def here(longtake: Callable) -> Path:
 
 def made(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.mkv")) + sorted(folder.glob("*.jsonl"))}
+
+
+@pytest.mark.parametrize("command", ["batch", "compare"])
+def test_what_is_complete_is_said_where_the_rest_is_stopped(
+    longtake: Callable, here: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    from longtake.apps import batch
+
+    made_by = batch.generate
+
+    def once(*asked: object, **more: object) -> object:
+        if list(here.rglob("*.jsonl")):
+            raise StoppedError(signal.SIGTERM)
+        return made_by(*asked, **more)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(batch, "generate", once)
+    asked = {
+        "batch": ("batch", "prompts.txt", *TOY),
+        "compare": (
+            "compare",
+            "--samplers",
+            "chunked",
+            "--prompts",
+            "prompts.txt",
+            *TOY[:2],
+            *FAST[2:6],
+            "-o",
+            "made/c",
+        ),
+    }
+    ran = longtake(*asked[command])
+    assert ran.status == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM: complete so far 1 of 2 videos; the same command continues\n" in ran.err
 
 
 def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callable, here: Path):

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import difflib
 import functools
 import io
 import re
@@ -22,7 +21,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from longtake.errors import InputError, OutputError, unknown_name
+from longtake.errors import InputError, OutputError, known_names, unknown_name
 from longtake.models.hub.precision import DeviceSettings
 from longtake.reading import refuse_device, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
@@ -291,9 +290,7 @@ def _unfit(option: str, words: Sequence[str]) -> str:
 def _no_choice(option: str, word: str, choices: Sequence[str]) -> str:
     # tyro counts among them what stands for a value that is not given.
     known = [choice for choice in choices if choice != "None"]
-    nearest = difflib.get_close_matches(ast.literal_eval(word), known, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{option} cannot be {word}; {hint}known: {', '.join(sorted(known))}"
+    return f"{option} cannot be {word}; {known_names(ast.literal_eval(word), known)}"
 
 
 def _missing(told: Sequence[str]) -> str:

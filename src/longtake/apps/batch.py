@@ -97,9 +97,7 @@ def batch_command(arguments: Sequence[str]) -> int:
                 made = make_videos(making, orders, manifest, together=settings.together)
         except StoppedError as stopped:
             if first:
-                there, total = len(manifest.lines) if manifest else 0, counted(len(orders), "video")
-                there = min(there, len(orders))
-                say(f"{stopped}: complete so far {there} of {total}; the same command continues")
+                say_stopped(stopped, len(manifest.lines) if manifest else 0, len(orders))
             return stopped.status
     if manifest is None:
         return 0
@@ -220,6 +218,12 @@ class Progress:
         through = self._there + self._done
         rest = left if through < self._total else ""
         say(f"{through}/{counted(self._total, 'video')}{within} {self._what}{pace}{rest}")
+
+
+def say_stopped(stopped: StoppedError, there: int, total: int) -> None:
+    """Say how many of the videos that were asked for are complete; a list may have more."""
+    complete = f"{min(there, total)} of {counted(total, 'video')}"
+    say(f"{stopped}: complete so far {complete}; the same command continues")
 
 
 def introduction(hardware: Hardware, warnings: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from longtake.apps.batch import (
     manifest_path,
     numbered,
     read_lines,
+    say_stopped,
 )
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
 from longtake.apps.compare.page import Page, Table, rendered
@@ -93,7 +94,7 @@ def compare_command(arguments: Sequence[str]) -> int:
         except StoppedError as stopped:
             if first:
                 there, total = sum(len(one.lines) for one in manifests), sum(len(run.orders) for run in runs)
-                say(f"{stopped}: complete so far {there} of {counted(total, 'video')}; the same command continues")
+                say_stopped(stopped, there, total)
             return stopped.status
     write_page(settings.output / PAGE, rendered(page))
     if settings.json:
