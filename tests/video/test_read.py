@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from longtake.errors import InputError
 from longtake.video import read
@@ -51,6 +51,22 @@ def test_what_is_no_video_is_an_error(tmp_path: Path):
     path.write_text("text")
     with pytest.raises(InputError, match="cannot read"):
         count_frames(path)
+
+
+def test_an_animated_webp_says_what_to_do_and_that_helps(tmp_path: Path):
+    path, frames = tmp_path / "a.webp", [Image.new("RGB", (16, 16), (40 * level, 0, 0)) for level in (0, 1, 1, 5)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True, duration=125)
+    for read_it in (count_frames, lambda path: list(read_frames(path))):
+        with pytest.raises(InputError, match=r"a\.webp as a video: it is an animated WebP, .*; save its frames, .*png"):
+            read_it(path)
+    (tmp_path / "a").mkdir()
+    with Image.open(path) as film:
+        for number, frame in enumerate(ImageSequence.Iterator(film)):
+            frame.convert("RGB").save(tmp_path / "a" / f"{number:06d}.png")
+    (found,) = read_frames(tmp_path / "a")
+    assert found[-1, 0, 0].tolist() == [200, 0, 0] and count_frames(tmp_path / "a") == len(found)
+    frames[3].save(path)
+    assert count_frames(path) == 1
 
 
 def turned(path: Path, matrix: tuple[int, ...]) -> Path:

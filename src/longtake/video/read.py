@@ -311,8 +311,22 @@ def _opened(source: Path | BytesIO) -> InputContainer:
             check_file(source)
         except OSError as error:
             raise _UnnamedError(error.strerror) from None
+        if _is_animated_webp(source):
+            raise _UnnamedError(
+                "it is an animated WebP, which FFmpeg does not decode; save its frames, as Pillow reads them, in a "
+                "folder as 000000.png, 000001.png and so on, and give that"
+            )
     # Old files carry names and comments in other encodings than UTF-8.
     return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """Whether a file says so in the flags of its extended header (RFC 9649, section 2.7)."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        head = file.read(21)
+    return len(head) == 21 and (head[:4], head[8:16]) == (b"RIFF", b"WEBPVP8X") and bool(head[20] & 2)
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
