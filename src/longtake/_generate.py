@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longtake.errors import InputError
-from longtake.journal import Journal, Progress, check_progress
+from longtake._given import check_asked, check_writing
+from longtake.journal import Journal, Progress
 from longtake.model import VideoModel
 from longtake.ranks.torchrun import check_same
 from longtake.report import Order, order_target, run_settings
 from longtake.request import Request
-from longtake.sampler import Chunk, Plan, Sampler, TaskSampler
+from longtake.sampler import Chunk, Plan, Sampler
 from longtake.samplers import run_plan
 from longtake.samplers.planning import checked_plan
 from longtake.tasks.task import Executor
-from longtake.typed import fitting
 from longtake.video.files import state_folder
-from longtake.video.output import Output, check_output
+from longtake.video.output import Output
 
 if TYPE_CHECKING:
     from longtake.ranks.world import World
@@ -72,12 +71,10 @@ def generate(
     from longtake.video.sink import Sink
 
     begin, world = time.monotonic(), world or ALONE
-    _check_given(model, request, sampler)
-    _check_writing(output, world, request.init, progress, executor, made)
+    check_asked(model, request, sampler)
+    check_writing(output, world, request, sampler, progress, executor, made)
     plan = checked_plan(model.spec, request, sampler, output.part)
     sampler.check_ranks(plan, world.clip.size)
-    if executor and (world.size > 1 or not isinstance(sampler, TaskSampler)):
-        raise InputError(f"an executor has no use for {sampler.name} on {world.size} processes; leave it out")
     order = Order.of(model, plan, output)
     written = {f"output {name}": str(value) for name, value in asdict(output).items()}
     check_same(world.all.say({**run_settings(order, plan), **written}))
@@ -116,29 +113,9 @@ def stream(model: VideoModel, request: Request, sampler: Sampler) -> Iterator[np
     from longtake.noise import seeded_noise
     from longtake.ranks.world import ALONE
 
-    _check_given(model, request, sampler)
+    check_asked(model, request, sampler)
     plan = checked_plan(model.spec, request, sampler)
     return (chunk.frames for chunk in run_plan(model, plan, seeded_noise(request.seed), ALONE) if len(chunk.frames))
-
-
-def _check_given(model: object, request: object, sampler: object) -> None:
-    fitting(model, VideoModel, "model", takes="a model, as load_model and from_pipe return one")
-    fitting(request, Request, "request", takes="a Request, such as Request(prompts='a red car')")
-    fitting(sampler, Sampler, "sampler", takes="a sampler with its settings, such as Fifo()")
-
-
-def _check_writing(
-    output: Output, world: "World", init: str | None, progress: object, executor: object, made: object
-) -> None:
-    from longtake.ranks.world import World
-
-    fitting(output, Output, "output", takes="an Output, such as Output(path='out.mp4')")
-    fitting(world, World, "world", takes="a World, as joined_world gives one")
-    fitting(executor, Executor | None, "executor", takes="an Executor, or None")
-    fitting(made, Sequence | None, "made", takes="a list of chunks, or None")
-    check_progress(progress)
-    if not world.rank:
-        check_output(output.path, overwrite=output.overwrite, inputs=[init, output.audio])
 
 
 def _write(chunks: Iterable[Chunk], sink: "Sink | None", journal: Journal | None) -> None:

@@ -1,7 +1,8 @@
 """Errors that a user can cause, each one line: what happened, why, and what to do."""
 
-import difflib
 from collections.abc import Iterable
+
+from longtake.words import known_names
 
 
 class LongtakeError(Exception):
@@ -49,14 +50,3 @@ class MissingExtraError(LongtakeError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for an unknown name of a kind ("sampler"), with the nearest of the known ones suggested."""
     return InputError(f"there is no {kind} {name!r}; {known_names(name, known)}")
-
-
-def known_names(name: str, known: Iterable[str]) -> str:
-    """Return the known names in words, after the one that is nearest to an unknown one."""
-    names = sorted(known)
-    # What every option begins with makes none of them near; by its last part alone one with dots is near, too.
-    whole = {other.lstrip("-"): other for other in names}
-    bare = {other.rpartition(".")[2]: whole[other] for other in reversed(whole)} | whole
-    nearest = [bare[other] for other in difflib.get_close_matches(name.lstrip("-"), bare, n=1, cutoff=0.5)]
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{hint}known: {', '.join(names)}"

@@ -40,8 +40,7 @@ class Plan:
     settings: "Sampler"
     """The sampler that made it."""
     forwards: int | float | None
-    """Network evaluations in all, each guidance branch one, counted in windows of the model's own length: what goes
-    through the network in one piece that is n times as long counts n. None for an endless run."""
+    """Network evaluations, each window (of the model's length) and guidance branch one; None for an endless run."""
     forwards_per_frame: float
     """The same per frame of the video, which is a frame of pixels, once the run is under way."""
     tasks: int | None

@@ -3,7 +3,9 @@
 Imports nothing of longtake.
 """
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 _VOWELS = frozenset("AEIOaeio")
 """Not U, which UNet and UMT5 begin with."""
@@ -15,6 +17,17 @@ _TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI
 def counted(number: int, noun: str) -> str:
     """Return how many of something there are: 1 frame, 1,200 frames."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """Return the known names in words, after the one that is nearest to an unknown one."""
+    names = sorted(known)
+    # What every option begins with makes none of them near; by its last part alone one with dots is near, too.
+    whole = {other.lstrip("-"): other for other in names}
+    bare = {other.rpartition(".")[2]: whole[other] for other in reversed(whole)} | whole
+    nearest = [bare[other] for other in difflib.get_close_matches(name.lstrip("-"), bare, n=1, cutoff=0.5)]
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{hint}known: {', '.join(names)}"
 
 
 def an(name: object) -> str:

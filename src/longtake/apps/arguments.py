@@ -21,11 +21,12 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from longtake.errors import InputError, OutputError, known_names, unknown_name
+from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
 from longtake.reading import refuse_device, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
 from longtake.video.output import refuse_inputs
+from longtake.words import known_names
 
 Settings = TypeVar("Settings")
 
