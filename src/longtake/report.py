@@ -175,6 +175,8 @@ def run_settings(order: Order, plan: Plan) -> dict[str, object]:
         **content["request"],
         **({"init": init} if init else {}),
         "guidance": plan.guidance,
+        # Only where frames are others than an earlier version made: what it began otherwise goes on.
+        **({"clip": plan.clip} if plan.clip == "x0_and_eps" else {}),
         "model": plan.spec.name,
         "model digest": order.digest,
         "sampler": order.sampler.name,

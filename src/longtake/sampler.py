@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from longtake.model import VideoModel, VideoSpec
-from longtake.request import Guidance, Request
+from longtake.request import Guidance, Request, num_branches
 from longtake.typed import Typed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longtake.schedule import Clip
 
 State = Mapping[str, "Tensor"]
 
@@ -68,6 +70,15 @@ class Plan:
     def guidance(self) -> Guidance:
         """Return the guidance that holds: the request's, else the model's."""
         return self.spec.guidance if self.request.guidance is None else self.request.guidance
+
+    @property
+    def clip(self) -> "Clip | None":
+        """Return how x0 is bounded in a step of DDIM; None for a model whose clean latents have no bounds."""
+        if not self.spec.bounded:
+            return None
+        # PVDM keeps eps where x0 is cut off, and samples without guidance, so that little is. Guidance throws x0 out of
+        # its bounds in most steps; with eps kept, x moves by what is cut off each time, and 400 steps lead astray.
+        return "x0_and_eps" if num_branches(self.guidance) == 2 else "x0"
 
     def prompts_of(self, frames: Iterable[int]) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for latent frames of the video; prompts

@@ -91,8 +91,8 @@ def step(
 
     x' = alpha' x0 + sqrt(sigma'^2 - c^2) eps + c z  with  eps = (x - alpha x0) / sigma  and
     c = eta sigma' sqrt(1 - (sigma' alpha / (sigma alpha'))^2). eta = 0 is DDIM or the flow's Euler step, eta = 1 is
-    DDPM. `clip` bounds x0 to [-1, 1]: "x0" keeps the old eps (as PVDM does), "x0_and_eps" recomputes it (as DDPM does).
-    Levels must broadcast against x; sigma must be above 0. Needs `noise` (z) exactly if eta > 0.
+    DDPM. `clip` bounds x0 to [-1, 1]: "x0" keeps the old eps (as PVDM does in DDIM), "x0_and_eps" recomputes it (as
+    DDPM does). Levels must broadcast against x; sigma must be above 0. Needs `noise` (z) exactly if eta > 0.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     dtype, x, x0 = x.dtype, x.to(wide), x0.to(wide)

@@ -14,6 +14,7 @@ import pytest
 from longtake.apps.cli import main
 from longtake.errors import CheckpointError, InputError
 from longtake.report import read_order
+from longtake.video.record import read_record, write_record
 from tests.models.tiny import TINY
 
 MAKE = ("generate", "--model", "toy", "--prompts", "a red car | a boat", "--frames", "40", "--scale", "2")
@@ -32,6 +33,25 @@ def test_a_run_leaves_video_report_and_subtitles(longtake: Callable) -> None:
     assert report["quality"] == {"reason": "frames below 16 pixels are not measured"}
     assert "00:00:02.500 --> 00:00:05.000\na boat" in Path("x.vtt").read_text()
     assert "auto: torch finds" in ran.err
+
+
+def test_what_an_earlier_version_began_with_guidance_and_other_bounds_is_left_alone(longtake: Callable) -> None:
+    """Its record says nothing of bounds. Without guidance frames are the same as then, and it goes on."""
+    what = ("a duck at the sea", "--model", "pvdm-sprites", "--sampler", "autoregressive")
+    make = ("generate", *what, "--steps", "1", "--frames", "16", "-o", "x.mkv")
+    assert longtake(*make, "--guidance", "1").status == 0
+    alone = read_record("x.mkv")
+    assert alone and "clip" not in alone.settings
+    assert longtake(*make, "--overwrite").status == 0
+    record = read_record("x.mkv")
+    assert record and record.settings["clip"] == "x0_and_eps"
+    settings = {name: value for name, value in record.settings.items() if name != "clip"}
+    write_record("x.mkv", replace(record, settings=settings, finished=False))
+    before = written()
+    said = "x.mkv was begun with other settings: an earlier version bounds what guidance makes otherwise; use"
+    assert said in longtake(*make).err
+    assert "begun with other settings: guidance was 2.0 and is now 1.0; use" in longtake(*make, "--guidance", "1").err
+    assert written() == before
 
 
 def written() -> dict[str, int]:

@@ -139,7 +139,7 @@ def mixed_step(setting: JointRun, mixer: FrameMixer, x: Latents, level: int, z: 
     assert isinstance(model, TemporalHooks)
     denoiser = free(model, held, setting.plan.guidance, setting.world.cfg)
     with model.lock, model.mixing(mixer):
-        return ddim_step(denoiser, x, level, held.schedule, setting.settings.eta, z, setting.clip)[0]
+        return ddim_step(denoiser, x, level, held.schedule, setting.settings.eta, z, setting.plan.clip)[0]
 
 
 def one_window(model: VideoModel, plan: Plan, frames: Sequence[int]) -> Windows:

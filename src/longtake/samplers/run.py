@@ -19,7 +19,7 @@ from longtake.ranks.world import World
 from longtake.request import Request
 from longtake.sampler import Plan, State
 from longtake.samplers.step import Windows
-from longtake.schedule import Clip, Schedule
+from longtake.schedule import Schedule
 
 Pixels = NDArray[np.uint8]
 
@@ -76,11 +76,6 @@ class Run:
     def dtype(self) -> torch.dtype:
         """Return the type in which latents are kept: float32, or the model's where that is wider."""
         return torch.promote_types(self.model.dtype, torch.float32)
-
-    @property
-    def clip(self) -> Clip | None:
-        """Return how x0 is bounded by default."""
-        return "x0" if self.plan.spec.bounded else None
 
     def windows(self, schedule: Schedule, rows: Sequence[Sequence[int]]) -> Windows:
         """Return windows whose frames have these rows of the prompt table; where the model takes one prompt a window,

@@ -21,9 +21,13 @@ _TOLD = {
     "model digest": ("model.", "the weights of the model are others"),
     "init": ("init.", "the frames of --init are others"),
     "audio": ("audio.", "the sound of --audio is another"),
+    "clip": ("clip.", "an earlier version bounds what guidance makes otherwise"),
 }
-"""Settings that are digests: how those begin that say what they are of, and words for where these do not differ. What
-is said so decides nothing itself, since the same weights may lie elsewhere."""
+"""Settings that say nothing to a reader, as digests do: how those begin that say what they are of, and words for where
+these do not differ. What is said so decides nothing itself, since the same weights may lie elsewhere."""
+
+_FOLLOWS = {"clip": "guidance"}
+"""Settings that follow from another; where that differs, it alone is said."""
 
 TENSOR_FILES = ("state-a.safetensors", "state-b.safetensors")
 """Two names in turn for the tensors: the one that the record refers to is never written to."""
@@ -134,7 +138,10 @@ def check_settings(path: str | Path, record: Record, settings: Mapping[str, obje
 def changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Return in words how the settings of two runs differ; of a digest, what it is of."""
     changes: dict[str, str] = {}
-    for name in differing(before, now):
+    names = differing(before, now)
+    for name in names:
+        if _FOLLOWS.get(name) in names:
+            continue
         told = {name: name}
         if name in _TOLD:
             start, words = _TOLD[name]

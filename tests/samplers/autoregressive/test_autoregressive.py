@@ -16,7 +16,7 @@ from longtake.model import Known, Timing
 from longtake.models import load_model
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.model import PvdmModel
-from longtake.models.toy import Toy
+from longtake.models.toy import Toy, colour
 from longtake.models.toy_spec import TOY
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
@@ -207,6 +207,21 @@ def test_ddpm_is_ddim_with_eta_1_but_for_bounds(planes):
         plans = planned(8, model.spec, steps=6, solver="ddpm"), planned(8, model.spec, steps=6, eta=1.0)
         first, second = (sample(prepare(model, plan, seeded_noise(3)), 0, None) for plan in plans)
         assert torch.equal(first, second) == equal
+
+
+@pytest.mark.parametrize(("guidance", "clip"), [(0.0, "x0"), (1.0, "x0"), (2.0, "x0_and_eps")])
+def test_guidance_decides_how_x0_is_bounded(guidance, clip):
+    assert planned(spec=PLANES, guidance=guidance).clip == clip
+    assert planned(guidance=guidance).clip is None
+
+
+@pytest.mark.parametrize("steps", [20, 400])
+def test_strong_guidance_leads_to_the_bounds_with_any_number_of_steps(steps):
+    """Towards the prompt's colour and beyond it, in each channel. With eps kept where x0 is cut off, what is cut adds
+    up from step to step: 400 end at the colours opposite to it, -1, 1 and 0.58."""
+    plan = planned(spec=replace(TOY, bounded=True), guidance=4.0, steps=steps)
+    reached = sample(prepare(Toy(), plan, seeded_noise(3)), 0, None).mean((1, 2, 3)) * colour("a").sign()
+    assert (reached > 0.85).all() and (reached > colour("a").abs()).all()
 
 
 @each_golden

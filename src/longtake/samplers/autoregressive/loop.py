@@ -103,7 +103,7 @@ def sample_together(settings: Sequence[Setting], clip: int, known: Known | None)
         return draw("step", level)
 
     if method.solver == "ddim":
-        return ddim(denoiser, x, schedule, method.eta, noise, one.clip)
+        return ddim(denoiser, x, schedule, method.eta, noise, plan.clip)
     return ddim(denoiser, x, schedule, 1.0, noise, "x0_and_eps" if plan.spec.bounded else None)
 
 

@@ -75,7 +75,7 @@ def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
         return setting.draw_window(window, frames, "step", level)[None]
 
     x = with_tail(setting.draw_window(window, frames, "frame").to(setting.dtype)[None], None, plan.steps)
-    return ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip, with_tail)[0]
+    return ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, plan.clip, with_tail)[0]
 
 
 def _whole_clip(setting: Setting, model: WholeClips, window: int, tail: LatentFrames | None) -> LatentFrames:

@@ -59,7 +59,7 @@ def denoised(setting: Setting, x: Latents, level: int) -> Latents:
     def averaged(x: Tensor, levels: Tensor) -> Tensor:
         return averaged_x0(setting, x, levels)
 
-    return ddim_step(averaged, x, level, setting.held.schedule, plan.settings.eta, z, setting.clip)[0]
+    return ddim_step(averaged, x, level, setting.held.schedule, plan.settings.eta, z, plan.clip)[0]
 
 
 def averaged_x0(setting: Setting, x: Latents, levels: Tensor) -> Latents:

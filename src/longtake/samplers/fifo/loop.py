@@ -151,7 +151,7 @@ def base_clip(setting: Setting) -> LatentFrames:
         setting.schedule,
         plan.settings.eta,
         noise,
-        release.clip or setting.clip,
+        release.clip or plan.clip,
         release.base_adjust(model.schedule(plan.num_levels, release.spacing)),
     )[0]
 

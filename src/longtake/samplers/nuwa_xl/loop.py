@@ -108,7 +108,7 @@ def _clip(
     x = torch.cat([setting.draw(len(rows[0]), "node", *each) for each in nodes]).to(setting.dtype)
     step = plan.ladder.stride(node.level)
     with model.lock, model.strided(step) if isinstance(model, Strided) else nullcontext():
-        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, setting.clip)
+        made = ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, plan.clip)
     if known and goes_on:
         made = torch.cat([known.latents.to(made), made], dim=2)
     made = torch.stack([_as_handed(model, each) for each in made])
