@@ -36,12 +36,17 @@ def test_a_run_leaves_video_report_and_subtitles(longtake: Callable) -> None:
 
 
 def test_what_an_earlier_version_began_with_guidance_and_other_bounds_is_left_alone(longtake: Callable) -> None:
-    """Its record says nothing of bounds. Without guidance frames are the same as then, and it goes on."""
+    """Its record says nothing of bounds. Without guidance, and by solvers that bound x0 in a way of their own, frames
+    are the same as then, and it goes on. Of bounds nothing is said where the model is another."""
     what = ("a duck at the sea", "--model", "pvdm-sprites", "--sampler", "autoregressive")
     make = ("generate", *what, "--steps", "1", "--frames", "16", "-o", "x.mkv")
     assert longtake(*make, "--guidance", "1").status == 0
     alone = read_record("x.mkv")
     assert alone and "clip" not in alone.settings
+    solver = ("generate", *what, "--steps", "1", "--frames", "16", "--sampler.solver", "ddpm", "-o", "solver.mkv")
+    assert longtake(*solver).status == 0
+    other = read_record("solver.mkv")
+    assert other and "clip" not in other.settings
     assert longtake(*make, "--overwrite").status == 0
     record = read_record("x.mkv")
     assert record and record.settings["clip"] == "x0_and_eps"
@@ -52,6 +57,9 @@ def test_what_an_earlier_version_began_with_guidance_and_other_bounds_is_left_al
     assert said in longtake(*make).err
     assert "begun with other settings: guidance was 2.0 and is now 1.0; use" in longtake(*make, "--guidance", "1").err
     assert written() == before
+    write_record("x.mkv", record)
+    said = longtake(*make, "--guidance", "2", "--model", "nuwa-sprites").err
+    assert 'model was "pvdm-sprites" and is now "nuwa-sprites"' in said and "earlier version" not in said
 
 
 def written() -> dict[str, int]:

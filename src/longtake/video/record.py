@@ -26,8 +26,8 @@ _TOLD = {
 """Settings that say nothing to a reader, as digests do: how those begin that say what they are of, and words for where
 these do not differ. What is said so decides nothing itself, since the same weights may lie elsewhere."""
 
-_FOLLOWS = {"clip": "guidance"}
-"""Settings that follow from another; where that differs, it alone is said."""
+_FOLLOWS = {"clip": ("guidance", "model", "sampler", "sampler.solver")}
+"""Settings that follow from others; where one of these differs, it alone is said."""
 
 TENSOR_FILES = ("state-a.safetensors", "state-b.safetensors")
 """Two names in turn for the tensors: the one that the record refers to is never written to."""
@@ -140,7 +140,7 @@ def changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str
     changes: dict[str, str] = {}
     names = differing(before, now)
     for name in names:
-        if _FOLLOWS.get(name) in names:
+        if set(_FOLLOWS.get(name, ())) & set(names):
             continue
         told = {name: name}
         if name in _TOLD:

@@ -213,6 +213,8 @@ def test_ddpm_is_ddim_with_eta_1_but_for_bounds(planes):
 def test_guidance_decides_how_x0_is_bounded(guidance, clip):
     assert planned(spec=PLANES, guidance=guidance).clip == clip
     assert planned(guidance=guidance).clip is None
+    for solver in ("ddpm", "dpmpp"):
+        assert planned(spec=PLANES, guidance=guidance, solver=solver).clip is None, "they bound it by themselves"
 
 
 @pytest.mark.parametrize("steps", [20, 400])

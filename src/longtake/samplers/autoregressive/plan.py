@@ -9,7 +9,7 @@ it shares with the one before, which come out once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from longtake.errors import InputError
 from longtake.model import Continuation, VideoModel, VideoSpec
@@ -17,6 +17,9 @@ from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.keyframes import init_pixels
 from longtake.samplers.planning import Pieces, Stochastic, chosen_steps, latent_start
+
+if TYPE_CHECKING:
+    from longtake.schedule import Clip
 
 Solver = Literal["ddim", "ddpm", "dpmpp"]
 
@@ -34,6 +37,12 @@ class AutoregressivePlan(Plan):
     """Latent frames of the video that every clip but the first has in its window; 0 without an axis of frames."""
     clips: int | None
     """None for an endless run."""
+
+    @property
+    def clip(self) -> "Clip | None":
+        """Return how x0 is bounded in a step of DDIM; None, too, for the other solvers, which have a way of their
+        own."""
+        return super().clip if self.settings.solver == "ddim" else None
 
     @property
     def first_is_given(self) -> bool:
