@@ -47,6 +47,12 @@ def test_what_sees_the_whole_video_at_once_counts_as_many_windows_as_that_is_lon
     assert "19 forwards in" in longtake("plan", *asked).out
 
 
+@pytest.mark.parametrize("sampler", ["context-windows", "video-infinity", "freenoise"])
+def test_whole_forwards_are_whole_numbers_in_json_too(longtake: Callable, sampler: str) -> None:
+    asked = "a red car", "--model", "toy", "--sampler", sampler, "--frames", "48"
+    assert isinstance(json.loads(longtake("plan", *asked, "--json").out)["forwards"], int)
+
+
 def test_dry_run_is_the_plan(longtake: Callable) -> None:
     assert longtake("generate", *PLAN[1:], "--dry-run").out == longtake(*PLAN).out
 

@@ -80,6 +80,13 @@ def chosen_window(length: int | None, spec: VideoSpec) -> int:
     return spec.num_frames if length is None else length
 
 
+def windows_of(calls: int, frames: int, spec: VideoSpec) -> int | float:
+    """Return calls of the network on so many latent frames as forwards, which are of windows of the model's own length;
+    an int where they are whole ones."""
+    whole, rest = divmod(calls * frames, spec.num_frames)
+    return calls * frames / spec.num_frames if rest else whole
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stochastic(Sampler):
     """A sampler whose steps may add noise."""

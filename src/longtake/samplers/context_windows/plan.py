@@ -16,7 +16,7 @@ from longtake.model import VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import sliding_windows, window_weights
-from longtake.samplers.planning import Batched, Joint, chosen_steps, chosen_window, no_adapter
+from longtake.samplers.planning import Batched, Joint, chosen_steps, chosen_window, no_adapter, windows_of
 
 ContextSchedule = Literal["standard_static", "standard_uniform", "looped_uniform", "batched"]
 FuseMethod = Literal["pyramid", "relative", "flat", "overlap-linear"]
@@ -141,7 +141,7 @@ class ContextWindows(Batched, Joint):
             window_frames=window,
         )
         counts = plan.counts()
-        forwards = sum(counts) * num_branches(plan.guidance) * window / spec.num_frames
+        forwards = windows_of(sum(counts) * num_branches(plan.guidance), window, spec)
         return replace(
             plan,
             forwards=forwards,

@@ -13,7 +13,7 @@ from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import NoiseType, Weighting, sliding_windows, window_weights
-from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps, chosen_window
+from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps, chosen_window, windows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class FreeNoise(Joint):
             )
         steps = chosen_steps(request, spec)
         guidance = spec.guidance if request.guidance is None else request.guidance
-        forwards = steps * num_branches(guidance) * total / spec.num_frames
+        forwards = windows_of(steps * num_branches(guidance), total, spec)
         return FreeNoisePlan(
             request=request,
             spec=spec,

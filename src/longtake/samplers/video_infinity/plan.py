@@ -14,7 +14,7 @@ from longtake.model import TemporalHooks, VideoModel, VideoSpec
 from longtake.request import Request, num_branches
 from longtake.sampler import Plan
 from longtake.samplers.clips import halos, held_frames, released_global_frames, split_evenly, spread_frames
-from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps
+from longtake.samplers.planning import Joint, check_one_prompt, chosen_steps, windows_of
 from longtake.samplers.workload import LATENT_BYTES, RankWork, Sent, Workload, fetched
 
 Phase = tuple[int, float, float]
@@ -91,7 +91,7 @@ class VideoInfinity(Joint):
         clips = split_evenly(total, self._num_clips(total, spec))
         steps = chosen_steps(request, spec)
         guidance = spec.guidance if request.guidance is None else request.guidance
-        forwards = steps * num_branches(guidance) * total / spec.num_frames
+        forwards = windows_of(steps * num_branches(guidance), total, spec)
         far = released_global_frames(clips, self.top_k) if self.compat else spread_frames(total, self.top_k)
         return VideoInfinityPlan(
             request=request,

@@ -258,7 +258,7 @@ function Plan({ plan, missing, sending, problem, onMake }) {
 
 function Figures({ found }) {
   const rows = [
-    found.forwards && ["Calls of the network", count(found.forwards)],
+    found.forwards && ["Calls of the network", count(Math.ceil(found.forwards))],
     found.peak_memory_bytes && ["Memory", bytes(found.peak_memory_bytes)],
     found.disk_bytes && ["Disk", bytes(found.disk_bytes)],
     found.device && ["Computed on", `${found.device === "cpu" ? "the processor" : found.device}, ${found.dtype}`],
