@@ -114,7 +114,7 @@ class _Run:
             self.optimisers["rival_optimizer"] = self._optimiser(groups, discriminators.learning)
         self.ema = Ema(module, settings.ema_decay, settings.ema_every)
         self.figures: Scalars = {}
-        self.step = self._restore()
+        self.step = self.begun = self._restore()
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=self.step) if self.rank == 0 else None
 
     def train(self, stop: Callable[[int], bool]) -> bool:
@@ -285,7 +285,9 @@ class _Run:
         done = self.step >= self.settings.num_steps
         if done:
             self._sample()
-        held = "" if done else f" of {self.settings.num_steps}; final/ holds the model of this step"
+        spent = self.step == self.begun and self.share is not None and self.share() > 1
+        more = "; the time was over before another step could be made: give it more" if spent else ""
+        held = "" if done else f" of {self.settings.num_steps}; final/ holds the model of this step{more}"
         self._say(f"{'finished' if done else 'stopped'} at step {self.step}{held}")
         if self.writer is not None:
             self.writer.close()
