@@ -35,6 +35,11 @@ def check_is_file(path: Path, option: str, what: str = "one, or leave it out") -
     raise InputError(f"{reason if path.exists() else f'there is no file {path}'}; {option} takes {what}")
 
 
+def is_name(text: str) -> bool:
+    """Whether a text from outside is the name of a file or folder, and no path that leads elsewhere."""
+    return Path(text).name == text and text not in ("", "..")
+
+
 def refuse_name(path: Path) -> None:
     """Raise OutputError for an output whose name no file can have."""
     try:

@@ -3,16 +3,14 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from annotated_types import Predicate
+from typing import Any, Literal
 
 from longtake.errors import CheckpointError, InputError, LongtakeError, OutputError, unknown_name
 from longtake.model import VideoModel
 from longtake.models import MODELS, configs_of
 from longtake.models.hub.loading import Loading
 from longtake.models.hub.precision import is_device
-from longtake.reading import parse_json, read_file
+from longtake.reading import is_name, parse_json, read_file
 from longtake.request import PromptTimeline, Request
 from longtake.sampler import Plan, Sampler
 from longtake.samplers import SAMPLERS, pieces_of, sampler_class
@@ -125,9 +123,13 @@ class _Report:
     request: dict[str, Any]
     sampler: dict[str, Any]
     model: _Model
-    device: Annotated[str, Predicate(is_device)]
+    device: str
     dtype: Literal["float32", "bfloat16", "float16"]
     output: _File
+
+    def __post_init__(self) -> None:
+        if not is_device(self.device):
+            raise InputError(f"device is {self.device!r}, which is none that longtake knows")
 
 
 def check_sidecars(output: Path, *, overwrite: bool) -> None:
@@ -156,7 +158,8 @@ def belongs(output: Path) -> bool:
 
 
 def _owner(output: Path) -> str | None:
-    """Return the name of the output whose report lies there; None for no report or a damaged one, "" for other JSON."""
+    """Return the name of the output whose report lies there; None for no report or a damaged one, "" for other JSON,
+    and for one that names no file beside it."""
     try:
         content = parse_json(read_file(report_path(output)))
     except (OSError, ValueError):
@@ -164,7 +167,8 @@ def _owner(output: Path) -> str | None:
     if not isinstance(content, dict) or content.get("longtake") != LAYOUT:
         return ""
     written = content.get("output")
-    return str(written.get("file", "")) if isinstance(written, dict) else ""
+    name = str(written.get("file", "")) if isinstance(written, dict) else ""
+    return name if is_name(name) else ""
 
 
 def run_settings(order: Order, plan: Plan) -> dict[str, object]:

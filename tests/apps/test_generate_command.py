@@ -152,7 +152,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         (("sampler", "name"), "fifi", "did you mean 'fifo'?"),
         (("sampler", "eta"), "much", "eta is"),
         (("sampler", "compat"), "of", "compat is"),
-        (("device",), "tpu", "device is"),
+        (("device",), "tpu", "device is 'tpu', which is none that longtake knows"),
         (("output", "crf"), 1.5, "crf is"),
         (("output", "crf"), None, "crf is null"),
         (("output", "scale"), -1, "output: scale -1 is below 1"),

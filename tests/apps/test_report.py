@@ -10,7 +10,7 @@ import pytest
 from longtake._generate import generate
 from longtake.errors import InputError
 from longtake.models.toy import Toy
-from longtake.report import read_order
+from longtake.report import LAYOUT, read_order
 from longtake.request import Request
 from longtake.samplers import SAMPLERS, sampler_class
 from longtake.samplers.fifo.plan import Fifo
@@ -95,5 +95,8 @@ def test_two_outputs_never_share_a_report(longtake: Callable[..., Any]) -> None:
 def test_somebody_elses_file_is_not_replaced(longtake: Callable[..., Any]) -> None:
     Path("a.json").write_text('{"mine": 1}')
     assert "a.json exists and is not of a.mkv" in longtake(*RUN, "-o", "a.mkv").err
+    for file in ("../a.mkv", "b/a.mkv", "/", "..", ".", "", ["a.mkv"]):
+        Path("a.json").write_text(json.dumps({"longtake": LAYOUT, "output": {"file": file}}))
+        assert "a.json exists and is not of a.mkv" in longtake(*RUN, "-o", "a.mkv").err
     Path("a.json").write_text("notes")
     assert "a.json exists and is not of a.mkv" in longtake(*RUN, "-o", "a.mkv").err

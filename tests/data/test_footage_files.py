@@ -38,6 +38,14 @@ def test_a_list_that_no_batch_wrote_is_refused(tmp_path: Path, line: str) -> Non
         video_folder(tmp_path / "a.jsonl", size=8, min_frames=1, open_video=open_video)
 
 
+def test_a_list_is_read_as_editors_and_other_tools_write_it_again(tmp_path: Path) -> None:
+    """With a byte order mark, a prompt with U+2028 in it as it is, and an empty line."""
+    touched(tmp_path, "a.mkv")
+    (tmp_path / "a.jsonl").write_text('\ufeff{"file": "a.mkv", "prompt": "a\u2028cat"}\n\n', encoding="utf-8")
+    footage = video_folder(tmp_path / "a.jsonl", size=8, min_frames=1, open_video=opened_if_there)
+    assert [one.name for one in footage.recordings] == ["a.mkv"]
+
+
 def touched(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +133,7 @@ def ucf_tree(root: Path) -> Path:
     lists = root / "ucfTrainTestlist"
     lists.mkdir()
     (lists / "trainlist01.txt").write_text(
-        "Diving/v_Diving_g08_c02.avi 2\r\nArchery/v_Archery_g08_c01.avi 1\r\nDiving/v_Diving_g09_c01.avi 2\r\n"
+        "\ufeffDiving/v_Diving_g08_c02.avi 2\r\nArchery/v_Archery_g08_c01.avi 1\r\nDiving/v_Diving_g09_c01.avi 2\r\n"
     )
     (lists / "testlist01.txt").write_text("Archery/v_Archery_g01_c01.avi\n")
     return root

@@ -16,7 +16,7 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
 from longtake.errors import InputError, OutputError
 from longtake.metrics.of_video import SMALLEST, Drift
-from longtake.reading import parse_json, read_file, refuse_name, refuse_no_folder, refuse_unwritable
+from longtake.reading import is_name, parse_json, read_file, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
@@ -114,7 +114,7 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
         content = _content(path)
         output = content.get("output")
         name = output.get("file") if isinstance(output, dict) else None
-        if not isinstance(name, str) or not name or Path(name).name != name:
+        if not isinstance(name, str) or not is_name(name):
             continue
         video = path.with_name(name)
         if video != path and video.exists() and belongs(video):

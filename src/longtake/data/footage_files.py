@@ -97,7 +97,7 @@ def ucf101(
     if not lists:
         raise InputError(f"there is no {name} in {root} or beside it; UCF-101 offers these lists for download")
     try:
-        told = lists[0].read_text(encoding="utf-8")
+        told = lists[0].read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{lists[0]} is no list of videos: it is no UTF-8; UCF-101 offers it for download") from None
     lines = sorted(line.split()[0] for line in told.splitlines() if line.strip())
@@ -223,8 +223,9 @@ def _read_pictures(files: list[Path], start: int, stop: int) -> Iterator[Frames]
 def _listed(manifest: Path) -> list[Path]:
     try:
         check_file(manifest)
-        names = [parse_json(line)["file"] for line in manifest.read_text(encoding="utf-8").splitlines()]
-        return [manifest.with_name(name) for name in names]
+        # At line ends alone: a prompt may hold what str.splitlines takes for one, such as U+2028.
+        lines = manifest.read_text(encoding="utf-8-sig").split("\n")
+        return [manifest.with_name(parse_json(line)["file"]) for line in lines if line.strip()]
     except OSError as error:
         raise InputError(f"cannot read {manifest}: {error.strerror}; give the manifest of a batch") from None
     except (ValueError, KeyError, TypeError):
