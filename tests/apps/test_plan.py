@@ -93,6 +93,13 @@ def test_what_is_there_already_is_said(longtake: Callable, monkeypatch: pytest.M
         "of a run with other settings, so that this one would be refused: seed was 0 and is now 3"
     )
     assert "made again from the start" in longtake("generate", *video, "--overwrite", "--dry-run").out
+    content = Path("x.mkv").read_bytes()
+    Path("x.mkv").write_bytes(content[:-1])
+    how = f"has {len(content) - 1} bytes where its run wrote {len(content)}"
+    for how in (how, "is gone"):
+        said = f"x.mkv {how}, so its run cannot go on from there; "
+        assert f"there    {said}" in longtake("plan", *video).out and said in longtake("generate", *video).err
+        Path("x.mkv").unlink(missing_ok=True)
 
 
 def stopped_at_32(display: Display, frames: int, doing: str) -> None:

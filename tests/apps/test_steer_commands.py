@@ -109,6 +109,8 @@ def test_other_weights_are_refused_before_they_are_loaded(
     monkeypatch.setattr("longtake.apps.generate.command.load_model", lambda *_, **__: pytest.fail("it was loaded"))
     ran = longtake(*steer)
     assert ran.status == 2 and "made with other weights of sprites-fast: " in ran.err and "device" not in ran.err
+    for dry in ((*steer, "--dry-run"), ("generate", "--from", "a.json", "-o", "b.mkv", "--dry-run")):
+        assert "\nrefused  the video was made with other weights of sprites-fast: " in longtake(*dry).out
     assert Path("a.mkv").read_bytes() == before
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from longtake.apps.generate.job import Job
 from longtake.apps.plan.costs import Estimates
 from longtake.apps.shown import duration, say, size
+from longtake.errors import CheckpointError
 from longtake.ranks.torchrun import launched
 from longtake.report import order_target
 from longtake.samplers import pieces_of
-from longtake.video.record import changed, read_record
+from longtake.video.record import changed, check_length, read_record
 from longtake.words import counted, plain
 
 
@@ -34,6 +35,7 @@ def plan_content(job: Job, costs: Estimates) -> dict[str, Any]:
         "window_batch": plan.window_batch,
         "held_frames": plan.held_frames,
         "guidance": plan.guidance,
+        "refused": _refused(job),
         **asdict(costs),
         "warnings": list(job.warnings),
     }
@@ -44,6 +46,15 @@ def planned(job: Job, costs: Estimates, *, simulated: bool = False) -> tuple[dic
     earlier, (first, *lines) = _earlier(job), plan_lines(job, costs, simulated=simulated)
     told = [] if earlier is None else [f"there    {earlier}"]
     return {**plan_content(job, costs), "earlier": earlier}, [first, *told, *lines]
+
+
+def _refused(job: Job) -> str | None:
+    """Return why a run would be refused that makes a video again, or longer, with weights that are others now."""
+    try:
+        job.order.check_files()
+    except CheckpointError as reason:
+        return str(reason)
+    return None
 
 
 def _earlier(job: Job) -> str | None:
@@ -63,6 +74,10 @@ def _earlier(job: Job) -> str | None:
         return (
             f"{path} has {made} of a run with other settings, so that this one would be refused: {', '.join(changes)}"
         )
+    try:
+        check_length(path, record)
+    except CheckpointError as reason:
+        return str(reason)
     if record.finished:
         return f"{path} is complete already ({made}): nothing would be done"
     return f"{path} is begun ({made}), and would go on; work and cost here are of the whole video"
@@ -86,7 +101,9 @@ def plan_lines(job: Job, costs: Estimates, *, simulated: bool = False) -> list[s
     if job.order.loading.offload == "auto":
         offload = ["offload  auto takes the first of none, text, model and group that fits what is free when it starts"]
     cost = _cost(costs, " on one process, as simulated below" if simulated else "")
-    return [*headline(job), f"cost     {cost}", *offload, *parts, *_states(job, costs), *prompt_lines(job)]
+    refused = [] if (why := _refused(job)) is None else [f"refused  {why}"]
+    lines = [*headline(job), *refused, f"cost     {cost}", *offload, *parts, *_states(job, costs)]
+    return [*lines, *prompt_lines(job)]
 
 
 def _states(job: Job, costs: Estimates) -> list[str]:
