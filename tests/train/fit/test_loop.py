@@ -81,9 +81,7 @@ def test_a_run_that_is_stopped_leaves_the_model_of_its_last_step(
     assert json.loads((tmp_path / "final" / "training.json").read_text()) == {"step": 8, "steps": 8}
 
 
-def test_a_time_that_is_over_before_the_first_step_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_time_that_is_over_before_the_first_step_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same call would come no further."""
     said = "step 0 of 8; final/ holds the model of this step; the time was over before another step could be made"
     fit(LineTask(), SETTINGS, tmp_path, lambda step: True, share=lambda: 1.1)
