@@ -72,6 +72,23 @@ def refuse_no_folder(path: Path) -> None:
         raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
 
 
+def refuse_lost_link(path: Path, *, folder: bool) -> None:
+    """Raise OutputError for an output that is a link, and leads to where none can be made: a file to a folder that is
+    not there, a `folder` to what is not there itself."""
+    if not path.is_symlink() or path.exists():
+        return
+    where = Path(os.path.realpath(path))
+    if where.is_symlink():
+        reason = "it is a link that leads back to itself"
+    elif folder:
+        reason = f"it is a link to {where}, which is not there"
+    elif not where.parent.is_dir():
+        reason = f"it is a link into {where.parent}, which is not there"
+    else:
+        return
+    raise OutputError(f"cannot write {path}: {reason}; remove it, or choose another place")
+
+
 def refuse_unwritable(path: Path, folder: Path) -> None:
     """Raise OutputError for an output in a folder where no file can be made; it is tried, with one without a name."""
     # What may be written, os.access says, and not what can be: root may in /proc, and on a disk that is full.

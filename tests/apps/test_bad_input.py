@@ -182,32 +182,79 @@ def test_a_mistake_is_one_line_and_touches_nothing(
     assert contents(Path()) == before
 
 
+COMPARE = ("compare", *TOY, "--samplers", "fifo", "--prompts", "notes.txt", "--frames", "16")
+WRITE_A_FILE = [
+    ("batch", "notes.txt", *TOY, "-o"),
+    ("report", "notes.mp4", "-o"),
+    ("check", "toy", "-o"),
+    ("data", "sprites", "--preview", "-o"),
+]
+WRITE_A_FOLDER = [
+    ("generate", "a", *TOY, "-o"),
+    ("generate", "a", *TOY, "--dry-run", "-o"),
+    (*COMPARE, "-o"),
+    (*COMPARE, "--dry-run", "-o"),
+    ("convert", "pvdm", "notes", "-o"),
+    ("convert", "safetensors", str(WEIGHTS / "sprites"), "-o"),
+    ("data", "shards", ".", "--licence", "MIT", "-o"),
+    ("train", "embedded", "vae", "--runs"),
+    ("train", "judge", "-o"),
+    ("train", "pvdm-autoencoder", "sprites", "--perceptual", "none", "-o"),
+    ("serve",),
+]
+
+
+def named(arguments: tuple[str, ...]) -> str:
+    return " ".join(arguments[:2])
+
+
 @pytest.mark.parametrize("output", ["notes/x", "notes/new/x.mkv"])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("generate", "a", *TOY, "-o"),
-        ("generate", "a", *TOY, "--dry-run", "-o"),
-        ("batch", "notes.txt", *TOY, "-o"),
-        ("compare", *TOY, "--samplers", "fifo", "--prompts", "notes.txt", "--frames", "16", "-o"),
-        ("report", "notes.mp4", "-o"),
-        ("check", "toy", "-o"),
-        ("convert", "pvdm", "notes", "-o"),
-        ("convert", "safetensors", str(WEIGHTS / "sprites"), "-o"),
-        ("data", "sprites", "--preview", "-o"),
-        ("data", "shards", ".", "--licence", "MIT", "-o"),
-        ("train", "embedded", "vae", "--runs"),
-        ("train", "judge", "-o"),
-        ("train", "pvdm-autoencoder", "sprites", "--perceptual", "none", "-o"),
-        ("serve",),
-    ],
-    ids=lambda arguments: " ".join(arguments[:2]),
-)
+@pytest.mark.parametrize("arguments", WRITE_A_FILE + WRITE_A_FOLDER, ids=named)
 def test_an_output_below_a_file_is_refused_as_such(longtake: Callable, arguments: tuple[str, ...], output: str) -> None:
     write_notes(Path())
     ran = longtake(*arguments, output + ".png" * ("--preview" in arguments))
     assert (ran.status, ran.out) == (2, "")
     assert f"{Path('notes').absolute()} is a file, not a folder; choose another place\n" in ran.err
+
+
+@pytest.mark.parametrize("arguments", WRITE_A_FOLDER, ids=named)
+def test_a_folder_that_is_a_link_to_nothing_is_refused_as_such(longtake: Callable, arguments: tuple[str, ...]) -> None:
+    write_notes(Path())
+    Path("new").symlink_to("gone")
+    Path("round").symlink_to("round")
+    for output, how in (("new", f"to {Path('gone').absolute()}, which is not there"), ("round", "that leads back to")):
+        ran = longtake(*arguments, output)
+        assert (ran.status, ran.out) == (2, "") and f"cannot write {output}: it is a link {how}" in ran.err
+
+
+@pytest.mark.parametrize("arguments", [*WRITE_A_FILE, *WRITE_A_FOLDER[:2]], ids=named)
+def test_a_file_that_is_a_link_into_no_folder_is_refused_as_such(
+    longtake: Callable, arguments: tuple[str, ...]
+) -> None:
+    write_notes(Path())
+    ending = {"report": ".html", "data": ".png"}.get(arguments[0], ".mkv")
+    listed = "new.jsonl" if arguments[0] == "batch" else f"new{ending}"
+    Path(listed).symlink_to("gone/new")
+    ran = longtake(*arguments, f"new{ending}")
+    assert (ran.status, ran.out) == (2, "")
+    assert f"cannot write {listed}: it is a link into {Path('gone').absolute()}, which is not there" in ran.err
+
+
+def test_a_dry_run_of_a_comparison_takes_the_folders_that_the_run_takes(longtake: Callable) -> None:
+    write_notes(Path())
+    assert longtake(*COMPARE, "--dry-run", "-o", "not/there/yet").status == 0 and not Path("not").exists()
+    assert "it is a file; give -o a folder" in longtake(*COMPARE, "--dry-run", "-o", "notes").err
+
+
+def test_a_command_that_is_called_where_no_folder_is_any_more_says_so(
+    longtake: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = "longtake: the folder that this was called in is not there any more; go to one that is\n"
+    assert longtake("plan", "a", *TOY).err == said
+    assert longtake("plan", "a", *TOY, "-o", str(tmp_path / "x.mkv")).status == 0
 
 
 def test_no_mistake_loads_torch_or_a_model(tmp_path: Path, light: Callable) -> None:

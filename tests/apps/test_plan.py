@@ -95,8 +95,7 @@ def test_what_is_there_already_is_said(longtake: Callable, monkeypatch: pytest.M
     assert "made again from the start" in longtake("generate", *video, "--overwrite", "--dry-run").out
     content = Path("x.mkv").read_bytes()
     Path("x.mkv").write_bytes(content[:-1])
-    how = f"has {len(content) - 1} bytes where its run wrote {len(content)}"
-    for how in (how, "is gone"):
+    for how in (f"has {len(content) - 1} bytes where its run wrote {len(content)}", "is gone"):
         said = f"x.mkv {how}, so its run cannot go on from there; "
         assert f"there    {said}" in longtake("plan", *video).out and said in longtake("generate", *video).err
         Path("x.mkv").unlink(missing_ok=True)

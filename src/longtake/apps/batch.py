@@ -23,7 +23,7 @@ from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import Hardware, choose_hardware
 from longtake.ranks.torchrun import check_same, launched
 from longtake.rates import remember_run
-from longtake.reading import check_file, parse_json, read_file
+from longtake.reading import check_file, parse_json, read_file, refuse_lost_link
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline
 from longtake.sampler import Chunk
@@ -323,11 +323,7 @@ class Manifest:
         self.path = manifest_path(output)
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; choose another -o")
-        if not (folder := Path(os.path.realpath(self.path)).parent).is_dir():
-            raise OutputError(
-                f"cannot write {self.path}: it is a link into {folder}, which is not there; remove it, or choose "
-                "another -o"
-            )
+        refuse_lost_link(self.path, folder=False)
         if overwrite:
             self.path.unlink(missing_ok=True)
         self.lines = list(self._read()) if self.path.exists() else []

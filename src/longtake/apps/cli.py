@@ -103,7 +103,8 @@ def _status(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        gone = "the folder that this was called in is not there any more; go to one that is"
+        return _complain(gone if _is_nowhere() else f"{error.filename or 'the system'}: {error.strerror or error}")
     except KeyboardInterrupt:
         _say("stopped by Ctrl-C")
         return 130
@@ -114,6 +115,15 @@ def _status(arguments: Sequence[str]) -> int:
         # A fault of ours, for the report of which everything is needed.
         _say(traceback.format_exc().rstrip())
         return 1
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that the command was called in is gone, without which no relative path means anything."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _show_warning(otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:

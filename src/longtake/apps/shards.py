@@ -16,7 +16,15 @@ from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.shown import say, size
 from longtake.errors import InputError, OutputError
 from longtake.metrics.of_video import SMALLEST, Drift
-from longtake.reading import is_name, parse_json, read_file, refuse_name, refuse_no_folder, refuse_unwritable
+from longtake.reading import (
+    is_name,
+    parse_json,
+    read_file,
+    refuse_lost_link,
+    refuse_name,
+    refuse_no_folder,
+    refuse_unwritable,
+)
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
 from longtake.typed import Flag, Setting
 from longtake.video.encoding import Encoding, check_even, exact_rate
@@ -108,6 +116,7 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
     if output.exists() and (not output.is_dir() or (list(output.glob("shard-*.tar")) and not settings.overwrite)):
         raise OutputError(f"{output} is there; choose another name, or --overwrite its shards")
     refuse_no_folder(output)
+    refuse_lost_link(output, folder=True)
     refuse_unwritable(output, output if output.exists() else output.absolute().parent)
     found: dict[Path, Order | None] = {}
     for path in sorted(folder.rglob("*.json")):

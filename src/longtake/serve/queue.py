@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import folder_above
+from longtake.reading import folder_above, refuse_lost_link
 from longtake.report import Order
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError, check_words, foreseen, rests
@@ -66,6 +66,7 @@ class Queue:
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(f"cannot make a queue in {folder}: it is a file; give a folder")
         folder_above(Path(folder))
+        refuse_lost_link(Path(folder), folder=True)
         try:
             self.uploads.mkdir(parents=True, exist_ok=True)
         except OSError as error:

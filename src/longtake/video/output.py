@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import refuse_device, refuse_name, refuse_no_folder, refuse_unwritable
+from longtake.reading import refuse_device, refuse_lost_link, refuse_name, refuse_no_folder, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, check_form, exact_rate, read_rate
 from longtake.video.files import (
@@ -221,22 +221,24 @@ def output_format(path: str | Path) -> Format:
 def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Format:
     """Return in which format a video would be written at `path`, or raise before any work is done. Touches nothing.
 
-    Raises OutputError for: one of the `inputs` (see `refuse_inputs`), an unknown ending, a path without a name (".",
-    "..") or with one that is too long, a missing or unwritable parent, a folder where a file is meant and the other way
-    round, a file or folder that belongs to no longtake run (a file is fine with `overwrite`, a folder that holds
-    anything but numbered PNG files never is).
+    Raises OutputError for: one of the `inputs` (see `refuse_inputs`), an unknown ending, a path without a name
+    (".", "..") or with one that is too long, a missing or unwritable parent, a link that leads to no place for it,
+    a folder where a file is meant and the other way round, a file or folder that belongs to no longtake run (a file
+    is fine with `overwrite`, a folder that holds anything but numbered PNG files never is).
     """
     check_named(Path(path))
     refuse_name(Path(path))
     refuse_inputs(Path(path), inputs)
     format, path = output_format(path), Path(path)
     refuse_no_folder(path)
+    refuse_lost_link(path, folder=not format.ending)
     refuse_unwritable(path, path.absolute().parent)
     if format.ending:
         _check_file(path, overwrite=overwrite)
     else:
         _check_folder(path, overwrite=overwrite)
     state = state_folder(path)
+    refuse_lost_link(state, folder=True)
     if state.exists() and not state.is_dir():
         raise OutputError(f"cannot write {path}: {state} is a file, but it must be a folder; move it away")
     if state.is_dir():

@@ -35,7 +35,7 @@ from longtake.models.hub.precision import choose_hardware
 from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
 from longtake.rates import remembered_rate
-from longtake.reading import folder_above, read_file, refuse_name, refuse_unwritable
+from longtake.reading import folder_above, read_file, refuse_lost_link, refuse_name, refuse_unwritable
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
 from longtake.steer.video import order_settings
@@ -158,8 +158,9 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, An
     if settings.equal_budget:
         contenders = equalised(contenders, first, spec)
     costs = [budget(one, first, spec) for one in contenders]
+    _check_folder(settings.output, overwrite=settings.overwrite)
     if not settings.dry_run:
-        _prepare(settings.output, overwrite=settings.overwrite)
+        settings.output.mkdir(parents=True, exist_ok=True)
     runs = []
     for one in contenders:
         orders = _orders(settings, one, stories)
@@ -219,15 +220,15 @@ def _told(prompts: PromptTimeline) -> str:
     return "; ".join(f"from frame {start}: {text}" if start else text for start, text in spans)
 
 
-def _prepare(folder: Path, *, overwrite: bool) -> None:
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
     refuse_name(folder)
+    refuse_lost_link(folder, folder=True)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write to {folder}: it is a file; give -o a folder")
     refuse_unwritable(folder, folder if folder.exists() else folder_above(folder))
     page, results = folder / PAGE, folder / RESULTS
     if page.exists() and not results.exists() and not overwrite:
         raise OutputError(f"{page} exists and is of no comparison; choose another -o, or --overwrite it")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
@@ -260,9 +261,9 @@ def _earlier(results: Path, runs: Sequence[_Run]) -> dict[str, Any]:
 
 
 def _path(folder: Path, contender: Contender) -> Path:
-    """Return what stands for the videos of a contender; beside the folder where that is not there, as in a dry run."""
+    """Return what stands for the videos of a contender; above the folder where that is not there, as in a dry run."""
     name = f"{contender.name}.mkv"
-    return folder / name if folder.is_dir() else folder.with_name(f"{folder.name}-{name}")
+    return folder / name if folder.is_dir() else folder_above(folder) / f"{folder.name}-{name}"
 
 
 def _make(settings: CompareSettings, runs: Sequence[_Run], manifests: list[Manifest], stop: Stop) -> None:
