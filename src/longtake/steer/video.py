@@ -1,11 +1,12 @@
 """The video that a run has left or is making, and what its run becomes."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from longtake.errors import CheckpointError, InputError
+from longtake.errors import CheckpointError, InputError, OutputError
 from longtake.lazy import named
 from longtake.model import VideoSpec
 from longtake.models import model_spec
@@ -15,7 +16,7 @@ from longtake.sampler import Plan
 from longtake.samplers.planning import checked_plan
 from longtake.video.files import report_path, state_folder, subtitle_path
 from longtake.video.kept import Kept, usable_states
-from longtake.video.record import Record, check_length, check_settings, differing, read_record
+from longtake.video.record import Record, changed, check_length, differing, read_record
 
 _NOTE = "steer-"
 
@@ -83,7 +84,11 @@ def find_video(file: str | Path) -> Video | None:
         video for video in videos if not differing(record.settings, order_target(video.order, video.plan).settings)
     ]
     if not fitting:
-        check_settings(path, record, order_target(videos[0].order, videos[0].plan).settings)
+        changes = changed(record.settings, order_target(videos[0].order, videos[0].plan).settings)
+        raise OutputError(
+            f"{path} was begun with other settings than would hold now: {', '.join(changes)}; bring the old ones back, "
+            f"or let 'longtake generate --init {shlex.quote(str(path))}' with another -o go on from its last frames"
+        )
     return fitting[-1]
 
 
