@@ -194,8 +194,9 @@ def test_a_finished_run_gives_the_plan_a_time(longtake: Callable) -> None:
 
 
 def test_prompts_that_are_never_reached_are_said(longtake: Callable) -> None:
-    ran = longtake("plan", "--model", "toy", "--prompts", '{"0": "a", "50": "b"}', "--frames", "40")
-    assert "prompts from frame 50 on are not reached" in ran.err
+    """Of their words nothing is: they change no frame."""
+    ran = longtake("plan", "--model", "toy", "--prompts", '{"0": "a", "50": "zeppelin"}', "--frames", "40")
+    assert "prompts from frame 50 on are not reached" in ran.err and "zeppelin" not in ran.err
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -206,6 +206,8 @@ def test_words_that_the_model_does_not_know_are_said(longtake: Callable, monkeyp
     assert (
         "does not know 'rad' (but 'red'), 'zeppelin'; its" in longtake("plan", "a rad zeppelin", "--model", "toy").err
     )
+    many = " ".join(f"x{number}q" for number in range(15))
+    assert "'x11q' and 3 other words; its 3 words are listed" in longtake("plan", many, "--model", "toy").err
     assert len(json.loads(ran.out)["warnings"]) == 1
     assert "know" not in longtake(*PLAN).err
 

@@ -12,7 +12,7 @@ from longtake.errors import CapabilityError, InputError
 from longtake.model import Continuation, Infill, Timing, ToldFps, VideoSpec
 from longtake.request import PromptTimeline, Request, num_branches
 from longtake.sampler import Plan, Sampler, TaskSampler
-from longtake.words import plain
+from longtake.words import counted, plain
 
 UNCONDITIONAL = PromptTimeline.constant("unconditional")
 """What the report says of a model that reads no text, where no prompt was given."""
@@ -23,6 +23,7 @@ _SHOWN = 80
 _NEAR = 0.65
 """How alike a word must be to one that is named in its place: less joins 'dragon' and 'down'."""
 _TOLD = 3
+_NAMED = 12
 
 
 class LackingError(CapabilityError):
@@ -223,17 +224,17 @@ def no_adapter(name: str, needs: str, spec: VideoSpec) -> CapabilityError:
 def plan_warnings(plan: Plan, others: Sequence[str] = ()) -> tuple[str, ...]:
     """Return what the user should know before the start; `others` are the prompts of further videos like this one."""
     spec, request, warnings = plan.spec, plan.request, []
-    unknown = unknown_words(spec, " ".join([*request.prompts.texts, *others, request.negative_prompt]))
+    texts = [*(text for _, _, text in request.prompts.spans(request.frames)), *others, request.negative_prompt]
+    unknown = unknown_words(spec, " ".join(texts))
     if spec.vocabulary == frozenset() and request.prompts != UNCONDITIONAL:
         warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
     elif spec.vocabulary and unknown:
         warnings.append(
-            f"the model {spec.name} does not know {', '.join(_near(word, spec.vocabulary) for word in unknown)}; its "
-            f"{len(spec.vocabulary)} words are listed by 'longtake models --json', and docs/first-video.md has a table "
-            "of what the embedded models can be asked for"
+            f"the model {spec.name} does not know {_named(unknown, spec.vocabulary)}; its {len(spec.vocabulary)} words "
+            "are listed by 'longtake models --json', and docs/first-video.md has a table of what the embedded models "
+            "can be asked for"
         )
-    reached = [text for _, _, text in request.prompts.spans(request.frames)]
-    warnings += cut_prompts(spec, [*reached, *others, request.negative_prompt])
+    warnings += cut_prompts(spec, texts)
     if spec.needs_pictures and spec.call is None and not {Infill, Continuation} & set(plan.settings.requires):
         warnings.append(
             f"the model {spec.name} was always shown a picture in training, and {plan.settings.name} shows it none: "
@@ -334,6 +335,12 @@ def _whole_words(text: str, place: int) -> str:
     rest = text[place:].lstrip()
     begin = len(text) - len(rest)
     return text[text.rfind(" ", 0, begin) + 1 or begin :]
+
+
+def _named(words: Sequence[str], vocabulary: frozenset[str]) -> str:
+    """Return unknown words, each with what is near; of many the first ones and how many there are."""
+    first = ", ".join(_near(word, vocabulary) for word in words[:_NAMED])
+    return first if len(words) <= _NAMED else f"{first} and {counted(len(words) - _NAMED, 'other word')}"
 
 
 def _near(word: str, vocabulary: frozenset[str]) -> str:
