@@ -47,6 +47,7 @@ def test_a_plain_text_is_the_prompt_of_all_frames() -> None:
     request = Request(prompts="a cat", frames=8)  # pyright: ignore[reportArgumentType]
     assert request == Request(prompts=PromptTimeline.constant("a cat"), frames=8)
     assert request.prompts.at(7) == 0
+    assert PromptTimeline.constant("a\n\n tabby \r\ncat\u2028x  y") == PromptTimeline.constant("a tabby cat\u2028x  y")
     with pytest.raises(InputError, match="frame 0 is empty"):
         Request(prompts=" ")  # pyright: ignore[reportArgumentType]
 

@@ -9,7 +9,6 @@ a red car | a boat | a train                                 spans of equal leng
 a red car
 """
 
-import difflib
 import html
 import json
 import math
@@ -18,17 +17,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from longtake.errors import InputError, unknown_name
-from longtake.reading import read_file
+from longtake.reading import read_file, refuse_missing_file
 from longtake.request import PromptTimeline
 
 _BLANK = re.compile(r"\s*")
 _TIME = r"(?:\d+:)?\d+:\d\d(?:[.,]\d+)?|\d+(?:\.\d+)?s?"
 _SPAN = re.compile(rf"\[\s*({_TIME})\s*(?:-\s*({_TIME})?\s*)?:([^\[\]]*)\]")
 _CUE = re.compile(rf"^[ \t]*({_TIME})[ \t]*-->[ \t]*({_TIME})[^\n]*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
+_LINES = re.compile(r"\S\s*\n\s*(\S)")
 _FRAME = re.compile(r"\d{1,12}")
 _START, _STOP = ("start_time", "startTime"), ("end_time", "endTime")
 _KEYS = (*_START, *_STOP, "text", "prompts")
@@ -84,7 +83,7 @@ def _parsed(given: _Source, frames: int | None, fps: float) -> PromptTimeline:
         case "[":
             spans = _from_brackets(given, start, fps)
         case _ if stamp := _SPAN.search(given.text):
-            before = _Span(start, 0, None, given.text[start : stamp.start()].strip())
+            before = _Span(start, 0, None, _of_one_line(given, start, given.text[start : stamp.start()]))
             spans = [before, *_from_brackets(given, stamp.start(), fps)]
         case _ if "|" in given.text:
             spans = _from_equal_parts(given, frames)
@@ -124,30 +123,8 @@ def parse_several(text: str, frames: int | None, fps: float) -> PromptTimeline |
     return None
 
 
-def refuse_missing_file(text: str) -> None:
-    """Raise InputError for a folder, and for a text that is one word and looks like the name of a file, which is not
-    there."""
-    # Unlike Path.is_dir, this takes texts of any length.
-    if os.path.isdir(text):
-        raise InputError(f"{text} is a folder; give a file, or the text itself")
-    if not (re.fullmatch(r"\S+", text) and re.search(r"[/\\]|\.\w{2,5}$", text)):
-        return
-    folder = Path(text).parent
-    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    nearest = difflib.get_close_matches(Path(text).name, names, n=1)
-    hint = f"; did you mean {str(folder / nearest[0])!r}?" if nearest else "; give a file, or the text itself"
-    raise InputError(f"there is no file {text}{hint}")
-
-
 def _not_a_timeline(source: _Source, start: int) -> InputError:
-    text = source.text.strip()
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) > 1:
-        return source.error(
-            start,
-            f"{len(lines)} prompts, one a line, do not say when each begins; write '|' between them for spans of equal "
-            "length, or [0s: ...] [8s: ...] around them",
-        )
+    text = _of_one_line(source, start, source.text[start:])
     if source.name.startswith("--"):
         refuse_missing_file(text)
     return source.error(start, f"this is neither a file nor a timeline; {_HELP}")
@@ -257,6 +234,17 @@ def _text(source: _Source, position: int, value: Any) -> str:
     return value.strip()
 
 
+def _of_one_line(source: _Source, position: int, text: str) -> str:
+    """Return a text around which there are no brackets. Raises InputError for lines: one prompt, or one each?"""
+    if second := _LINES.search(text):
+        raise source.error(
+            position + second.start(1),
+            "lines do not say where each begins; write '|' between the prompts of one video, or [0s: ...] [8s: ...] "
+            "around them; 'longtake batch' makes a video of each line",
+        )
+    return text.strip()
+
+
 def _from_brackets(source: _Source, position: int, fps: float) -> list[_Span]:
     """Read [0s-8s: text] [8s-: text]."""
     spans = []
@@ -317,7 +305,7 @@ def _from_equal_parts(source: _Source, frames: int | None) -> list[_Span]:
     """Read a | b | c."""
     position, parts = 0, []
     for part in source.text.split("|"):
-        parts.append((position, part))
+        parts.append((position, _of_one_line(source, position, part)))
         position += len(part) + 1
     return _equal(source, parts, frames)
 
@@ -326,8 +314,7 @@ def _equal(source: _Source, parts: Sequence[tuple[int, str]], frames: int | None
     """Return spans of equal length for texts with their positions."""
     if frames is None:
         raise source.error(
-            parts[0][0],
-            "'a | b' divides the length of the video, but an endless one has none; give frames or seconds",
+            parts[0][0], "'a | b' divides the length of the video, but an endless one has none; give frames or seconds"
         )
     if len(parts) > frames:
         raise InputError(f"{len(parts)} prompts do not fit into {frames} frames; ask for more frames")

@@ -5,9 +5,11 @@ before they are waited for, as an OSError, so that whoever opens a file says of 
 read.
 """
 
+import difflib
 import errno
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,21 @@ def check_is_file(path: Path, option: str, what: str = "one, or leave it out") -
 def is_name(text: str) -> bool:
     """Whether a text from outside is the name of a file or folder, and no path that leads elsewhere."""
     return Path(text).name == text and text not in ("", "..")
+
+
+def refuse_missing_file(text: str) -> None:
+    """Raise InputError for a folder, and for a text that is one word and looks like the name of a file, which is not
+    there."""
+    # Unlike Path.is_dir, this takes texts of any length.
+    if os.path.isdir(text):
+        raise InputError(f"{text} is a folder; give a file, or the text itself")
+    if not (re.fullmatch(r"\S+", text) and re.search(r"[/\\]|\.\w{2,5}$", text)):
+        return
+    folder = Path(text).parent
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    nearest = difflib.get_close_matches(Path(text).name, names, n=1)
+    hint = f"; did you mean {str(folder / nearest[0])!r}?" if nearest else "; give a file, or the text itself"
+    raise InputError(f"there is no file {text}{hint}")
 
 
 def refuse_name(path: Path) -> None:

@@ -1,16 +1,20 @@
 """What is wanted, independent of model and sampler."""
 
 import bisect
+import re
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from longtake.errors import InputError
 from longtake.typed import Setting, Typed, fitting, number_or_endless, refused
 
+_BREAK = re.compile(r"\s*[\r\n]\s*")
+
 
 @dataclass(frozen=True)
 class PromptTimeline(Typed):
-    """Which prompt is meant when: `texts[i]` holds from frame `starts[i]` up to the next start (the last for ever)."""
+    """Which prompt is meant when: `texts[i]` holds from frame `starts[i]` up to the next start (the last for ever). A
+    line break in a text is a space."""
 
     starts: tuple[int, ...]
     texts: tuple[str, ...]
@@ -28,6 +32,7 @@ class PromptTimeline(Typed):
             _check_text(text, f"the prompt at frame {start}")
             if i and start <= self.starts[i - 1]:
                 raise InputError(f"the prompt at frame {start} does not come after the one at {self.starts[i - 1]}")
+        object.__setattr__(self, "texts", tuple(_BREAK.sub(" ", text) for text in self.texts))
 
     @classmethod
     def constant(cls, text: str) -> "PromptTimeline":

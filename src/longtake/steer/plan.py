@@ -9,7 +9,8 @@ from typing import Annotated
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.model import VideoSpec
 from longtake.models import model_spec
-from longtake.prompts import parse_several, refuse_missing_file
+from longtake.prompts import parse_several
+from longtake.reading import refuse_missing_file
 from longtake.report import Order, check_sidecars, read_order, told_by_frame
 from longtake.request import PromptTimeline, Request, Turn
 from longtake.sampler import Plan
