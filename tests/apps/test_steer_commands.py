@@ -76,6 +76,7 @@ def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> N
     assert steering["from"] == steering["states"][1]["next_frame"] == 64 and not steering["under_way"]
     whole = json.loads(said.out)
     assert steering["forwards_left"] == round((whole["frames"] - 64) * whole["forwards_per_frame"]) < whole["forwards"]
+    assert steering["seconds_left"] == pytest.approx(whole["seconds"] * (whole["frames"] - 64) / whole["frames"])
     assert longtake("extend", "a.mkv", "--frames", "32").status == 0
     assert longtake(*MAKE[:6], "128", *MAKE[7:-1], "whole.mkv", "a red car").status == 0
     assert Path("a.mkv").read_bytes() == Path("whole.mkv").read_bytes()

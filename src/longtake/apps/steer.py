@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from longtake.apps.arguments import Answer, parse_arguments
 from longtake.apps.generate.command import run_job
 from longtake.apps.generate.job import Job, checked_job
-from longtake.apps.plan.costs import estimate
+from longtake.apps.plan.costs import Estimates, estimate
 from longtake.apps.plan.view import plan_content, plan_lines, show_plan
-from longtake.apps.shown import say, size
+from longtake.apps.shown import duration, say, size
 from longtake.errors import InputError
 from longtake.models import DEFAULT_MODEL, canonical, model_spec
 from longtake.ranks.torchrun import launched
@@ -125,9 +125,9 @@ def _carried_out(steering: Steering, settings: SteerSettings) -> int:
     if settings.dry_run:
         states = steering.video.states(None) if steering.video else []
         costs = estimate(job, max((state.bytes for state in states), default=None))
-        left, shown = _forwards_left(job, steering), plan_lines(job, costs)
-        content = {**plan_content(job, costs), "steering": {**_content(steering), "forwards_left": left}}
-        still = [] if left is None else [f"left     about {left:,} forwards; work and cost here are of the whole video"]
+        left, shown = _left(job, steering, costs), plan_lines(job, costs)
+        content = {**plan_content(job, costs), "steering": {**_content(steering), **asdict(left)}}
+        still = [] if left.forwards_left is None else [f"left     {left}; work and cost here are of the whole video"]
         show_plan(job, content, [*shown[:3], *steering_lines(steering), *still, *shown[3:]], as_json=settings.json)
         return 0
     for line in steering_lines(steering):
@@ -168,11 +168,27 @@ def steering_lines(steering: Steering) -> list[str]:
     return [*lines, *notes]
 
 
-def _forwards_left(job: Job, steering: Steering) -> int | None:
-    """Return about how many forwards of a whole video are left; None where its length or its pieces do not tell."""
+@dataclass(frozen=True, kw_only=True)
+class _Left:
+    """About how much of the work of a whole video is left; None where its length or its pieces do not tell."""
+
+    forwards_left: int | None = None
+    seconds_left: float | None = None
+    """None, too, where the machine has not shown its rate."""
+
+    def __str__(self) -> str:
+        time = "" if self.seconds_left is None else f", {duration(self.seconds_left)}"
+        return f"about {self.forwards_left:,} forwards{time}"
+
+
+def _left(job: Job, steering: Steering, costs: Estimates) -> _Left:
     if steering.video is None or job.frames is None or pieces_of(job.plan) is None:
-        return None
-    return round((job.frames - steering.made_from) * job.plan.forwards_per_frame)
+        return _Left()
+    frames = job.frames - steering.made_from
+    return _Left(
+        forwards_left=round(frames * job.plan.forwards_per_frame),
+        seconds_left=None if costs.seconds is None else costs.seconds * frames / job.frames,
+    )
 
 
 def _places(frames: Sequence[int]) -> str:
