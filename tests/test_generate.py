@@ -15,6 +15,7 @@ from longtake._generate import Output, generate
 from longtake.errors import CapabilityError, InputError, OutputError
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
+from longtake.prompts import parse_prompts
 from longtake.report import read_order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.chunked.plan import Chunked
@@ -132,6 +133,15 @@ def test_the_report_the_subtitles_and_the_warnings_come_from_python_too(tmp_path
     assert subtitles.count("-->") == 2 and "a blue boat" in subtitles
     seconds = report["run"]["seconds"]
     assert make(tmp_path / "a.mkv", replace(REQUEST, prompts=prompts)).report["run"]["seconds"] == seconds
+
+
+def test_subtitles_say_that_what_a_video_begins_with_is_given(tmp_path):
+    begun = make(tmp_path / "a.mkv", replace(REQUEST, frames=20)) and tmp_path / "a.mkv"
+    assert "NOTE" not in (tmp_path / "a.vtt").read_text()
+    result = make(tmp_path / "b.mkv", replace(REQUEST, init=str(begun)))
+    assert result.plan.given == 7
+    assert "\nNOTE The first 7 frames are given, not made as the prompt says: " in (tmp_path / "b.vtt").read_text()
+    assert parse_prompts(str(tmp_path / "b.vtt"), REQUEST.frames, 8) == REQUEST.prompts
 
 
 def test_a_run_that_is_interrupted_says_how_far_it_came(tmp_path):

@@ -22,7 +22,7 @@ from longtake.video.durable import replace_durable
 from longtake.video.encoding import exact_rate, without_controls
 from longtake.video.files import report_path, subtitle_path
 from longtake.video.record import read_record
-from longtake.words import plain
+from longtake.words import counted, plain
 
 if TYPE_CHECKING:
     from longtake.video.sink import Sink
@@ -124,6 +124,11 @@ class Journal:
         spans = [(start, stop or frames, text) for start, stop, text in self._order.prompts.spans(frames)]
         text = webvtt(spans, self._order.output.fps or self._plan.spec.fps)
         notes = []
+        if self._plan.given:
+            begun = (
+                f"The first {counted(self._plan.given, 'frame')} are" if self._plan.given > 1 else "The first frame is"
+            )
+            notes.append(f"{begun} given, not made as the prompt says: see init in {report_path(self._output).name}.")
         if not complete:
             notes.append(f"The video is not complete: it ends at frame {frames}; the same command continues it.")
         if self._plan.spec.prompts == "window" and len(spans) > 1:
