@@ -287,7 +287,8 @@ def test_a_network_that_is_given_is_on_the_page(longtake: Callable):
     for said in ("subject consistency within clips", "subject consistency from clip to clip", "temporal flickering"):
         assert said in page
     assert "vbench (subject consistency): VBench&#39;s arithmetic: comparable only if dino.pt is DINO ViT-B/16" in page
-    assert "similarity (start, end, lags): not comparable with VBench" in page
+    assert "similarity (start, end, similar after): not comparable with VBench" in page
+    assert "vbench (within clips): VBench&#39;s arithmetic: " in page and "(slow)" not in page
 
 
 @pytest.mark.parametrize(

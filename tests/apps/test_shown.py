@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from longtake.apps.catalog import models_command, samplers_command
-from longtake.apps.shown import print_table
+from longtake.apps.shown import pace, print_table
 
 COLUMNS = ("name", "made of", "what it is")
 ROWS = (
@@ -47,3 +47,12 @@ def test_the_lists_of_models_and_samplers_are_whole_at_any_width(
     # A paragraph has the titles of its columns before their cells, with a colon.
     missing = words - {word for shown in printed.split() for word in (shown, shown.rstrip(":"))}
     assert missing <= {"model", "sampler"}
+
+
+def test_a_slow_pace_is_not_none():
+    assert [pace(rate) for rate in (10.74, 1, 0.0433, 0.0004)] == [
+        "10.7 frames/s",
+        "1.0 frames/s",
+        "0.043 frames/s",
+        "0.0004 frames/s",
+    ]

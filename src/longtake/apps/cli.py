@@ -76,7 +76,7 @@ GROUPS = {
 }
 """What the commands of two words are for, by the first."""
 
-EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --scale 4 -o rocket.mp4'
+EXAMPLE = 'longtake generate "a rocket flies up through the night sky" --frames 256 --seed 7 --scale 4 -o rocket.mp4'
 
 
 def main() -> None:

@@ -121,6 +121,11 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def pace(rate: float) -> str:
+    """Return frames per second in words: 10.7 frames/s, 0.043 frames/s."""
+    return f"{rate:.1f} frames/s" if rate >= 1 else f"{rate:.2g} frames/s"
+
+
 def duration(seconds: float) -> str:
     """Return seconds in words: 2 min 5 s."""
     if seconds < 10:

@@ -123,10 +123,11 @@ class VBench(OfVideo):
     def _labels(self, names: Sequence[str]) -> dict[str, str]:
         """Return with what the figures can be compared, and with what not."""
         labels = {
-            "temporal_flickering": f"{_OURS}: comparable only for videos of its own prompts that stand still; any "
-            "motion lowers it",
+            "temporal_flickering": f"{_OURS}: comparable only for videos of its own prompts that stand still; 1 is a "
+            "still picture, and any motion lowers it",
             "slow": f"{_OURS}: VBench-Long's clips by themselves, its slow branch, are comparable under the same "
-            "conditions; cuts within a video are not looked for",
+            "conditions; cuts within a video are not looked for; more counts as better, though what stands still "
+            "flickers least",
             "fast": "not comparable with VBench-Long: its fast branch takes DINOv2 and DreamSim, and maps these scores "
             "by a table of its own before it adds them to those within clips",
             "warping_error": "not comparable with published warping errors: what comes to be hidden counts, too",

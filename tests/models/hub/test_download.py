@@ -108,7 +108,7 @@ def refused(kind: type[errors.HfHubHTTPError]) -> Exception:
         (refused(errors.RepositoryNotFoundError), "the hub has none of the name"),
         (refused(errors.RevisionNotFoundError), "has no revision None"),
         (type("ConnectError", (Exception,), {"__module__": "httpx2"})("no name"), "the hub does not answer .no name"),
-        (ConnectionError("no route\nto host"), "the hub does not answer .no route to host.*--offline"),
+        (ConnectionError("no route\nto host"), "the hub does not answer .no route to host.*folder.*--download, which"),
     ],
 )
 def test_what_the_hub_says_is_one_line(

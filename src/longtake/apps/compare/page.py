@@ -283,8 +283,11 @@ def _notes(page: Page) -> list[str]:
     said: dict[str, dict[str, dict[str, None]]] = {}
     for video in page.videos:
         for name, figures in video.figures.items():
+            spoken = page.metrics[name].spoken if name in page.metrics else {}
             for figure, label in figures.get("labels", {}).items():
-                said.setdefault(label, {}).setdefault(metric_name(name), {})[figure.replace("_", " ")] = None
+                # As the rows of the table call it, where there is one for each entry of a figure.
+                figure = spoken.get(figure, figure).format("").strip().replace("_", " ")
+                said.setdefault(label, {}).setdefault(metric_name(name), {})[figure] = None
     notes = []
     for label, names in said.items():
         notes.append("; ".join(f"{name} ({', '.join(figures)})" for name, figures in names.items()) + f": {label}")

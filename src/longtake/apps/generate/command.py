@@ -16,7 +16,7 @@ from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.generate.story import StoryFile, open_story, turned
 from longtake.apps.plan.costs import estimate, settled_offload
 from longtake.apps.plan.view import headline, planned, show_plan
-from longtake.apps.shown import duration, say, size
+from longtake.apps.shown import duration, pace, say, size
 from longtake.errors import LongtakeError
 from longtake.machine import nothing_to_collect
 from longtake.model import VideoModel
@@ -245,12 +245,12 @@ class _Run:
         if self._world.size == 1:
             # Estimates are of one process.
             remember_run(result, self._job.order.model, self._hardware)
-        pace = f", {made / result.seconds:.1f} frames/s" if made else ""
+        speed = f", {pace(made / result.seconds)}" if made else ""
         now = f", {made} of them now" if result.resumed_from else ""
         return Outcome(
             status=0,
             line=(
-                f"done     {path}: {counted(result.frames, 'frame')}{now} in {duration(result.seconds)}{pace}, "
+                f"done     {path}: {counted(result.frames, 'frame')}{now} in {duration(result.seconds)}{speed}, "
                 f"{size(report['run']['peak_memory_bytes'])} at most; {report_path(path).name} says how"
             ),
             report=report,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from longtake.apps.shown import duration, say, size
+from longtake.apps.shown import duration, pace, say, size
 from longtake.machine import memory_now
 from longtake.request import PromptTimeline
 from longtake.words import counted, plain
@@ -96,7 +96,7 @@ class Display:
         parts = [counted(frames, "frame") if self._total is None else f"{frames}/{counted(self._total, 'frame')}"]
         rate = self._pace.rate
         if rate:
-            parts.append(f"{rate:.1f} frames/s")
+            parts.append(pace(rate))
             if self._total is not None:
                 parts.append(f"{duration((self._total - frames) / rate)} left")
         elif doing or not frames:

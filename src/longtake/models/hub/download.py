@@ -94,7 +94,7 @@ def _listed(name: str, revision: str | None) -> dict[str, int]:
             raise
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{name} is not in the hub's cache, and the hub does not answer ({reason}); try again, or --offline to ask "
-            "nobody"
+            f"{name} is not in the hub's cache, and the hub does not answer ({reason}); give its folder, or, when "
+            "the hub can be reached, --download, which fetches it; --offline asks nobody"
         ) from None
     return {file.rfilename: file.size or 0 for file in info.siblings or ()}

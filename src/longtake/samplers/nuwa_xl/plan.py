@@ -263,8 +263,8 @@ def _warnings(plan: NuwaXlPlan) -> tuple[str, ...]:
         known = ", ".join(map(str, spec.strides))
         warnings.append(
             f"{spec.name} has learned from frames that are {known} apart in the video, and here makes some that are "
-            f"{unknown} apart: look whether things move too slowly, or jump; if so, use a model that has learned this, "
-            "or fewer frames"
+            f"{unknown} apart: look whether things move too slowly, or jump; if so, make fewer frames, or try another "
+            "model (their cards say how each fills a tree)"
         )
     if plan.change:
         made = [plan.change.num_made(level, plan.wanted) for level in range(1, ladder.depth + 1)]
