@@ -13,6 +13,7 @@ from lab.score.leaderboard import page as leaderboard
 from longtake import PromptTimeline, Request, generate, load_model
 from longtake._generate import Output
 from longtake.apps.catalog import what_runs
+from longtake.apps.cli import EXAMPLE
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, parse_caption
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.models import DEFAULT_MODEL, offers
@@ -104,6 +105,21 @@ def test_every_example_prompt_is_one_that_the_embedded_models_were_trained_on():
         shot = parse_caption(prompt)
         assert shot is not None, f"the judge cannot read {prompt!r}"
         assert prompt in {caption(shot, variant) for variant in range(3000)}, f"{prompt!r} is no caption of {shot}"
+
+
+def test_different_commands_of_the_docs_write_different_files():
+    """Whoever follows the pages from top to bottom is not refused. Records of what was measured are not followed."""
+    pages = [page for page in PAGES if page.parent.name != "benchmarks" and page.name != "log.md"]
+    commands: dict[str, set[tuple[str, ...]]] = {}
+    for text in (*(page.read_text() for page in pages), EXAMPLE):
+        whole = text.replace("\\\n", "")
+        for command in re.findall(r"longtake (?:generate|extend|redo|batch|compare|report) [^`#\n]*", whole):
+            words = re.findall(r'"[^"]*"|[^\s"\']+', command)
+            # In any order; the names of other files are up to whoever writes one again.
+            if "-o" in words and "--from" not in words[:3]:
+                commands.setdefault(words[words.index("-o") + 1], set()).add(tuple(sorted(words)))
+    assert "rocket.mp4" in commands and len(commands) > 40
+    assert not {file: several for file, several in commands.items() if len(several) > 1}
 
 
 def words_of_captions() -> str:
