@@ -9,6 +9,8 @@ from longtake.errors import InputError
 from longtake.typed import Setting, Typed, fitting, number_or_endless, refused
 
 _BREAK = re.compile(r"\s*[\r\n]\s*")
+_MOST_FRAMES = 10**15
+"""Beyond them a clock and a rate in floating-point numbers miss frames."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Request(Typed):
         super().__post_init__()
         if self.frames is not None and self.frames < 1:
             raise InputError(f"{self.frames} frames cannot be made; ask for 1 or more, or for 'endless'")
+        if self.frames is not None and self.frames > _MOST_FRAMES:
+            raise InputError(f"more than {_MOST_FRAMES:,} frames cannot be counted; ask for fewer, or for 'endless'")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"--steps {self.steps} cannot denoise anything; ask for 1 or more")
         if self.guidance is not None and not 0 <= self.guidance <= 100:

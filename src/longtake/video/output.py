@@ -39,7 +39,7 @@ def frame_range(text: str) -> tuple[int, int]:
 
 def read_bytes(text: str, option: str = "--keep-states") -> int:
     """Return the bytes that a word such as 500MB, given for an option, says. Raises InputError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text, re.ASCII)
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([kMGT]?)B?", text, re.ASCII)
     if not found:
         raise InputError(f"{option} {text!r} is no size; write bytes, or 500MB or 2GB")
     return int(float(found[1]) * 1000 ** " kMGT".index(found[2] or " "))
