@@ -145,7 +145,11 @@ def wanted(body: Create, own_fps: float, upload: str | None) -> VideoJob:
     """
     fps = None if body.fps is None else read_rate(str(body.fps))
     if fps is not None:
-        exact_rate(fps)
+        try:
+            exact_rate(fps)
+        except InputError as error:
+            # By its option, as a refusal names the field that it is of.
+            raise InputError(f"--{error}") from None
     frames = _frames(body.num_frames, body.seconds, fps or own_fps) or VideoJob.frames
     prompts = told_prompts(body.prompt, body.prompts, frames, fps or own_fps)
     if prompts is None:
