@@ -38,7 +38,7 @@ def test_names_are_listed_and_mistakes_are_one_line(capsys: pytest.CaptureFixtur
         ("score bars --clips 0", "--clips 0 is too small"),
         ("score bars --stories -1", "--stories -1 is too small"),
         ("score bars --parts", "--parts names nothing"),
-        ("score bars --parts what", "--parts cannot be 'what'; known: "),
+        ("score bars --parts colour", "--parts cannot be 'colour'; known: "),
         ("score bars --clip 3", "--clip"),
         ("score bars --clips many", "--clips 'many' is no whole number; 'python -m lab score bars --help' shows"),
         ("score bars --model spritez", "did you mean 'sprites'?"),

@@ -41,8 +41,9 @@ def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs
 
 def train_decoder(settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train the decoder further; `decoder/final` then replaces `vae/final` when assembling."""
+    vae = trained_vae(runs)
     redrawn = Redrawn.read(runs.latents("redraw")) if settings.redrawn else None
-    return runs.fit("decoder", VaeTask(trained_vae(runs), settings, redrawn=redrawn), loop)
+    return runs.fit("decoder", VaeTask(vae, settings, redrawn=redrawn), loop)
 
 
 def redraw_clips(sizes: SpriteSizes, settings: RedrawSettings, runs: Runs) -> bool:
