@@ -75,7 +75,7 @@ STAGES = {
     "switches": Stage(run=encode_videos, settings=(_SWITCHES, "switches"), share=5),
     "fast": Stage(run=train_guided, settings=(SIZES, _FAST, _FAST_FIT, "fast", "further"), share=20),
     # What `fast` makes of 16,000 frames; then the decoder learns to draw these, too. Latents stay what they are.
-    "redraw": Stage(run=redraw_clips, settings=(SIZES, RedrawSettings()), share=3),
+    "redraw": Stage(run=redraw_clips, settings=(SIZES, RedrawSettings(first_seed=5_000_000)), share=3),
     "decoder": Stage(run=train_decoder, settings=(_DECODER, _DECODER_FIT), share=5),
 }
 """In the order they run in."""

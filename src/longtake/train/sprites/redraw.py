@@ -31,8 +31,6 @@ class RedrawSettings(WorldFiles):
     """Worlds of one shot, a clip of each."""
     num_frames: int = 16
     """Frames of a clip."""
-    first_seed: int = 5_000_000
-    """Seed of the first world; the others count up."""
     num_steps: int = 16
     """Levels of sampling from noise alone."""
     even: tuple[int, int] = (3, 12)
