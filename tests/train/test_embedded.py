@@ -28,7 +28,6 @@ from longtake.train.pvdm.settings import AutoencoderLoss, DiffusionSettings
 from longtake.train.sprites import cache
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
-from longtake.train.sprites.redraw import RedrawSettings
 from longtake.train.sprites.text import TextSettings
 from longtake.train.sprites.unet import DenoiserSettings
 from longtake.train.sprites.vae import VaeSettings
@@ -70,8 +69,7 @@ TINY: dict[str, tuple[Any, ...]] = {
     "further": (SIZES, CLIPS, FIT, "further", "longer"),
     "switches": (CacheSettings(num_worlds=2, num_frames=6, num_switches=1), "switches"),
     "fast": (SIZES, replace(CLIPS, taught=3.0), FIT, "fast", "further"),
-    "redraw": (SIZES, RedrawSettings(num_worlds=1, num_frames=4)),
-    "decoder": (VaeSettings(num_frames=8, batch_size=2, decoder_only=True, redrawn=1), FIT),
+    "decoder": (VaeSettings(num_frames=8, batch_size=2, decoder_only=True), FIT),
     "stretches": (StretchSettings(num_worlds=1, strides=MTD.strides, num_stretches=(1, 1, 1), num_frames=5),),
     "mtd": (MTD, MtdSettings(batch_size=1, continued_frames=(1,), sample_steps=1), FIT),
     "pvdm-autoencoder": (AUTOENCODER, AutoencoderLoss(batch_size=1), FIT),

@@ -17,7 +17,7 @@ from longtake.typed import Setting, Typed
 
 STAGES = (
     *("vae", "text", "pictures", "clips", "images", "uniform", "mixture", "longer", "further"),
-    *("switches", "fast", "redraw", "decoder", "stretches", "mtd"),
+    *("switches", "fast", "decoder", "stretches", "mtd"),
     *("pvdm-autoencoder", "pvdm-latents", "pvdm-unet", "pvdm-decoder", "weights"),
 )
 
@@ -31,7 +31,7 @@ class EmbeddedSettings(Typed):
 
     stage: Annotated[str | None, Setting(positional=True, metavar="all|package|STAGE")] = None
     """package fills a new FOLDER with the weights that are installed, for a stage to go on from. Stages build on each
-    other in this order: vae text pictures clips images uniform mixture longer further switches fast redraw decoder
+    other in this order: vae text pictures clips images uniform mixture longer further switches fast decoder
     (sprites and its siblings), stretches mtd (nuwa-sprites), pvdm-autoencoder pvdm-latents pvdm-unet
     pvdm-decoder (pvdm-sprites), weights (FOLDER/weights)."""
     runs: Annotated[Path, Setting(metavar="FOLDER")] = Path("runs")

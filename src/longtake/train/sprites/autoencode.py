@@ -38,12 +38,7 @@ def encode_scaled(vae: AutoencoderKL, frames: UInt8[Tensor, "frames 3 height wid
 @torch.no_grad()
 def decode_scaled(vae: AutoencoderKL, latents: Float[Tensor, "frames _ _ _"]) -> Float[Tensor, "frames 3 height width"]:
     """Pixels in [0, 1] of latents of unit variance."""
-    return (decode(vae, unscaled(vae, latents)) / 2 + 0.5).clamp(0, 1)
-
-
-def unscaled(vae: AutoencoderKL, latents: Float[Tensor, "frames _ _ _"]) -> Float[Tensor, "frames _ _ _"]:
-    """The autoencoder's own latents of those of unit variance."""
-    return latents / _scale(vae)
+    return (decode(vae, latents / _scale(vae)) / 2 + 0.5).clamp(0, 1)
 
 
 def decoded_sheet(

@@ -7,10 +7,8 @@ from longtake.train.fit.runs import Stage
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.build import SpriteSizes
 from longtake.train.sprites.cache import CacheSettings
-from longtake.train.sprites.redraw import RedrawSettings
 from longtake.train.sprites.stages import (
     encode_videos,
-    redraw_clips,
     train_decoder,
     train_denoiser,
     train_guided,
@@ -35,7 +33,7 @@ LEVELS = LevelMixture(uniform=0.3, independent=0.1, diagonal=0.45, past=0.1, end
 _VAE_FIT = FitSettings(
     num_steps=5_000, learning_rate=1.5e-3, decay_steps=3_500, weight_decay=0.0, ema_decay=0.995, sample_minutes=2
 )
-_DECODER = VaeSettings(num_frames=40_000, seed=1_200_000, decoder_only=True, latent_noise=0.2, redrawn=4)
+_DECODER = VaeSettings(num_frames=40_000, seed=1_200_000, decoder_only=True, latent_noise=0.2)
 _DECODER_FIT = FitSettings(
     num_steps=24_000, learning_rate=1e-3, decay_steps=16_000, weight_decay=0.0, ema_decay=0.998, save_minutes=10
 )
@@ -74,8 +72,7 @@ STAGES = {
     # `sprites-fast`: guidance in one branch, on clips in a third of which the prompt changes.
     "switches": Stage(run=encode_videos, settings=(_SWITCHES, "switches"), share=5),
     "fast": Stage(run=train_guided, settings=(SIZES, _FAST, _FAST_FIT, "fast", "further"), share=20),
-    # What `fast` makes of 16,000 frames; then the decoder learns to draw these, too. Latents stay what they are.
-    "redraw": Stage(run=redraw_clips, settings=(SIZES, RedrawSettings(first_seed=5_000_000)), share=3),
+    # At any time: latents stay what they are.
     "decoder": Stage(run=train_decoder, settings=(_DECODER, _DECODER_FIT), share=5),
 }
 """In the order they run in."""

@@ -27,10 +27,9 @@ from longtake.train.sprites.build import (
     rebuilt_unet,
 )
 from longtake.train.sprites.cache import CacheSettings, LatentClips, embed_captions, encode_worlds
-from longtake.train.sprites.redraw import Redraw, RedrawSettings, redraw_worlds
 from longtake.train.sprites.text import TextSettings, TextTask, end_of_text, train_tokenizer
 from longtake.train.sprites.unet import DenoiserSettings, GuidedTask, UnetTask
-from longtake.train.sprites.vae import Redrawn, VaeSettings, VaeTask
+from longtake.train.sprites.vae import VaeSettings, VaeTask
 
 
 def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
@@ -41,16 +40,7 @@ def train_vae(sizes: SpriteSizes, settings: VaeSettings, loop: FitSettings, runs
 
 def train_decoder(settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train the decoder further; `decoder/final` then replaces `vae/final` when assembling."""
-    vae = trained_vae(runs)
-    redrawn = Redrawn.read(runs.latents("redraw")) if settings.redrawn else None
-    return runs.fit("decoder", VaeTask(vae, settings, redrawn=redrawn), loop)
-
-
-def redraw_clips(sizes: SpriteSizes, settings: RedrawSettings, runs: Runs) -> bool:
-    """Let what stage `fast` left make clips of worlds anew, for the decoder to learn from."""
-    unet = runs.moved(UNet3DConditionModel.from_pretrained(runs.final("fast")))
-    redraw = Redraw(unet, build_scheduler(sizes.predicts), runs.captions, settings)
-    return redraw_worlds(redraw, trained_vae(runs), runs.folder / "redraw", runs.limit.after_one)
+    return runs.fit("decoder", VaeTask(trained_vae(runs), settings), loop)
 
 
 def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, runs: Runs) -> bool:
@@ -119,9 +109,8 @@ def take_sprites(runs: Runs) -> bool:
 
 
 def take_package(runs: Runs) -> bool:
-    """Fill a new folder with what the package holds, as if stages `further` and `fast` had just ended."""
+    """Fill a new folder with what the package holds, as if stage `further` had just ended: `fast` can follow."""
     _take_unet("sprites", "further", runs)
-    _take_unet("sprites-fast", "fast", runs)
     AutoencoderKL.from_pretrained(WEIGHTS / "sprites" / "vae").float().save_pretrained(runs.folder / "vae" / "final")
     return _take_text(runs)
 

@@ -137,8 +137,11 @@ class UnetTask(Task):
 
     def said(self, unet: Any, x: Tensor, told: Timesteps, texts: Tensor) -> Tensor:
         """Return v, or x0, of a network; every frame sees its own text."""
-        with without_time(unet) if self.settings.num_frames == 1 else nullcontext():
-            return predicted(unet, x, told, texts)
+        text: Any = RepeatedEmbedding(texts.flatten(0, 1))
+        embedding = unet.time_embedding(unet.time_proj(told.flatten()))
+        pictures = without_time(unet) if self.settings.num_frames == 1 else nullcontext()
+        with swapped(unet, "time_embedding", GivenEmbedding(embedding)), pictures, cpu_attention(x.device):
+            return unet(x, told[:, 0], text, return_dict=False)[0].float()
 
     def guided(self, x: Tensor, told: Timesteps, drawn: Drawn) -> Tensor | float:
         """Return what the network should say beyond what is in the latents."""
@@ -165,19 +168,6 @@ class GuidedTask(UnetTask):
         with torch.no_grad():
             said, without = self.said(self.teacher, noisy, levels, torch.cat([drawn.plain, none])).chunk(2)
         return (self.settings.taught - 1) * (said - without)
-
-
-def predicted(
-    unet: Any,
-    x: Float[Tensor, "clips channels frames height width"],
-    told: Timesteps,
-    texts: Float[Tensor, "clips frames tokens width"],
-) -> Float[Tensor, "clips channels frames height width"]:
-    """Return what a network says of clips, float32; every frame has its own timestep and its own text."""
-    text: Any = RepeatedEmbedding(texts.flatten(0, 1))
-    embedding = unet.time_embedding(unet.time_proj(told.flatten()))
-    with swapped(unet, "time_embedding", GivenEmbedding(embedding)), cpu_attention(x.device):
-        return unet(x, told[:, 0], text, return_dict=False)[0].float()
 
 
 class _SameFrames(nn.Module):

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Generator, Tensor, nn
 
 from longtake.data.sprites import drawn, random_world
-from longtake.train.fit.latents import read_latents
 from longtake.train.fit.settings import ReconstructionLoss
 from longtake.train.fit.task import Scalars, Task, above, sheet
-from longtake.train.sprites.autoencode import decode, posterior, to_model, unscaled
+from longtake.train.sprites.autoencode import decode, posterior, to_model
 from longtake.train.sprites.build import AutoencoderKL
 
 
@@ -33,9 +32,6 @@ class VaeSettings(ReconstructionLoss):
     """Weight of the difference of neighbouring pixels, which keeps outlines sharp."""
     seed: int = 1_000_000
     """World of the first frame; further frames count up."""
-    redrawn: int = 0
-    """Frames of a step, beside those of the batch, whose latents a denoiser has made anew: the decoder learns to draw
-    what the denoiser blurs."""
 
 
 def draw_frames(num_frames: int, seed: int) -> UInt8[Tensor, "frames 3 64 64"]:
@@ -46,42 +42,16 @@ def draw_frames(num_frames: int, seed: int) -> UInt8[Tensor, "frames 3 64 64"]:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Redrawn:
-    """Frames, and the latents that a denoiser has made of them anew."""
-
-    latents: Float[Tensor, "frames channels height width"]
-    """Of unit variance."""
-    pixels: UInt8[Tensor, "frames 3 64 64"]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Redrawn":
-        """Return all frames that stage `redraw` has left in a folder."""
-        files = read_latents(folder, ("latents", "pixels"), "worlds_*")
-        return cls(**{name: tensor.flatten(0, 1) for name, tensor in files.items()})
-
-    def draw(self, count: int, vae: AutoencoderKL, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Return random latents as the autoencoder has them, not scaled, and their frames in [-1, 1]."""
-        pick = torch.randint(len(self.pixels), (count,), generator=generator)
-        latents, pixels = (each[pick].to(vae.device) for each in (self.latents, self.pixels))
-        return unscaled(vae, latents.float()), to_model(pixels)
-
-
 class VaeTask(Task):
     """Reconstruct single frames."""
 
     def __init__(
-        self,
-        vae: AutoencoderKL,
-        settings: VaeSettings,
-        frames: UInt8[Tensor, "frames 3 64 64"] | None = None,
-        redrawn: Redrawn | None = None,
+        self, vae: AutoencoderKL, settings: VaeSettings, frames: UInt8[Tensor, "frames 3 64 64"] | None = None
     ) -> None:
         """Draw the frames, unless there are some of another kind; `vae` is trained in place."""
         self.vae = vae
         self.settings = settings
         self.trained = _decoder(vae) if settings.decoder_only else vae
-        self.redrawn = redrawn
         self.frames = draw_frames(settings.num_frames, settings.seed) if frames is None else frames
         self.fixed = draw_frames(32, settings.seed - 16) if frames is None else frames[:: -(-len(frames) // 32)]
 
@@ -97,21 +67,14 @@ class VaeTask(Task):
             latents = posterior(self.vae, frames)
         noise = torch.randn(latents.mean.shape, generator=generator).to(self.vae.device)
         spread = torch.hypot(latents.std, latents.std.new_tensor(self.settings.latent_noise))
-        error, square = self._error(latents.mean + spread * noise, frames)
-        divergence = latents.kl().mean() / latents.mean[0].numel()
-        loss, told = error + self.settings.kl_weight * divergence, {"kl": float(divergence.detach())}
-        if self.redrawn is not None:
-            again, square_again = self._error(*self.redrawn.draw(self.settings.redrawn, self.vae, generator))
-            loss, told = loss + again, told | {"psnr_redrawn": _psnr(square_again)}
-        return loss, {"psnr": _psnr(square), **told}
-
-    def _error(self, latents: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the error of what is decoded, and its squared error."""
-        difference = decode(self.vae, latents) - frames
+        decoded = decode(self.vae, latents.mean + spread * noise)
+        difference = decoded - frames
         square = difference.square().mean()
+        error = difference.abs().mean() + self.settings.square_weight * square
         edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
-        error = difference.abs().mean() + self.settings.square_weight * square + self.settings.edge_weight * edges
-        return error, square
+        divergence = latents.kl().mean() / latents.mean[0].numel()
+        loss = error + self.settings.edge_weight * edges + self.settings.kl_weight * divergence
+        return loss, {"psnr": float(-10 * torch.log10(square.detach() / 4)), "kl": float(divergence.detach())}
 
     def sample(self) -> Tensor:
         """Frames above, their reconstructions below."""
@@ -126,10 +89,6 @@ class VaeTask(Task):
                 latents = posterior(self.vae, to_model(self.frames[:1024].to(self.vae.device))).mean
             self.vae.register_to_config(scaling_factor=float(1 / latents.std()))
         self.vae.save_pretrained(folder)
-
-
-def _psnr(square: Tensor) -> float:
-    return float(-10 * torch.log10(square.detach() / 4))
 
 
 def _decoder(vae: AutoencoderKL) -> nn.Module:
