@@ -125,8 +125,9 @@ def _carried_out(steering: Steering, settings: SteerSettings) -> int:
     if settings.dry_run:
         states = steering.video.states(None) if steering.video else []
         costs = estimate(job, max((state.bytes for state in states), default=None))
-        left, shown = _left(job, steering, costs), plan_lines(job, costs)
-        content = {**plan_content(job, costs), "steering": {**_content(steering), **asdict(left)}}
+        left, plan = _left(job, steering, costs), plan_content(job, costs)
+        content = {**plan, "steering": {**_content(steering), **asdict(left)}}
+        shown = plan_lines(job, costs, plan["refused"])
         still = [] if left.forwards_left is None else [f"left     {left}; work and cost here are of the whole video"]
         show_plan(job, content, [*shown[:3], *steering_lines(steering), *still, *shown[3:]], as_json=settings.json)
         return 0

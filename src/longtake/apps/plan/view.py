@@ -43,9 +43,10 @@ def plan_content(job: Job, costs: Estimates) -> dict[str, Any]:
 
 def planned(job: Job, costs: Estimates, *, simulated: bool = False) -> tuple[dict[str, Any], list[str]]:
     """Return `plan_content` and `plan_lines` of a video, and in both what is there of it already ("earlier")."""
-    earlier, (first, *lines) = _earlier(job), plan_lines(job, costs, simulated=simulated)
+    content = {**plan_content(job, costs), "earlier": (earlier := _earlier(job))}
+    first, *lines = plan_lines(job, costs, content["refused"], simulated=simulated)
     told = [] if earlier is None else [f"there    {earlier}"]
-    return {**plan_content(job, costs), "earlier": earlier}, [first, *told, *lines]
+    return content, [first, *told, *lines]
 
 
 def _refused(job: Job) -> str | None:
@@ -92,17 +93,19 @@ def show_plan(job: Job, content: dict[str, Any], lines: Sequence[str], *, as_jso
     print(json.dumps(content, indent=2) if as_json else "\n".join(map(plain, lines)))
 
 
-def plan_lines(job: Job, costs: Estimates, *, simulated: bool = False) -> list[str]:
-    """Return the plan for people, a line each: what is made, the work, the cost, the prompts; `simulated`: whether the
-    time is that of a forecast."""
+def plan_lines(job: Job, costs: Estimates, refused: str | None, *, simulated: bool = False) -> list[str]:
+    """Return the plan for people, a line each: what is made, the work, the cost, the prompts.
+
+    `refused` is why the run would be, as `plan_content` says; `simulated`: whether the time is that of a forecast.
+    """
     sizes = {"memory": costs.memory_by_part, "host": costs.host_by_part, "disk": costs.disk_by_part}
     parts = [f"{name:8} {_parts(by_part)}" for name, by_part in sizes.items() if by_part]
     offload = [] if costs.offload == "none" else [f"offload  {_offload(costs)}"]
     if job.order.loading.offload == "auto":
         offload = ["offload  auto takes the first of none, text, model and group that fits what is free when it starts"]
     cost = _cost(costs, " on one process, as simulated below" if simulated else "")
-    refused = [] if (why := _refused(job)) is None else [f"refused  {why}"]
-    lines = [*headline(job), *refused, f"cost     {cost}", *offload, *parts, *_states(job, costs)]
+    told = [] if refused is None else [f"refused  {refused}"]
+    lines = [*headline(job), *told, f"cost     {cost}", *offload, *parts, *_states(job, costs)]
     return [*lines, *prompt_lines(job)]
 
 
