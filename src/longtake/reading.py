@@ -83,10 +83,12 @@ def folder_above(path: Path) -> Path:
     return there
 
 
-def refuse_no_folder(path: Path) -> None:
-    """Raise OutputError for an output whose folder is not there."""
+def refuse_no_place(path: Path, *, folder: bool) -> None:
+    """Raise OutputError for an output, a file or a `folder`, whose own folder is not there, and as `refuse_lost_link`
+    does."""
     if folder_above(path) != path.absolute().parent:
         raise OutputError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; create it first")
+    refuse_lost_link(path, folder=folder)
 
 
 def refuse_lost_link(path: Path, *, folder: bool) -> None:

@@ -23,7 +23,7 @@ from tyro.constructors import (
 
 from longtake.errors import InputError, OutputError, unknown_name
 from longtake.models.hub.precision import DeviceSettings
-from longtake.reading import refuse_device, refuse_lost_link, refuse_name, refuse_no_folder, refuse_unwritable
+from longtake.reading import refuse_device, refuse_name, refuse_no_place, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed, declared, field_docs
 from longtake.video.output import refuse_inputs
 from longtake.words import known_names
@@ -61,8 +61,7 @@ class OneFile(Answer):
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; choose another -o")
         refuse_device(path)
-        refuse_no_folder(path)
-        refuse_lost_link(path, folder=False)
+        refuse_no_place(path, folder=False)
         if path.exists() and not self.overwrite:
             raise OutputError(f"{path} exists; choose another -o, or --overwrite it")
         refuse_unwritable(path, path.absolute().parent)

@@ -20,9 +20,8 @@ from longtake.reading import (
     is_name,
     parse_json,
     read_file,
-    refuse_lost_link,
     refuse_name,
-    refuse_no_folder,
+    refuse_no_place,
     refuse_unwritable,
 )
 from longtake.report import LAYOUT, Order, belongs, order_content, read_order
@@ -115,8 +114,7 @@ def _reports(settings: ShardsSettings) -> dict[Path, Order | None]:
     refuse_name(output)
     if output.exists() and (not output.is_dir() or (list(output.glob("shard-*.tar")) and not settings.overwrite)):
         raise OutputError(f"{output} is there; choose another name, or --overwrite its shards")
-    refuse_no_folder(output)
-    refuse_lost_link(output, folder=True)
+    refuse_no_place(output, folder=True)
     refuse_unwritable(output, output if output.exists() else output.absolute().parent)
     found: dict[Path, Order | None] = {}
     for path in sorted(folder.rglob("*.json")):

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from longtake.errors import InputError
 from longtake.models import DEFAULT_MODEL, canonical, model_spec
 from longtake.models.hub.loading import Loading
+from longtake.reading import is_name
 from longtake.report import Order
 from longtake.request import PromptTimeline, Request
 from longtake.samplers import DEFAULT_SAMPLER, sampler_class
@@ -170,7 +171,7 @@ def order_of(asked: VideoJob, path: Path, uploads: Path, computing: Computing) -
     settings that the sampler does not have, and for a size that is none."""
     for name in (name for name in asked.settings if name in FILES):
         raise InputError(f"sampler.{name} names files of the server, which no request can; leave it out")
-    if asked.input_reference is not None and Path(asked.input_reference).name != asked.input_reference:
+    if asked.input_reference is not None and not is_name(asked.input_reference):
         raise InputError("input_reference is no name of an upload; upload the picture or video with the request")
     model, loading, scale = computing.model(asked.model), computing.loading, 1
     if asked.size is not None:

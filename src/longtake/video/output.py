@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import refuse_device, refuse_lost_link, refuse_name, refuse_no_folder, refuse_unwritable
+from longtake.reading import refuse_device, refuse_lost_link, refuse_name, refuse_no_place, refuse_unwritable
 from longtake.typed import Flag, Setting, Typed
 from longtake.video.encoding import Encoding, check_even, check_form, exact_rate, read_rate
 from longtake.video.files import (
@@ -230,8 +230,7 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     refuse_name(Path(path))
     refuse_inputs(Path(path), inputs)
     format, path = output_format(path), Path(path)
-    refuse_no_folder(path)
-    refuse_lost_link(path, folder=not format.ending)
+    refuse_no_place(path, folder=not format.ending)
     refuse_unwritable(path, path.absolute().parent)
     if format.ending:
         _check_file(path, overwrite=overwrite)

@@ -14,7 +14,7 @@ from longtake.models import family_of, model_spec
 from longtake.models.hub.configs import EXTRAS, part_folders, read_extras
 from longtake.models.hub.files import plain_name, read_json
 from longtake.models.hub.find import INDEX, find
-from longtake.reading import check_file, refuse_lost_link, refuse_no_folder
+from longtake.reading import check_file, refuse_no_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +45,7 @@ def new_folder(output: Path) -> Iterator[Path]:
     """
     if output.exists():
         raise OutputError(f"{output} exists; choose another name, or remove it")
-    refuse_no_folder(output)
-    refuse_lost_link(output, folder=True)
+    refuse_no_place(output, folder=True)
     try:
         with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as scratch:
             draft = Path(scratch) / "model"
