@@ -2,6 +2,9 @@
 of all commands.
 """
 
+# mkdocs comes with the extra docs, which checks run without.
+# pyright: reportMissingImports=false
+
 import ast
 import contextlib
 import io

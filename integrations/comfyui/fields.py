@@ -2,6 +2,9 @@
 string under it are those of the widget, and what is given is checked by the dataclass itself.
 """
 
+# ComfyUI is installed beside this, never with it.
+# pyright: reportMissingImports=false
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields

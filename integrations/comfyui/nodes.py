@@ -1,5 +1,8 @@
 """The nodes: a model, prompts over time, a sampler, the plan, and the video itself."""
 
+# ComfyUI is installed beside this, never with it.
+# pyright: reportMissingImports=false
+
 import hashlib
 import json
 import logging
@@ -22,7 +25,7 @@ from longtake.apps.generate.command import settled
 from longtake.apps.generate.job import Job, make_job
 from longtake.apps.generate.settings import DEFAULT_SAMPLER, VideoSettings, Weights
 from longtake.apps.plan.costs import estimate
-from longtake.apps.plan.view import plan_lines
+from longtake.apps.plan.view import planned
 from longtake.errors import InputError
 from longtake.model import VideoModel
 from longtake.models import DEFAULT_MODEL, MODELS
@@ -249,7 +252,8 @@ class PlanNode(io.ComfyNode):
     ) -> io.NodeOutput:
         """Return the plan as text, and show it."""
         job = asked_job(model, prompt, format, filename_prefix, timeline, sampler, given)
-        text = "\n".join([*plan_lines(job, estimate(job)), *(f"warning: {warning}" for warning in job.warnings)])
+        _, lines = planned(job, estimate(job))
+        text = "\n".join([*lines, *(f"warning: {warning}" for warning in job.warnings)])
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 
