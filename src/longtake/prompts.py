@@ -40,9 +40,11 @@ _HELP = (
 class _Source:
     text: str
     name: str
+    line: int = 1
+    """The line of `name` with which the text begins."""
 
     def error(self, position: int, problem: str) -> InputError:
-        line = self.text.count("\n", 0, position) + 1
+        line = self.text.count("\n", 0, position) + self.line
         column = position - self.text.rfind("\n", 0, position)
         return InputError(f"{self.name}, line {line}, column {column}: {problem}")
 
@@ -64,9 +66,10 @@ def parse_prompts(source: str, frames: int | None, fps: float, option: str = "--
     return _parsed(_read(source, option), frames, fps)
 
 
-def read_prompts(text: str, frames: int | None, fps: float) -> PromptTimeline:
-    """Read what a stranger says, of whom no file is read: several prompts, as `parse_prompts` does, or one."""
-    return _parsed(_Source(text, "prompts"), frames, fps) if _looks(text) else PromptTimeline.constant(text)
+def read_prompts(text: str, frames: int | None, fps: float, name: str = "prompts", line: int = 1) -> PromptTimeline:
+    """Read what is text and never a file to read, a stranger's or a line of a file: several prompts, as `parse_prompts`
+    does, or one. `name` and `line` are where it stands."""
+    return _parsed(_Source(text, name, line), frames, fps) if _looks(text) else PromptTimeline.constant(text)
 
 
 def _parsed(given: _Source, frames: int | None, fps: float) -> PromptTimeline:
@@ -317,7 +320,7 @@ def _equal(source: _Source, parts: Sequence[tuple[int, str]], frames: int | None
             parts[0][0], "'a | b' divides the length of the video, but an endless one has none; give frames or seconds"
         )
     if len(parts) > frames:
-        raise InputError(f"{len(parts)} prompts do not fit into {frames} frames; ask for more frames")
+        raise source.error(parts[0][0], f"{len(parts)} prompts do not fit into {frames} frames; ask for more frames")
     return [
         _Span(position, index * frames // len(parts), None, _text(source, position, part))
         for index, (position, part) in enumerate(parts)

@@ -85,8 +85,54 @@ def test_every_prompt_is_made_with_every_seed_as_generate_would(longtake: Callab
     )
 
 
+def test_a_line_is_a_story_as_generate_reads_it(longtake: Callable, here: Path):
+    Path("prompts.txt").write_text("a cat\n\na dog | a [0] car\n[0s: a cat] [1s: a dog]\n")
+    Path("a cat").write_text("a file by the name of a line | is not read")
+    ran = longtake("batch", "prompts.txt", *TOY)
+    assert ran.status == 0, ran.err
+    lines = [json.loads(line) for line in (here / "a.jsonl").read_text().splitlines()]
+    assert [line["request"]["prompts"] for line in lines] == [
+        {"0": "a cat"}, {"0": "a dog", "8": "a [0] car"}, {"0": "a cat", "8": "a dog"}
+    ]  # fmt: skip
+    assert [line["prompt"] for line in lines] == ["a cat", "a dog | a [0] car", "a cat | a dog"]
+    alone = longtake("generate", "--prompts", "a dog | a [0] car", *TOY[:-1], "alone.mkv")
+    assert alone.status == 0 and Path("alone.mkv").read_bytes() == (here / "a-000001.mkv").read_bytes()
+    assert Path("alone.vtt").read_text() == (here / "a-000001.vtt").read_text()
+    # As an earlier version listed a story of a comparison.
+    text = (here / "a.jsonl").read_text().replace('"a dog | a [0] car"', '"a dog"')
+    (here / "a.jsonl").write_text(text)
+    again = longtake("batch", "prompts.txt", *TOY)
+    assert again.status == 0 and "0 videos made, 3 in made/a.jsonl" in again.err, again.err
+
+
+def test_seconds_of_a_story_are_those_of_its_file(longtake: Callable, here: Path):
+    Path("prompts.txt").write_text("[0s: a cat] [1s: a dog]\n")
+    assert longtake("batch", "prompts.txt", "--fps", "4", *TOY).status == 0
+    assert json.loads((here / "a.jsonl").read_text())["request"]["prompts"] == {"0": "a cat", "4": "a dog"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a | | b", "prompts.txt, line 3, column 4: the prompt is empty"),
+        ("[4s: a]", "prompts.txt, line 3, column 1: nothing is said about frames 0 to 32"),
+        ("|".join("abcdefghijklmnopq"), "prompts.txt, line 3, column 1: 17 prompts do not fit into 16 frames"),
+        ("a", "blend has no effect on a single prompt"),
+        ("[0: a] [2: b]", "a blend of 4 frames is longer than a prompt of 2"),
+    ],
+)
+def test_a_story_that_cannot_be_is_refused_before_anything_is_made(
+    longtake: Callable, here: Path, line: str, reason: str
+):
+    Path("prompts.txt").write_text(f"a cat | a dog\n\n{line}\n")
+    joint = ("--model", "toy", "--sampler", "freenoise", "--sampler.blend", "4", *FAST[2:])
+    ran = longtake("batch", "prompts.txt", *joint)
+    assert ran.status == 2 and reason in ran.err and len(ran.err.splitlines()) == 1, ran.err
+    assert not any(here.iterdir())
+
+
 def test_words_that_the_model_does_not_know_are_said_of_every_prompt(longtake: Callable, here: Path):
-    Path("prompts.txt").write_text("a red car\n\na red zeppelin\n")
+    Path("prompts.txt").write_text("a red car\n\na red car | a red zeppelin\n")
     warning = "the model sprites-fast does not know 'zeppelin'; its 131 words are listed by"
     compared = longtake("compare", "--prompts", "prompts.txt", "--frames", "24", "--dry-run")
     assert f"warning: fifo: {warning}" in compared.err and f"warning: chunked: {warning}" in compared.err
@@ -146,6 +192,7 @@ PVDM = ("--model", "pvdm-sprites", "--sampler", "autoregressive", "--steps", "2"
 
 
 def test_videos_that_share_their_calls_are_those_made_alone_but_for_rounding(longtake: Callable, here: Path):
+    Path("prompts.txt").write_text(PROMPTS.replace("forest", "forest | a cat in space"))
     alone = longtake("batch", "prompts.txt", "--seeds", "2", *PVDM[:-1], "alone.mkv")
     assert alone.status == 0, alone.err
     ran = longtake("batch", "prompts.txt", "--seeds", "2", "--together", "3", *PVDM)

@@ -18,9 +18,10 @@ from longtake.apps.generate.stopping import Stop, StoppedError, stoppable
 from longtake.apps.shown import duration, say
 from longtake.errors import InputError, OutputError
 from longtake.lazy import named
-from longtake.model import VideoModel
+from longtake.model import VideoModel, VideoSpec
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import Hardware, choose_hardware
+from longtake.prompts import read_prompts
 from longtake.ranks.torchrun import check_same, launched
 from longtake.rates import remember_run
 from longtake.reading import check_file, parse_json, read_file, refuse_lost_link
@@ -64,7 +65,8 @@ class BatchSettings(Seeds, Making):
     complete. The same command continues an interrupted batch; on a finished one it does nothing."""
 
     what: Annotated[str, Setting(positional=True, metavar="FILE|N")] = ""
-    """A file with a prompt a line, or how many videos, for a model that reads no text."""
+    """A file with a prompt a line, "a | b" on one line are two in turn; or how many videos, for a model that reads no
+    text."""
     together: int = 1
     """How many videos share each call of the network, for samplers that can; their frames are held in memory. What
     other number of videos is in a call changes rounding, so that a batch is made with one number from start to end."""
@@ -113,15 +115,15 @@ def batch_command(arguments: Sequence[str]) -> int:
 def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
     """Return the first video, checked from end to end, and all of them. Raises as `make_job` does."""
     spec = model_spec(settings.model, **settings.loading.told)
-    asked = _asked(settings, reads_text=spec.vocabulary != frozenset())
+    if settings.request.frames is None:
+        raise InputError("a batch of endless videos would never come to the second; give --frames")
+    asked = _asked(settings, spec)
     first = ordered(settings, asked[0][0])
     if settings.together < 1:
         raise InputError(f"--together {settings.together} makes no video; use 1 or more")
     if settings.together > 1 and SAMPLERS[settings.method.name].together is None:
         able = " or ".join(name for name, entry in SAMPLERS.items() if entry.together)
         raise InputError(f"{settings.method.name} makes one video at a time; leave --together out, or use {able}")
-    if first.frames is None:
-        raise InputError("a batch of endless videos would never come to the second; give --frames")
     orders = [
         replace(
             first,
@@ -134,27 +136,28 @@ def _orders(settings: BatchSettings) -> tuple[Job, list[Order]]:
     return checked_job(orders[0], spec, prompts_file=settings.what, others=orders[1:]), orders
 
 
-def _asked(settings: BatchSettings, *, reads_text: bool) -> list[tuple[PromptTimeline, int]]:
-    """Return prompt and seed of every video: all prompts with the first seed, then all with the next."""
+def _asked(settings: BatchSettings, spec: VideoSpec) -> list[tuple[PromptTimeline, int]]:
+    """Return prompts and seed of every video: all stories with the first seed, then all with the next."""
     what, seed = settings.what, settings.request.seed
     if not what:
         raise InputError("what to make is missing; give a file with a prompt a line, or a number of videos")
     if what.isdecimal() and what.isascii():
         if not int(what):
             raise InputError("0 videos are nothing to make; ask for 1 or more")
-        if reads_text:
+        if spec.vocabulary != frozenset():
             raise InputError("this model reads text; give a file with a prompt a line, and --seeds for several of each")
         if settings.seeds > 1:
             raise InputError(f"--seeds has no effect beside a number: {what} videos have a seed each; leave it out")
         return [(UNCONDITIONAL, seed + number) for number in range(int(what))]
-    lines = read_lines(what, "a file with a prompt a line, or a number of videos")
-    prompts = [PromptTimeline.constant(text) for text in lines]
-    return [(prompt, seed + number) for number in range(settings.seeds) for prompt in prompts]
+    frames, fps = settings.request.frames, settings.output.fps or spec.fps
+    stories = read_stories(what, "a file with a prompt a line, or a number of videos", frames, fps)
+    return [(story, seed + number) for number in range(settings.seeds) for story in stories]
 
 
-def read_lines(file: str, instead: str) -> list[str]:
-    """Return the lines of a file that are not empty. Raises InputError for one that cannot be read, which says what to
-    give `instead`, or has none."""
+def read_stories(file: str, instead: str, frames: int | None, fps: float) -> list[PromptTimeline]:
+    """Return what the lines of a file say that are not empty: "a | b" are two prompts in turn, as `read_prompts` reads
+    them. Raises InputError as that does, and for a file that cannot be read, which says what to give `instead`, or has
+    none."""
     try:
         # At line ends alone: a prompt may hold what str.splitlines takes for one, such as U+2028.
         check_file(file)
@@ -162,10 +165,12 @@ def read_lines(file: str, instead: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise InputError(f"cannot read {file!r} ({why}); give {instead}") from None
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
+    stories = [
+        read_prompts(line.strip(), frames, fps, file, number) for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not stories:
         raise InputError(f"{file} holds no prompts; write one a line")
-    return prompts
+    return stories
 
 
 def numbered(path: Path, number: int) -> Path:
@@ -297,7 +302,7 @@ def _line(model: VideoModel, order: Order) -> dict[str, Any]:
     """Return what the manifest says of a video: its file, and everything that decides its frames."""
     plan = checked_plan(model.spec, order.request, order.sampler)
     content = order_content(Order.of(model, plan, order.output))
-    return {"file": order.output.path.name, "prompt": order.request.prompts.texts[0], **content}
+    return {"file": order.output.path.name, "prompt": " | ".join(order.request.prompts.texts), **content}
 
 
 _DIGESTS = {
@@ -310,7 +315,8 @@ _DIGESTS = {
 
 def _settings(line: Mapping[str, Any]) -> dict[str, object]:
     """Return a line of the manifest by the names that the record of a run has."""
-    flat = flat_settings(line)
+    # The prompt is for a reader; what decides stands in the request.
+    flat = flat_settings({name: value for name, value in line.items() if name != "prompt"})
     return {_DIGESTS.get(name, re.sub(r"^(request|output)\.", "", name)): value for name, value in flat.items()}
 
 

@@ -221,10 +221,12 @@ def no_adapter(name: str, needs: str, spec: VideoSpec) -> CapabilityError:
     )
 
 
-def plan_warnings(plan: Plan, others: Sequence[str] = ()) -> tuple[str, ...]:
+def plan_warnings(plan: Plan, others: Sequence[PromptTimeline] = ()) -> tuple[str, ...]:
     """Return what the user should know before the start; `others` are the prompts of further videos like this one."""
     spec, request, warnings = plan.spec, plan.request, []
-    texts = [*(text for _, _, text in request.prompts.spans(request.frames)), *others, request.negative_prompt]
+    stories = (request.prompts, *others)
+    spans = [story.spans(request.frames) for story in stories]
+    texts = [*(text for story in spans for _, _, text in story), request.negative_prompt]
     unknown = unknown_words(spec, " ".join(texts))
     if spec.vocabulary == frozenset() and request.prompts != UNCONDITIONAL:
         warnings.append(f"the model {spec.name} reads no text: the prompt changes nothing")
@@ -248,12 +250,13 @@ def plan_warnings(plan: Plan, others: Sequence[str] = ()) -> tuple[str, ...]:
 
         fitted = how_fitted(Path(request.init).expanduser(), (spec.height, spec.width))
         warnings += [] if fitted is None else [fitted]
-    late = [start for start in request.prompts.starts if request.frames is not None and start >= request.frames]
+    starts = [start for story in stories for start in story.starts]
+    late = [start for start in starts if request.frames is not None and start >= request.frames]
     if late:
         warnings.append(
-            f"the video ends at frame {request.frames}; the prompts from frame {late[0]} on are not reached"
+            f"the video ends at frame {request.frames}; the prompts from frame {min(late)} on are not reached"
         )
-    if spec.prompts == "window" and len(request.prompts.spans(request.frames)) > 1:
+    if spec.prompts == "window" and max(map(len, spans)) > 1:
         warnings.append(
             f"the model {spec.name} takes one prompt for all frames of a window: prompts change from window to window, "
             "and a window has the prompt of its middle frame"

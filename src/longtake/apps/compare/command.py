@@ -17,7 +17,7 @@ from longtake.apps.batch import (
     make_videos,
     manifest_path,
     numbered,
-    read_lines,
+    read_stories,
     say_stopped,
 )
 from longtake.apps.compare.contenders import Budget, Contender, budget, equalised, read_contenders
@@ -32,7 +32,6 @@ from longtake.apps.shown import duration, print_table, say
 from longtake.errors import InputError, OutputError
 from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
-from longtake.prompts import parse_several
 from longtake.ranks.torchrun import launched
 from longtake.rates import remembered_rate
 from longtake.reading import folder_above, read_file, refuse_lost_link, refuse_name, refuse_unwritable
@@ -148,8 +147,7 @@ def _planned(settings: CompareSettings) -> tuple[list[_Run], Table, dict[str, An
         raise InputError("--steps has no effect beside --equal-budget, which chooses them; leave one of them out")
     if not settings.prompts:
         raise InputError("there are no prompts; give --prompts a file with one a line")
-    lines = read_lines(settings.prompts, "--prompts a file with a prompt a line")
-    stories = [parse_several(line, request.frames, spec.fps) or PromptTimeline.constant(line) for line in lines]
+    stories = read_stories(settings.prompts, "--prompts a file with a prompt a line", request.frames, spec.fps)
     contenders = read_contenders(settings.samplers)
     lists = [manifest_path(settings.output / f"{one.name}.mkv") for one in contenders]
     for path in (settings.output / PAGE, settings.output / RESULTS, *lists):

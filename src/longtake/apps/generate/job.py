@@ -156,8 +156,8 @@ def _timeline(settings: VideoSettings, spec: VideoSpec) -> PromptTimeline:
 
 
 def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others: Sequence[Order] = ()) -> Job:
-    """Check what is asked for against the model and the disk; raises as `make_job` does. It warns of the prompts of
-    `others`, too."""
+    """Check what is asked for against the model and the disk; raises as `make_job` does. `others` differ from it in
+    prompts and seed alone; they are checked and warned of, too."""
     output = order.output
     refuse_name(output.path)
     refuse_inputs(output.path, [order.request.init, output.audio])
@@ -175,8 +175,11 @@ def checked_job(order: Order, spec: VideoSpec, prompts_file: str | None, others:
             for file in (path, report_path(path), subtitle_path(path)):
                 refuse_inputs(file, [prompts_file])
     check_sidecars(output.path, overwrite=output.overwrite)
-    texts = [text for other in others for text in other.request.prompts.texts]
-    warnings = (*plan_warnings(plan, texts), *target.notes)
+    stories = [other.request.prompts for other in others]
+    # What a plan can be depends on where prompts begin, not on what they say.
+    for story in {story.starts: story for story in stories if story.starts != order.request.prompts.starts}.values():
+        checked_plan(spec, replace(order.request, prompts=story), order.sampler)
+    warnings = (*plan_warnings(plan, stories), *target.notes)
     return Job(order=order, spec=spec, format=target.format, plan=plan, warnings=warnings)
 
 
