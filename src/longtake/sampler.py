@@ -46,7 +46,8 @@ class Plan:
     forwards_per_frame: float
     """The same per frame of the video, which is a frame of pixels, once the run is under way."""
     tasks: int | None
-    """Clips, windows or tree nodes in all; None for an endless run."""
+    """Windows, or what else `Sampler.task` says, in all; where every step has others, those of the step with the most.
+    None for an endless run."""
     decoded: int | None
     """Latent frames decoded in all; None for an endless run."""
     window_batch: int
@@ -97,6 +98,8 @@ class Sampler(Typed, ABC):
     name: ClassVar[str]
     requires: ClassVar[tuple[type[VideoModel], ...]]
     """Capabilities that the model must have."""
+    task: ClassVar[str] = "window"
+    """What `Plan.tasks` counts."""
 
     @abstractmethod
     def plan(self, request: Request, spec: VideoSpec) -> Plan:

@@ -47,6 +47,30 @@ def test_what_sees_the_whole_video_at_once_counts_as_many_windows_as_that_is_lon
     assert "19 forwards in" in longtake("plan", *asked).out
 
 
+@pytest.mark.parametrize(
+    ("sampler", "words", "number"),
+    [
+        # A window of 8 begins every 2 of 64 frames.
+        (["freenoise"], "29 windows", 29),
+        (["freenoise", "--sampler.context-stride", "8"], "8 windows", 8),
+        (["video-infinity", "--sampler.clips", "3"], "3 clips", 3),
+        # Steps have 11 or 12.
+        (["context-windows", "--sampler.context-schedule", "standard_uniform"], "12 windows", 12),
+        (["context-windows"], "11 windows", 11),
+        (["chunked"], "8 windows", 8),
+        (["autoregressive", "--model", "sprites"], "7 windows", 7),
+    ],
+)
+def test_the_windows_of_a_plan_are_those_that_there_are(
+    longtake: Callable, sampler: list[str], words: str, number: int
+) -> None:
+    model = () if "--model" in sampler else ("--model", "toy")
+    asked = "plan", "a red car", "--frames", "64", *model, "--sampler", *sampler
+    told = longtake(*asked)
+    assert f" in {words} (" in told.out, told
+    assert json.loads(longtake(*asked, "--json").out)["tasks"] == number
+
+
 @pytest.mark.parametrize("sampler", ["context-windows", "video-infinity", "freenoise"])
 def test_whole_forwards_are_whole_numbers_in_json_too(longtake: Callable, sampler: str) -> None:
     asked = "a red car", "--model", "toy", "--sampler", sampler, "--frames", "48"

@@ -139,7 +139,8 @@ def headline(job: Job) -> list[str]:
     else:
         shown = f"{round(mean, 3):g}"
         each = f"{shown} per frame" if shown == further else f"{shown} per frame, {further} in the long run"
-        work = f"{counted(math.ceil(plan.forwards), 'forward')} in {counted(plan.tasks, 'window')} ({each})"
+        tasks = counted(plan.tasks, plan.settings.task)
+        work = f"{counted(math.ceil(plan.forwards), 'forward')} in {tasks} ({each})"
     return [
         f"video    {length}, {width}x{height}{joined}, {job.fps:g} frames/s -> {job.output.path}",
         f"model    {spec.name}: {spec.num_frames} frames a window, guidance {plan.guidance:g}, seed {seeds}",

@@ -146,7 +146,7 @@ class ContextWindows(Batched, Joint):
             plan,
             forwards=forwards,
             forwards_per_frame=forwards / request.frames,
-            tasks=counts[0],
+            tasks=max(counts),
             window_batch=min(self.window_batch, max(counts)),
         )
 

@@ -90,7 +90,7 @@ class FreeNoise(Joint):
             num_levels=steps,
             forwards=forwards,
             forwards_per_frame=forwards / request.frames,
-            tasks=1,
+            tasks=len(sliding_windows(total, window, stride)),
             decoded=total,
             window_batch=1,
             held_frames=total,

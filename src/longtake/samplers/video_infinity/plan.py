@@ -62,6 +62,7 @@ class VideoInfinity(Joint):
     """Video-Infinity: the whole video at once, shared out over any number of processes (arXiv 2406.16260)."""
 
     name: ClassVar[str] = "video-infinity"
+    task: ClassVar[str] = "clip"
     requires: ClassVar[tuple[type[VideoModel], ...]] = (TemporalHooks,)
 
     clips: int | None = None
