@@ -37,7 +37,7 @@ MISTAKES = [
     (("generate", "a", *TOY, "--sampler.no-lookahead=1"), "write --sampler.no-lookahead, or --sampler.lookahead"),
     (("generate", "a", *TOY, "--range", "3:9"), "cannot make a part"),
     (("generate", "a", *TOY, *TREE, "--range", "9"), "is no range"),
-    (("generate", "a", *TOY, *TREE, "--range", "10:5"), "--range 10:5 holds no frame; write the first"),
+    (("generate", "a", *TOY, *TREE, "--range", "10:5"), "--range 10:5 holds no frame; write the first frame"),
     (("generate", "a", *TOY, *TREE, "--range", "100:129"), "no frames 100 to 128; the video has frames 0 to 127"),
     (("plan", "a", *TOY, *TREE, "--sampler.before", "."), "--sampler.before . is a folder"),
     (("plan", "a", *TOY, *TREE, "--sampler.before", "-5"), "--sampler.before, line 1, column 1: this is neither"),

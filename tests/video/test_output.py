@@ -200,6 +200,9 @@ def test_values_that_make_no_video_are_refused(tmp_path: Path, change: dict[str,
         ({"crf": -1}, "crf -1 is outside"),
         ({"segment": 10_001}, "segment 10001 is outside"),
         ({"keep_states": -1}, "is no size"),
+        ({"part": (4, 2)}, "--range 4:2 holds no frame; write the first frame and the one after the last"),
+        ({"part": (4, 4)}, "--range 4:4 holds no frame"),
+        ({"part": (-2, 4)}, "--range -2:4 begins before frame 0; write the first frame and the one after the last"),
     ],
 )
 def test_an_output_that_no_video_can_have_is_refused_when_it_is_made(given: dict[str, Any], message: str) -> None:

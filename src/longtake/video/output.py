@@ -81,6 +81,8 @@ class Output(Typed):
             raise InputError(f"--keep-states {self.keep_states} is no size; write bytes, or 500MB or 2GB")
         check_named(self.path)
         check_form(self.scale, self.crf, self.segment)
+        if self.part is not None:
+            _check_part(*self.part)
         if self.fps is not None:
             exact_rate(self.fps)
         if str(self.path) == "-":
@@ -88,6 +90,12 @@ class Output(Typed):
                 "cannot write the video to standard output: a run goes on in its file after an interruption; "
                 "give -o a name, such as out.mp4, which plays while it grows"
             )
+
+
+def _check_part(first: int, stop: int) -> None:
+    reason = "begins before frame 0" if first < 0 else "holds no frame"
+    if not 0 <= first < stop:
+        raise InputError(f"--range {first}:{stop} {reason}; write the first frame and the one after the last")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -243,10 +243,6 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
         Raises InputError for frames that the video does not have.
         """
         assert isinstance(plan, NuwaXlPlan)
-        if not frames:
-            raise InputError(
-                f"--range {frames.start}:{frames.stop} holds no frame; write the first and the one after the last"
-            )
         if frames[0] < 0 or (plan.request.frames is not None and frames[-1] >= plan.request.frames):
             last = "0 and later" if plan.request.frames is None else f"0 to {plan.request.frames - 1}"
             raise InputError(f"there are no frames {frames[0]} to {frames[-1]}; the video has frames {last}")
