@@ -69,6 +69,31 @@ def test_an_animated_webp_says_what_to_do_and_that_helps(tmp_path: Path):
     assert count_frames(path) == 1
 
 
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.gif", "GIF"), ("a.png", "GIF"), ("a.PNG", "PNG")])
+def test_an_animation_has_as_many_frames_whoever_asks(tmp_path: Path, name: str, kind: str):
+    path, frames = tmp_path / name, [Image.new("RGB", (16, 16), (40 * level, 0, 0)) for level in range(5)]
+    frames[0].save(path, kind, save_all=True, append_images=frames[1:], duration=125)
+    last = read_last(path, 3, (16, 16))
+    assert count_frames(path) == sum(map(len, read_frames(path))) == 5
+    assert last[:, 0, 0, 0].tolist() == [80, 120, 160] and len(read_last(path, 8, (16, 16))) == 5
+    frames[0].save(path, kind)
+    assert count_frames(path) == len(read_last(path, 8, (16, 16))) == 1
+
+
+def test_an_animated_webp_is_no_picture_by_another_name(tmp_path: Path):
+    path, frames = tmp_path / "a.png", [Image.new("RGB", (16, 16), (40 * level, 0, 0)) for level in range(5)]
+    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=125)
+    for read_it in (count_frames, lambda path: read_last(path, 8, (16, 16))):
+        with pytest.raises(InputError, match="it is an animated WebP"):
+            read_it(path)
+
+
+def test_a_second_view_behind_a_picture_is_no_frame(tmp_path: Path):
+    views = [Image.new("RGB", (16, 16), (level, 0, 0)) for level in (40, 200)]
+    views[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=views[1:])
+    assert count_frames(tmp_path / "a.jpg") == len(read_last(tmp_path / "a.jpg", 8, (16, 16))) == 1
+
+
 def turned(path: Path, matrix: tuple[int, ...]) -> Path:
     """Write the display matrix of a track (ISO/IEC 14496-12, 8.3.2) into an MP4."""
     data = bytearray(path.read_bytes())

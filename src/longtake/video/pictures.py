@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from longtake.errors import InputError
 from longtake.reading import check_file
 
+_ANIMATED = ("PNG", "WEBP", "GIF")
 _TURNED = range(5, 9)
 _ORIENTATION = 0x0112
 
@@ -32,6 +33,18 @@ def picture_size(file: Path) -> tuple[int, int]:
             return (height, width) if picture.getexif().get(_ORIENTATION) in _TURNED else (width, height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as an image: {_why(error, file)}; leave it out") from None
+
+
+def is_animated(file: Path) -> bool:
+    """Whether a file that is called a picture is a video: an animated PNG, WebP or GIF. One that cannot be read is
+    none."""
+    try:
+        check_file(file)
+        with Image.open(file) as picture:
+            # Cameras put a second view or a preview behind a JPEG.
+            return picture.format in _ANIMATED and getattr(picture, "is_animated", False)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def _why(error: Exception, file: Path) -> str:

@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from longtake.errors import InputError
 from longtake.reading import check_file
 from longtake.video.files import PICTURE_ENDINGS, frame_file, picture_files
-from longtake.video.pictures import read_picture
+from longtake.video.pictures import is_animated, read_picture
 
 PLAUSIBLE_FPS = (1.0, 240.0)
 """Least and greatest frame rate that is believed."""
@@ -118,12 +118,12 @@ def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _pictures(path: Path) -> list[Path]:
-    """Return a picture, or those of a folder, in natural order; none of a video. Raises InputError for no such file,
-    and for a folder without any."""
+    """Return a picture, or those of a folder, in natural order; none of a video, as an animated PNG is. Raises
+    InputError for no such file, and for a folder without any."""
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if not path.is_dir():
-        return [path] if path.suffix.lower() in PICTURE_ENDINGS else []
+        return [path] if path.suffix.lower() in PICTURE_ENDINGS and not is_animated(path) else []
     if files := picture_files(path):
         return files
     raise InputError(f"{path} holds no pictures ({' '.join(sorted(PICTURE_ENDINGS))}); give one that does")
