@@ -17,6 +17,7 @@ from longtake.data.sprite_render import draw_scene
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, SpriteWorld, light, random_world
 from longtake.metrics.controls import CONTROLS, blur
 from longtake.metrics.judge import CLIP_FRAMES, HEADS, JudgeNetwork
+from longtake.train.fit.writing import writing
 
 _IGNORED = -100
 _SEED_OFFSET = 1_000_000_000
@@ -89,9 +90,10 @@ def _save(network: JudgeNetwork, out: Path, seed: int) -> None:
     weights = {
         name: value.half().contiguous() for name, value in network.state_dict().items() if value.is_floating_point()
     }
-    save_file(weights, out / "judge.safetensors")
     config = {head: list(names) for head, names in HEADS.items()} | {"training": {"seed": seed} | SETTINGS}
-    (out / "judge.json").write_text(json.dumps(config, indent=1) + "\n")
+    with writing("the judge", out):
+        save_file(weights, out / "judge.safetensors")
+        (out / "judge.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def _batch(rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from longtake.errors import CheckpointError, NonFiniteError, OutputError
 from longtake.train.fit.checkpoint import load_checkpoint
-from longtake.train.fit.loop import FitSettings, fit, learning_rate, step_generator
+from longtake.train.fit.loop import FitSettings, Trained, fit, learning_rate, read_trained, step_generator
 from longtake.train.fit.optimiser import Optimiser
 from longtake.train.fit.task import Scalars, Task
 
@@ -121,6 +121,36 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(
     assert found is not None and found.step == 3 and not list(tmp_path.glob("*.new"))
     monkeypatch.undo()
     assert fit(LineTask(), SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_folder_that_is_gone_is_one_line(step: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def deletes(now: int) -> bool:
+        if now == step:
+            shutil.rmtree(folder)
+        return False
+
+    gone = rf"^cannot write \S[^\n]* to {folder} \(that folder is gone\); the same command begins it again$"
+    with pytest.raises(OutputError, match=gone):
+        fit(LineTask(), replace(SETTINGS, log_every=2), folder, stop=deletes)
+    assert not folder.exists() and fit(LineTask(), SETTINGS, folder)
+
+
+def test_a_run_may_be_asked_for_fewer_steps_than_it_has_made(tmp_path: Path) -> None:
+    fit(LineTask(), SETTINGS, tmp_path)
+    shutil.rmtree(tmp_path / "final")
+    assert fit(LineTask(), replace(SETTINGS, num_steps=3), tmp_path)
+    assert read_trained(tmp_path / "final") == Trained(step=8, steps=8)
+
+
+def test_a_checkpoint_of_a_step_below_0_is_damaged(tmp_path: Path) -> None:
+    fit(LineTask(), SETTINGS, tmp_path)
+    state = tmp_path / "checkpoint" / "state.json"
+    state.write_text(state.read_text().replace('"step": 8', '"step": -8'))
+    with pytest.raises(CheckpointError, match="is damaged .*step is -8, and there are none below 0"):
+        fit(LineTask(), SETTINGS, tmp_path)
 
 
 def test_earlier_checkpoints_are_kept_and_can_be_gone_back_to(tmp_path: Path) -> None:

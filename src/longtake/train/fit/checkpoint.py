@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from longtake.errors import CheckpointError, OutputError
+from longtake.errors import CheckpointError, InputError, OutputError
+from longtake.train.fit.writing import writing
 from longtake.typed import read_typed
 
 _NAME = "checkpoint"
@@ -43,15 +44,19 @@ class _Told:
     scales: dict[str, dict[str, Any]] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise InputError(f"step is {self.step}, and there are none below 0")
+
 
 def save_checkpoint(folder: Path, state: Checkpoint, keep: int = 1) -> None:
     """Replace the checkpoint in `folder` as a whole; a kill at any moment leaves the old or the new one.
 
-    Of those before it, `keep` - 1 stay as checkpoint-STEP. Raises OutputError on a full disk, and leaves the old one.
+    Of those before it, `keep` - 1 stay as checkpoint-STEP. Raises OutputError as `writing` does; the old one stays.
     """
     current, old = folder / _NAME, folder / f"{_NAME}.old"
     with new_folder(folder / f"{_NAME}.new", f"the checkpoint of step {state.step}") as new:
-        new.mkdir(parents=True)
+        new.mkdir()
         for name, tensors in state.tensors.items():
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, new / f"{name}.safetensors")
         for name, optimizer in state.optimizers.items():
@@ -74,19 +79,15 @@ def save_checkpoint(folder: Path, state: Checkpoint, keep: int = 1) -> None:
 def new_folder(place: Path, what: str) -> Iterator[Path]:
     """Let a folder be made, in place of one that was left half filled; the name is not its last.
 
-    Raises OutputError in one line, and leaves nothing, where it cannot be filled, as on a full disk.
+    Raises OutputError as `writing` does, and leaves nothing, where it cannot be filled.
     """
     shutil.rmtree(place, ignore_errors=True)
     try:
-        yield place
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, SafetensorError, RuntimeError) as error:
+        with writing(what, place.parent):
+            yield place
+    except OutputError:
         shutil.rmtree(place, ignore_errors=True)
-        why = " ".join(str(error).split())[:200]
-        raise OutputError(
-            f"cannot write {what} to {place.parent} ({why}); what is there stays: make room, and give the same command"
-        ) from error
+        raise
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:

@@ -27,6 +27,7 @@ from longtake.train.fit.loop import fit
 from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import FitSettings
 from longtake.train.fit.task import AdversarialPhase, Scalars, Task
+from longtake.train.fit.writing import writing
 from longtake.video.durable import Lock, replace_durable
 
 DEFAULT_FPS = 25.0
@@ -185,8 +186,9 @@ def begin_record(folder: Path, stage: str, settings: Mapping[str, Any], facts: M
         if earlier.get("data") != facts.get("data"):
             changes.append("there are other recordings than when the run began")
     content = {"stage": stage, "settings": settings, **facts}
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_durable(folder / RECORD, (json.dumps(content, indent=2) + "\n").encode())
+    with writing(RECORD, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_durable(folder / RECORD, (json.dumps(content, indent=2) + "\n").encode())
     return changes
 
 

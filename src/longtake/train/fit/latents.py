@@ -14,6 +14,8 @@ from torch import Tensor
 
 from longtake.errors import CheckpointError, InputError
 from longtake.train.fit.record import read_noted
+from longtake.train.fit.writing import writing
+from longtake.video.durable import replace_durable
 
 Encode = Callable[[], dict[str, Tensor] | None]
 """Computes the tensors of a file; None where it was stopped."""
@@ -40,7 +42,7 @@ def never(number: int) -> bool:
 def write_latents(folder: Path, files: Iterable[tuple[str, Encode]], stop: Stop = never, share: Share = ALL) -> bool:
     """Write the files of this share, by name, that are not there; return whether all of them are now.
 
-    `stop(number)` is asked before each; the same call continues there.
+    `stop(number)` is asked before each; the same call continues there. Raises OutputError as `writing` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, encode) in enumerate(files):
@@ -50,8 +52,10 @@ def write_latents(folder: Path, files: Iterable[tuple[str, Encode]], stop: Stop 
         tensors = None if stop(number) else encode()
         if tensors is None:
             return False
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
+        new = path.with_suffix(".new")
+        with writing(path.name, folder):
+            save_file({key: value.contiguous() for key, value in tensors.items()}, new)
+            new.rename(path)
     return True
 
 
@@ -90,5 +94,6 @@ def check_made_of(folder: Path, told: dict[str, Any]) -> None:
     before = read_noted(dict[str, Any], path, f"delete {folder}, whose latents are then made again")
     for name in (name for name in told if before is not None and before.get(name) != told[name]):
         raise InputError(f"the latents in {folder} were made with other {name} than those of now; delete that folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told), encoding="utf-8")
+    with writing(path.name, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_durable(path, json.dumps(told).encode())

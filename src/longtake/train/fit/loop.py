@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +18,13 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from longtake.arrays import check_finite
-from longtake.errors import CheckpointError, NonFiniteError
+from longtake.errors import CheckpointError, InputError, NonFiniteError, OutputError
 from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
 from longtake.train.fit.optimiser import Ema, Optimiser, Turn
 from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import FitSettings, learning_rate
 from longtake.train.fit.task import AdversarialPhase, Learning, Scalars, Task
+from longtake.train.fit.writing import quiet_threads, writing
 
 _ADVICE = "try a smaller learning rate, or bf16 in place of fp16"
 _RECORD = "training.json"
@@ -35,6 +37,11 @@ class Trained:
 
     step: int
     steps: int
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a step that no run of so many has."""
+        if not 0 <= self.step <= self.steps:
+            raise InputError(f"step is {self.step}, which a run of {self.steps} steps does not have")
 
 
 def read_trained(final: Path) -> Trained | None:
@@ -79,10 +86,12 @@ def fit(
     whole. `share()` of the time that has passed lets the learning rate fall by time. `held_out()` is measured whenever
     pictures are made, with the average of the weights. Returns whether all steps are done.
     Raises CheckpointError where a checkpoint is damaged, InputError where the settings do not suit the machine,
+    OutputError where nothing can be written,
     NonFiniteError where training diverges; a checkpoint never holds a weight that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return _Run(task, settings, folder, discriminators, share, save or task.save, held_out).train(stop)
+    with quiet_threads():
+        return _Run(task, settings, folder, discriminators, share, save or task.save, held_out).train(stop)
 
 
 class _Run:
@@ -124,7 +133,9 @@ class _Run:
         try:
             self._steps(stop)
         except BaseException:
-            self._say(f"broken off after step {self.step}; final/ {_kept(self.folder / 'final')}")
+            # Where nothing can be written, that is what is told.
+            with suppress(OutputError):
+                self._say(f"broken off after step {self.step}; final/ {_kept(self.folder / 'final')}")
             raise
         return self._finish()
 
@@ -206,8 +217,9 @@ class _Run:
     def _log(self, loss: Tensor, seconds: float) -> None:
         if self.writer is None:
             return
-        for name, value in {"loss": float(loss), "seconds_per_step": seconds, **self.figures}.items():
-            self.writer.add_scalar(name, value, self.step)
+        with writing("the figures of training", self.folder):
+            for name, value in {"loss": float(loss), "seconds_per_step": seconds, **self.figures}.items():
+                self.writer.add_scalar(name, value, self.step)
         figures = " ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
         self._say(f"step {self.step}/{self.settings.num_steps} loss {loss:.4f} {seconds:.3f} s/step {figures}")
 
@@ -216,7 +228,7 @@ class _Run:
             return
         text = f"{datetime.now():%H:%M:%S} {line}"
         print(text, flush=True)
-        with (self.folder / "log.txt").open("a") as log:
+        with writing("log.txt", self.folder), (self.folder / "log.txt").open("a") as log:
             log.write(text + "\n")
 
     @torch.no_grad()
@@ -226,15 +238,17 @@ class _Run:
         with self.ema.applied(), self._autocast():
             grid = self.task.sample().float().cpu()
             figures = self.held_out() if self.held_out else {}
-        for name, value in figures.items():
-            self.writer.add_scalar(f"held_out/{name}", value, self.step)
         if figures:
             said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self._say(f"step {self.step} on what is held out: {said}")
-        self.writer.add_image("samples", grid, self.step)
+        picture = Image.fromarray((grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
         path = self.folder / "samples" / f"{self.step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray((grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+        with writing(f"the pictures of step {self.step}", self.folder):
+            for name, value in figures.items():
+                self.writer.add_scalar(f"held_out/{name}", value, self.step)
+            self.writer.add_image("samples", grid, self.step)
+            path.parent.mkdir(exist_ok=True)
+            picture.save(path)
 
     def _save(self) -> None:
         """Write a checkpoint, and the model as it is."""
@@ -254,7 +268,8 @@ class _Run:
         with new_folder(self.folder / "final.new", f"the model of step {self.step}") as new:
             with self.ema.applied(), torch.no_grad():
                 self.write_model(new)
-            trained = Trained(step=self.step, steps=self.settings.num_steps)
+            # A run may be asked for fewer steps than it has made.
+            trained = Trained(step=self.step, steps=max(self.step, self.settings.num_steps))
             (new / _RECORD).write_text(json.dumps(asdict(trained)) + "\n")
         shutil.rmtree(final, ignore_errors=True)
         os.rename(new, final)
@@ -290,6 +305,7 @@ class _Run:
         held = "" if done else f" of {self.settings.num_steps}; final/ holds the model of this step{more}"
         self._say(f"{'finished' if done else 'stopped'} at step {self.step}{held}")
         if self.writer is not None:
-            self.writer.close()
+            with writing("the figures of training", self.folder):
+                self.writer.close()
         self.accelerator.wait_for_everyone()
         return done

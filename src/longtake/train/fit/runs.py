@@ -18,6 +18,7 @@ from longtake.train.fit.loop import fit, read_trained
 from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import Batches, FitSettings
 from longtake.train.fit.task import Task
+from longtake.train.fit.writing import writing
 from longtake.video.durable import Lock, replace_durable
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -100,6 +101,11 @@ class _Told:
     done: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raise InputError for seconds that cannot have passed."""
+        if not 0 <= self.seconds < float("inf"):
+            raise InputError(f"seconds is {self.seconds:g}, which cannot have passed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -173,7 +179,8 @@ def run_stages(stages: Mapping[str, Stage], runs: Runs, minutes: float | None) -
         told.seconds += limit.seconds()
         if done or (limit.ends and not runs.limit(0)):
             told.done.append(name)
-        replace_durable(record, (json.dumps(asdict(told)) + "\n").encode())
+        with writing(record.name, runs.folder):
+            replace_durable(record, (json.dumps(asdict(told)) + "\n").encode())
         if name not in told.done:
             return False
     return True

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import SpriteWorld, drawn, random_world, training_shots
 from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
+from longtake.train.fit.writing import writing
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.text import captions_of, tokens_of
@@ -111,7 +112,8 @@ def embed_captions(
         if time.monotonic() - told > _TOLD_SECONDS:
             print(f"captions: {number + 1:,} of {len(shots):,} shots", flush=True)
             told = time.monotonic()
-    save_file({"table": torch.stack(table), "empty": states([""])[0]}, path)
+    with writing(path.name, path.parent):
+        save_file({"table": torch.stack(table), "empty": states([""])[0]}, path)
     return True
 
 
