@@ -75,6 +75,12 @@ def refuse_device(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {NO_FILE}; choose another -o")
 
 
+def refuse_file(folder: Path) -> None:
+    """Raise OutputError for a folder to write to that is there and is none."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write to {folder}: it is a file, but a folder is meant; choose another one")
+
+
 def folder_above(path: Path) -> Path:
     """Return the nearest folder above an output that is there. Raises OutputError where that is a file."""
     there = next(each for each in path.absolute().parents if each.exists())

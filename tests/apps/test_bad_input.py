@@ -246,7 +246,7 @@ def test_a_file_that_is_a_link_into_no_folder_is_refused_as_such(
 def test_a_dry_run_of_a_comparison_takes_the_folders_that_the_run_takes(longtake: Callable) -> None:
     write_notes(Path())
     assert longtake(*COMPARE, "--dry-run", "-o", "not/there/yet").status == 0 and not Path("not").exists()
-    assert "it is a file; give -o a folder" in longtake(*COMPARE, "--dry-run", "-o", "notes").err
+    assert "it is a file, but a folder is meant" in longtake(*COMPARE, "--dry-run", "-o", "notes").err
 
 
 def test_a_command_that_is_called_where_no_folder_is_any_more_says_so(

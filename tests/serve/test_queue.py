@@ -302,7 +302,7 @@ def test_prompts_are_told_anew_of_all_or_from_a_frame_on(queue: Queue):
 
 def test_a_folder_that_cannot_hold_a_queue_is_refused(tmp_path: Path, queue: Queue):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="it is a file; give a folder"):
+    with pytest.raises(OutputError, match="it is a file, but a folder is meant"):
         Queue(tmp_path / "file")
     queue._rows.base.execute("PRAGMA user_version = 7")
     with pytest.raises(OutputError, match="another version"):

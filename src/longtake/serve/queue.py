@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtake.errors import InputError, OutputError
-from longtake.reading import folder_above, refuse_lost_link
+from longtake.reading import folder_above, refuse_file, refuse_lost_link
 from longtake.report import Order
 from longtake.request import PromptTimeline
 from longtake.serve.foresee import QuotaError, check_words, foreseen, rests
@@ -63,8 +63,7 @@ class Queue:
         """Open the queue of a folder, or begin one. Not `careful`, changes need not survive a power cut. Raises
         OutputError where it cannot be written, or is of another version."""
         self.folder, self.quota, self.computing = Path(folder).absolute(), quota or Quota(), computing or Computing()
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"cannot make a queue in {folder}: it is a file; give a folder")
+        refuse_file(Path(folder))
         folder_above(Path(folder))
         refuse_lost_link(Path(folder), folder=True)
         try:

@@ -34,7 +34,7 @@ from longtake.models import load_model, model_spec
 from longtake.models.hub.precision import choose_hardware
 from longtake.ranks.torchrun import launched
 from longtake.rates import remembered_rate
-from longtake.reading import folder_above, read_file, refuse_lost_link, refuse_name, refuse_unwritable
+from longtake.reading import folder_above, read_file, refuse_file, refuse_lost_link, refuse_name, refuse_unwritable
 from longtake.report import Order, order_content
 from longtake.request import PromptTimeline, Request
 from longtake.steer.video import order_settings
@@ -221,8 +221,7 @@ def _told(prompts: PromptTimeline) -> str:
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
     refuse_name(folder)
     refuse_lost_link(folder, folder=True)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write to {folder}: it is a file; give -o a folder")
+    refuse_file(folder)
     refuse_unwritable(folder, folder if folder.exists() else folder_above(folder))
     page, results = folder / PAGE, folder / RESULTS
     if page.exists() and not results.exists() and not overwrite:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from longtake.apps.arguments import Computing
-from longtake.errors import InputError, MissingExtraError, OutputError
+from longtake.errors import InputError, MissingExtraError
 from longtake.models.hub.precision import choose_hardware
 from longtake.ranks.torchrun import launched
-from longtake.reading import refuse_no_place, refuse_unwritable
+from longtake.reading import refuse_file, refuse_no_place, refuse_unwritable
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.settings import FitSettings
 from longtake.typed import Setting
@@ -104,7 +104,6 @@ def need(package: str, extra: str) -> None:
 
 def check_output(path: Path) -> None:
     """Raise OutputError for a place that cannot become a folder."""
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"cannot write to {path}: it is a file, but a folder is meant; choose another one")
+    refuse_file(path)
     refuse_no_place(path, folder=True)
     refuse_unwritable(path, path if path.exists() else path.absolute().parent)

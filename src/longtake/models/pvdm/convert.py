@@ -19,7 +19,7 @@ from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.models.pvdm.load import count_flops, save_index, save_network
 from longtake.models.pvdm.spec import NETWORKS, PIPELINE, part_name, read_config
 from longtake.models.pvdm.unet import PvdmUnet
-from longtake.reading import refuse_no_place
+from longtake.reading import refuse_file, refuse_no_place
 
 HEADS = 8
 """Of the released UNets; no tensor says it."""
@@ -97,8 +97,7 @@ def convert_checkpoints(sources: Sequence[Path], output: Path, fps: float | None
     for a part that is there already, and where no folder can be.
     """
     refuse_no_place(output, folder=True)
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"cannot write to {output}: it is a file, but a folder is meant; choose another one")
+    refuse_file(output)
     if output.exists() and read_json(output / "model_index.json").get("_class_name") != PIPELINE:
         raise OutputError(f"{output} holds another model; choose another name, or remove it")
     contents = {source: _read(source) for source in sources}
