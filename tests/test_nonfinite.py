@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from longtake._generate import Output, generate
-from longtake.arrays import check_finite
 from longtake.decoding import to_uint8
 from longtake.errors import NonFiniteError
+from longtake.finite import check_finite
 from longtake.models.toy import Toy
 from longtake.models.toy_spec import TOY
 from longtake.request import PromptTimeline, Request

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.arrays import Frames, LatentFrames, check_finite
+from longtake.arrays import Frames, LatentFrames
+from longtake.finite import ADVICE, check_finite
 from longtake.model import VideoModel, VideoSpec
 
 PREFIX = "decoder."
-ADVICE = "try --dtype float32 or bfloat16, a smaller --guidance, or another --seed"
-"""What to do where a network or a decoder makes numbers that are none."""
 
 
 @dataclass(frozen=True, kw_only=True)

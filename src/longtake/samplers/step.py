@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from longtake.arrays import FrameIndex
-from longtake.decoding import ADVICE
 from longtake.errors import NonFiniteError
+from longtake.finite import ADVICE, is_finite
 from longtake.guidance import guided, scale_at
 from longtake.model import Condition, Continuation, Infill, Known, PerFrameNoise, VideoModel
 from longtake.ranks.world import ALONE, Group
@@ -82,7 +82,7 @@ def _guided(
 
 def _check_finite(x0: Tensor, levels: Tensor, num_levels: int) -> None:
     """Raise NonFiniteError, which names step and frame, where x0 of windows at these levels is no number."""
-    if all(bool(torch.isfinite(extreme)) for extreme in x0.detach().aminmax()):
+    if is_finite(x0):
         return
     window, _, frame = (~torch.isfinite(x0)).nonzero()[0, :3].tolist()
     place = f"frame {frame} of its window" if x0.ndim == 5 else "its clip"

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from longtake.arrays import check_finite
 from longtake.errors import OutputError
+from longtake.finite import check_finite
 from longtake.ranks.world import Group, World
 from longtake.tasks.task import Store
 

@@ -15,8 +15,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from longtake.arrays import check_finite
 from longtake.errors import OutputError
+from longtake.finite import check_finite
 from longtake.lazy import named
 from longtake.reading import read_file
 from longtake.sampler import Chunk

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, LongtakeError, LongtakeWarning
+from longtake.finite import check_finite
 from longtake.models.hooks import join_sides
 from longtake.models.hub.blank import check_stored, class_named, made_of_config
 from longtake.models.hub.configs import Configs, Part, stem

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, conv3d, linear
 
-from longtake.arrays import check_finite
 from longtake.errors import InputError
+from longtake.finite import check_finite
 from longtake.models.hub.configs import Configs
 from longtake.models.hub.family import Family
 from longtake.models.hub.load import blank_network, one_line_errors

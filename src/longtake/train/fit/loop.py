@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from longtake.arrays import check_finite
 from longtake.errors import CheckpointError, InputError, NonFiniteError, OutputError
+from longtake.finite import check_finite
 from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
 from longtake.train.fit.optimiser import Ema, Optimiser, Turn
 from longtake.train.fit.record import read_noted
