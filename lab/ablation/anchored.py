@@ -83,7 +83,7 @@ def global_frames(model: VideoModel, request: Request) -> tuple[Frames, int]:
         raise InputError(f"{request.frames} frames do not end with a keyframe; ask for {window[-1] + 1}")
     first = Tree.of(model, plan).first(MemoryStore())
     latents = plan_work(model, plan, seeded_noise(request.seed), ALONE)([first], None)[0]
-    forwards = plan.steps * num_branches(plan.call_guidance(1)) * len(plan.clips(Node(1, 0)))
+    forwards = plan.num_levels * num_branches(plan.call_guidance(1)) * len(plan.clips(Node(1, 0)))
     return decode_clip(model, latents.to(model.device)), forwards
 
 

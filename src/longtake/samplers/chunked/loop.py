@@ -29,7 +29,7 @@ class Setting(Run):
     @cached_property
     def schedule(self) -> Schedule:
         """Return the noise levels."""
-        return self.model.schedule(self.plan.steps)
+        return self.model.schedule(self.plan.num_levels)
 
     @cached_property
     def keyframes(self) -> Keyframes:
@@ -74,7 +74,7 @@ def sample(setting: Setting, window: int, tail: LatentFrames | None) -> Tensor:
     def noise(level: int) -> Tensor:
         return setting.draw_window(window, frames, "step", level)[None]
 
-    x = with_tail(setting.draw_window(window, frames, "frame").to(setting.dtype)[None], None, plan.steps)
+    x = with_tail(setting.draw_window(window, frames, "frame").to(setting.dtype)[None], None, plan.num_levels)
     return ddim(denoiser, x, setting.schedule, plan.settings.eta, noise, plan.clip, with_tail)[0]
 
 
@@ -83,7 +83,7 @@ def _whole_clip(setting: Setting, model: WholeClips, window: int, tail: LatentFr
     plan, request, rows = setting.plan, setting.plan.request, setting.plan.prompts(window)
     asked = {
         "prompt": request.prompts.texts[rows[len(rows) // 2] - 1],
-        "num_inference_steps": plan.steps,
+        "num_inference_steps": plan.num_levels,
         "guidance_scale": plan.guidance,
         # Without one, that of the pipeline holds.
         **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {}),

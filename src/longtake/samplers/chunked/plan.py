@@ -23,7 +23,6 @@ class ChunkedPlan(Plan):
     """Which frames of the video each window holds."""
 
     settings: "Chunked"
-    steps: int
     windows: int | None
     """None for an endless run."""
 
@@ -105,7 +104,6 @@ class Chunked(Anchored):
             request=request,
             spec=spec,
             settings=self,
-            steps=steps,
             windows=windows,
             anchored=anchored,
             given=len(anchored) if request.init is not None else 0,

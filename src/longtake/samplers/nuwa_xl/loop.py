@@ -45,7 +45,7 @@ class Setting(Run):
 
 def node_work(model: Infill, plan: NuwaXlPlan, noise: Noise, world: World) -> Work:
     """Return what makes calls of one kind: a task's name is its node, its result the latents of the node's window."""
-    schedule = model.schedule(plan.steps)
+    schedule = model.schedule(plan.num_levels)
     settings = [Setting(model=model, plan=told, noise=noise, world=world, schedule=schedule) for told in lineage(plan)]
 
     def work(tasks: Sequence[Task], given: Tensor | None) -> Tensor:
@@ -166,7 +166,7 @@ class Tree:
         common = {
             "model": [model.digest, str(model.dtype), model.device.type],
             "sampler": [
-                plan.steps,
+                plan.num_levels,
                 plan.guidance,
                 plan.call_guidance(plan.ladder.depth),
                 settings.handoff,

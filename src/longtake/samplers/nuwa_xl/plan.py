@@ -34,7 +34,6 @@ class NuwaXlPlan(Plan):
     """Which frames every call makes, and which of them are wanted."""
 
     settings: "NuwaXl"
-    steps: int
     ladder: Ladder
     wanted: range
     """Frames that come out, in the numbers of the whole video."""
@@ -187,7 +186,6 @@ class NuwaXl(Batched, Stochastic, TaskSampler):
             request=request,
             spec=spec,
             settings=self,
-            steps=steps,
             ladder=ladder,
             wanted=range(sys.maxsize if request.frames is None else request.frames),
             forwards=None,
@@ -276,7 +274,7 @@ def _warnings(plan: NuwaXlPlan) -> tuple[str, ...]:
 def _forwards(plan: NuwaXlPlan, clips: Sequence[int]) -> int:
     """Return the evaluations of so many clips at every level."""
     branches = [num_branches(plan.call_guidance(level)) for level in range(1, plan.ladder.depth + 1)]
-    return plan.steps * sum(map(mul, clips, branches))
+    return plan.num_levels * sum(map(mul, clips, branches))
 
 
 def _more_clips(plan: NuwaXlPlan, first_calls: int) -> int:
@@ -384,7 +382,7 @@ def tree_work(plan: Plan, ranks: int, width: int) -> Workload:
     calls = [-(-count // ranks) for count in counts]
     rounds = sum(-(-count // most) for count, most in zip(calls, _batches(plan), strict=True))
     batch = sum(calls) / rounds if rounds else 1.0
-    per_call = plan.steps * num_branches(plan.call_guidance(plan.ladder.depth))
+    per_call = plan.num_levels * num_branches(plan.call_guidance(plan.ladder.depth))
     work = RankWork(
         evaluations=batch * (plan.forwards / plan.tasks if plan.forwards and plan.tasks else per_call),
         sent=gathered(round(batch * LATENT_BYTES * prod(plan.spec.latent_shape)), ranks),
