@@ -60,7 +60,7 @@ def keyframe_files(folder: str, spec: VideoSpec) -> list[Path]:
 
 def check_picture(file: Path, spec: VideoSpec) -> None:
     """Raise InputError for a file that is no picture of the size of the model's frames."""
-    # Imports av.
+    # Imports Pillow.
     from longtake.video.pictures import picture_size
 
     size = picture_size(file)
@@ -134,6 +134,7 @@ def given_places(folder: str | None, request: Request, spec: VideoSpec) -> tuple
 
 def keyframe_pixels(folder: str, spec: VideoSpec) -> np.ndarray:
     """Return the images of a folder as uint8 (frames, height, width, 3). Raises InputError as `keyframe_files`."""
+    # Imports Pillow.
     from longtake.video.pictures import read_picture
 
     return np.stack([read_picture(file) for file in keyframe_files(folder, spec)])

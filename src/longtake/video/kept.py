@@ -154,7 +154,7 @@ def go_on_from(source: Path, target: Path, state: Kept | None, settings: Mapping
     if state is None:
         return
     name = other_file(record.tensors if source == target else None)
-    link(_sound(source, record, state), state_folder(target) / name)
+    link(_intact(source, record, state), state_folder(target) / name)
     if source != target:
         _copy_head(source, target, state.mark)
         _share(source, target, state)
@@ -169,7 +169,7 @@ def go_on_from(source: Path, target: Path, state: Kept | None, settings: Mapping
 
 def check_state(path: Path, record: Record, state: Kept) -> None:
     """Raise CheckpointError for a state of an output's run that is damaged."""
-    _sound(path, record, state)
+    _intact(path, record, state)
 
 
 def usable_states(path: Path, record: Record) -> list[Kept]:
@@ -195,8 +195,8 @@ def _present(path: Path, record: Record) -> tuple[Path, Kept]:
     return file, state
 
 
-def _sound(path: Path, record: Record, state: Kept) -> Path:
-    """Return the file of a state, whole."""
+def _intact(path: Path, record: Record, state: Kept) -> Path:
+    """Return the file of a state. Raises CheckpointError for one that is damaged."""
     file = kept_folder(path) / state.name
     if state.sha256 == record.tensors_sha256 and record.tensors is not None:
         file = state_folder(path) / record.tensors

@@ -356,4 +356,5 @@ def _chunk(
 
 def _words(plan: NuwaXlPlan, task: Task) -> str:
     window = plan.ladder.window(Node(*task.name[:2]))
-    return f"every {window.step}th frame of {window[0]} to {window[-1]} is made"
+    apart = f", {window.step} apart," if window.step > 1 else ""
+    return f"frames {window[0]} to {window[-1]}{apart} are made"
