@@ -5,7 +5,7 @@ network. All frames go through the network together, so memory grows with the le
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from longtake.errors import InputError
@@ -78,9 +78,7 @@ class FreeNoise(Joint):
                 f"context_stride is {stride}; it must be 1 to {window}, the frames of a window, or some are in none"
             )
         steps = chosen_steps(request, spec)
-        guidance = spec.guidance if request.guidance is None else request.guidance
-        forwards = windows_of(steps * num_branches(guidance), total, spec)
-        return FreeNoisePlan(
+        plan = FreeNoisePlan(
             request=request,
             spec=spec,
             settings=self,
@@ -88,14 +86,16 @@ class FreeNoise(Joint):
             window=window,
             stride=stride,
             num_levels=steps,
-            forwards=forwards,
-            forwards_per_frame=forwards / request.frames,
-            tasks=len(sliding_windows(total, window, stride)),
+            forwards=None,
+            forwards_per_frame=0.0,
+            tasks=None,
             decoded=total,
             window_batch=1,
             held_frames=total,
             window_frames=total,
         )
+        forwards = windows_of(steps * num_branches(plan.guidance), total, spec)
+        return replace(plan, forwards=forwards, forwards_per_frame=forwards / request.frames, tasks=len(plan.windows))
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:
         """Raise InputError where there are more processes than frames."""

@@ -91,24 +91,24 @@ class VideoInfinity(Joint):
         total = spec.timing.latent_frames(request.frames)
         clips = split_evenly(total, self._num_clips(total, spec))
         steps = chosen_steps(request, spec)
-        guidance = spec.guidance if request.guidance is None else request.guidance
-        forwards = windows_of(steps * num_branches(guidance), total, spec)
         far = released_global_frames(clips, self.top_k) if self.compat else spread_frames(total, self.top_k)
-        return VideoInfinityPlan(
+        plan = VideoInfinityPlan(
             request=request,
             spec=spec,
             settings=self,
             clips=clips,
             global_frames=far,
             num_levels=steps,
-            forwards=forwards,
-            forwards_per_frame=forwards / request.frames,
+            forwards=None,
+            forwards_per_frame=0.0,
             tasks=len(clips),
             decoded=total,
             window_batch=1,
             held_frames=total,
             window_frames=total,
         )
+        forwards = windows_of(steps * num_branches(plan.guidance), total, spec)
+        return replace(plan, forwards=forwards, forwards_per_frame=forwards / request.frames)
 
     def check_ranks(self, plan: Plan, ranks: int) -> None:
         """Raise InputError where there are more processes than clips."""
