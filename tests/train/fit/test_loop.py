@@ -213,6 +213,21 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_last_good_checkpoint
     assert json.loads((tmp_path / "final" / "training.json").read_text())["step"] == 3
 
 
+def test_pictures_of_a_run_that_diverges_end_it_with_the_advice_of_training(tmp_path: Path) -> None:
+    class Wild(LineTask):
+        def sample(self) -> Tensor:
+            raise NonFiniteError("frame 0 is not finite; try a smaller --guidance")
+
+    with pytest.raises(
+        NonFiniteError, match=r"^the pictures of step 1 are[^\n]* holds no checkpoint yet; try a smaller"
+    ):
+        fit(Wild(), SETTINGS, tmp_path)
+    fit(LineTask(), SETTINGS, tmp_path, stop=lambda step: step == 3)
+    with pytest.raises(NonFiniteError, match=r"^the pictures of step 4 are[^\n]* is kept; try a smaller learning rate"):
+        fit(Wild(), SETTINGS, tmp_path)
+    assert json.loads((tmp_path / "final" / "training.json").read_text())["step"] == 3
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     task = LineTask()
     fit(task, SETTINGS, tmp_path, stop=lambda step: step == 3)

@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, state: Checkpoint, keep: int = 1) -> None:
 
     Of those before it, `keep` - 1 stay as checkpoint-STEP. Raises OutputError as `writing` does; the old one stays.
     """
-    current, old = folder / _NAME, folder / f"{_NAME}.old"
+    current = folder / _NAME
     with new_folder(folder / f"{_NAME}.new", f"the checkpoint of step {state.step}") as new:
         new.mkdir()
         for name, tensors in state.tensors.items():
@@ -63,10 +63,7 @@ def save_checkpoint(folder: Path, state: Checkpoint, keep: int = 1) -> None:
             torch.save(optimizer, new / f"{name}.pt")
         digests = {file.name: _digest(file) for file in sorted(new.iterdir())}
         (new / "state.json").write_text(json.dumps({"step": state.step, "scales": state.scales, "sha256": digests}))
-    shutil.rmtree(old, ignore_errors=True)
-    if current.exists():
-        os.rename(current, old)
-    os.rename(new, current)
+    old = put_in_place(new, current)
     earlier = json.loads((old / "state.json").read_text())["step"] if keep > 1 and old.exists() else state.step
     if earlier != state.step:
         os.rename(old, folder / f"{_NAME}-{earlier:08d}")
@@ -88,6 +85,20 @@ def new_folder(place: Path, what: str) -> Iterator[Path]:
     except OutputError:
         shutil.rmtree(place, ignore_errors=True)
         raise
+
+
+def put_in_place(new: Path, place: Path) -> Path:
+    """Give a folder that is whole its last name; return where that which had the name lies now, if one had it.
+
+    A kill at any moment leaves one of both whole, under one of the two names.
+    """
+    old = place.with_name(f"{place.name}.old")
+    if place.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(place, old)
+    # Else a kill has left the earlier one as the old, which is all there is until the next line is done.
+    os.rename(new, place)
+    return old
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -118,6 +129,11 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             f"or put one of {_NAME}-STEP in its place, if there is one"
         ) from error
     return state
+
+
+def kept_checkpoint(folder: Path) -> str:
+    """Return whether there is a checkpoint in `folder`, in words."""
+    return f"{folder} holds no checkpoint yet" if _place(folder) is None else f"the last checkpoint in {folder} is kept"
 
 
 def _digest(file: Path) -> str:

@@ -1,7 +1,6 @@
 """The one training loop: every model of the package is trained by `fit`."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,7 +18,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from longtake.errors import CheckpointError, InputError, NonFiniteError, OutputError
 from longtake.finite import check_finite
-from longtake.train.fit.checkpoint import Checkpoint, load_checkpoint, new_folder, save_checkpoint
+from longtake.train.fit.checkpoint import (
+    Checkpoint,
+    kept_checkpoint,
+    load_checkpoint,
+    new_folder,
+    put_in_place,
+    save_checkpoint,
+)
 from longtake.train.fit.optimiser import Ema, Optimiser, Turn
 from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import FitSettings, learning_rate
@@ -127,7 +133,7 @@ class _Run:
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=self.step) if self.rank == 0 else None
 
     def train(self, stop: Callable[[int], bool]) -> bool:
-        if self.step >= self.settings.num_steps and (self.folder / "final").exists():
+        if self.step >= self.settings.num_steps and self._is_written():
             self._say(f"finished already, at step {self.step}")
             return True
         try:
@@ -138,6 +144,11 @@ class _Run:
                 self._say(f"broken off after step {self.step}; final/ {_kept(self.folder / 'final')}")
             raise
         return self._finish()
+
+    def _is_written(self) -> bool:
+        """Whether final/ holds the model of this step; a kill after the checkpoint leaves an earlier one."""
+        trained = read_trained(self.folder / "final")
+        return trained is not None and trained.step == self.step
 
     def _steps(self, stop: Callable[[int], bool]) -> None:
         started = saved = time.monotonic()
@@ -196,10 +207,11 @@ class _Run:
     def _check_loss(self, losses: list[Tensor]) -> None:
         """Raise NonFiniteError, in every process, where a loss of this step is not finite in any."""
         if self._anywhere(not bool(torch.stack(losses).isfinite().all())):
-            raise NonFiniteError(
-                f"the loss of step {self.step + 1} is not finite (NaN, or infinite), so training stops; the last "
-                f"checkpoint in {self.folder} is kept; {_ADVICE}"
-            )
+            raise NonFiniteError(f"the loss of step {self.step + 1} is not finite (NaN, or infinite), {self._ends()}")
+
+    def _ends(self) -> str:
+        """Return what it means that training has diverged, in words."""
+        return f"so training stops; {kept_checkpoint(self.folder)}; {_ADVICE}"
 
     def _autocast(self) -> torch.autocast:
         precision = self.settings.precision
@@ -235,9 +247,15 @@ class _Run:
     def _sample(self) -> None:
         if self.writer is None:
             return
-        with self.ema.applied(), self._autocast():
-            grid = self.task.sample().float().cpu()
-            figures = self.held_out() if self.held_out else {}
+        try:
+            with self.ema.applied(), self._autocast():
+                grid = self.task.sample().float().cpu()
+                figures = self.held_out() if self.held_out else {}
+        except NonFiniteError as error:
+            # What it says to try is for videos.
+            raise NonFiniteError(
+                f"the pictures of step {self.step} are not finite (NaN, or infinite), {self._ends()}"
+            ) from error
         if figures:
             said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self._say(f"step {self.step} on what is held out: {said}")
@@ -259,7 +277,7 @@ class _Run:
         if self.discriminators is not None and self.step > self.discriminators.start:
             tensors["rival"], optimisers = self.discriminators.module.state_dict(), self.optimisers
         for name, values in tensors.items():
-            check_finite(values, f"{name} at step {self.step} is not saved, the last checkpoint is kept", _ADVICE)
+            check_finite(values, f"{name} at step {self.step} is not saved, {kept_checkpoint(self.folder)}", _ADVICE)
         states = {name: one.adam.state_dict() for name, one in optimisers.items()}
         scales = {name: one.scaler.state_dict() for name, one in optimisers.items()}
         state = Checkpoint(step=self.step, tensors=tensors, optimizers=states, scales=scales)
@@ -271,8 +289,7 @@ class _Run:
             # A run may be asked for fewer steps than it has made.
             trained = Trained(step=self.step, steps=max(self.step, self.settings.num_steps))
             (new / _RECORD).write_text(json.dumps(asdict(trained)) + "\n")
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(new, final)
+        shutil.rmtree(put_in_place(new, final), ignore_errors=True)
 
     def _restore(self) -> int:
         found = load_checkpoint(self.folder)
