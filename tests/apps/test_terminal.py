@@ -55,6 +55,40 @@ def test_a_terminal_that_is_not_utf8_is_no_reason_to_fail(tmp_path: Path, encodi
         assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "4"])
+def test_a_terminal_without_width_is_no_reason_to_fail(tmp_path: Path, columns: str) -> None:
+    """To a few columns help was folded without end, and a table to none at all was a traceback."""
+    for arguments in (("samplers", "--help"), ("models",)):
+        command = [sys.executable, "-m", "longtake", *arguments]
+        env = {**os.environ, "COLUMNS": columns}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr[-400:]
+
+
+def test_a_run_whose_progress_nobody_reads_makes_its_video(tmp_path: Path) -> None:
+    """As of `2>&1 | head -1`: it ended with status 0 and a part of its frames."""
+    read, write = os.pipe()
+    os.close(read)
+    for heard, name in ((write, "pipe.mkv"), (os.open("/dev/full", os.O_WRONLY), "full.mkv")):
+        command = [
+            sys.executable,
+            "-m",
+            "longtake",
+            "generate",
+            "a cat",
+            "--model",
+            "toy",
+            "--frames",
+            "40",
+            "-o",
+            name,
+        ]
+        done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=heard, check=False)
+        os.close(heard)
+        assert done.returncode == 0
+        assert json.loads((tmp_path / name).with_suffix(".json").read_text())["complete"]
+
+
 def test_a_model_that_reads_no_text_asks_for_none(longtake: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy_spec, "TOY", replace(toy_spec.TOY, vocabulary=frozenset()))
     planned = longtake("plan", *MAKE)

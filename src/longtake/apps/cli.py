@@ -1,6 +1,5 @@
 """The command `longtake`. A command's code is imported when it is called, so that help and mistakes cost nothing."""
 
-import io
 import os
 import sys
 import traceback
@@ -12,6 +11,7 @@ from typing import Any
 
 from longtake import __version__
 from longtake.apps.generate.stopping import StoppedError
+from longtake.apps.terminal import settle_terminal
 from longtake.errors import InputError, LongtakeError, LongtakeWarning, unknown_name
 from longtake.lazy import named
 from longtake.machine import sleep_while_waiting
@@ -84,10 +84,7 @@ def main() -> None:
 
     Exits with 0, 2 for a mistake of the user, 1 for one of ours, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a sign of a prompt shows its number; that is no reason to fail.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    settle_terminal()
     sleep_while_waiting()
     warnings.showwarning = partial(_show_warning, warnings.showwarning)
     sys.exit(_status(sys.argv[1:]))
