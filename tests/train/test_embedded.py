@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from longtake.apps.train.embedded import STAGES as NAMES
 from longtake.data.footage import Footage
@@ -153,6 +154,18 @@ def test_what_is_interrupted_while_a_folder_begins_with_the_package_leaves_no_st
     monkeypatch.setattr(embedded, "take_package", lambda runs: True)
     assert embedded.begin(Runs(folder=tmp_path))
     assert (tmp_path / "further" / "final").is_dir() and not list((tmp_path / "package").iterdir())
+
+
+def test_a_disk_that_is_full_while_a_folder_begins_with_the_package_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(runs: Runs) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(pvdm, "take_package", full)
+    with pytest.raises(OutputError, match=r"^cannot write the models to [^\n]*No space left[^\n]* make room[^\n]*$"):
+        embedded.begin(Runs(folder=tmp_path))
+    assert not list((tmp_path / "package").iterdir())
 
 
 def test_a_signal_ends_what_a_folder_begins_with_in_the_middle(

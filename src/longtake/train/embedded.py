@@ -13,6 +13,7 @@ from pathlib import Path
 from longtake.errors import InputError, OutputError
 from longtake.models.hub.load import quiet_libraries
 from longtake.train.fit.runs import Runs, Stage
+from longtake.train.fit.writing import writing
 from longtake.train.nuwa_xl import recipe as nuwa_xl
 from longtake.train.pvdm import recipe as pvdm
 from longtake.train.sprites import recipe as sprites
@@ -61,9 +62,9 @@ def _in_place(stage: Path, folder: Path, write: Callable[[Path], bool]) -> bool:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
-        with quiet_libraries():
+        with quiet_libraries(), writing("the models", stage):
             done = write(new)
-    except InputError:
+    except (InputError, OutputError):
         shutil.rmtree(new)
         raise
     if not done:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from longtake.errors import CheckpointError, LongtakeError, OutputError
 from longtake.models import family_of, model_spec
 from longtake.models.hub.configs import EXTRAS, part_folders, read_extras
@@ -56,8 +58,9 @@ def new_folder(output: Path) -> Iterator[Path]:
             except LongtakeError as error:
                 raise type(error)(f"no model came of it: {str(error).replace(str(draft), str(output))}") from None
             draft.rename(output)
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise OutputError(f"cannot write {output}: {why or error}") from None
 
 
 def copy_part(source: Path, target: Path) -> None:

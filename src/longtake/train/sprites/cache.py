@@ -113,7 +113,8 @@ def embed_captions(
             print(f"captions: {number + 1:,} of {len(shots):,} shots", flush=True)
             told = time.monotonic()
     with writing(path.name, path.parent):
-        save_file({"table": torch.stack(table), "empty": states([""])[0]}, path)
+        save_file({"table": torch.stack(table), "empty": states([""])[0]}, new := path.with_suffix(".new"))
+        new.rename(path)
     return True
 
 
