@@ -130,6 +130,9 @@ def read_body(kind: type[Kind], content: Mapping[str, Any]) -> Kind:
     for name in content:
         if name not in known and not (takes_settings and name.startswith(SETTING)):
             raise unknown_name("field", name[:100], known)
+        # JSON has both kinds, and pydantic takes one for the other: true frames would be one.
+        if isinstance(content[name], bool) and name in known and kind.model_fields[name].annotation is not bool:
+            raise InputError(f"--{name} is {json.dumps(content[name])}, which it cannot be: give a number or a text")
     try:
         return kind.model_validate(content)
     except ValidationError as problems:
@@ -195,6 +198,9 @@ def told_prompts(prompt: str | None, prompts: Prompts | None, frames: int | None
     """Return the prompts of a request, None where it has none. Raises InputError for those that cannot be."""
     if prompts is None:
         return None if prompt is None else PromptTimeline.constant(prompt)
+    if not prompts:
+        # As text, an empty list or object would be a prompt of two brackets.
+        raise InputError("--prompts says nothing; write what the video should show")
     text = prompts if isinstance(prompts, str) else json.dumps(prompts)
     return _own(text) or read_prompts(text, frames, fps)
 
