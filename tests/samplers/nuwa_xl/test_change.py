@@ -65,6 +65,13 @@ def test_a_shot_with_a_frame_of_the_first_call_costs_that_call_and_those_of_its_
     assert (after[~stays] != before[~stays]).any(axis=(1, 2, 3)).all()
 
 
+def test_what_goes_on_is_said_in_words():
+    said = [chunk.doing for chunk in chunks(told(AFTER, STORY))[0] if chunk.doing]
+    assert {"frames 0 to 64, 16 apart, are made", "frames 16 to 32, 4 apart, are made", "frames 16 to 20 are made"} < {
+        *said
+    }
+
+
 def test_a_change_made_in_batches_is_that_made_call_by_call():
     plan, batched = (told(AFTER, STORY, window_batch=size) for size in (1, 5))
     assert np.abs(video(plan)[0].astype(int) - video(batched)[0]).max() <= 1

@@ -76,11 +76,6 @@ def video(plan: NuwaXlPlan, **how: Any):
     return np.concatenate([chunk.frames for chunk in made]), executor
 
 
-def test_what_goes_on_is_said_in_words():
-    said = [chunk.doing for chunk in chunks(planned(17))[0] if chunk.doing]
-    assert said == ["frames 0 to 16, 4 apart, are made"]
-
-
 @pytest.mark.parametrize("length", [3, 5, 8])
 @pytest.mark.parametrize("frames", [1, 2, 5, 17, 18, 40])
 def test_every_frame_comes_out_once(frames, length):
