@@ -29,12 +29,11 @@ from longtake.train.fit.checkpoint import (
 from longtake.train.fit.optimiser import Ema, Optimiser, Turn
 from longtake.train.fit.record import read_noted
 from longtake.train.fit.settings import FitSettings, learning_rate
-from longtake.train.fit.task import AdversarialPhase, Learning, Scalars, Task
+from longtake.train.fit.task import AdversarialPhase, Learning, Scalars, Task, autocast
 from longtake.train.fit.writing import quiet_threads, writing
 
 _ADVICE = "try a smaller learning rate, or bf16 in place of fp16"
 _RECORD = "training.json"
-_TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +213,7 @@ class _Run:
         return f"so training stops; {kept_checkpoint(self.folder)}; {_ADVICE}"
 
     def _autocast(self) -> torch.autocast:
-        precision = self.settings.precision
-        return torch.autocast(self.device.type, _TYPES[precision], enabled=precision != "no")
+        return autocast(self.device, self.settings.precision)
 
     def _mean(self, value: Tensor) -> Tensor:
         mean = self.accelerator.reduce(value, reduction="mean")

@@ -1,6 +1,6 @@
 """What one training run has to bring: a network, a loss as a function of the step, pictures, and a way to save.
 
-Below, what several of them share: attention on a CPU, and pictures laid out.
+Below, what several of them share: attention on a CPU, precision, and pictures laid out.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +14,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate
+
+from longtake.train.fit.settings import Precision
+
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Scalars = dict[str, float]
 """Name -> number, written to TensorBoard beside the loss."""
@@ -80,6 +84,11 @@ def cpu_attention(device: torch.device, recomputes: bool = False) -> AbstractCon
     A network that computes activations again for the gradient, outside this context, must do it in the same way.
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and not recomputes else nullcontext()
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Let networks compute in this precision."""
+    return torch.autocast(device.type, _HALVES.get(precision), enabled=precision in _HALVES)
 
 
 def sheet(rows: Float[Tensor, "rows columns 3 height width"]) -> Float[Tensor, "3 sheet_height sheet_width"]:

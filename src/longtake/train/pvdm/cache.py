@@ -15,15 +15,15 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from longtake.data.footage import Footage, Frames
-from longtake.errors import InputError
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.train.fit.latents import ALL, Share, Stop, in_files, never, read_latents, write_latents
 from longtake.train.fit.settings import Precision
+from longtake.train.fit.task import autocast
 from longtake.train.pvdm.autoencoder import to_video
+from longtake.train.pvdm.settings import check_every
 
 RECORDINGS_PER_FILE = 250
 _CLIPS_AT_ONCE = 8
-_TYPES = {"no": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Places = list[tuple[int, int]]
 """Recording and first frame of each clip."""
@@ -56,12 +56,6 @@ def encode_footage(
     return write_latents(folder, in_files("clips", len(footage.recordings), per_file, encode), stop, share)
 
 
-def check_every(every: int, num_frames: int) -> None:
-    """Raise InputError for a step between starts with which no clip would have one right before it."""
-    if every < 1 or num_frames % every:
-        raise InputError(f"clips of {num_frames} frames cannot start every {every} frames; use a divisor")
-
-
 def clip_places(footage: Footage, num_frames: int, every: int, first: int = 0, last: int | None = None) -> Places:
     """Return where the clips of recordings first to last (half open) start, every `every` frames."""
     recordings = list(enumerate(footage.recordings))[first:last]
@@ -78,7 +72,7 @@ def _encode(
 ) -> Float[Tensor, "clips channels positions"]:
     device = next(autoencoder.parameters()).device
     clips = torch.from_numpy(np.stack(list(_clips(footage, places, autoencoder.config.grid.frames))))
-    with torch.autocast(device.type, _TYPES[precision], enabled=precision != "no"):
+    with autocast(device, precision):
         return autoencoder.encode(to_video(clips.to(device))).half().cpu().contiguous()
 
 

@@ -119,6 +119,12 @@ class DiffusionSettings(DiffusionLoss):
             raise InputError(f"{self.conditional:g} is no share of clips; give conditional between 0 and 1")
 
 
+def check_every(every: int, num_frames: int) -> None:
+    """Raise InputError for a step between starts with which no clip would have one right before it."""
+    if every < 1 or num_frames % every:
+        raise InputError(f"clips of {num_frames} frames cannot start every {every} frames; use a divisor")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Run(Typed):
     """What both stages have."""
@@ -178,9 +184,6 @@ class DiffusionRun(_Run):
 
     def on(self, autoencoder: AutoencoderConfig, place: Path) -> "DiffusionRun":
         """Return the same over an autoencoder in a folder. Raises InputError for sizes that do not fit it."""
-        frames = autoencoder.grid.frames
-        # Before anything is encoded for hours.
-        if self.every < 1 or frames % self.every:
-            raise InputError(f"clips of {frames} frames cannot start every {self.every} frames; use a divisor")
+        check_every(self.every, autoencoder.grid.frames)
         own = {"grid": autoencoder.grid, "latent_channels": autoencoder.latent_channels}
         return replace(self, network=replace(self.network, **own), autoencoder=place)
