@@ -172,12 +172,11 @@ def _pick(options: tuple[str, ...], number: int) -> str:
     return options[number % len(options)]
 
 
-def grammar_corpus(num_variants: int = 4) -> Iterator[str]:
-    """Captions of every triple, the canonical one and `num_variants` - 1 paraphrases each (for a tokenizer)."""
+def grammar_corpus() -> Iterator[str]:
+    """Captions of every triple, the canonical one and three paraphrases each (for a tokenizer)."""
     for number, shot in enumerate(all_shots()):
         yield caption(shot)
-        for turn in range(1, num_variants):
-            yield caption(shot, number * num_variants + turn)
+        yield from (caption(shot, 4 * number + turn) for turn in (1, 2, 3))
 
 
 def _vocabulary() -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What PVDM's networks are made of; the defaults are the sizes of the released ones. Imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -62,8 +63,7 @@ class AutoencoderConfig(Typed):
     def __post_init__(self) -> None:
         """Raise InputError for sizes that no network can have."""
         super().__post_init__()
-        counts = {name: value for name, value in vars(self).items() if type(value) is int}
-        _check_counts(counts | vars(self.grid))
+        _check_counts(vars(self) | vars(self.grid))
         if self.width % 8:
             raise InputError(f"an autoencoder cannot be {self.width} channels wide; use a multiple of 8")
 
@@ -96,8 +96,7 @@ class UnetConfig(Typed):
     def __post_init__(self) -> None:
         """Raise InputError for sizes that no network can have."""
         super().__post_init__()
-        counts = {name: value for name, value in vars(self).items() if type(value) is int}
-        _check_counts(counts | vars(self.grid) | {"multipliers": min(self.multipliers, default=0)})
+        _check_counts(vars(self) | vars(self.grid) | {"multipliers": min(self.multipliers, default=0)})
         if len(self.attention) != len(self.multipliers):
             raise InputError(f"attention names {len(self.attention)} levels, multipliers {len(self.multipliers)}")
         unit = 2 ** (len(self.multipliers) - 1)
@@ -112,7 +111,8 @@ class UnetConfig(Typed):
             raise InputError(f"{self.channels} channels cannot hold sines and cosines; use an even number")
 
 
-def _check_counts(counts: dict[str, int]) -> None:
-    for name, count in counts.items():
-        if type(count) is not bool and count < 1:
-            raise InputError(f"{name} cannot be {count}; use 1 or more")
+def _check_counts(fields: Mapping[str, object]) -> None:
+    for name, value in fields.items():
+        # A truth value is an int, too.
+        if type(value) is int and value < 1:
+            raise InputError(f"{name} cannot be {value}; use 1 or more")

@@ -224,10 +224,10 @@ def is_unet(names: Iterable[str]) -> bool:
     return any(re.search(PREFIX + r"input_blocks\.", name) for name in names)
 
 
-def autoencoder_config(ours: Mapping[str, Tensor], pool_heads: int = 4) -> AutoencoderConfig:
+def autoencoder_config(ours: Mapping[str, Tensor]) -> AutoencoderConfig:
     """Return the sizes of an autoencoder from its tensors. Raises KeyError where one is missing that tells them.
 
-    The number of heads of the pools is in no tensor.
+    The number of heads of the pools, which is in no tensor, is that of the authors.
     """
     shape = {name: tuple(tensor.shape) for name, tensor in ours.items()}
     frames, rows, columns = (shape[f"pools.{axis}.positions"][1] - 1 for axis in ("time", "height", "width"))
@@ -239,7 +239,6 @@ def autoencoder_config(ours: Mapping[str, Tensor], pool_heads: int = 4) -> Autoe
         depth=_count(shape, r"encoder\.layers\.\d+"),
         heads=shape["encoder.layers.0.time.qkv.weight"][0] // (3 * 64),
         pool_depth=_count(shape, r"pools\.time\.layers\.\d+"),
-        pool_heads=pool_heads,
         pool_hidden=shape["pools.time.layers.0.mlp.expand.weight"][0],
         latent_channels=shape["pools.time.to_plane.weight"][0],
         compat=True,
