@@ -137,6 +137,23 @@ def test_a_folder_that_begins_with_the_package_goes_on_with_its_weights(tmp_path
         embedded.begin(runs)
 
 
+def test_a_text_encoder_goes_on_with_the_tokenizer_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learnt again, even of the same captions, its tokens have other numbers."""
+    from longtake.train.sprites import stages
+
+    stage = replace(tiny()["text"], settings=(SIZES, TextSettings(batch_size=4, num_variants=1), FIT))
+    learn = stages.train_tokenizer
+    monkeypatch.setattr(stages, "embed_captions", lambda *_: True)
+    assert not stage(Runs(folder=tmp_path, limit=Limit(1e-9)))
+    began = (tmp_path / "text" / "final" / "tokenizer" / "tokenizer.json").read_bytes()
+    monkeypatch.setattr(stages, "train_tokenizer", lambda captions, length: learn(["another corpus"], length))
+    stage(Runs(folder=tmp_path))
+    assert json.loads((tmp_path / "text" / "final" / "training.json").read_text())["step"] == 1
+    assert (tmp_path / "text" / "final" / "tokenizer" / "tokenizer.json").read_bytes() == began
+
+
 def test_what_is_interrupted_while_a_folder_begins_with_the_package_leaves_no_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

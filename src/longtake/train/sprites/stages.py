@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import FPS, VOCABULARY, grammar_corpus
 from longtake.models import WEIGHTS
+from longtake.train.fit.checkpoint import new_folder
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.assemble import assemble, assemble_sibling
@@ -46,10 +47,21 @@ def train_decoder(settings: VaeSettings, loop: FitSettings, runs: Runs) -> bool:
 def train_text(sizes: SpriteSizes, settings: TextSettings, loop: FitSettings, runs: Runs) -> bool:
     """Train tokenizer and text encoder, then embed all training captions."""
     torch.manual_seed(loop.seed)
-    tokenizer = train_tokenizer(grammar_corpus(), settings.max_tokens)
+    tokenizer = _tokenizer(settings, runs.folder / "text")
     encoder = build_text_encoder(sizes, len(tokenizer), settings.max_tokens, end_of_text(tokenizer))
     done = runs.fit("text", TextTask(runs.moved(encoder), tokenizer, settings), loop)
     return _embed_text(settings, runs) and done
+
+
+def _tokenizer(settings: TextSettings, folder: Path) -> CLIPTokenizer:
+    """Return the tokenizer that was learnt when the stage in this folder began."""
+    place = folder / "tokenizer"
+    # Learnt again, its tokens have other numbers, and what the encoder has learnt of one would be said of another.
+    if not place.exists():
+        with new_folder(folder / "tokenizer.new", "the tokenizer") as new:
+            train_tokenizer(grammar_corpus(), settings.max_tokens).save_pretrained(new)
+        new.rename(place)
+    return CLIPTokenizer.from_pretrained(place)
 
 
 def encode_videos(settings: CacheSettings, name: str, runs: Runs) -> bool:
