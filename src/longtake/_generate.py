@@ -3,16 +3,15 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longtake._given import check_asked, check_writing
+from longtake._given import check_asked, check_shared, check_writing
 from longtake.journal import Journal, Progress
 from longtake.model import VideoModel
-from longtake.ranks.torchrun import check_same
-from longtake.report import Order, order_target, run_settings
+from longtake.report import Order, order_target
 from longtake.request import Request
 from longtake.sampler import Chunk, Plan, Sampler
 from longtake.samplers import run_plan
@@ -74,10 +73,8 @@ def generate(
     check_asked(model, request, sampler)
     check_writing(output, world, request, sampler, progress, executor, made)
     plan = checked_plan(model.spec, request, sampler, output.part)
-    sampler.check_ranks(plan, world.clip.size)
     order = Order.of(model, plan, output)
-    written = {f"output {name}": str(value) for name, value in asdict(output).items()}
-    check_same(world.all.say({**run_settings(order, plan), **written}))
+    check_shared(world, order, plan)
     journal = None if world.rank else Journal(order, plan, world.size, progress)
     with Sink(order_target(order, plan)) if journal else nullcontext() as sink:
         before, finished_before = world.all.say(sink and [sink.next_frame, sink.finished])[0]

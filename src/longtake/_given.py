@@ -1,13 +1,16 @@
 """What `generate` and `stream` are given from Python, checked before any work: its types, and where it is to go."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from longtake.errors import InputError
 from longtake.journal import check_progress
 from longtake.model import VideoModel
+from longtake.ranks.torchrun import check_same
+from longtake.report import Order, run_settings
 from longtake.request import Request
-from longtake.sampler import Sampler, TaskSampler
+from longtake.sampler import Plan, Sampler, TaskSampler
 from longtake.tasks.task import Executor
 from longtake.typed import fitting
 from longtake.video.output import Output, check_output
@@ -46,3 +49,11 @@ def check_writing(
         raise InputError(f"an executor has no use for {sampler.name} on {world.size} processes; leave it out")
     if not world.rank:
         check_output(output.path, overwrite=output.overwrite, inputs=[request.init, output.audio])
+
+
+def check_shared(world: "World", order: Order, plan: Plan) -> None:
+    """Raise InputError, on every process, where they cannot share a video: too many of them, or asked for different
+    ones."""
+    order.sampler.check_ranks(plan, world.clip.size)
+    written = {f"output {name}": str(value) for name, value in asdict(order.output).items()}
+    check_same(world.all.say({**run_settings(order, plan), **written}))

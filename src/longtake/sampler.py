@@ -46,8 +46,7 @@ class Plan:
     forwards_per_frame: float
     """The same per frame of the video, which is a frame of pixels, once the run is under way."""
     tasks: int | None
-    """Windows, or what else `Sampler.task` says, in all; where every step has others, those of the step with the most.
-    None for an endless run."""
+    """How many there are of what `Sampler.task` names, in all or in the fullest step; None for an endless run."""
     decoded: int | None
     """Latent frames decoded in all; None for an endless run."""
     window_batch: int
