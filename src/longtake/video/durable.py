@@ -58,6 +58,19 @@ def sync_folder(folder: Path) -> bool:
     return True
 
 
+def sync_tree(folder: Path) -> None:
+    """Wait until the disk has all files of a folder, and of those in it, with their names."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            descriptor = open_file(path, 0)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte at the current place of an open file."""
     view = memoryview(data)

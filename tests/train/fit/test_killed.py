@@ -85,3 +85,24 @@ def test_a_run_that_is_killed_while_it_writes_ends_with_the_whole_model(tmp_path
         if not died:
             break
     assert change > 10
+
+
+def test_what_is_written_is_on_the_disk_before_what_was_there_is_renamed_or_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, renamed, fsync, rename = set(), [], os.fsync, os.rename
+
+    def sync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def put(source: Path, target: Path) -> None:
+        if source.suffix == ".new" and source.is_dir():
+            renamed.append(source.name)
+            assert {path.stat().st_ino for path in (source, *source.rglob("*"))} <= synced
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", put)
+    fit(SavedTask(), SETTINGS, tmp_path)
+    assert {"checkpoint.new", "final.new"} <= set(renamed) and tmp_path.stat().st_ino in synced

@@ -18,6 +18,7 @@ from torch import Tensor
 from longtake.errors import CheckpointError, InputError, OutputError
 from longtake.train.fit.writing import writing
 from longtake.typed import read_typed
+from longtake.video.durable import sync_folder, sync_tree
 
 _NAME = "checkpoint"
 
@@ -90,14 +91,17 @@ def new_folder(place: Path, what: str) -> Iterator[Path]:
 def put_in_place(new: Path, place: Path) -> Path:
     """Give a folder that is whole its last name; return where that which had the name lies now, if one had it.
 
-    A kill at any moment leaves one of both whole, under one of the two names.
+    A kill or a power cut at any moment leaves one of both whole, under one of the two names.
     """
+    sync_tree(new)
     old = place.with_name(f"{place.name}.old")
     if place.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(place, old)
     # Else a kill has left the earlier one as the old, which is all there is until the next line is done.
     os.rename(new, place)
+    # What is old is deleted next.
+    sync_folder(place.parent)
     return old
 
 
