@@ -1,3 +1,4 @@
+import threading
 import tracemalloc
 from dataclasses import replace
 
@@ -221,3 +222,21 @@ def test_the_queue_never_grows():
         updated, emitted = advance(setting, queue)
         queue = shift(setting, queue, updated, emitted)
         assert queue.frames.shape[1] == setting.plan.queue_length
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_one_thread_decodes_all_frames(idle, monkeypatch):
+    """What a decoder works with is kept by each thread that has called it: 12 MB more for the last eight frames."""
+    threads = []
+
+    class Watched(Toy):
+        def decode(self, latents, state=None, last=True):
+            threads.append(threading.get_ident())
+            return super().decode(latents, state, last)
+
+    monkeypatch.setattr("longtake.samplers.fifo.loop._processor_is_idle", lambda setting: idle)
+    model = Watched(torch.float32)
+    request = Request(prompts=PromptTimeline.constant("a"), frames=40, seed=3, guidance=2.0)
+    list(run_plan(model, Fifo().plan(request, model.spec), seeded_noise(3), ALONE, None))
+    assert len(threads) > 1 and len(set(threads)) == 1
+    assert (threads[0] != threading.get_ident()) is idle

@@ -113,7 +113,8 @@ def run(model: PerFrameNoise, plan: FifoPlan, noise: Noise, world: World, resume
                 decoding, queue = None, replace(queue, decoder=after.decoder)
                 yield chunk
             if queue.iteration == plan.iterations:
-                yield delivered(setting, queue, *decode(setting, queue))[1]
+                # By the same thread as all others: what a decoder works with is kept by each thread that has called it.
+                yield delivered(setting, queue, *start(decode, setting, queue).result())[1]
             elif queue.finished.shape[1] >= plan.settings.decode_batch:
                 decoding = queue, start(decode, setting, queue)
                 queue = _handed_over(queue)
