@@ -85,6 +85,7 @@ def test_prompts_change_over_time(pipe: LongVideoPipeline) -> None:
         ({"output_type": "latent"}, "output_type cannot be 'latent'"),
         ({"num_frames": 0}, "0 frames cannot be made"),
         ({"guidance_scale": -1.0}, "out of range"),
+        ({"guidance_scale": 1.0, "negative_prompt": "a boat"}, "--negative-prompt has no effect at guidance 1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(

@@ -27,7 +27,7 @@ from tyro.conf import Positional, arg
 
 from lab.film.big_buck_bunny import ATTRIBUTION, SIZE, film_file, film_frames, write_video
 from longtake.data.episodes import CAPTIONS, episode_folders, read_captions
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.models.hub.load import image_decoder
 from longtake.train.fit.limit import Limit
 from longtake.train.fit.loop import fit

@@ -24,7 +24,8 @@ from lab.score.autoencoder import brought_back, figures, unseen_frames
 from lab.score.sprite_state import video_scores
 from longtake.data.sprites import MOTIONS
 from longtake.model import Infill, PerFrameNoise
-from longtake.models import DEFAULT_MODEL, WEIGHTS
+from longtake.models import DEFAULT_MODEL
+from longtake.models.embedded import WEIGHTS
 from longtake.models.pvdm.model import PvdmModel
 from longtake.samplers.fifo.plan import Fifo, realtime
 

@@ -22,7 +22,7 @@ from longtake.metrics.sprite_state.figures import LAGS, QUANTITIES, StateFigures
 from longtake.metrics.sprite_state.reader import FrameState, read_state, read_states
 from longtake.metrics.sprite_state.scenery import scroll_period
 from longtake.model import PerFrameNoise
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
 

@@ -76,6 +76,8 @@ class VideoSpec(Demands):
     """The guidance that suits the model; by the noise where it has two experts."""
     learnt_guidance: Guidance | None = None
     """What one branch of the network says by itself, so that it takes no guidance but 1."""
+    takes_guidance: str = ""
+    """The name of a model like it that takes any; empty where none is known."""
     infill_guidance: float | None = None
     """The guidance that suits windows of frames in a row with known ends; the same as for others if None."""
     capabilities: frozenset[type["VideoModel"]]

@@ -72,6 +72,11 @@ class Plan:
         return self.spec.guidance if self.request.guidance is None else self.request.guidance
 
     @property
+    def guidances(self) -> frozenset[Guidance]:
+        """Return the guidance of every call of the network: one, where the sampler has no other for some."""
+        return frozenset({self.guidance})
+
+    @property
     def clip(self) -> "Clip | None":
         """Return how x0 is bounded in a step of DDIM; None for a model whose clean latents have no bounds."""
         if not self.spec.bounded:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 
 TOY = ("--model", "toy")
 TREE = ("--sampler", "nuwa-xl")
@@ -135,11 +135,12 @@ MISTAKES = [
     (("extend", "--file=notes.mp4", "--frames", "8"), "takes FILE without --file before it"),
     (
         ("generate", "a", "--model", "sprites-fast", "--guidance", "2"),
-        "sprites-fast has learnt to say guidance 3 in one branch and takes 1 alone, not 2; leave --guidance out",
+        "sprites-fast has learnt to say guidance 3 in one branch and takes 1 alone, not 2; leave --guidance out, or "
+        "choose the model sprites, which takes any guidance",
     ),
     (
         ("generate", "a", "--model", "sprites-fast", "--negative-prompt", "b"),
-        "no effect on sprites-fast, which has learnt to say guidance 3 in one branch; leave it out, or choose weights",
+        "no effect on sprites-fast, which has learnt to say guidance 3 in one branch; leave it out, or choose",
     ),
     (
         ("plan", "a", "--model", "sprites-fast", "--sampler.partitions", "2", "--sampler.guided-windows", "1"),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from longtake.data.sprites import random_world
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.models.pvdm.losses import VGG_CHANNELS, VGG_CONVOLUTIONS
 
 WORLDS = ("--real", "sprites", "--worlds", "2", "--clips", "2")

@@ -9,7 +9,8 @@ from diffusers import TextToVideoSDPipeline
 
 from longtake.data.sprites import VOCABULARY, Shot, SpriteWorld
 from longtake.model import Continuation, Infill
-from longtake.models import MODELS, WEIGHTS, from_pipe, load_model, model_spec
+from longtake.models import MODELS, from_pipe, load_model, model_spec
+from longtake.models.embedded import WEIGHTS
 from longtake.noise import seeded_noise
 from longtake.ranks.world import ALONE
 from longtake.request import PromptTimeline, Request

@@ -14,7 +14,7 @@ from longtake.apps.train.embedded import STAGES as NAMES
 from longtake.data.footage import Footage
 from longtake.data.footage_files import sprite_worlds
 from longtake.errors import InputError, OutputError
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.models.nuwa_xl.spec import MtdConfig
 from longtake.models.pvdm.config import AutoencoderConfig, Grid, UnetConfig
 from longtake.train import embedded

@@ -12,8 +12,9 @@ from longtake.errors import CheckpointError, InputError, unknown_name
 from longtake.lazy import named
 from longtake.model import VideoModel, VideoSpec
 from longtake.models.black_box.spec import family as whole_pipeline
+from longtake.models.embedded import MODELS
 from longtake.models.hub.configs import Configs, read_configs, with_tokenizer
-from longtake.models.hub.family import Family, ModelEntry, Offer
+from longtake.models.hub.family import Family, Offer
 from longtake.models.hub.find import INDEX, Found, config_of, find, is_hub_id, is_path, read_index, with_transformer
 from longtake.models.hub.loading import DENOISERS, Loading, taught
 from longtake.models.hub.precision import asked_place, check_there
@@ -24,42 +25,12 @@ from longtake.words import an
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = Path(__file__).parent / "weights"
 BLACK_BOX = "longtake.models.black_box"
 TEXT_TO_VIDEO = {"unet": "UNet3DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 DEFAULT_MODEL = "sprites-fast"
 """What makes a video where no model is named."""
 T5 = {"text_encoder": "T5EncoderModel"}
 OF_WAN = {"vae": "AutoencoderKLWan", "text_encoder": "UMT5EncoderModel"}
-
-
-MODELS: dict[str, ModelEntry] = {
-    "sprites": ModelEntry(
-        folder=WEIGHTS / "sprites",
-        summary="embedded; 64x64 sprite worlds, trained with a noise level for every frame",
-    ),
-    "sprites-fast": ModelEntry(
-        folder=WEIGHTS / "sprites-fast",
-        summary="embedded; sprites further, with guidance in one branch and prompts that change: half the work",
-    ),
-    "sprites-uniform": ModelEntry(
-        folder=WEIGHTS / "sprites-uniform",
-        summary="embedded; the same with one noise level per clip, as ordinary models are trained",
-    ),
-    "pvdm-sprites": ModelEntry(
-        folder=WEIGHTS / "pvdm-sprites",
-        summary="embedded; sprite worlds as three planes of latents, clip after clip (PVDM)",
-    ),
-    "nuwa-sprites": ModelEntry(
-        folder=WEIGHTS / "nuwa-sprites",
-        summary="embedded; sprite worlds from coarse to fine, 3,376 frames in three levels (NUWA-XL)",
-    ),
-    "toy": ModelEntry(
-        spec="longtake.models.toy_spec:toy_spec",
-        load="longtake.models.toy:Toy",
-        summary="analytic, every capability, known answers; for tests and examples",
-    ),
-}
 
 FAMILIES: dict[str, Family] = {
     "TextToVideoSDPipeline": Family(
@@ -208,8 +179,12 @@ def model_spec(name: str, **loading: Any) -> VideoSpec:
         _check_unused(name, loading)
         return named(entry.spec)()
     settings = _here(name, Loading.of(loading))
-    configs, family = configs_of(name, settings)
-    return taught(spec_of(configs, family, settings), *(lora.guidance for lora in settings.loras))
+    return _spec(name, *configs_of(name, settings), settings)
+
+
+def _spec(name: str, configs: Configs, family: Family, loading: Loading) -> VideoSpec:
+    spec = taught(spec_of(configs, family, loading), *(lora.guidance for lora in loading.loras))
+    return replace(spec, takes_guidance=MODELS[name].takes_guidance if name in MODELS else "")
 
 
 def configs_of(name: str, loading: Loading) -> tuple[Configs, Family]:
@@ -255,9 +230,8 @@ def _loaded(name: str, device: "torch.device | str", dtype: "torch.dtype", loadi
         raise InputError("--offload auto is chosen by a command, by its plan; give none, text, model or group")
     configs, family = configs_of(name, loading)
     offload = "none" if family.whole else loading.offload_on(str(device))
-    loras = loading.loras
-    spec = taught(spec_of(configs, family, loading), *(lora.guidance for lora in loras))
-    changes = read_changes(loras, configs, family)
+    spec = _spec(name, configs, family, loading)
+    changes = read_changes(loading.loras, configs, family)
     quantised = loading.quantised(configs, family)
     check_there(str(device))
     pipeline = load_pipeline(configs, family, torch.device(device), dtype, offload, quantised, loading.wrap)

@@ -181,8 +181,9 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
     if spec.learnt_guidance is not None and plan.guidance != 1:
         raise InputError(
             f"{spec.name} has learnt to say guidance {spec.learnt_guidance:g} in one branch and takes 1 alone, "
-            f"not {plan.guidance:g}; leave --guidance out, or choose weights that have not learnt it"
+            f"not {plan.guidance:g}; leave --guidance out, or choose {_unlearnt(spec)}"
         )
+    _check_negative(plan)
     if request.told_fps is not None and ToldFps not in spec.capabilities:
         raise InputError(f"told_fps has no effect on {spec.name}, which asks for no frames per second; leave it out")
     if part is None:
@@ -195,12 +196,29 @@ def checked_plan(spec: VideoSpec, request: Request, sampler: Sampler, part: tupl
 def one_branch(option: str, plan: Plan) -> InputError:
     """Return the refusal of what takes both halves of guidance, where a plan has one."""
     spec = plan.spec
+    if spec.vocabulary == frozenset():
+        return InputError(f"{option} has no effect on {spec.name}, which reads no text; leave it out")
     if spec.learnt_guidance is not None:
         return InputError(
             f"{option} has no effect on {spec.name}, which has learnt to say guidance {spec.learnt_guidance:g} in one "
-            "branch; leave it out, or choose weights that have not learnt it"
+            f"branch; leave it out, or choose {_unlearnt(spec)}"
         )
     return InputError(f"{option} has no effect at guidance {plan.guidance:g}; leave it out, or give another --guidance")
+
+
+def _unlearnt(spec: VideoSpec) -> str:
+    """Return what takes a guidance in the place of a model that has learnt one."""
+    if spec.takes_guidance:
+        return f"the model {spec.takes_guidance}, which takes any guidance"
+    return "weights that have not learnt it"
+
+
+def _check_negative(plan: Plan) -> None:
+    """Raise InputError for a negative prompt that no call of the network looks at. Of a pipeline that is run as a whole
+    that is known where it takes a guidance."""
+    is_known = plan.spec.call is None or "guidance_scale" in plan.spec.call
+    if plan.request.negative_prompt and is_known and plan.guidances == {1}:
+        raise one_branch("--negative-prompt", plan)
 
 
 def check_one_prompt(name: str, request: Request, spec: VideoSpec) -> None:

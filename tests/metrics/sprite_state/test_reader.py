@@ -11,7 +11,7 @@ from longtake.metrics.sprite_state.figures import true_state
 from longtake.metrics.sprite_state.objects import over
 from longtake.metrics.sprite_state.reader import FrameState, outline_quality, read_state, read_states, whole_turn
 from longtake.metrics.sprite_state.scenery import read_scenery, scroll_period
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.train.sprites.autoencode import decode_scaled, encode_scaled
 
 WORLDS = [SpriteWorld(4400 + number, {0: shot}) for number, shot in enumerate(held_out_shots()[::16])]

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from longtake.data.sprites import training_shots
 from longtake.errors import InputError
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.models.nuwa_xl.load import from_video_unet, load_unet
 from longtake.models.nuwa_xl.mtd import MaskTemporalUnet
 from longtake.models.nuwa_xl.spec import MtdConfig

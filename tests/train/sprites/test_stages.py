@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import pixel_unshuffle
 
 from longtake.data.sprites import training_shots
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.models.hooks import frame_conditions, text_layers, text_table
 from longtake.train.fit.levels import LevelMixture
 from longtake.train.fit.loop import FitSettings, fit, step_generator

@@ -78,8 +78,6 @@ def make_job(settings: VideoSettings, given: list[str]) -> Job:
     job = checked_job(order, spec, settings.prompts)
     if "--crf" in given and not job.format.lossy:
         raise InputError(f"--crf has no effect on {job.output.path}, which is lossless; leave it out, or write .mp4")
-    if order.request.negative_prompt and job.plan.guidance == 1:
-        raise one_branch("--negative-prompt", job.plan)
     return _shared(job, settings)
 
 

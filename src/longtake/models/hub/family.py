@@ -64,6 +64,8 @@ class ModelEntry:
     """A line for people who choose."""
     folder: Path | None = None
     """Where it lies; without one it is made by code."""
+    takes_guidance: str = ""
+    """The model to name to whoever wants a guidance that this one, which has learnt one, does not take."""
     spec: str = ""
     """module:function that returns its spec then; neither it nor its module may import torch."""
     load: str = ""

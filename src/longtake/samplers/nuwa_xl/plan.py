@@ -87,6 +87,11 @@ class NuwaXlPlan(Plan):
                 return guidance
         return self.guidance
 
+    @property
+    def guidances(self) -> frozenset[Guidance]:
+        """Return the guidance of the calls of all levels."""
+        return frozenset(map(self.call_guidance, range(1, self.ladder.depth + 1)))
+
     def latent_prompts(self, window: range) -> list[int]:
         """Return the row of the prompt table for every latent frame of a window of frames of the video."""
         timing, rows = self.spec.timing, self.prompts(window)

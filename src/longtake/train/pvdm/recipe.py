@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from longtake.data.footage import Footage
 from longtake.data.footage_files import sprite_worlds
 from longtake.data.sprites import FPS, VOCABULARY, random_world, training_shots
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.models.hub.configs import stem
 from longtake.models.hub.load import filled
 from longtake.models.pvdm.autoencoder import PvdmAutoencoder

@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import FPS, VOCABULARY, grammar_corpus
-from longtake.models import WEIGHTS
+from longtake.models.embedded import WEIGHTS
 from longtake.train.fit.checkpoint import new_folder
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
