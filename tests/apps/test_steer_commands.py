@@ -85,6 +85,8 @@ def test_a_video_goes_on_and_is_made_otherwise(longtake: Tool, light: Tool) -> N
     told = longtake(*redo, "--dry-run")
     assert "prompts  hold fully from about frame 96 on" in told.out and not Path("b.mkv").exists()
     assert "\nkept     " in told.out
+    dissolves = "note     fifo dissolves from one scene into the other, and the old object may stay"
+    assert dissolves in told.out and dissolves not in longtake(*redo[:4], "--seed", "8", "--dry-run").out
     late = longtake("extend", "a.mkv", "--frames", "1", "--prompts", "a boat", "-o", "late.mkv", "--dry-run")
     assert ", after the end: the video has 129\n" in late.out
     assert "the first 64 stay as they are stored" in told.out

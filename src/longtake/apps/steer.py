@@ -161,6 +161,12 @@ def steering_lines(steering: Steering) -> list[str]:
         frames = steering.order.frames
         late = "" if frames is None or steering.holds < frames else f", after the end: the video has {frames}"
         lines.append(f"prompts  hold fully from about frame {steering.holds} on{late}")
+    if steering.dissolves:
+        notes.insert(
+            0,
+            f"note     {steering.order.sampler.name} dissolves from one scene into the other, and the old object may "
+            "stay, even to the end; a clean cut is what 'longtake generate' makes of the whole story, begun anew",
+        )
     states = steering.video.states(None)
     if states:
         kept = f"{counted(len(states), 'state')}, {size(sum(state.bytes for state in states))}"
@@ -204,6 +210,7 @@ def _content(steering: Steering) -> dict[str, Any]:
         "stored": steering.state.stored if steering.state else 0,
         "under_way": steering.under_way,
         "holds": steering.holds,
+        "dissolves": steering.dissolves,
         "states": [asdict(state) for state in states],
         "notes": list(steering.notes),
     }

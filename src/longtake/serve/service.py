@@ -77,12 +77,13 @@ class Service:
             else schema.longer(schema.read_body(schema.Extend, content), parent.fps)
         )
         if not rests(parent):
-            return {"made_from": None, "frames": None, "holds_from": None, "notes": []}
+            return {"made_from": None, "frames": None, "holds_from": None, "dissolves": False, "notes": []}
         steering = steering_of(asked, self.queue.path(parent), path)
         return {
             "made_from": steering.made_from,
             "frames": steering.order.frames,
             "holds_from": steering.holds,
+            "dissolves": steering.dissolves,
             "notes": list(steering.notes),
         }
 

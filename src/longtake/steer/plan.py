@@ -46,6 +46,8 @@ class Steering:
     """The same call has begun it before."""
     holds: int | None = None
     """About from which frame on the new prompts hold fully."""
+    dissolves: bool = False
+    """Whether frames of the scene before are in view of the first of a new one, so that what it shows may stay."""
     notes: tuple[str, ...] = ()
     """What else its owner should know."""
 
@@ -162,7 +164,8 @@ def plan_redo(
     first = max(pieces.holds_from(frame), cut + pieces.later - 1 + pieces.begun if cut else 0)
     holds = None if after == order.prompts else first
     notes = () if holds is None else _ahead(video.spec, cut, frame)
-    return _checked(video, request, call, output, states[-1] if states else None, holds=holds, notes=notes)
+    steering = _checked(video, request, call, output, states[-1] if states else None, holds=holds, notes=notes)
+    return replace(steering, dissolves=cut > 0 and pieces.begun > 0 and frame in after.starts)
 
 
 def _ahead(spec: VideoSpec, cut: int, frame: int) -> tuple[str, ...]:

@@ -295,8 +295,9 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
 }
 
 function Cost({ plan, fps }) {
-  const { made_from: from, frames, holds_from: holds } = plan;
-  const words = holds === null ? "" : holds < frames ? ` The new words hold fully from about ${clock(holds / fps, 1)}.` : " It ends before new words hold fully.";
+  const { made_from: from, frames, holds_from: holds, dissolves } = plan;
+  const soft = dissolves ? " The change dissolves, and the old object may stay to the end; “Make again, with changes” cuts cleanly at a scene’s edge." : "";
+  const words = (holds === null ? "" : holds < frames ? ` From about ${clock(holds / fps, 1)} on only the new words count.` : " It ends before only the new words count.") + soft;
   return html`<span>${from !== null && `That makes ${counted(frames - from, "frame")}, from ${clock(from / fps, 1)} on.`}${words} ${plan.notes.join(" ")}</span>`;
 }
 
