@@ -14,6 +14,7 @@ from longtake import PromptTimeline, Request, generate, load_model
 from longtake._generate import Output
 from longtake.apps.catalog import what_runs
 from longtake.apps.cli import EXAMPLE
+from longtake.data import sprite_captions
 from longtake.data.sprites import MOTIONS, OBJECTS, SCENES, Shot, caption, parse_caption
 from longtake.metrics.prompt_accuracy import prompt_accuracy
 from longtake.models import DEFAULT_MODEL, offers
@@ -83,6 +84,11 @@ def test_the_tables_of_the_benchmarks_are_those_that_make_paper_regenerates():
         assert not missing, f"{page.name} does not name what scripts/paper.py lists for it"
 
 
+def test_the_first_make_says_how_much_it_installs_before_it_does():
+    rule = (ROOT / "Makefile").read_text().partition("$(VENV)/.installed: ")[2].partition("\n\n")[0].splitlines()
+    assert "GB" in rule[1] and rule[1].startswith("\t@echo") and rule[2].startswith("\t$(INSTALL)")
+
+
 EMBEDDED = ("sprites", "sprites-fast", "pvdm-sprites", "nuwa-sprites")
 
 
@@ -136,6 +142,7 @@ def words_of_captions() -> str:
 
 def test_what_the_embedded_models_can_be_asked_for_is_listed():
     assert words_of_captions() in (ROOT / "docs/first-video.md").read_text(), words_of_captions()
+    assert all(phrase in words_of_captions() for phrases in sprite_captions.phrases().values() for phrase in phrases)
 
 
 @pytest.mark.slow

@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from longtake.request import PromptTimeline
+from longtake._generate import generate
+from longtake.models.toy import Toy
+from longtake.request import PromptTimeline, Request
+from longtake.samplers.fifo.plan import Fifo
 from longtake.serve.job import ExtendJob, RedoJob, VideoJob
 from longtake.serve.meter import Meter
 from longtake.serve.stream import Growth, read_settled
+from longtake.video.output import Output
 
 from .conftest import TOY, Server
 
@@ -263,6 +267,50 @@ def test_a_plan_of_what_comes_from_another_says_what_is_made_again(server: Serve
     assert len(list(server.queue.folder.glob("video_*.mp4"))) == 1
 
 
+@pytest.mark.parametrize("setting", [{"negative_prompt": "a panda"}, {"guidance_scale": 2}])
+def test_what_has_no_effect_on_a_model_is_refused_by_its_field_and_another_model_named(
+    server: Server, setting: dict[str, object]
+) -> None:
+    asked = {"prompt": "a cat rests in space", "model": "sprites-fast", "num_frames": 32} | setting
+    for path in ("/v1/plan", "/v1/videos"):
+        refusal = server.client.post(path, json=asked)
+        assert refusal.status_code == 400 and refusal.json()["error"]["param"] == [*setting][0]
+        assert "choose the model sprites, which takes any guidance" in refusal.json()["error"]["message"]
+    assert server.client.post("/v1/plan", json=asked | {"model": "sprites"}).status_code == 200
+
+
+def test_what_a_model_can_be_asked_for_is_said_in_words_that_it_knows(server: Server) -> None:
+    models = server.client.get("/v1/options").json()["models"]
+    assert models["toy"]["phrases"] is models["toy"]["words"] is None
+    for model in (model for name, model in models.items() if name != "toy"):
+        assert [len(phrases) for phrases in model["phrases"].values()] == [16, 10, 19]
+        assert {word for each in model["phrases"].values() for word in " ".join(each).split()} <= {*model["words"]}
+
+
+def test_a_redo_of_fifo_says_that_a_new_scene_dissolves(server: Server) -> None:
+    """With chunked a window does not see the one before, and nothing is begun anew where the words stay."""
+    redo = {"video": {"id": server.made()}, "from_frame": 20}
+    assert server.client.post("/v1/plan", json=redo | {"prompt": "a boat"}).json()["dissolves"] is False
+    id = server.ask(sampler="fifo", num_inference_steps=None)
+    generate(
+        Toy(),
+        Request(prompts=PromptTimeline.constant("a red car"), frames=40),
+        Fifo(),
+        Output(path=server.queue.path(server.claim()), scale=2, segment=8),
+    )
+    server.queue.finish(server.queue.get(id), 40)
+    redo["video"] = {"id": id}
+    told = {words: server.client.post("/v1/plan", json=redo | asked).json() for words, asked in REDONE.items()}
+    assert {words: plan["dissolves"] for words, plan in told.items()} == {"new": True, "later": False, "seed": False}
+
+
+REDONE: dict[str, dict[str, object]] = {
+    "new": {"prompt": "a boat"},
+    "later": {"prompts": {"0": "a red car", "10": "a boat"}},
+    "seed": {"seed": 3},
+}
+
+
 def test_options_are_the_settings_of_the_command_line(server: Server) -> None:
     found = server.client.get("/v1/options").json()
     assert "fifo" in found["models"]["sprites"]["samplers"] and found["models"]["toy"]["ready"]
@@ -275,6 +323,7 @@ def test_options_are_the_settings_of_the_command_line(server: Server) -> None:
         one["name"] for row in found["samplers"].values() for one in row["settings"]
     }
     settings = {one["name"]: one for one in found["settings"]}
+    assert settings["keep_states"]["unit"] == "bytes" and settings["crf"]["unit"] is None
     assert settings["guidance_scale"]["unset"] == "the model's own" and settings["seed"]["default"] == 0
     assert found["presets"]["realtime"]["sampler"] == "fifo" and found["limits"]["max_frames"] == 1000
 

@@ -167,6 +167,41 @@ def test_a_film_that_was_stopped_plays_what_is_there_and_goes_on(server: Server,
     until(lambda: buffered(page) == pytest.approx(32), page)
 
 
+def test_what_a_model_knows_is_offered_and_what_it_does_not_take_is_said_beside_its_field(
+    server: Server, page: "Page"
+) -> None:
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    last = page.get_by_label("Scene 4", exact=True)
+    last.fill("")
+    page.get_by_text("What sprites-fast can show").click()
+    for phrase in ("in space", "spins", "a duck", "a cat"):
+        page.locator(".phrases").get_by_role("button", name=phrase, exact=True).click()
+    assert last.input_value() == "a cat spins in space"
+
+    page.get_by_label("Keep away from").fill("a panda")
+    refusal = page.locator(".field .refusal")
+    refusal.wait_for()
+    assert refusal.inner_text().startswith("Keep away from has no effect on sprites-fast")
+    page.get_by_label("Keep away from").fill("")
+    page.get_by_label("Guidance").fill("2")
+    page.get_by_text("leave Guidance out, or choose the model sprites").first.wait_for()
+    page.get_by_label("Model").select_option("sprites")
+    until(lambda: refusal.count() == 0, page)
+
+    page.get_by_text("More settings").click()
+    disk = page.get_by_label("Disk for going back")
+    assert disk.input_value() == "1 GB"
+    for typed, shown in (("500mb", "500 MB"), ("1500000000", "1.5 GB"), ("much", "much")):
+        disk.fill(typed)
+        disk.press("Tab")
+        until(lambda shown=shown: disk.input_value() == shown, page)
+    refusal.wait_for()
+    page.set_viewport_size({"width": 390, "height": 800})
+    ends = "spans => spans.filter(s => s.lastChild.offsetTop < 20 && s.lastChild.scrollWidth > s.clientWidth).length"
+    assert page.locator(".ruler span").evaluate_all(ends) == 0
+    assert page.locator(".ruler span").last.locator("b").evaluate("b => b.offsetTop") >= 20
+
+
 def redone_and_extended(page: "Page") -> None:
     """Make another take from the middle of the film that is shown, and that longer."""
     middle = page.locator(".over").bounding_box()

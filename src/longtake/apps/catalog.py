@@ -11,6 +11,7 @@ from longtake.apps.shown import print_folded, print_table
 from longtake.errors import InputError, LongtakeError, OutputError
 from longtake.model import VideoModel
 from longtake.models import DEFAULT_MODEL, MODELS, model_spec, offers
+from longtake.models.embedded import phrases
 from longtake.models.hub.family import Offer
 from longtake.samplers import DEFAULT_SAMPLER, SAMPLERS, sampler_class, samplers_of
 from longtake.typed import Flag, Setting
@@ -143,6 +144,7 @@ def _model(name: str) -> dict[str, Any]:
         "parameters": spec.parameters,
         "capabilities": _names(spec.capabilities),
         "vocabulary": sorted(spec.vocabulary) if spec.vocabulary else None,
+        "phrases": phrases(name),
         "samplers": samplers_of(spec),
         "summary": summary,
     }

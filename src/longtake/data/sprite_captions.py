@@ -168,6 +168,20 @@ def caption(shot: Shot, variant: int = 0) -> str:
     return _FRAMES[0 if choice[3] < 128 else choice[3] % len(_FRAMES)].format(a=article, o=noun, m=motion, s=place)
 
 
+def phrases() -> dict[str, list[str]]:
+    """What a canonical caption is made of, part by part: the things, what they do and the places, each once.
+
+    A place is there as it is travelled through and as one stays in it.
+    """
+    shots = [Shot(object=name, scene=SCENES[0], motion="rests") for name in OBJECTS]
+    places = [stayed[0] for both in _SCENES.values() for stayed in both]
+    return {
+        "a thing": [caption(shot).partition(" rests ")[0] for shot in shots],
+        "does something": list(MOTIONS),
+        "somewhere": list(dict.fromkeys(places)),
+    }
+
+
 def _pick(options: tuple[str, ...], number: int) -> str:
     return options[number % len(options)]
 

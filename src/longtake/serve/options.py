@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake.errors import LongtakeError
 from longtake.models import MODELS, model_spec
+from longtake.models.embedded import phrases
 from longtake.request import Request
 from longtake.samplers import PRESETS, SAMPLERS, preset_settings, sampler_class, samplers_of
 from longtake.serve.job import FILES, VideoJob
@@ -64,6 +65,7 @@ def _model(name: str, where: str, computing: Computing) -> dict[str, Any]:
         "num_frames": spec.num_frames,
         "guidance": to_json(spec.guidance),
         "words": None if spec.vocabulary is None else sorted(spec.vocabulary),
+        "phrases": phrases(name),
         "samplers": samplers_of(spec),
     }
 
@@ -84,7 +86,8 @@ def _settings(kind: type, prefix: str) -> list[dict[str, Any]]:
 
 def setting(kind: type, name: str) -> dict[str, Any]:
     """Return what a form has to know of a field of a dataclass: its type (integer, number, boolean, text, choice or
-    list), whether it may be left out, its default, its choices, what holds where it is left out, and its help."""
+    list), its unit (bytes, or none), whether it may be left out, its default, its choices, what holds where it is left
+    out, and its help."""
     hint, told = declared(get_type_hints(kind, include_extras=True)[name])
     kinds = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     inner = next(one for one in kinds if one is not types.NoneType)
@@ -92,6 +95,7 @@ def setting(kind: type, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "type": _type(inner),
+        "unit": "bytes" if told.metavar == "BYTES" else None,
         "optional": types.NoneType in kinds,
         "default": None if default is MISSING else to_json(default),
         "choices": list(get_args(inner)) if get_origin(inner) is Literal else None,

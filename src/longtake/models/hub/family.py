@@ -64,6 +64,8 @@ class ModelEntry:
     """A line for people who choose."""
     folder: Path | None = None
     """Where it lies; without one it is made by code."""
+    phrases: str = ""
+    """module:function that returns what its prompts can be made of, part by part, where that is known."""
     takes_guidance: str = ""
     """The model to name to whoever wants a guidance that this one, which has learnt one, does not take."""
     spec: str = ""

@@ -1,5 +1,7 @@
 // All that travels between the page and the server; what an answer means is said here and nowhere else.
 
+import { inWords } from "./words.js";
+
 const TOKEN = "longtake.token";
 const listeners = new Set();
 let isReached = true;
@@ -73,7 +75,7 @@ async function refusal(answer) {
     // What stands before the server may answer with a page of its own.
   }
   const message = content?.message ?? `the server answered ${answer.status} ${answer.statusText}`;
-  return new Refusal(message, answer.status, content?.param ?? null);
+  return new Refusal(inWords(message), answer.status, content?.param ?? null);
 }
 
 const json = async (path, options) => (await ask(path, options)).json();

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Field, without } from "./settings.js";
-import { Scenes, Seconds, Strip, stretched, told } from "./story.js";
+import { Phrases, retold, Scenes, Seconds, Strip, stretched, told } from "./story.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
 import { bytes, clock, count, counted, lasting } from "./words.js";
 
@@ -15,6 +15,8 @@ const EXAMPLE = [
 ];
 // What stands in the open; every other setting is folded away.
 const FIRST = ["seed", "guidance_scale", "negative_prompt"];
+// Of the others, those that most people want.
+const SECOND = ["fps", "crf"];
 // Those that the page asks for in its own way.
 const APART = ["num_frames", "size", "model", "sampler", "prompts", "prompt", "seconds", "input_reference"];
 
@@ -137,7 +139,9 @@ export function Compose({ options, draft: given, onMade }) {
   };
 
   const first = options.settings.filter((setting) => FIRST.includes(setting.name));
-  const more = options.settings.filter((setting) => !FIRST.includes(setting.name) && !APART.includes(setting.name));
+  const rest = options.settings.filter((setting) => !FIRST.includes(setting.name) && !APART.includes(setting.name));
+  const more = [...rest.filter((setting) => SECOND.includes(setting.name)), ...rest.filter((setting) => !SECOND.includes(setting.name))];
+  const refusal = missing < 0 && !plan.isOld ? plan.refusal : null;
   const changed = more.filter((setting) => setting.name in draft.values).length + Object.keys(draft.own).length;
   const values = (next) => change({ values: next });
 
@@ -153,6 +157,7 @@ export function Compose({ options, draft: given, onMade }) {
           <${Scenes} scenes=${scenes} frames=${frames} fps=${model.fps} chosen=${chosen} onChoose=${setChosen} onChange=${tell} />
           <button type="button" class="quiet add" onClick=${add} disabled=${frames < scenes.length + 1}>Add a scene</button>
         </div>
+        <${Phrases} model=${model} text=${scenes[chosen].text} onChange=${(text) => tell(retold(scenes, chosen, text))} />
         <label class="text"><span>The same as text</span>
           <textarea spellcheck="false" rows=${Math.max(scenes.length + 1, 5)} value=${typed ?? told(scenes, model.fps)} onInput=${(event) => write(event.currentTarget.value)}
             onBlur=${() => plan.found && setTyped(null)} aria-describedby="text-help" aria-invalid=${typed !== null && Boolean(plan.refusal)}></textarea>
@@ -174,21 +179,21 @@ export function Compose({ options, draft: given, onMade }) {
           <p class="help">${method.help}</p></div>
         <${Size} model=${model} size=${draft.size ?? usualSize(model)} onChange=${(size) => change({ size })} />
         ${first.map(
-          (setting) => html`<${Field} key=${setting.name} setting=${setting} values=${draft.values} onChange=${values}>
+          (setting) => html`<${Field} key=${setting.name} setting=${setting} values=${draft.values} onChange=${values} refusal=${refusal}>
             ${setting.name === "seed" && html`<button type="button" class="quiet" onClick=${() => values(without(draft.values, "seed", Math.floor(Math.random() * 1e6)))}>Another</button>`}
           <//>`,
         )}
       </div>
       <details class="more"><summary>More settings${changed > 0 && html`<span class="soft"> ${changed} changed</span>`}</summary>
-        ${method.settings.length > 0 && html`<h3>${method.name}</h3>`}
-        <div class="fields">${method.settings.map((setting) => html`<${Field} key=${`${method.name}.${setting.name}`} setting=${setting} values=${draft.own} onChange=${(own) => change({ own })} />`)}</div>
         <h3>The film</h3>
         <div class="fields">
-          ${more.map((setting) => html`<${Field} key=${setting.name} setting=${setting} values=${draft.values} onChange=${values} />`)}
+          ${more.map((setting) => html`<${Field} key=${setting.name} setting=${setting} values=${draft.values} onChange=${values} refusal=${refusal} />`)}
           <div class="field"><label for="setting-picture">Begin with</label>
             <div class="entry"><input id="setting-picture" type="file" accept="image/png,image/jpeg,image/webp" onChange=${(event) => setPicture(event.currentTarget.files[0] ?? null)} /></div>
             <p class="help">A picture, for models that go on from one.</p></div>
         </div>
+        ${method.settings.length > 0 && html`<h3>${method.name}</h3>`}
+        <div class="fields">${method.settings.map((setting) => html`<${Field} key=${`${method.name}.${setting.name}`} setting=${setting} values=${draft.own} onChange=${(own) => change({ own })} refusal=${refusal} />`)}</div>
       </details>
     </section>
 

@@ -37,6 +37,30 @@ export const stretched = (scenes, from, to) => {
   return least.filter((scene) => scene.start < to);
 };
 
+const spoken = (phrase) => new RegExp(`(?<!\\p{L})${phrase.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?!\\p{L})`, "u");
+
+// The words with a phrase in the place of another of its part; else before what is of a later part, or at the end.
+const said = (text, parts, part, phrase) => {
+  const found = (phrases) => [...phrases].sort((one, other) => other.length - one.length).find((each) => spoken(each).test(text));
+  const before = found(parts[part].phrases);
+  if (before) return text.replace(spoken(before), phrase);
+  const next = parts.slice(part + 1).map((later) => found(later.phrases)).find(Boolean);
+  return next ? text.replace(spoken(next), `${phrase} ${next}`) : `${text.trim()} ${phrase}`.trim();
+};
+
+// What a model that knows few words can be asked for, of which every phrase is put into a scene; of others its words.
+export function Phrases({ model, text, onChange }) {
+  const parts = Object.entries(model.phrases ?? {}).map(([name, phrases]) => ({ name, phrases }));
+  if (!parts.length && !model.words?.length) return null;
+  return html`<details class="phrases"><summary>What ${model.name} can show</summary>
+    ${parts.map(
+      ({ name, phrases }, part) => html`<div key=${name} role="group" aria-label=${name}><h3>${name}</h3>
+        ${phrases.map((phrase) => html`<button key=${phrase} type="button" aria-pressed=${spoken(phrase).test(text)} onClick=${() => onChange(said(text, parts, part, phrase))}>${phrase}</button>`)}</div>`,
+    )}
+    ${!parts.length && html`<p class="help">It knows these words: ${model.words.join(", ")}.</p>`}
+  </details>`;
+}
+
 // The story as --prompts reads it.
 export const told = (scenes, fps) => {
   if (scenes.length === 1) return scenes[0].text;
@@ -53,7 +77,7 @@ export function Ruler({ frames, fps }) {
   const marks = [];
   for (let at = 0; at <= seconds + 1e-6; at += step) marks.push(at);
   return html`<div class="ruler" aria-hidden="true">
-    ${marks.map((at) => html`<span key=${at} style=${{ left: `${(100 * at) / seconds}%` }}><i></i>${at / seconds < 0.97 && clock(at)}</span>`)}
+    ${marks.map((at) => html`<span key=${at} style=${{ left: `${(100 * at) / seconds}%` }}><i></i><b>${clock(at)}</b></span>`)}
   </div>`;
 }
 
@@ -149,7 +173,7 @@ export function Lines({ value, onInput, isFirst, ...rest }) {
 export function Scenes({ scenes, frames, fps, chosen, onChoose, onChange }) {
   return html`<ol class="scenes">
     ${scenes.map(
-      (scene, index) => html`<li key=${index} data-chosen=${chosen === index} style=${{ "--hue": hue(index) }} onFocusIn=${() => onChoose(index)}>
+      (scene, index) => html`<li key=${index} data-chosen=${chosen === index} style=${{ "--hue": hue(index) }} onfocusin=${() => onChoose(index)}>
         <label class="start"><span class="unseen">Start of scene ${index + 1}, in seconds</span>
           ${
             index === 0

@@ -30,7 +30,14 @@ export const count = (number) => Number(number).toLocaleString("en", { maximumFr
 
 export const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
+// The size that somebody has typed, in bytes; null for what is none.
+export const typedBytes = (text) => {
+  const [, number, unit] = /^\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*$/i.exec(text) ?? [];
+  return number === undefined ? null : Math.round(Number(number) * 1000 ** " kmgt".indexOf(unit.toLowerCase() || " "));
+};
+
 const NAMES = {
+  num_frames: "Length",
   seed: "Seed",
   fps: "Frames per second",
   guidance_scale: "Guidance",
@@ -44,6 +51,9 @@ export const named = (setting) => {
   const name = setting.split(".").pop();
   return NAMES[name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
 };
+
+// What the server says, with its fields by the names that stand beside them here.
+export const inWords = (message) => message.replace(/\bsampler\.\w+|\b[a-z]+(?:_[a-z]+)+\b/g, (name) => (name in NAMES || name.startsWith("sampler.") ? named(name) : name));
 
 const STATES = {
   queued: "Waiting",
