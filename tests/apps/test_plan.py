@@ -261,7 +261,9 @@ def test_tables_fit_the_terminal_and_cut_no_name(
 
 
 def test_tables_name_every_model_and_sampler(longtake: Callable) -> None:
-    assert set(json.loads(longtake("models", "--json").out)["models"]) == set(MODELS)
+    models = json.loads(longtake("models", "--json").out)["models"]
+    assert set(models) == set(MODELS)
+    assert "a panda" in models["sprites-fast"]["phrases"]["a thing"] and models["toy"]["phrases"] is None
     samplers = json.loads(longtake("samplers", "--json").out)["samplers"]
     assert set(samplers) == set(SAMPLERS)
     assert "toy" in samplers["fifo"]["models"]

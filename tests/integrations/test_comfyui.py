@@ -180,6 +180,8 @@ def test_what_cannot_be_is_said_in_one_line(server: Server, nodes: dict[str, Any
         nodes["LongtakePrompts"].execute(text=str(PACK / "workflow.json"))
     with pytest.raises(InputError, match="there is no prompt"):
         server.run(nodes, toy(prompt=""))
+    with pytest.raises(InputError, match="--negative-prompt has no effect at guidance 1"):
+        server.run(nodes, toy(negative_prompt="a boat"))
 
 
 def test_zero_frames_are_endless_and_empty_guidance_is_the_models(nodes: dict[str, Any]) -> None:
