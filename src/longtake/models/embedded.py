@@ -17,7 +17,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "sprites-fast": ModelEntry(
         folder=WEIGHTS / "sprites-fast",
-        summary="small cartoons of one thing that moves through a scene; the one to begin with",
+        summary="small cartoons, 64x64: one thing that moves through a scene; the one to begin with",
         phrases=_CAPTIONS,
         takes_guidance="sprites",
     ),
