@@ -177,6 +177,14 @@ def test_what_a_model_knows_is_offered_and_what_it_does_not_take_is_said_beside_
     for phrase in ("in space", "spins", "a duck", "a cat"):
         page.locator(".phrases").get_by_role("button", name=phrase, exact=True).click()
     assert last.input_value() == "a cat spins in space"
+    for told, phrase, shown in RETOLD:
+        last.fill(told)
+        page.locator(".phrases").get_by_role("button", name=phrase, exact=True).click()
+        assert last.input_value() == shown
+    last.fill("a zeppelin rests at sea")
+    page.locator(".warning").wait_for()
+    said = "the model sprites-fast does not know 'zeppelin'; open \u201cWhat sprites-fast can show\u201d"
+    assert page.locator(".warning").all_inner_texts() == [said]
 
     page.get_by_label("Keep away from").fill("a panda")
     refusal = page.locator(".field .refusal")
@@ -200,6 +208,18 @@ def test_what_a_model_knows_is_offered_and_what_it_does_not_take_is_said_beside_
     ends = "spans => spans.filter(s => s.lastChild.offsetTop < 20 && s.lastChild.scrollWidth > s.clientWidth).length"
     assert page.locator(".ruler span").evaluate_all(ends) == 0
     assert page.locator(".ruler span").last.locator("b").evaluate("b => b.offsetTop") >= 20
+
+
+RETOLD = (
+    ("a zeppelin flies up through the night sky", "a rocket", "a rocket flies up through the night sky"),
+    ("a cat levitates in space", "spins", "a cat spins in space"),
+    ("a cat spins on the moon", "in space", "a cat spins in space"),
+    ("a zeppelin hovers", "in space", "a zeppelin hovers in space"),
+    ("a zeppelin hovers in space", "spins", "a zeppelin hovers spins in space"),
+    ("in space a cat", "spins", "spins in space a cat"),
+)
+"""The words of a scene, a phrase that is pressed, and what they become: what cannot be shown makes room where it is
+clear which words that are."""
 
 
 def redone_and_extended(page: "Page") -> None:

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Field, without } from "./settings.js";
 import { Phrases, retold, Scenes, Seconds, Strip, stretched, told } from "./story.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
-import { bytes, clock, count, counted, lasting } from "./words.js";
+import { bytes, clock, count, counted, lasting, warned } from "./words.js";
 
 const DRAFT = "longtake.draft";
 const EXAMPLE = [
@@ -197,7 +197,7 @@ export function Compose({ options, draft: given, onMade }) {
       </details>
     </section>
 
-    <${Plan} plan=${plan} missing=${missing} sending=${sending} problem=${problem} onMake=${make} />
+    <${Plan} plan=${plan} model=${model} missing=${missing} sending=${sending} problem=${problem} onMake=${make} />
   </form>`;
 }
 
@@ -240,7 +240,7 @@ export function usePlan(asked, isReady) {
   return { ...plan, isOld: plan.for !== asked };
 }
 
-function Plan({ plan, missing, sending, problem, onMake }) {
+function Plan({ plan, model, missing, sending, problem, onMake }) {
   const { found, refusal } = plan;
   const waits = missing >= 0;
   return html`<aside class="plan" data-old=${plan.isOld && !waits} aria-label="Plan">
@@ -255,7 +255,7 @@ function Plan({ plan, missing, sending, problem, onMake }) {
                 <span>for ${clock(found.frames / found.fps)} of film</span></p><${Figures} found=${found} />`
             : html`<p class="soft">Counting…</p>`
     }
-    ${found && !waits && !refusal && found.warnings.map((warning) => html`<p key=${warning} class="warning">${warning}</p>`)}
+    ${found && !waits && !refusal && found.warnings.map((warning) => html`<p key=${warning} class="warning">${warned(warning, model.name)}</p>`)}
     <button type="button" class="main" onClick=${onMake} disabled=${sending || waits || Boolean(refusal) || !found}>${sending ? "One moment…" : "Make this film"}</button>
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
   </aside>`;

@@ -39,13 +39,21 @@ export const stretched = (scenes, from, to) => {
 
 const spoken = (phrase) => new RegExp(`(?<!\\p{L})${phrase.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?!\\p{L})`, "u");
 
-// The words with a phrase in the place of another of its part; else before what is of a later part, or at the end.
+// Where the longest of some phrases stands in the words, as [start, end]; undefined where none does.
+const placeOf = (text, phrases) => {
+  const longest = [...phrases].sort((one, other) => other.length - one.length).find((each) => spoken(each).test(text));
+  return longest && [text.search(spoken(longest)), text.search(spoken(longest)) + longest.length];
+};
+
+// The words with a phrase in the place of another of its part, or of what stands between its neighbours in the place of
+// one; else before what is of a later part, or at the end.
 const said = (text, parts, part, phrase) => {
-  const found = (phrases) => [...phrases].sort((one, other) => other.length - one.length).find((each) => spoken(each).test(text));
-  const before = found(parts[part].phrases);
-  if (before) return text.replace(spoken(before), phrase);
-  const next = parts.slice(part + 1).map((later) => found(later.phrases)).find(Boolean);
-  return next ? text.replace(spoken(next), `${phrase} ${next}`) : `${text.trim()} ${phrase}`.trim();
+  const places = parts.map(({ phrases }) => placeOf(text, phrases));
+  const before = part === 0 ? [0, 0] : places[part - 1];
+  const after = part === parts.length - 1 ? [text.length, text.length] : places[part + 1];
+  const next = places.slice(part + 1).find(Boolean) ?? [text.length];
+  const [start, end] = places[part] ?? (before && after && before[1] <= after[0] ? [before[1], after[0]] : [next[0], next[0]]);
+  return [text.slice(0, start), phrase, text.slice(end)].map((each) => each.trim()).filter(Boolean).join(" ");
 };
 
 // What a model that knows few words can be asked for, of which every phrase is put into a scene; of others its words.

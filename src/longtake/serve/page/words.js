@@ -55,6 +55,9 @@ export const named = (setting) => {
 // What the server says, with its fields by the names that stand beside them here.
 export const inWords = (message) => message.replace(/\bsampler\.\w+|\b[a-z]+(?:_[a-z]+)+\b/g, (name) => (name in NAMES || name.startsWith("sampler.") ? named(name) : name));
 
+// What a plan warns of, with the list that stands here in the place of the command that has it.
+export const warned = (message, model) => message.replace(/; its [\d,]+ words are listed by '.*$/s, `; open “What ${model} can show”`);
+
 const STATES = {
   queued: "Waiting",
   in_progress: "Making",
