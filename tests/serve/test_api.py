@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from longtake._generate import generate
+from longtake.models import load_model
 from longtake.models.toy import Toy
 from longtake.request import PromptTimeline, Request
 from longtake.samplers.fifo.plan import Fifo
-from longtake.serve.job import ExtendJob, RedoJob, VideoJob
+from longtake.serve.job import ExtendJob, RedoJob, VideoJob, order_of
 from longtake.serve.meter import Meter
 from longtake.serve.stream import Growth, read_settled
 from longtake.video.output import Output
@@ -285,6 +286,19 @@ def test_what_a_model_can_be_asked_for_is_said_in_words_that_it_knows(server: Se
     for model in (model for name, model in models.items() if name != "toy"):
         assert [len(phrases) for phrases in model["phrases"].values()] == [16, 10, 19]
         assert {word for each in model["phrases"].values() for word in " ".join(each).split()} <= {*model["words"]}
+
+
+def test_a_redo_warns_of_words_that_the_model_does_not_know(server: Server) -> None:
+    fast = {"model": "sprites-fast", "prompt": "a cat rests in space", "num_frames": 16, "num_inference_steps": 1}
+    id = server.ask(**fast, size="64x64")
+    job, queue = server.claim(), server.queue
+    order = order_of(job.asked, queue.path(job), queue.uploads, queue.computing)
+    generate(load_model("sprites-fast"), order.request, order.sampler, order.output)
+    queue.finish(queue.get(id), 16)
+    redo = {"video": {"id": id}, "from_frame": 8}
+    (warning,) = server.client.post("/v1/plan", json=redo | {"prompt": "a zeppelin rests in space"}).json()["warnings"]
+    assert warning.startswith("the model sprites-fast does not know 'zeppelin'; ")
+    assert server.client.post("/v1/plan", json=redo | {"prompt": "a duck rests in space"}).json()["warnings"] == []
 
 
 def test_a_redo_of_fifo_says_that_a_new_scene_dissolves(server: Server) -> None:

@@ -66,8 +66,9 @@ class Service:
         return {**taken, "prompts": view.spelled(asked.prompts)}
 
     def _steered(self, content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-        """Return from which frame on a video is made that goes on from another, how many it gets, and from which frame
-        on its prompts hold fully; less while the other is still being made. Raises as `extend` and `redo`."""
+        """Return from which frame on a video is made that goes on from another, how many it gets, from which frame on
+        its prompts hold fully, and what there is to warn of; less while the other is still being made. Raises as
+        `extend` and `redo`."""
         parent = self.job(schema.read_body(schema.Extend, {"video": content["video"]}).parent)
         rest = {name: value for name, value in content.items() if name != "video"}
         is_redo = bool({"from_frame", "from_seconds"} & content.keys())
@@ -77,7 +78,14 @@ class Service:
             else schema.longer(schema.read_body(schema.Extend, content), parent.fps)
         )
         if not rests(parent):
-            return {"made_from": None, "frames": None, "holds_from": None, "dissolves": False, "notes": []}
+            return {
+                "made_from": None,
+                "frames": None,
+                "holds_from": None,
+                "dissolves": False,
+                "notes": [],
+                "warnings": [],
+            }
         steering = steering_of(asked, self.queue.path(parent), path)
         return {
             "made_from": steering.made_from,
@@ -85,6 +93,7 @@ class Service:
             "holds_from": steering.holds,
             "dissolves": steering.dissolves,
             "notes": list(steering.notes),
+            "warnings": self._planner(steering.order)["warnings"],
         }
 
     def extend(self, content: Mapping[str, Any]) -> Job:

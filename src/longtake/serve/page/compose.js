@@ -255,7 +255,7 @@ function Plan({ plan, model, missing, sending, problem, onMake }) {
                 <span>for ${clock(found.frames / found.fps)} of film</span></p><${Figures} found=${found} />`
             : html`<p class="soft">Counting…</p>`
     }
-    ${found && !waits && !refusal && found.warnings.map((warning) => html`<p key=${warning} class="warning">${warned(warning, model.name)}</p>`)}
+    ${found && !waits && !refusal && found.warnings.map((warning) => html`<p key=${warning} class="warning">${warned(warning, `open “What ${model.name} can show”`)}</p>`)}
     <button type="button" class="main" onClick=${onMake} disabled=${sending || waits || Boolean(refusal) || !found}>${sending ? "One moment…" : "Make this film"}</button>
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
   </aside>`;

@@ -6,7 +6,7 @@ import { Colours, Curve, CURVES, joined, rowAt } from "./curves.js";
 import { Player } from "./player.js";
 import { Band, Lines, Ruler, told } from "./story.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.module.js";
-import { bytes, clock, count, counted, isOver, lasting, stated, taken, titled } from "./words.js";
+import { bytes, clock, count, counted, isOver, lasting, stated, taken, titled, warned } from "./words.js";
 
 const pause = (milliseconds, signal) =>
   new Promise((resolve) => {
@@ -289,6 +289,7 @@ function Panel({ kind, film, moment, onMade, onFilm, onClose }) {
       <button type="button" class="quiet" onClick=${onClose}>Not now</button>
     </div>
     <p class="help">${help}${isChange && !plan.isOld && plan.found && html` <${Cost} plan=${plan.found} fps=${film.fps} />`}</p>
+    ${isChange && !plan.isOld && plan.found?.warnings.map((warning) => html`<p key=${warning} class="warning">${warned(warning, "“Make again, with changes” lists what it can show")}</p>`)}
     ${refusal && html`<p class="refusal" role="alert">${refusal.message}</p>`}
     ${problem && html`<p class="refusal" role="alert">${problem}</p>`}
   </form>`;

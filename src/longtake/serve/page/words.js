@@ -55,8 +55,8 @@ export const named = (setting) => {
 // What the server says, with its fields by the names that stand beside them here.
 export const inWords = (message) => message.replace(/\bsampler\.\w+|\b[a-z]+(?:_[a-z]+)+\b/g, (name) => (name in NAMES || name.startsWith("sampler.") ? named(name) : name));
 
-// What a plan warns of, with the list that stands here in the place of the command that has it.
-export const warned = (message, model) => message.replace(/; its [\d,]+ words are listed by '.*$/s, `; open “What ${model} can show”`);
+// What a plan warns of, with where this page lists what a model knows in the place of the command that does.
+export const warned = (message, where) => message.replace(/; its [\d,]+ words are listed by '.*$/s, `; ${where}`);
 
 const STATES = {
   queued: "Waiting",
