@@ -34,7 +34,7 @@ from longtake.train.pvdm.unet import Captions, DiffusionTask
 FIRST_SEED, NUM_WORLDS, LATEST_START = 6_000_000, 1_000_000, 2_000
 HELD_OUT_SEED = 5_900_000
 EVERY = 8
-GUIDANCE = 2.0
+GUIDANCE = 4.0
 
 
 AUTOENCODER = AutoencoderConfig(
@@ -70,7 +70,7 @@ UNET = UnetConfig(
     prediction="v_prediction",
 )
 """Two levels, and text."""
-UNET_LOSS = DiffusionSettings(batch_size=8, conditional=0.5)
+UNET_LOSS = DiffusionSettings(batch_size=8, conditional=0.5, guidance=GUIDANCE)
 """Clips alone and clips that follow another, half of each."""
 UNET_FIT = FitSettings(
     num_steps=20_000, learning_rate=8e-4, decay_steps=14_000, ema_decay=0.998, seed=6, save_minutes=10
@@ -101,7 +101,7 @@ def held_out(frames: int, num_clips: int = 8) -> Tensor:
 
 def footage() -> Footage:
     """The worlds of the second stage, 40 frames each."""
-    return sprite_worlds(4_000, 40, first_seed=7_000_000)
+    return sprite_worlds(4_000, 40, first_seed=7_100_000)
 
 
 def train_autoencoder(config: AutoencoderConfig, settings: AutoencoderLoss, loop: FitSettings, runs: Runs) -> bool:
