@@ -33,6 +33,13 @@ class Chunk:
     """What goes on while no frames come, in a few words, for whoever waits."""
 
 
+def bounded_clip(guidance: Guidance) -> "Clip":
+    """Return how x0 is bounded in a step of DDIM, for a model whose clean latents have bounds."""
+    # PVDM keeps eps where x0 is cut off, and samples without guidance, so that little is. Guidance throws x0 out of its
+    # bounds in most steps; with eps kept, x moves by what is cut off each time, and 400 steps lead astray.
+    return "x0_and_eps" if num_branches(guidance) == 2 else "x0"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a sampler is going to do: counts that are true of the run, known without weights."""
@@ -79,11 +86,7 @@ class Plan:
     @property
     def clip(self) -> "Clip | None":
         """Return how x0 is bounded in a step of DDIM; None for a model whose clean latents have no bounds."""
-        if not self.spec.bounded:
-            return None
-        # PVDM keeps eps where x0 is cut off, and samples without guidance, so that little is. Guidance throws x0 out of
-        # its bounds in most steps; with eps kept, x moves by what is cut off each time, and 400 steps lead astray.
-        return "x0_and_eps" if num_branches(self.guidance) == 2 else "x0"
+        return bounded_clip(self.guidance) if self.spec.bounded else None
 
     def prompts_of(self, frames: Iterable[int]) -> list[int]:
         """Return the row of the prompt table (row 0 is the negative prompt) for latent frames of the video; prompts

@@ -11,6 +11,7 @@ from longtake.models.pvdm.autoencoder import PvdmAutoencoder
 from longtake.models.pvdm.load import save_network
 from longtake.models.pvdm.model import NUM_TRAIN, alphas_cumprod, pvdm_schedule
 from longtake.models.pvdm.unet import PvdmUnet
+from longtake.sampler import bounded_clip
 from longtake.samplers.step import ddim
 from longtake.schedule import to_x0
 from longtake.train.fit.task import Scalars, Task, cpu_attention, sheet
@@ -127,4 +128,5 @@ class DiffusionTask(Task):
                 predicted = without + self.settings.guidance * (predicted - without)
             return to_x0(predicted, x, schedule.now(level[:, None, None]), kind)
 
-        return ddim(denoiser, torch.randn(previous.shape, generator=generator).to(self.device), schedule, clip="x0")
+        x = torch.randn(previous.shape, generator=generator).to(self.device)
+        return ddim(denoiser, x, schedule, clip=bounded_clip(1.0 if text is None else self.settings.guidance))
