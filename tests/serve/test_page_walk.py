@@ -167,6 +167,19 @@ def test_a_film_that_was_stopped_plays_what_is_there_and_goes_on(server: Server,
     until(lambda: buffered(page) == pytest.approx(32), page)
 
 
+@pytest.mark.parametrize(
+    ("field", "typed", "left"),
+    [("Length", "0.2", 2), ("The same as text", "a cat | a dog", 2), ("The same as text", "a cat", 1)],
+)
+def test_a_scene_that_is_chosen_may_go(server: Server, page: "Page", field: str, typed: str, left: int) -> None:
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.get_by_label("Scene 4", exact=True).click()
+    page.get_by_label(field).fill(typed)
+    page.get_by_label(field).press("Tab")
+    until(lambda: page.locator(".scenes textarea").count() == left, page)
+    assert page.locator(".scenes [data-chosen=true] textarea").get_attribute("aria-label") == f"Scene {left}"
+
+
 def test_what_a_model_knows_is_offered_and_what_it_does_not_take_is_said_beside_its_field(
     server: Server, page: "Page"
 ) -> None:

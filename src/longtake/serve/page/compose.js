@@ -80,7 +80,7 @@ const isPlain = (text) => !/[|[\]{}\n]|-->/.test(text.trim());
 
 export function Compose({ options, draft: given, onMade }) {
   const [draft, setDraft] = useState(given);
-  const [chosen, setChosen] = useState(0);
+  const [pointed, setChosen] = useState(0);
   const [typed, setTyped] = useState(null);
   const [picture, setPicture] = useState(null);
   const [sending, setSending] = useState(false);
@@ -88,6 +88,8 @@ export function Compose({ options, draft: given, onMade }) {
   const model = modelOf(options, draft.model);
   const method = methodOf(options, draft.sampler);
   const { scenes, frames } = draft;
+  // A text or a length leaves fewer scenes than there were.
+  const chosen = Math.min(pointed, scenes.length - 1);
   const change = (part) => setDraft((before) => ({ ...before, ...part }));
 
   useEffect(() => keep(draft), [draft]);
@@ -104,7 +106,6 @@ export function Compose({ options, draft: given, onMade }) {
   const tell = (next) => {
     setTyped(null);
     change({ scenes: next });
-    setChosen((at) => Math.min(at, next.length - 1));
   };
   const write = (text) => {
     if (!isPlain(text)) return setTyped(text);
@@ -160,7 +161,7 @@ export function Compose({ options, draft: given, onMade }) {
         <${Phrases} model=${model} text=${scenes[chosen].text} onChange=${(text) => tell(retold(scenes, chosen, text))} />
         <label class="text"><span>The same as text</span>
           <textarea spellcheck="false" rows=${Math.max(scenes.length + 1, 5)} value=${typed ?? told(scenes, model.fps)} onInput=${(event) => write(event.currentTarget.value)}
-            onBlur=${() => plan.found && setTyped(null)} aria-describedby="text-help" aria-invalid=${typed !== null && Boolean(plan.refusal)}></textarea>
+            onBlur=${() => plan.found && !plan.isOld && setTyped(null)} aria-describedby="text-help" aria-invalid=${typed !== null && Boolean(plan.refusal)}></textarea>
           <span id="text-help" class="help">one | after | another, [0s: with] [8s: times], JSON, or subtitles</span>
         </label>
       </div>
