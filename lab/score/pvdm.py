@@ -1,11 +1,12 @@
-"""The score of `pvdm-sprites`: python -m lab score pvdm [--parts reconstruction clips continuation].
+"""The score of `pvdm-sprites`: python -m lab score pvdm [--parts reconstruction clips chains continuation].
 
 Reconstruction: PSNR of clips of worlds that were never trained on, scene by scene, and what is read in them. Clips:
 what the sprite judge reads in a first clip and in the one that follows it, half of the captions about (object, scene,
-motion) triples that were never trained on. Continuation: the clip that follows a real one, beside one that was made to
-follow another world's clip, against what truly comes next. Distance: how far first clips are from real ones and what is
-read in them, for the model and for each of the UNets of `--snapshots` (files of weights), beside decoded noise.
-All on sprite worlds; the network behind the distance is a stand-in.
+motion) triples that were never trained on. Chains: what it reads in each of twelve clips that follow one another.
+Continuation: the clip that follows a real one, beside one that was made to follow another world's clip, against what
+truly comes next. Distance: how far first clips are from real ones and what is read in them, for the model and for each
+of the UNets of `--snapshots` (files of weights), beside decoded noise. All on sprite worlds; the network behind the
+distance is a stand-in.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,9 +36,10 @@ from longtake.samplers.autoregressive.plan import Autoregressive
 FIRST_SEED = 5_800_000
 """Worlds from here on were never trained on."""
 _START = 40
+_CHAINED = 12
 _TOGETHER = 16
 """Clips in a call of the network, for which each takes half as long as alone."""
-Part = Literal["reconstruction", "clips", "continuation", "distance"]
+Part = Literal["reconstruction", "clips", "chains", "continuation", "distance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +49,19 @@ class Settings:
     model: str = "pvdm-sprites"
     parts: tuple[Part, ...] = ("reconstruction", "clips", "continuation")
     steps: int = 30
+    guidance: float | None = None
     per_scene: int = 16
     clips: int = 200
+    chains: int = 24
     continuations: int = 32
     distances: int = 128
     snapshots: tuple[Path, ...] = ()
 
 
-def prepared(model: PvdmModel, prompt: str, steps: int, seed: int) -> Setting:
+def prepared(model: PvdmModel, prompt: str, chosen: Settings, seed: int) -> Setting:
     """Return what `sample` needs to make clips of a prompt."""
-    request = Request(prompts=PromptTimeline.constant(prompt), frames=None, seed=seed, steps=steps)
+    prompts = PromptTimeline.constant(prompt)
+    request = Request(prompts=prompts, frames=None, seed=seed, steps=chosen.steps, guidance=chosen.guidance)
     plan = Autoregressive().plan(request, model.spec)
     return prepare(model, plan, seeded_noise(seed))
 
@@ -92,19 +97,31 @@ def clips_part(model: PvdmModel, chosen: Settings) -> dict[str, object]:
     trained, unseen = chosen_shots(chosen.clips, seed=11)
     sets = {"trained": (trained, 1000), "unseen": (unseen, 2000)}
     report: dict[str, object] = {"count": chosen.clips, "steps": chosen.steps, "real": real_accuracy(judge, 100, 12)}
-    return report | {name: _accuracy(model, shots, judge, chosen.steps, seed) for name, (shots, seed) in sets.items()}
+    return report | {name: _accuracy(model, shots, judge, chosen, seed) for name, (shots, seed) in sets.items()}
 
 
 def _accuracy(
-    model: PvdmModel, shots: Sequence[Shot], judge: Judge, steps: int, seed: int
+    model: PvdmModel, shots: Sequence[Shot], judge: Judge, chosen: Settings, seed: int
 ) -> dict[str, dict[str, float]]:
     read: dict[str, list] = {"first": [], "second": []}
     for index, shot in enumerate(shots):
-        setting, latents = prepared(model, caption(shot, index), steps, seed + index), None
+        setting, latents = prepared(model, caption(shot, index), chosen, seed + index), None
         for clip, place in enumerate(read):
             latents = sample(setting, clip, None if latents is None else Known(latents=latents[None]))
             read[place].append((judge.read(shown(model, latents)), shot))
     return {place: share_right(pairs) for place, pairs in read.items()}
+
+
+def chains_part(model: PvdmModel, chosen: Settings) -> dict[str, object]:
+    """Return the share of clips that show what was asked for, of the first ones, the second ones and so on."""
+    judge, known, read = Judge.load(), None, []
+    shots = [shot for some in chosen_shots(chosen.chains, seed=78) for shot in some]
+    settings = [prepared(model, caption(shot, i), chosen, 40_000 + i) for i, shot in enumerate(shots)]
+    for clip in range(_CHAINED):
+        latents = sample_together(settings, clip, known)
+        known = Known(latents=latents)
+        read.append([(judge.read(shown(model, one)), shot) for one, shot in zip(latents, shots, strict=True)])
+    return {"count": len(shots), "clip by clip": list(map(share_right, read)), "all": share_right(sum(read, []))}
 
 
 def continuation_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
@@ -115,7 +132,7 @@ def continuation_part(model: PvdmModel, chosen: Settings) -> dict[str, float]:
         worlds = [SpriteWorld(FIRST_SEED + place, {0: shot}) for place in (index, index + 10_000)]
         before = [model.encode_frames(pixels(world.frames(_START, _START + size))) for world in worlds]
         truth = worlds[0].frames(_START + size, _START + 2 * size)
-        setting = prepared(model, caption(shot), chosen.steps, 4000 + index)
+        setting = prepared(model, caption(shot), chosen, 4000 + index)
         made = [shown(model, sample(setting, 1, Known(latents=latents[None]))) for latents in before]
         rows.append([psnr(truth[:stop], frames[:stop]) for frames in made for stop in (4, size)])
     related, related_all, unrelated, unrelated_all = np.mean(rows, axis=0).tolist()
@@ -144,7 +161,7 @@ def distance_part(model: PvdmModel, chosen: Settings) -> dict[str, object]:
         return frechet_distance(target, gaussian(network.read(clips)))
 
     def made() -> dict[str, object]:
-        settings = [prepared(model, caption(shot), chosen.steps, 5000 + i) for i, shot in enumerate(shots)]
+        settings = [prepared(model, caption(shot), chosen, 5000 + i) for i, shot in enumerate(shots)]
         batches = [settings[at : at + _TOGETHER] for at in range(0, len(settings), _TOGETHER)]
         latents = torch.cat([sample_together(batch, 0, None) for batch in batches])
         clips, judge = _all_shown(model, latents), Judge.load()
@@ -168,6 +185,7 @@ def _all_shown(model: PvdmModel, latents: Iterable[Tensor]) -> Frames:
 PARTS = {
     "reconstruction": reconstruction_part,
     "clips": clips_part,
+    "chains": chains_part,
     "continuation": continuation_part,
     "distance": distance_part,
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lab.score.pvdm import pixels, prepared, shown
+from lab.score.pvdm import Settings, pixels, prepared, shown
 from longtake.data.sprites import SpriteWorld, caption, training_shots
 from longtake.metrics.scores import psnr
 from longtake.model import Known
@@ -28,7 +28,7 @@ def test_clips_come_back_and_prompts_and_the_clip_before_matter() -> None:
     latents = model.encode_frames(pixels(frames))
     assert psnr(frames, shown(model, latents)) > 20
     clips = [
-        sample(prepared(model, caption(shot), 2, 0), int(before is not None), before)
+        sample(prepared(model, caption(shot), Settings(steps=2), 0), int(before is not None), before)
         for shot, before in ((first, None), (second, None), (first, Known(latents=latents[None])))
     ]
     assert all(torch.isfinite(clip).all() for clip in clips)
