@@ -32,16 +32,16 @@ def test_a_folder_that_goes_on_the_way_is_one_line_and_the_same_call_makes_it_ag
 def test_a_disk_that_is_full_is_one_line_and_what_is_there_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.train.fit import latents
+    from longtake.train.fit import writing
 
-    written = latents.save_file
+    written = writing.save_file
 
     def full(tensors: dict[str, Tensor], path: Path) -> None:
         if path.stem == "b":
             raise OSError(28, "No space left on device")
         written(tensors, path)
 
-    monkeypatch.setattr(latents, "save_file", full)
+    monkeypatch.setattr(writing, "save_file", full)
     files: list[tuple[str, Encode]] = [("a", encoded), ("b", encoded)]
     with pytest.raises(OutputError, match=r"^cannot write b\.safetensors to .*No space left.*make room[^\n]*$"):
         write_latents(tmp_path, files)

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.errors import CheckpointError, InputError
 from longtake.train.fit.record import read_noted
-from longtake.train.fit.writing import writing
+from longtake.train.fit.writing import write_tensors, writing
 from longtake.video.durable import replace_durable
 
 Encode = Callable[[], dict[str, Tensor] | None]
@@ -52,10 +52,7 @@ def write_latents(folder: Path, files: Iterable[tuple[str, Encode]], stop: Stop 
         tensors = None if stop(number) else encode()
         if tensors is None:
             return False
-        new = path.with_suffix(".new")
-        with writing(path.name, folder):
-            save_file({key: value.contiguous() for key, value in tensors.items()}, new)
-            new.rename(path)
+        write_tensors(tensors, path)
     return True
 
 

@@ -1,12 +1,14 @@
 """Plain words for what training cannot write."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from longtake.errors import OutputError
 
@@ -26,6 +28,14 @@ def writing(what: str, folder: Path) -> Iterator[None]:
         if not folder.is_dir():
             why, advice = "that folder is gone", "the same command begins it again"
         raise OutputError(f"cannot write {what} to {folder} ({why}); {advice}") from error
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a file of tensors that is there as a whole or not at all. Raises OutputError as `writing` does."""
+    new = path.with_suffix(".new")
+    with writing(path.name, path.parent):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new)
+        new.rename(path)
 
 
 @contextmanager

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import SpriteWorld, drawn, random_world, training_shots
 from longtake.train.fit.latents import Stop, in_files, never, read_latents, write_latents
-from longtake.train.fit.writing import writing
+from longtake.train.fit.writing import write_tensors
 from longtake.train.sprites.autoencode import encode_scaled
 from longtake.train.sprites.build import AutoencoderKL
 from longtake.train.sprites.text import captions_of, tokens_of
@@ -112,9 +112,7 @@ def embed_captions(
         if time.monotonic() - told > _TOLD_SECONDS:
             print(f"captions: {number + 1:,} of {len(shots):,} shots", flush=True)
             told = time.monotonic()
-    with writing(path.name, path.parent):
-        save_file({"table": torch.stack(table), "empty": states([""])[0]}, new := path.with_suffix(".new"))
-        new.rename(path)
+    write_tensors({"table": torch.stack(table), "empty": states([""])[0]}, path)
     return True
 
 

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from longtake.data.sprites import FPS, VOCABULARY, grammar_corpus
 from longtake.models.embedded import WEIGHTS
-from longtake.train.fit.checkpoint import new_folder
+from longtake.train.fit.checkpoint import new_folder, put_in_place
 from longtake.train.fit.runs import Runs
 from longtake.train.fit.settings import FitSettings
 from longtake.train.sprites.assemble import assemble, assemble_sibling
@@ -60,7 +60,7 @@ def _tokenizer(settings: TextSettings, folder: Path) -> CLIPTokenizer:
     if not place.exists():
         with new_folder(folder / "tokenizer.new", "the tokenizer") as new:
             train_tokenizer(grammar_corpus(), settings.max_tokens).save_pretrained(new)
-        new.rename(place)
+        put_in_place(new, place)
     return CLIPTokenizer.from_pretrained(place)
 
 
